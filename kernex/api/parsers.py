@@ -1,0 +1,103 @@
+"""Reading request bodies: strict JSON of bounded size and depth."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import IO, Any, NoReturn
+
+from django.conf import settings
+from rest_framework.parsers import BaseParser
+
+from kernex.errors import ApiError, BadRequest
+
+MAX_DEPTH = 32
+MAX_NUMBER = 2**63 - 1
+
+
+class TooLarge(ApiError):
+    status = 413
+
+
+class LengthRequired(ApiError):
+    status = 411
+
+
+def parse_json(body: bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises `BadRequest` for anything that a database or another JSON reader would choke on: bytes that are not
+    UTF-8, NUL, lone surrogates, numbers beyond 64 bits or not finite, duplicate keys, and nesting deeper than 32.
+    """
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except UnicodeDecodeError:
+        raise BadRequest("not_utf8", "The body is not valid UTF-8.") from None
+    except RecursionError:
+        raise BadRequest("too_deep", f"The body is nested deeper than {MAX_DEPTH} levels.") from None
+    except ValueError as error:
+        raise BadRequest("not_json", f"The body is not valid JSON: {str(error)[:200]}.") from None
+    _check(value, 1)
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("an object names a member twice")
+    return members
+
+
+def _check(value: Any, depth: int) -> None:
+    if isinstance(value, str):
+        _check_text(value)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise BadRequest("number_out_of_range", "A number in the body is beyond the range of a double.")
+    elif isinstance(value, int):
+        if not -MAX_NUMBER <= value <= MAX_NUMBER:
+            raise BadRequest("number_out_of_range", "A whole number in the body is beyond 64 bits.")
+    elif isinstance(value, dict | list):
+        if depth > MAX_DEPTH:
+            raise BadRequest("too_deep", f"The body is nested deeper than {MAX_DEPTH} levels.")
+        if isinstance(value, dict):
+            for key, member in value.items():
+                _check_text(key)
+                _check(member, depth + 1)
+        else:
+            for member in value:
+                _check(member, depth + 1)
+
+
+def _check_text(text: str) -> None:
+    if "\x00" in text:
+        raise BadRequest("bad_text", "A string in the body contains NUL.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadRequest("bad_text", "A string in the body contains a lone surrogate.") from None
+
+
+class StrictJson(BaseParser):
+    """DRF's door to `parse_json`; refuses chunked bodies, other charsets and anything over `MAX_BODY_SIZE`."""
+
+    media_type = "application/json"
+
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        request = (parser_context or {})["request"]
+        return parse_json(read_body(request._request))
+
+
+def read_body(request: Any) -> bytes:
+    """The request's body, at most `MAX_BODY_SIZE` bytes. A chunked body is refused: WSGI would read it as empty."""
+    if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower():
+        raise LengthRequired("length_required", "Send the body with a Content-Length, not chunked.")
+    if int(request.META.get("CONTENT_LENGTH") or 0) > settings.MAX_BODY_SIZE:
+        raise TooLarge("too_large", f"The body is larger than {settings.MAX_BODY_SIZE} bytes.")
+    body: bytes = request.body
+    return body

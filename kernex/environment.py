@@ -1,0 +1,98 @@
+"""Typed reading of the process environment, where every setting comes from.
+
+Each reader takes the variable's name and its default and either returns a value of the promised type or
+raises `BadSetting`, whose one sentence names the variable and what it accepts. A variable `NAME` may also be
+given as `NAME_FILE`: the path of a file that holds the value, as orchestrators mount secrets.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+
+class BadSetting(SystemExit):
+    """A variable holds what it does not accept. As a `SystemExit` it ends the process with its sentence."""
+
+
+TRUE = frozenset({"1", "true", "yes", "on"})
+FALSE = frozenset({"0", "false", "no", "off"})
+
+
+class Environment:
+    """The variables of one process, read once each by the settings module."""
+
+    def __init__(self, variables: Mapping[str, str] = os.environ) -> None:
+        self.variables = variables
+
+    def text(self, name: str, default: str = "") -> str:
+        """The value of `name`, or of the file that `name`_FILE points to, without surrounding white space."""
+        path = self.variables.get(f"{name}_FILE")
+        if not path:
+            return self.variables.get(name, default).strip()
+        if name in self.variables:
+            raise BadSetting(f"{name} and {name}_FILE are both set: keep one of them.")
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadSetting(f"{name}_FILE points to {path}, which cannot be read: {error}.") from error
+
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false."""
+        value = self.text(name).lower()
+        if not value:
+            return default
+        if value in TRUE or value in FALSE:
+            return value in TRUE
+        raise BadSetting(f"{name} is {value!r}: it accepts true or false.")
+
+    def number(self, name: str, default: int, *, least: int, most: int) -> int:
+        """A whole number from `least` to `most`."""
+        value = self.text(name)
+        if not value:
+            return default
+        if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
+            raise BadSetting(f"{name} is {value!r}: it accepts a whole number from {least} to {most}.")
+        return int(value)
+
+    def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
+        """One of `choices`."""
+        value = self.text(name) or default
+        if value not in choices:
+            raise BadSetting(f"{name} is {value!r}: it accepts {', '.join(choices)}.")
+        return value
+
+    def words(self, name: str, default: Sequence[str] = ()) -> list[str]:
+        """A comma-separated list; empty parts are dropped."""
+        return [word.strip() for word in self.text(name).split(",") if word.strip()] or list(default)
+
+    def database(self, name: str, default: str = "") -> dict[str, object]:
+        """A PostgreSQL URL as Django's `DATABASES` entry; its query becomes libpq options (`sslmode`, …)."""
+        value = self.text(name, default)
+        if not value:
+            raise BadSetting(
+                f"{name} is not set: it accepts postgresql://USER:PASSWORD@HOST:PORT/DATABASE. "
+                "On a laptop, `make run` starts a PostgreSQL and sets it."
+            )
+        try:
+            url = urlsplit(value)
+            host, port, query = url.hostname, url.port, parse_qsl(url.query, strict_parsing=bool(url.query))
+        except ValueError as error:
+            # The URL itself holds a password: say what is wrong without repeating it.
+            raise BadSetting(f"{name} is not a URL ({type(error).__name__}): percent-encode special characters.") from None
+        if url.scheme not in {"postgres", "postgresql"}:
+            raise BadSetting(
+                f"{name} begins with {url.scheme or 'no scheme'!r}: it accepts postgresql:// or postgres://, "
+                "without a driver's name such as +asyncpg."
+            )
+        if not host or not url.path.strip("/") or not url.username:
+            raise BadSetting(f"{name} needs a user, a host and a database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE.")
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": unquote(url.path.lstrip("/")),
+            "USER": unquote(url.username),
+            "PASSWORD": unquote(url.password or ""),
+            "HOST": host,
+            "PORT": str(port or 5432),
+            "OPTIONS": dict(query),
+        }

@@ -1,0 +1,63 @@
+"""The errors that every room may raise and that the API translates: a stable code, a sentence, a status.
+
+    ApiError
+    ├── BadRequest 400          the request itself is wrong
+    ├── NotSigned 401           who is asking is not proven
+    ├── Forbidden 403           who is asking may not
+    ├── NotFound 404
+    ├── Conflict 409            right in itself, wrong in the present state
+    │   └── IllegalTransition
+    └── Unavailable 503         a backend is away; carries Retry-After
+"""
+
+from collections.abc import Mapping
+
+
+class ApiError(Exception):
+    """One refusal, said the same way everywhere.
+
+    `code` is a stable word that programs branch on; `message` is a sentence for people; `extra` are further
+    members of the error object (such as `next_sequence`).
+    """
+
+    status = 400
+
+    def __init__(self, code: str, message: str, **extra: object) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.extra: Mapping[str, object] = extra
+
+
+class BadRequest(ApiError):
+    status = 400
+
+
+class NotSigned(ApiError):
+    status = 401
+
+
+class Forbidden(ApiError):
+    status = 403
+
+
+class NotFound(ApiError):
+    status = 404
+
+
+class Conflict(ApiError):
+    status = 409
+
+
+class IllegalTransition(Conflict):
+    """A state was asked to change in a way that its table does not allow."""
+
+
+class Unavailable(ApiError):
+    """A backend is unreachable; `retry_after_seconds` becomes the Retry-After header."""
+
+    status = 503
+
+    def __init__(self, code: str, message: str, retry_after_seconds: int = 5, **extra: object) -> None:
+        super().__init__(code, message, **extra)
+        self.retry_after_seconds = retry_after_seconds

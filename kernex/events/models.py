@@ -1,0 +1,59 @@
+"""The one event model: what happened, to which device, bundle or deployment, and who did it.
+
+Rows are only ever inserted. The rooms above are named by plain ids, so that the ground knows none of them.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from django.db import models
+
+
+class Event(models.Model):
+    """One thing that happened. `kind` is `room.verb`, `actor` is `operator:NAME`, `device`, or `scheduler`."""
+
+    id = models.BigAutoField(primary_key=True)
+    at = models.DateTimeField(auto_now_add=True)
+    kind = models.CharField(max_length=64)
+    actor = models.CharField(max_length=160)
+    message = models.CharField(max_length=1000)
+    device_id = models.UUIDField(null=True)
+    bundle_id = models.UUIDField(null=True)
+    deployment_id = models.UUIDField(null=True)
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            # The history shown beside one device, bundle or deployment, newest first.
+            models.Index(fields=["device_id", "-id"], name="event_device", condition=models.Q(device_id__isnull=False)),
+            models.Index(fields=["bundle_id", "-id"], name="event_bundle", condition=models.Q(bundle_id__isnull=False)),
+            models.Index(
+                fields=["deployment_id", "-id"], name="event_deployment", condition=models.Q(deployment_id__isnull=False)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}"
+
+
+def record(
+    kind: str,
+    message: str,
+    *,
+    actor: str,
+    device: UUID | None = None,
+    bundle: UUID | None = None,
+    deployment: UUID | None = None,
+    **data: Any,
+) -> Event:
+    """Write one event, inside the caller's transaction if there is one."""
+    return Event.objects.create(
+        kind=kind,
+        message=message[:1000],
+        actor=actor,
+        device_id=device,
+        bundle_id=bundle,
+        deployment_id=deployment,
+        data=data,
+    )

@@ -1,0 +1,40 @@
+"""Operators' programs prove themselves with `Authorization: Bearer kxa_…`."""
+
+from datetime import timedelta
+
+from django.db.models import Q
+from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from kernex.tokens.models import ApiToken
+
+LAST_USED_EVERY = timedelta(minutes=5)
+
+
+class BearerToken(BaseAuthentication):
+    """Sets `request.user` to the token's user and `request.auth` to the `ApiToken`."""
+
+    def authenticate(self, request: Request) -> tuple[object, ApiToken] | None:
+        words = get_authorization_header(request).split()
+        if not words or words[0].lower() != b"bearer":
+            return None
+        if len(words) != 2:
+            raise AuthenticationFailed("The Authorization header is not `Bearer` and one token.", "bad_token")
+        secret = words[1].decode("ascii", errors="replace")
+        token = ApiToken.objects.usable().for_secret(secret).select_related("user").first()
+        if token is None:
+            raise AuthenticationFailed("The API token is unknown, expired or revoked.", "bad_token")
+        self.note_use(token)
+        return token.user, token
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="kernex"'
+
+    def note_use(self, token: ApiToken) -> None:
+        """Remember the use, at most once in five minutes."""
+        now = timezone.now()
+        stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - LAST_USED_EVERY)
+        if token.last_used_at is None or token.last_used_at < now - LAST_USED_EVERY:
+            ApiToken.objects.filter(stale, pk=token.pk).update(last_used_at=now)

@@ -1,0 +1,62 @@
+"""Real parts for every test: one PostgreSQL a run, one database a worker, reached as `kernex_app`."""
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import django
+import psycopg
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from psycopg import sql
+from pytest_django import DjangoDbBlocker
+
+from dev.postgres import APP, Postgres
+
+SERVER_KEY = pytest.StashKey[Postgres]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start PostgreSQL before Django reads its settings; xdist's workers inherit the address."""
+    os.environ.setdefault("SECRET_KEY", secrets.token_hex(32))
+    os.environ.setdefault("DATABASE_POOL", "0")
+    os.environ.setdefault("STORAGE_DIR", tempfile.mkdtemp(prefix="kernex-storage-"))
+    if "KERNEX_TEST_ADMIN_URL" not in os.environ:
+        server = Postgres(Path(tempfile.mkdtemp(prefix="kernex-pg-")), durable=False).start()
+        config.stash[SERVER_KEY] = server
+        with psycopg.connect(server.admin_url, autocommit=True) as admin:
+            admin.execute(
+                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(APP), sql.Literal(server.passwords.app))
+            )
+        os.environ["KERNEX_TEST_ADMIN_URL"] = server.admin_url
+        os.environ["DATABASE_URL"] = server.app_url
+    os.environ["DJANGO_SETTINGS_MODULE"] = "kernex.settings"
+    django.setup()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    server = config.stash.get(SERVER_KEY, None)
+    if server is not None:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Make this worker's database as the admin, grant it, and migrate it as `kernex_app`."""
+    name = "test_" + getattr(request.config, "workerinput", {}).get("workerid", "main")
+    with psycopg.connect(os.environ["KERNEX_TEST_ADMIN_URL"], autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    url = os.environ["KERNEX_TEST_ADMIN_URL"].rsplit("/", 1)[0] + f"/{name}"
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(sql.Identifier(APP)))
+    connection.settings_dict["NAME"] = name
+    connection.close()
+    with django_db_blocker.unblock():
+        call_command("migrate", verbosity=0, interactive=False)
+    yield
+    with django_db_blocker.unblock():
+        connection.close()
