@@ -1,0 +1,281 @@
+"""Manifests: what a bundle consists of, what it needs, and how a device runs and checks it.
+
+A manifest is canonical JSON: UTF-8, keys sorted, separators `,` and `:`, nothing escaped that need not be, no trailing
+newline. Its sha256 over exactly those bytes is how devices ask for it. Members that are left out stay left out.
+Unknown members are refused: a misspelt `health` must not mean "no health check".
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from bundles.errors import BadBundle
+from bundles.paths import check_path, check_together
+from kernex.api.parsers import parse_json
+from kernex.errors import BadRequest
+
+SCHEMA = 1
+NAME_PATTERN = r"[a-z0-9][a-z0-9._+-]{0,62}"
+MAX_MANIFEST_SIZE = 4 * 1024 * 1024
+MAX_FILES = 10_000
+MAX_NUMBER = 2**53 - 1  # the largest whole number that every JSON reader keeps
+MAX_SECONDS = 86_400
+MAX_DEVICE_TYPES = 100
+MAX_WORDS = 256
+MAX_WORD_SIZE = 4096
+PLAIN_MODE, EXECUTABLE_MODE = 0o644, 0o755
+
+_NAME = re.compile(NAME_PATTERN)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_VARIABLE = re.compile(r"(?!KERNEX_)[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    path: str
+    sha256: str
+    size: int
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    command: tuple[str, ...]
+    timeout_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Either `command` or `file` is set."""
+
+    timeout_seconds: int
+    command: tuple[str, ...] = ()
+    interval_seconds: int = 2
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One valid manifest. `body` is its canonical JSON; sizes are bytes."""
+
+    body: bytes
+    name: str
+    version: str
+    release_counter: int
+    device_types: tuple[str, ...]
+    memory: int
+    disk: int
+    files: tuple[File, ...]
+    hooks: Mapping[str, Hook]
+    run: Run | None
+    health: Health | None
+
+    @cached_property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.body).hexdigest()
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+def canonical(value: object) -> bytes:
+    """`value` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8")
+
+
+def parse(body: bytes) -> Manifest:
+    """The manifest in `body`, which must be canonical to the byte. Raises `BadBundle`."""
+    if len(body) > MAX_MANIFEST_SIZE:
+        raise BadBundle("manifest_too_large", f"The manifest is larger than {MAX_MANIFEST_SIZE} bytes.")
+    try:
+        value = parse_json(body)
+    except BadRequest as error:
+        raise BadBundle("not_json", error.message) from None
+    manifest = read(value)
+    if manifest.body != body:
+        raise BadBundle("not_canonical", "The manifest is not canonical JSON: sort its keys and leave out white space.")
+    return manifest
+
+
+def read(value: object) -> Manifest:
+    """The manifest that a JSON value describes. Raises `BadBundle` with the code of the first rule it breaks."""
+    optional = {"release_counter", "device_types", "requires", "hooks", "run", "health"}
+    members = _members(value, "manifest", {"schema", "name", "version", "files"}, optional)
+    if members["schema"] != SCHEMA or isinstance(members["schema"], bool | float):
+        raise BadBundle("bad_schema", f"`schema` is not {SCHEMA}: this version of Kernex reads no other.")
+    requires = _members(members.get("requires", {}), "requires", set(), {"memory", "disk"})
+    files = _files(members["files"])
+    executables = {file.path: file.mode == EXECUTABLE_MODE for file in files}
+    hooks = _members(members.get("hooks", {}), "hooks", set(), {"pre_install", "post_install"})
+    run = _run(members["run"], executables) if "run" in members else None
+    manifest = Manifest(
+        name=_name(members["name"], "bad_name", "`name`"),
+        version=_name(members["version"], "bad_version", "`version`"),
+        release_counter=_whole(members.get("release_counter", 0), "bad_release_counter", "`release_counter`"),
+        device_types=_device_types(members.get("device_types", [])),
+        memory=_whole(requires.get("memory", 0), "bad_requires", "`requires.memory`"),
+        disk=_whole(requires.get("disk", 0), "bad_requires", "`requires.disk`"),
+        files=files,
+        hooks={name: _hook(hook, name, executables) for name, hook in hooks.items()},
+        run=run,
+        health=_health(members["health"], executables, run) if "health" in members else None,
+        body=canonical(value),
+    )
+    if len(manifest.body) > MAX_MANIFEST_SIZE:
+        raise BadBundle("manifest_too_large", f"The manifest is larger than {MAX_MANIFEST_SIZE} bytes.")
+    return manifest
+
+
+def _members(value: object, what: str, required: set[str], optional: set[str]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadBundle("bad_member", f"`{what}` is not an object.")
+    if missing := sorted(required - value.keys()):
+        raise BadBundle("missing_member", f"`{what}` has no `{missing[0]}`.")
+    if unknown := sorted(value.keys() - required - optional):
+        raise BadBundle(
+            "unknown_member", f"`{what}` has a member {ascii(unknown[0][:80])} that schema 1 does not know."
+        )
+    return value
+
+
+def _whole(value: object, code: str, what: str, least: int = 0, most: int = MAX_NUMBER) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise BadBundle(code, f"{what} is not a whole number from {least} to {most}.")
+    return value
+
+
+def _name(value: object, code: str, what: str) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise BadBundle(code, f"{what} does not match {NAME_PATTERN}.")
+    return value
+
+
+def _device_types(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MAX_DEVICE_TYPES:
+        raise BadBundle("bad_device_types", f"`device_types` is not a list of at most {MAX_DEVICE_TYPES} names.")
+    types = tuple(_name(item, "bad_device_types", "A device type") for item in value)
+    if len(set(types)) != len(types):
+        raise BadBundle("bad_device_types", "`device_types` names a type twice.")
+    return types
+
+
+def _files(value: object) -> tuple[File, ...]:
+    if not isinstance(value, list) or not value:
+        raise BadBundle("bad_files", "`files` is not a list with at least one file.")
+    if len(value) > MAX_FILES:
+        raise BadBundle("too_many_files", f"`files` has {len(value)} entries; at most {MAX_FILES} are allowed.")
+    files = tuple(_file(item) for item in value)
+    paths = [file.path for file in files]
+    check_together(paths)
+    if paths != sorted(paths):
+        raise BadBundle("files_not_sorted", "`files` is not sorted by path (by code point).")
+    if sum(file.size for file in files) > MAX_NUMBER:
+        raise BadBundle("bundle_too_large", f"The files together are larger than {MAX_NUMBER} bytes.")
+    sizes: dict[str, int] = {}
+    for file in files:
+        if sizes.setdefault(file.sha256, file.size) != file.size:
+            raise BadBundle("size_differs", f"The sha256 {file.sha256} is announced with two sizes.")
+    return files
+
+
+def _file(value: object) -> File:
+    members = _members(value, "files[]", {"path", "sha256", "size", "mode"}, set())
+    path = check_path(members["path"])
+    sha256, mode = members["sha256"], members["mode"]
+    if not is_sha256(sha256):
+        raise BadBundle("bad_sha256", f"The sha256 of {ascii(path)} is not 64 lower-case hex digits.")
+    size = _whole(members["size"], "bad_size", f"The size of {ascii(path)}")
+    if _whole(mode, "bad_mode", f"The mode of {ascii(path)}") not in {PLAIN_MODE, EXECUTABLE_MODE}:
+        raise BadBundle("bad_mode", f"The mode of {ascii(path)} is neither 420 (0644) nor 493 (0755).")
+    return File(path, sha256, size, mode)
+
+
+def is_sha256(value: object) -> bool:
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
+
+
+def _hook(value: object, name: str, executables: Mapping[str, bool]) -> Hook:
+    members = _members(value, f"hooks.{name}", {"command", "timeout_seconds"}, set())
+    return Hook(_command(members["command"], executables), _timeout(members["timeout_seconds"]))
+
+
+def _timeout(value: object) -> int:
+    return _whole(value, "bad_timeout", "`timeout_seconds`", 1, MAX_SECONDS)
+
+
+def _run(value: object, executables: Mapping[str, bool]) -> Run:
+    members = _members(value, "run", {"command"}, {"environment"})
+    environment = members.get("environment", {})
+    if not isinstance(environment, dict) or len(environment) > MAX_WORDS:
+        raise BadBundle("bad_environment", f"`run.environment` is not an object of at most {MAX_WORDS} members.")
+    for variable, text in environment.items():
+        if not _VARIABLE.fullmatch(variable) or not _is_word(text):
+            raise BadBundle(
+                "bad_environment",
+                f"The variable {ascii(variable[:80])} is no name of letters, digits and `_` outside KERNEX_, or its value "
+                f"is no text of at most {MAX_WORD_SIZE} bytes.",
+            )
+    return Run(_command(members["command"], executables), environment)
+
+
+def _health(value: object, executables: Mapping[str, bool], run: Run | None) -> Health:
+    members = _members(value, "health", {"timeout_seconds"}, {"command", "file", "interval_seconds"})
+    timeout = _timeout(members["timeout_seconds"])
+    if ("command" in members) == ("file" in members):
+        raise BadBundle("bad_health", "`health` needs either `command` or `file`, and not both.")
+    if "command" in members:
+        interval = _whole(members.get("interval_seconds", 2), "bad_interval", "`interval_seconds`", 1, MAX_SECONDS)
+        return Health(timeout, command=_command(members["command"], executables), interval_seconds=interval)
+    if "interval_seconds" in members or run is None:
+        raise BadBundle(
+            "bad_health", "`health.file` is written by the `run` command and is not asked for in intervals."
+        )
+    return Health(timeout, file=check_path(members["file"]))
+
+
+def _command(value: object, executables: Mapping[str, bool]) -> tuple[str, ...]:
+    """An argument list whose program is either a file of the bundle (`./…`) or a name that the device looks up."""
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_WORDS or not all(_is_word(word) for word in value):
+        raise BadBundle(
+            "bad_command", f"A command is a list of 1 to {MAX_WORDS} texts of at most {MAX_WORD_SIZE} bytes."
+        )
+    program: str = value[0]
+    if program.startswith("./"):
+        if program[2:] not in executables:
+            raise BadBundle("command_not_listed", f"The command {ascii(program[:200])} is no file of this bundle.")
+        if not executables[program[2:]]:
+            raise BadBundle("command_not_executable", f"The command {ascii(program[:200])} needs the mode 493 (0755).")
+    elif not program or "/" in program:
+        raise BadBundle("bad_command", "A program is `./` and a file of the bundle, or a plain name without a slash.")
+    return tuple(value)
+
+
+def _is_word(value: object) -> bool:
+    if not isinstance(value, str) or "\x00" in value:
+        return False
+    try:
+        return len(value.encode("utf-8")) <= MAX_WORD_SIZE
+    except UnicodeEncodeError:
+        return False
+
+
+def sorted_files(files: Sequence[File]) -> list[dict[str, object]]:
+    """`files` as a manifest lists them."""
+    ordered = sorted(files, key=lambda file: file.path)
+    return [{"path": file.path, "sha256": file.sha256, "size": file.size, "mode": file.mode} for file in ordered]

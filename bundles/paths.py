@@ -1,0 +1,66 @@
+"""Which paths a manifest may name, so that every device can create them and none of them leads outside a release."""
+
+import unicodedata
+from collections.abc import Iterable
+
+from bundles.errors import BadBundle
+
+MAX_NAME_SIZE = 255
+MAX_PATH_SIZE = 1024
+
+
+def check_path(path: object) -> str:
+    """`path` itself, if it is relative, plain and portable.
+
+    Raises `BadBundle`: `bad_path` for a wrong character, part or form, `path_too_long` for a name over 255 or a
+    path over 1,024 bytes of UTF-8.
+    """
+    if not isinstance(path, str) or not path:
+        raise BadBundle("bad_path", "A path is a string that is not empty.")
+    shown = ascii(path[:200])
+    try:
+        size = len(path.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise BadBundle("bad_path", f"The path {shown} contains a lone surrogate.") from None
+    if size > MAX_PATH_SIZE:
+        raise BadBundle("path_too_long", f"The path {shown}… is longer than {MAX_PATH_SIZE} bytes.")
+    if "\\" in path or any(_is_control(character) for character in path):
+        raise BadBundle("bad_path", f"The path {shown} contains a backslash or a control character.")
+    if not unicodedata.is_normalized("NFC", path):
+        raise BadBundle("bad_path", f"The path {shown} is not in Unicode normal form C.")
+    for name in path.split("/"):
+        if name in {"", ".", ".."}:
+            raise BadBundle("bad_path", f"The path {shown} is absolute or has an empty, `.` or `..` part.")
+        if len(name.encode("utf-8")) > MAX_NAME_SIZE:
+            raise BadBundle("path_too_long", f"A name in the path {shown} is longer than {MAX_NAME_SIZE} bytes.")
+    return path
+
+
+def check_together(paths: Iterable[str]) -> None:
+    """Paths that are each fine must also fit into one directory tree, on a file system that ignores case, too.
+
+    Raises `BadBundle`: `duplicate_path`, or `path_conflict` where one path is another's directory.
+    """
+    seen: dict[str, str] = {}
+    for path in paths:
+        key = folded(path)
+        if key in seen:
+            raise BadBundle("duplicate_path", f"The paths {ascii(seen[key])} and {ascii(path)} are the same file.")
+        seen[key] = path
+    directories: set[str] = set()
+    for key, path in seen.items():
+        parent = key.rpartition("/")[0]
+        while parent and parent not in directories:
+            if parent in seen:
+                raise BadBundle("path_conflict", f"{ascii(seen[parent])} is a file and a directory of {ascii(path)}.")
+            directories.add(parent)
+            parent = parent.rpartition("/")[0]
+
+
+def folded(path: str) -> str:
+    """What two paths share if a file system that ignores case or Unicode form takes them for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+
+
+def _is_control(character: str) -> bool:
+    return character < " " or "\x7f" <= character <= "\x9f"
