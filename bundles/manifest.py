@@ -148,9 +148,7 @@ def _members(value: object, what: str, required: set[str], optional: set[str]) -
     if missing := sorted(required - value.keys()):
         raise BadBundle("missing_member", f"`{what}` has no `{missing[0]}`.")
     if unknown := sorted(value.keys() - required - optional):
-        raise BadBundle(
-            "unknown_member", f"`{what}` has a member {ascii(unknown[0][:80])} that schema 1 does not know."
-        )
+        raise BadBundle("unknown_member", f"`{what}` has a member {unknown[0][:80]!a} that schema 1 does not know.")
     return value
 
 
@@ -199,10 +197,10 @@ def _file(value: object) -> File:
     path = check_path(members["path"])
     sha256, mode = members["sha256"], members["mode"]
     if not is_sha256(sha256):
-        raise BadBundle("bad_sha256", f"The sha256 of {ascii(path)} is not 64 lower-case hex digits.")
-    size = _whole(members["size"], "bad_size", f"The size of {ascii(path)}")
-    if _whole(mode, "bad_mode", f"The mode of {ascii(path)}") not in {PLAIN_MODE, EXECUTABLE_MODE}:
-        raise BadBundle("bad_mode", f"The mode of {ascii(path)} is neither 420 (0644) nor 493 (0755).")
+        raise BadBundle("bad_sha256", f"The sha256 of {path!a} is not 64 lower-case hex digits.")
+    size = _whole(members["size"], "bad_size", f"The size of {path!a}")
+    if _whole(mode, "bad_mode", f"The mode of {path!a}") not in {PLAIN_MODE, EXECUTABLE_MODE}:
+        raise BadBundle("bad_mode", f"The mode of {path!a} is neither 420 (0644) nor 493 (0755).")
     return File(path, sha256, size, mode)
 
 
@@ -228,8 +226,8 @@ def _run(value: object, executables: Mapping[str, bool]) -> Run:
         if not _VARIABLE.fullmatch(variable) or not _is_word(text):
             raise BadBundle(
                 "bad_environment",
-                f"The variable {ascii(variable[:80])} is no name of letters, digits and `_` outside KERNEX_, or its value "
-                f"is no text of at most {MAX_WORD_SIZE} bytes.",
+                f"The variable {variable[:80]!a} is no name of letters, digits and `_` outside KERNEX_, or its "
+                f"value is no text of at most {MAX_WORD_SIZE} bytes.",
             )
     return Run(_command(members["command"], executables), environment)
 
@@ -243,24 +241,20 @@ def _health(value: object, executables: Mapping[str, bool], run: Run | None) -> 
         interval = _whole(members.get("interval_seconds", 2), "bad_interval", "`interval_seconds`", 1, MAX_SECONDS)
         return Health(timeout, command=_command(members["command"], executables), interval_seconds=interval)
     if "interval_seconds" in members or run is None:
-        raise BadBundle(
-            "bad_health", "`health.file` is written by the `run` command and is not asked for in intervals."
-        )
+        raise BadBundle("bad_health", "`health.file` needs a `run` command that writes it, and takes no interval.")
     return Health(timeout, file=check_path(members["file"]))
 
 
 def _command(value: object, executables: Mapping[str, bool]) -> tuple[str, ...]:
     """An argument list whose program is either a file of the bundle (`./…`) or a name that the device looks up."""
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_WORDS or not all(_is_word(word) for word in value):
-        raise BadBundle(
-            "bad_command", f"A command is a list of 1 to {MAX_WORDS} texts of at most {MAX_WORD_SIZE} bytes."
-        )
+        raise BadBundle("bad_command", f"A command is a list of 1 to {MAX_WORDS} texts of up to {MAX_WORD_SIZE} bytes.")
     program: str = value[0]
     if program.startswith("./"):
         if program[2:] not in executables:
-            raise BadBundle("command_not_listed", f"The command {ascii(program[:200])} is no file of this bundle.")
+            raise BadBundle("command_not_listed", f"The command {program[:200]!a} is no file of this bundle.")
         if not executables[program[2:]]:
-            raise BadBundle("command_not_executable", f"The command {ascii(program[:200])} needs the mode 493 (0755).")
+            raise BadBundle("command_not_executable", f"The command {program[:200]!a} needs the mode 493 (0755).")
     elif not program or "/" in program:
         raise BadBundle("bad_command", "A program is `./` and a file of the bundle, or a plain name without a slash.")
     return tuple(value)

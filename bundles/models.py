@@ -1,20 +1,23 @@
 """Bundles, the blobs that their manifests name, and the uploads on which blobs arrive.
 
-    bundle:  draft ──publish──► verifying ──► ready ──withdraw──► withdrawn
-               ▲                    │
-               └── a blob is wrong ─┘
+bundle:  draft ──publish──► verifying ──► ready ──withdraw──► withdrawn
+           ▲                    │
+           └── a blob is wrong ─┘
 
-    upload:  open ──complete──► verifying ──► stored
-               │                    └───────► refused   (digest or size differ, with a reason)
-               └── abandoned ──────────────► expired
+upload:  open ──complete──► verifying ──► stored
+           │                    └───────► refused   (digest or size differ, with a reason)
+           └── abandoned ──────────────► expired
 """
 
 import uuid
+from datetime import datetime
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
+
+from kernex.errors import NotFound
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._+-]{0,62}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
@@ -35,12 +38,26 @@ class UploadState(models.TextChoices):
     EXPIRED = "expired", "expired"
 
 
+# Somebody still works on it: the publisher sends parts, or the scheduler hashes.
+UNFINISHED = (UploadState.OPEN, UploadState.VERIFYING)
+
+
+class BlobQuerySet(models.QuerySet["Blob"]):
+    def deliverable(self) -> "BlobQuerySet":
+        """What devices may fetch: the blobs of bundles that are ready."""
+        return self.filter(
+            Exists(BundleFile.objects.filter(sha256=OuterRef("sha256"), bundle__state=BundleState.READY))
+        )
+
+
 class Blob(models.Model):
     """The bytes of one file, stored once under their sha256. The row exists only while the object does."""
 
     sha256 = models.CharField(max_length=64, primary_key=True)
     size = models.BigIntegerField()
     stored_at = models.DateTimeField(auto_now_add=True)
+
+    objects = BlobQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -50,6 +67,28 @@ class Blob(models.Model):
 
     def __str__(self) -> str:
         return self.sha256[:12]
+
+
+class BundleQuerySet(models.QuerySet["Bundle"]):
+    def ready(self) -> "BundleQuerySet":
+        """What may be deployed and fetched."""
+        return self.filter(state=BundleState.READY)
+
+    def verifying(self) -> "BundleQuerySet":
+        """What the scheduler decides on next."""
+        return self.filter(state=BundleState.VERIFYING)
+
+    def get_by_label(self, label: str) -> "Bundle":
+        """The bundle called `name@version`, in whatever state. Raises `NotFound` (`unknown_bundle`)."""
+        name, _, version = label.partition("@")
+        bundle = None if "\x00" in label else self.filter(name=name, version=version).first()
+        if bundle is None:
+            raise NotFound("unknown_bundle", f"There is no bundle {label[:130]!a}; names look like vad@1.0.0.")
+        return bundle
+
+    def deliverable(self, name: str, version: str, manifest_sha256: str) -> "BundleQuerySet":
+        """The one ready bundle whose manifest a device may fetch under this name, or nothing."""
+        return self.ready().filter(name=name, version=version, manifest_sha256=manifest_sha256)
 
 
 class Bundle(models.Model):
@@ -73,6 +112,8 @@ class Bundle(models.Model):
     ready_at = models.DateTimeField(null=True, editable=False)
     withdrawn_at = models.DateTimeField(null=True, editable=False)
 
+    objects = BundleQuerySet.as_manager()
+
     class Meta:
         ordering = ["-created_at"]
         constraints = [
@@ -89,6 +130,26 @@ class Bundle(models.Model):
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
 
+    def move_to(self, state: BundleState, *, only_from: BundleState, reason: str = "", **fields: object) -> bool:
+        """Change the state by one conditional UPDATE. False if the row was no longer in `only_from`."""
+        changes = {"state": state, "state_reason": reason[:500], **fields}
+        if not Bundle.objects.filter(pk=self.pk, state=only_from).update(**changes):
+            return False
+        for field, value in changes.items():
+            setattr(self, field, value)
+        return True
+
+
+class BundleFileQuerySet(models.QuerySet["BundleFile"]):
+    def missing(self) -> "BundleFileQuerySet":
+        """Whose bytes are not stored in the announced size."""
+        return self.exclude(Exists(Blob.objects.filter(sha256=OuterRef("sha256"), size=OuterRef("size"))))
+
+    def hopeless(self) -> "BundleFileQuerySet":
+        """Missing, and no upload of those bytes is being verified. One statement, so that nothing slips between."""
+        verifying = Upload.objects.filter(sha256=OuterRef("sha256"), size=OuterRef("size"), state=UploadState.VERIFYING)
+        return self.missing().exclude(Exists(verifying))
+
 
 class BundleFile(models.Model):
     """One line of a manifest: which bytes stand at which path."""
@@ -99,6 +160,8 @@ class BundleFile(models.Model):
     sha256 = models.CharField(max_length=64)
     size = models.BigIntegerField()
     mode = models.PositiveSmallIntegerField()
+
+    objects = BundleFileQuerySet.as_manager()
 
     class Meta:
         ordering = ["path"]
@@ -116,6 +179,19 @@ class BundleFile(models.Model):
         return self.path
 
 
+class UploadQuerySet(models.QuerySet["Upload"]):
+    def unfinished(self) -> "UploadQuerySet":
+        """Open, or waiting for the scheduler to hash them."""
+        return self.filter(state__in=UNFINISHED)
+
+    def verifying(self) -> "UploadQuerySet":
+        return self.filter(state=UploadState.VERIFYING)
+
+    def abandoned(self, since: datetime) -> "UploadQuerySet":
+        """Open, and without a new part since then."""
+        return self.filter(state=UploadState.OPEN, touched_at__lt=since)
+
+
 class Upload(models.Model):
     """Bytes on their way to becoming a blob, in numbered parts from 1; never at a final key."""
 
@@ -130,19 +206,48 @@ class Upload(models.Model):
     # Moves with every part: an upload expires only after nothing came for a while.
     touched_at = models.DateTimeField(auto_now_add=True)
 
+    objects = UploadQuerySet.as_manager()
+
     class Meta:
         ordering = ["-created_at"]
         constraints = [
             models.CheckConstraint(condition=Q(sha256__regex=SHA256_PATTERN), name="upload_sha256"),
             models.CheckConstraint(condition=Q(size__gte=0), name="upload_size_not_negative"),
+            # Said twice at once, the same upload is started once.
+            models.UniqueConstraint(
+                fields=["created_by", "sha256", "size"], name="upload_open_once", condition=Q(state="open")
+            ),
         ]
         indexes = [
             # The scheduler's look for uploads to hash and to expire.
-            models.Index(fields=["state", "touched_at"], name="upload_unfinished", condition=Q(state__in=["open", "verifying"]))
+            models.Index(
+                fields=["state", "touched_at"], name="upload_unfinished", condition=Q(state__in=["open", "verifying"])
+            ),
+            # Whether a blob is on its way.
+            models.Index(
+                fields=["sha256"], name="upload_sha256_unfinished", condition=Q(state__in=["open", "verifying"])
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.id} ({self.state})"
+
+    @property
+    def part_count(self) -> int:
+        """How many parts make the whole; none for an empty file."""
+        return -(-self.size // self.part_size)
+
+    def size_of_part(self, number: int) -> int:
+        """How many bytes part `number` (from 1) has: all have `part_size`, the last has the rest."""
+        return min(self.part_size, self.size - (number - 1) * self.part_size)
+
+    def move_to(self, state: UploadState, *, only_from: UploadState, reason: str = "") -> bool:
+        """Change the state by one conditional UPDATE. False if the row was no longer in `only_from`."""
+        row = Upload.objects.filter(pk=self.pk, state=only_from)
+        if not row.update(state=state, state_reason=reason[:500]):
+            return False
+        self.state, self.state_reason = state, reason[:500]
+        return True
 
 
 class UploadPart(models.Model):

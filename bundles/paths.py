@@ -45,14 +45,14 @@ def check_together(paths: Iterable[str]) -> None:
     for path in paths:
         key = folded(path)
         if key in seen:
-            raise BadBundle("duplicate_path", f"The paths {ascii(seen[key])} and {ascii(path)} are the same file.")
+            raise BadBundle("duplicate_path", f"The paths {seen[key]!a} and {path!a} are the same file.")
         seen[key] = path
     directories: set[str] = set()
     for key, path in seen.items():
         parent = key.rpartition("/")[0]
         while parent and parent not in directories:
             if parent in seen:
-                raise BadBundle("path_conflict", f"{ascii(seen[parent])} is a file and a directory of {ascii(path)}.")
+                raise BadBundle("path_conflict", f"{seen[parent]!a} is a file and a directory of {path!a}.")
             directories.add(parent)
             parent = parent.rpartition("/")[0]
 

@@ -1,0 +1,75 @@
+"""Where blobs and the bytes of uploads lie, behind one small interface.
+
+    blobs/<aa>/<sha256>   final keys: written once, whole, synced and verified; never overwritten
+    uploads/<id>          bytes on their way, in parts; becomes a blob or is deleted
+
+`STORAGES["default"]` decides which implementation `blobs()` gives.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from uuid import UUID
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.files.storage import FileSystemStorage, storages
+
+from bundles.disk import DiskBlobs
+
+
+class SealedUpload(Protocol):
+    """An upload that nobody writes to any more and that only the holder of the seal looks at."""
+
+    def digest(self) -> tuple[str, int]:
+        """The sha256 and the size of the whole, read in pieces."""
+
+    def promote(self, sha256: str) -> None:
+        """Give the bytes their final key, durably. Harmless when repeated, and when another upload was first.
+
+        Raises `DamagedBlob` if something else already lies at that key.
+        """
+
+
+class Blobs(Protocol):
+    """Every method raises `StorageFull` when the disk is full and `Unavailable` when storage is away."""
+
+    def open(self, sha256: str) -> BinaryIO:
+        """The blob's bytes, seekable. Raises `NotFound` (`unknown_blob`)."""
+
+    def size(self, sha256: str) -> int:
+        """The blob's size in bytes. Raises `NotFound` (`unknown_blob`)."""
+
+    def exists(self, sha256: str) -> bool: ...
+
+    def url(self, sha256: str) -> str | None:
+        """Where to fetch the blob without this process, for a short while; None if it has to pass through here."""
+
+    def has_room_for(self, size: int) -> bool:
+        """Whether `size` further bytes would fit now."""
+
+    def write(self, upload: UUID, offset: int, chunks: Iterable[bytes], may_write: Callable[[], bool]) -> bool:
+        """Write a part at its offset and make it durable. False, with nothing written, unless `may_write` says so.
+
+        `may_write` is asked once no verification can begin before the part is written.
+        """
+
+    def sealed(self, upload: UUID) -> AbstractContextManager[SealedUpload]:
+        """Hold the upload alone. Raises `UploadBusy` while a part is being written or another process holds it."""
+
+    def discard(self, upload: UUID) -> None:
+        """Delete the upload's bytes, if there are any."""
+
+    def uploads(self) -> Iterator[tuple[UUID, datetime]]:
+        """Which uploads have bytes here, and when the last ones came."""
+
+
+def blobs() -> Blobs:
+    """The storage that the settings name."""
+    default = storages["default"]
+    if isinstance(default, FileSystemStorage):
+        return DiskBlobs(Path(default.location))
+    raise ImproperlyConfigured(
+        f"STORAGES['default'] is {type(default).__name__}: bundles are kept on a local disk only."
+    )
