@@ -1,0 +1,80 @@
+"""What ends a command early, and the exit codes that scripts can branch on.
+
+CommandFailed
+├── BadUsage         2  the command line itself is wrong
+├── NotAllowed       3  not logged in, or this token may not do that
+├── Refused          4  the server understood and said no
+├── Unreachable      5  no server answered, or it is broken
+├── WaitFailed       6  the request was taken, but what was waited for did not come about
+└── LocalProblem     7  something on this machine stands in the way
+    ├── BadManifest     a rule for bundles is broken; `code` names the rule
+    └── FileChanged     a file is not what it was when the command began
+"""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """The exit codes of `kernex`; docs/command-line.md describes them."""
+
+    OK = 0
+    DEFECT = 1
+    USAGE = 2
+    NOT_ALLOWED = 3
+    REFUSED = 4
+    UNREACHABLE = 5
+    WAIT_FAILED = 6
+    LOCAL = 7
+    INTERRUPTED = 130
+    PIPE_CLOSED = 141
+
+
+class CommandFailed(Exception):
+    """The message is a sentence for people that says what to do next."""
+
+    exit_code = Exit.DEFECT
+
+
+class BadUsage(CommandFailed):
+    exit_code = Exit.USAGE
+
+
+class NotAllowed(CommandFailed):
+    exit_code = Exit.NOT_ALLOWED
+
+
+class Refused(CommandFailed):
+    """A 4xx answer. `code` is the server's stable word, `error` the whole error object."""
+
+    exit_code = Exit.REFUSED
+
+    def __init__(self, status: int, code: str, message: str, error: dict[str, object] | None = None) -> None:
+        super().__init__(f"{message} ({code})" if code else message)
+        self.status = status
+        self.code = code
+        self.error = error or {}
+
+
+class Unreachable(CommandFailed):
+    exit_code = Exit.UNREACHABLE
+
+
+class WaitFailed(CommandFailed):
+    exit_code = Exit.WAIT_FAILED
+
+
+class LocalProblem(CommandFailed):
+    exit_code = Exit.LOCAL
+
+
+class BadManifest(LocalProblem):
+    """Carries the same stable code that the server would answer."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code
+
+
+class FileChanged(LocalProblem):
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} changed while it was being pushed: let it rest and run the same command again.")

@@ -1,0 +1,195 @@
+"""The manifest of a bundle: built here, checked here by the same rules as on the server and on devices.
+
+Canonical JSON: UTF-8, keys sorted, separators `,` and `:`, nothing escaped that need not be, no trailing newline. A
+bundle that breaks a rule is refused before a byte is sent.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from kernex.cli.errors import BadManifest
+from kernex.cli.paths import check_path, check_together
+
+SCHEMA = 1
+PLAIN, EXECUTABLE = 0o644, 0o755
+LARGEST = 2**53 - 1
+LARGEST_MANIFEST = 4 * 1024 * 1024
+MOST_FILES = 10_000
+A_DAY = 86_400
+NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_VARIABLE = re.compile(r"(?!KERNEX_)[A-Za-z_][A-Za-z0-9_]{0,127}")
+_HOOKS = {"pre_install", "post_install"}
+
+Commands = dict[str, bool]  # every path of the bundle, and whether it is executable
+
+
+def canonical(value: object) -> bytes:
+    """`value` as the bytes whose sha256 names it."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def read_json(text: bytes) -> Any:
+    """A JSON value without the liberties of Python's reader. Raises `BadManifest` (`not_json`)."""
+    try:
+        value = json.loads(text.decode(), object_pairs_hook=_once_each, parse_constant=_no_constant)
+        canonical(value)  # refuses infinite numbers and lone surrogates
+    except RecursionError:
+        raise BadManifest("not_json", "It is nested too deeply.") from None
+    except ValueError as error:
+        raise BadManifest("not_json", f"It is not valid JSON: {str(error)!a}.") from None
+    return value
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("a member is named twice")
+    return dict(pairs)
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no JSON number")
+
+
+def check(manifest: object) -> None:
+    """Raises `BadManifest` with the code of the first rule that `manifest` breaks."""
+    optional = {"release_counter", "device_types", "requires", "hooks", "run", "health"}
+    top = _object(manifest, "the manifest", {"schema", "name", "version", "files"}, optional)
+    if type(top["schema"]) is not int or top["schema"] != SCHEMA:
+        _refuse("bad_schema", f"`schema` must be {SCHEMA}")
+    requires = _object(top.get("requires", {}), "requires", set(), {"memory", "disk"})
+    commands = check_files(top["files"])
+    hooks = _object(top.get("hooks", {}), "hooks", set(), _HOOKS)
+    if "run" in top:
+        _check_run(top["run"], commands)
+    for member in ("name", "version"):
+        check_name(top[member], f"bad_{member}", member)
+    _whole(top.get("release_counter", 0), "bad_release_counter", "release_counter")
+    _check_device_types(top.get("device_types", []))
+    for member, amount in requires.items():
+        _whole(amount, "bad_requires", f"requires.{member}")
+    for member, hook in hooks.items():
+        inner = _object(hook, f"hooks.{member}", {"command", "timeout_seconds"}, set())
+        _check_command(inner["command"], commands, f"hooks.{member}.command")
+        _whole(inner["timeout_seconds"], "bad_timeout", f"hooks.{member}.timeout_seconds", 1, A_DAY)
+    if "health" in top:
+        _check_health(top["health"], commands, supervised="run" in top)
+    if len(canonical(manifest)) > LARGEST_MANIFEST:
+        _refuse("manifest_too_large", f"The manifest must not be larger than {LARGEST_MANIFEST} bytes")
+
+
+def check_name(value: object, code: str, what: str) -> None:
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        _refuse(
+            code, f"The {what} must begin with a-z or 0-9, go on with a-z, 0-9 or `._+-`, and end after 63 characters"
+        )
+
+
+def check_files(value: object) -> Commands:
+    """Every path, and whether it is executable. Raises `BadManifest`."""
+    if not isinstance(value, list) or not value:
+        _refuse("bad_files", "A bundle holds at least one file")
+    if len(value) > MOST_FILES:
+        _refuse("too_many_files", f"A bundle holds at most {MOST_FILES} files, not {len(value)}")
+    for entry in value:
+        _check_file(entry)
+    paths = [entry["path"] for entry in value]
+    check_together(paths)
+    if sorted(paths) != paths:
+        _refuse("files_not_sorted", "`files` must be sorted by path")
+    if sum(entry["size"] for entry in value) > LARGEST:
+        _refuse("bundle_too_large", f"The files together must not be larger than {LARGEST} bytes")
+    if len({entry["sha256"] for entry in value}) != len({(entry["sha256"], entry["size"]) for entry in value}):
+        _refuse("size_differs", "One sha256 is named with two sizes")
+    return {entry["path"]: entry["mode"] == EXECUTABLE for entry in value}
+
+
+def _check_file(value: object) -> None:
+    entry = _object(value, "files[]", {"path", "sha256", "size", "mode"}, set())
+    check_path(entry["path"])
+    if not isinstance(entry["sha256"], str) or not _SHA256.fullmatch(entry["sha256"]):
+        _refuse("bad_sha256", "A sha256 must be 64 lower-case hex digits")
+    _whole(entry["size"], "bad_size", "size")
+    if type(entry["mode"]) is not int or entry["mode"] not in (PLAIN, EXECUTABLE):
+        _refuse("bad_mode", "A mode must be 420 (0644) or 493 (0755)")
+
+
+def _check_device_types(value: object) -> None:
+    if not isinstance(value, list) or len(value) > 100:
+        _refuse("bad_device_types", "`device_types` must be a list of at most 100 names")
+    for item in value:
+        check_name(item, "bad_device_types", "device type")
+    if len(set(value)) < len(value):
+        _refuse("bad_device_types", "`device_types` must not name a type twice")
+
+
+def _check_run(value: object, commands: Commands) -> None:
+    run = _object(value, "run", {"command"}, {"environment"})
+    environment = run.get("environment", {})
+    if not isinstance(environment, dict) or len(environment) > 256:
+        _refuse("bad_environment", "`run.environment` must be an object of at most 256 variables")
+    for name, text in environment.items():
+        if not _VARIABLE.fullmatch(name) or not _is_text(text):
+            _refuse(
+                "bad_environment",
+                f"The variable {name[:80]!a} must be named with letters, digits and `_`, not begin with KERNEX_, "
+                "and hold a text of at most 4096 bytes",
+            )
+    _check_command(run["command"], commands, "run.command")
+
+
+def _check_health(value: object, commands: Commands, *, supervised: bool) -> None:
+    health = _object(value, "health", {"timeout_seconds"}, {"command", "file", "interval_seconds"})
+    _whole(health["timeout_seconds"], "bad_timeout", "health.timeout_seconds", 1, A_DAY)
+    if len({"command", "file"} & health.keys()) != 1:
+        _refuse("bad_health", "`health` must have either a `command` or a `file`")
+    if "command" in health:
+        _whole(health.get("interval_seconds", 2), "bad_interval", "health.interval_seconds", 1, A_DAY)
+        _check_command(health["command"], commands, "health.command")
+        return
+    if not supervised or "interval_seconds" in health:
+        _refuse("bad_health", "`health.file` needs a `run` command that writes it, and takes no `interval_seconds`")
+    check_path(health["file"])
+
+
+def _check_command(value: object, commands: Commands, what: str) -> None:
+    if not isinstance(value, list) or not 1 <= len(value) <= 256 or not all(map(_is_text, value)):
+        _refuse("bad_command", f"`{what}` must be a list of 1 to 256 texts, each of at most 4096 bytes and without NUL")
+    program: str = value[0]
+    if not program.startswith("./"):
+        if not program or "/" in program:
+            _refuse("bad_command", f"`{what}` must begin with `./` and a file of the bundle, or a plain program name")
+    elif program[2:] not in commands:
+        _refuse("command_not_listed", f"`{what}` runs {program[:200]!a}, which is no file of this bundle")
+    elif not commands[program[2:]]:
+        _refuse("command_not_executable", f"`{what}` runs {program[:200]!a}, which needs `chmod +x`")
+
+
+def _object(value: object, what: str, required: Iterable[str], optional: Iterable[str]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        _refuse("bad_member", f"`{what}` must be an object")
+    for name in sorted(required):
+        if name not in value:
+            _refuse("missing_member", f"`{what}` needs `{name}`")
+    for name in value:
+        if name not in required and name not in optional:
+            known = ", ".join(sorted({*required, *optional}))
+            _refuse("unknown_member", f"`{what}` knows no {name[:80]!a}; it knows {known}")
+    return value
+
+
+def _whole(value: object, code: str, what: str, least: int = 0, most: int = LARGEST) -> None:
+    if type(value) is not int or not least <= value <= most:
+        _refuse(code, f"`{what}` must be a whole number from {least} to {most}")
+
+
+def _is_text(value: object) -> bool:
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    return len(value.encode(errors="surrogatepass")) <= 4096 and not re.search("[\ud800-\udfff]", value)
+
+
+def _refuse(code: str, sentence: str) -> NoReturn:
+    raise BadManifest(code, f"{sentence}.")

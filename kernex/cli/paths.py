@@ -1,0 +1,56 @@
+"""Which paths a bundle may hold, decided before anything is read or sent."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from kernex.cli.errors import BadManifest
+
+LONGEST_NAME = 255
+LONGEST_PATH = 1024
+# C0, DEL, C1 and the backslash, which is a separator elsewhere.
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+
+
+def check_path(path: object) -> None:
+    """Raises `BadManifest` (`bad_path`, `path_too_long`) unless every device can create `path` inside a release."""
+    if not isinstance(path, str) or path == "":
+        raise BadManifest("bad_path", "A path in a bundle is a text that is not empty.")
+    shown = f"The path {path[:200]!a}"
+    try:
+        lengths = [len(name.encode()) for name in path.split("/")]
+    except UnicodeEncodeError:
+        raise BadManifest("bad_path", f"{shown} is not valid UTF-8: rename the file.") from None
+    if sum(lengths) + len(lengths) - 1 > LONGEST_PATH:
+        raise BadManifest("path_too_long", f"{shown} is longer than {LONGEST_PATH} bytes.")
+    if max(lengths) > LONGEST_NAME:
+        raise BadManifest("path_too_long", f"{shown} has a name longer than {LONGEST_NAME} bytes.")
+    if _FORBIDDEN.search(path):
+        raise BadManifest("bad_path", f"{shown} has a backslash or a control character in it: rename the file.")
+    if unicodedata.normalize("NFC", path) != path:
+        raise BadManifest("bad_path", f"{shown} is not in Unicode normal form C.")
+    if not {"", ".", ".."}.isdisjoint(path.split("/")):
+        raise BadManifest("bad_path", f"{shown} is not relative and plain: no empty part, no `.`, no `..`.")
+
+
+def check_together(paths: Sequence[str]) -> None:
+    """What a file system that ignores case could not hold. Raises `BadManifest`: `duplicate_path`, `path_conflict`."""
+    by_key: dict[str, str] = {}
+    for path in paths:
+        if other := by_key.get(_key(path)):
+            raise BadManifest(
+                "duplicate_path", f"{other!a} and {path!a} are one file where case is ignored: rename one."
+            )
+        by_key[_key(path)] = path
+    for path in paths:
+        names = _key(path).split("/")
+        for depth in range(1, len(names)):
+            if blocker := by_key.get("/".join(names[:depth])):
+                raise BadManifest(
+                    "path_conflict", f"{blocker!a} would have to be a file and the directory of {path!a}."
+                )
+
+
+def _key(path: str) -> str:
+    folded = unicodedata.normalize("NFC", path).casefold()
+    return unicodedata.normalize("NFC", folded)
