@@ -150,6 +150,10 @@ SPECTACULAR_SETTINGS = {
     "SERVE_AUTHENTICATION": [],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {
+        "BundleState": "bundles.models.BundleState",
+        "UploadState": "bundles.models.UploadState",
+    },
 }
 
 # -- Content security policy: unfold's Alpine.js needs eval, its components inline styles

@@ -1,0 +1,70 @@
+"""Bodies of this room that are larger than the API's ordinary limit: manifests, and parts of uploads."""
+
+import base64
+import re
+from collections.abc import Mapping
+from io import BytesIO
+from typing import IO, Any, cast
+
+from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
+
+from bundles.manifest import MAX_MANIFEST_SIZE
+from bundles.uploads import PART_SIZE, PartBody, Readable
+from kernex.api.parsers import LengthRequired, TooLarge, parse_json
+from kernex.errors import BadRequest
+
+# Room for `{"manifest": …}` around the largest manifest, written with generous white space.
+MAX_BODY_SIZE = MAX_MANIFEST_SIZE + 1024 * 1024
+_CONTENT_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
+
+
+def content_length(request: Request) -> int:
+    """How long the body is. Raises `LengthRequired`: a body without a length, or a chunked one, cannot be bounded."""
+    length = request.META.get("CONTENT_LENGTH") or ""
+    if "HTTP_TRANSFER_ENCODING" in request.META or not re.fullmatch(r"[0-9]{1,18}", length):
+        raise LengthRequired("length_required", "Send the body with a Content-Length, not chunked.")
+    return int(length)
+
+
+def part_body(request: Request) -> PartBody:
+    """The part that a request carries, nothing of it read yet.
+
+    Raises: `LengthRequired`, `TooLarge`, `BadRequest` (`bad_digest`), DRF's `UnsupportedMediaType`.
+    """
+    length = content_length(request)
+    if length > PART_SIZE:
+        raise TooLarge("too_large", f"A part has at most {PART_SIZE} bytes.")
+    digest = _CONTENT_DIGEST.fullmatch(request.headers.get("Content-Digest", ""))
+    if digest is None:
+        raise BadRequest("bad_digest", "Send `Content-Digest: sha-256=:<base64>:` over the part's bytes.")
+    return PartBody(cast(Readable, request.data) if length else BytesIO(), length, base64.b64decode(digest[1]).hex())
+
+
+class OctetStream(BaseParser):
+    """Hands the stream on as it is: whoever reads it decides how much at a time."""
+
+    media_type = "application/octet-stream"
+
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        return stream
+
+
+class ManifestJson(BaseParser):
+    """Strict JSON as everywhere, with room for a manifest."""
+
+    media_type = "application/json"
+
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        length = content_length((parser_context or {})["request"])
+        if length > MAX_BODY_SIZE:
+            raise TooLarge("too_large", f"The body is larger than {MAX_BODY_SIZE} bytes.")
+        # Not `request.body`: that has the ordinary limit.
+        body = stream.read(length)
+        if len(body) < length:
+            raise BadRequest("body_cut", "The connection ended before the whole body arrived.")
+        return parse_json(body)

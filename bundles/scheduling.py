@@ -1,0 +1,11 @@
+"""The time-driven steps of this room."""
+
+from bundles.verifying import expire_uploads, sweep, verify_bundles, verify_uploads
+from kernex.scheduling import Step
+
+STEPS = [
+    Step("verify uploads", verify_uploads, every_seconds=1),
+    Step("verify bundles", verify_bundles, every_seconds=1),
+    Step("expire uploads", expire_uploads, every_seconds=60),
+    Step("sweep uploads", sweep, every_seconds=300),
+]

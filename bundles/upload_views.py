@@ -1,0 +1,82 @@
+"""Uploads, as publishers make them. An upload belongs to the user who started it."""
+
+from uuid import UUID
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from bundles import uploads
+from bundles.models import Upload, UploadState
+from bundles.parsers import OctetStream, part_body
+from bundles.serializers import BlobLine, PartAnswer, UploadAnswer, UploadStateAnswer
+from kernex.errors import NotFound
+from kernex.tokens.authentication import token_of
+from kernex.tokens.permissions import ReadOrPublish
+
+DIGEST_HEADER = OpenApiParameter(
+    "Content-Digest",
+    OpenApiTypes.STR,
+    OpenApiParameter.HEADER,
+    required=True,
+    description="`sha-256=:<base64>:` over the body",
+)
+
+
+def own_upload(request: Request, upload_id: UUID) -> Upload:
+    upload = Upload.objects.filter(pk=upload_id, created_by=token_of(request).user).first()
+    if upload is None:
+        raise NotFound("unknown_upload", "You have no upload with this id.")
+    return upload
+
+
+class Uploads(APIView):
+    permission_classes = [ReadOrPublish]
+
+    @extend_schema(request=BlobLine, responses={201: UploadAnswer, 200: UploadAnswer})
+    def post(self, request: Request) -> Response:
+        """Start an upload, or take up an unfinished one. `state` is `stored` when nothing has to be sent."""
+        wanted = BlobLine(data=request.data)
+        wanted.is_valid(raise_exception=True)
+        upload, is_new = uploads.start(token_of(request).user, **wanted.validated_data)
+        if upload is None:
+            stored = {"id": None, "state": UploadState.STORED, "state_reason": "", "part_size": uploads.PART_SIZE}
+            return Response(stored | {"size": wanted.validated_data["size"], "parts": []})
+        return Response(UploadAnswer(upload).data, status=201 if is_new else 200)
+
+
+class OneUpload(APIView):
+    permission_classes = [ReadOrPublish]
+
+    @extend_schema(responses=UploadAnswer)
+    def get(self, request: Request, upload_id: UUID) -> Response:
+        """Where an upload stands and which parts are there."""
+        return Response(UploadAnswer(own_upload(request, upload_id)).data)
+
+
+class OnePart(APIView):
+    permission_classes = [ReadOrPublish]
+    parser_classes = [OctetStream]
+
+    @extend_schema(
+        parameters=[DIGEST_HEADER],
+        request={"application/octet-stream": OpenApiTypes.BINARY},
+        responses=PartAnswer,
+    )
+    def put(self, request: Request, upload_id: UUID, number: int) -> Response:
+        """One part, at most 16 MiB. All parts but the last have exactly `part_size` bytes."""
+        body = part_body(request)
+        part = uploads.receive(own_upload(request, upload_id), number, body)
+        return Response(PartAnswer(part).data)
+
+
+class CompleteUpload(APIView):
+    permission_classes = [ReadOrPublish]
+
+    @extend_schema(request=None, responses={202: UploadStateAnswer, 200: UploadStateAnswer})
+    def post(self, request: Request, upload_id: UUID) -> Response:
+        """All parts are sent: have the whole verified. 200 when it is stored already."""
+        upload = uploads.complete(own_upload(request, upload_id))
+        return Response({"state": upload.state}, status=200 if upload.state == UploadState.STORED else 202)

@@ -1,0 +1,139 @@
+"""What the scheduler does for uploads and bundles. Every step may run twice at once and be killed anywhere.
+
+A killed process leaves one of these behind, and the next run goes on from there:
+
+- the upload still `verifying`, its bytes where they were: everything is done again;
+- the same, and the blob at its final key already: the link is found, the rest is done;
+- the upload `stored` or `refused`, its bytes not deleted yet: `sweep` deletes them.
+"""
+
+import time
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from bundles.errors import DamagedBlob, UploadBusy
+from bundles.models import Blob, Bundle, BundleState, Upload, UploadState
+from bundles.storage import SealedUpload, blobs
+from kernex.events.models import record
+
+ACTOR = "scheduler"
+# One run hands the loop back after this long, so that a flood of small files does not hold up deadlines.
+RUN_SECONDS = 5.0
+BATCH = 500
+
+
+def verify_uploads() -> int:
+    """Hash completed uploads; promote those that are what they claim, refuse the others. Returns how many."""
+    ends_at = time.monotonic() + RUN_SECONDS
+    moved = 0
+    for pk in list(Upload.objects.verifying().order_by("touched_at").values_list("pk", flat=True)[:BATCH]):
+        upload = Upload(pk=pk)
+        try:
+            with blobs().sealed(pk) as sealed:
+                moved += _verify(upload, sealed)
+        except UploadBusy:
+            continue
+        if time.monotonic() > ends_at:
+            break
+    return moved
+
+
+def _verify(upload: Upload, sealed: SealedUpload) -> bool:
+    """Decide on one upload that is held alone.
+
+    1. Look again: another scheduler may have decided while this one waited.
+    2. Hash the whole, unless its blob is stored by now.
+    3. Give the bytes their final key, durably.
+    4. Say so in the database: from here on the blob exists.
+    5. Delete the upload's own name.
+    """
+    row = Upload.objects.verifying().filter(pk=upload.pk).first()
+    if row is None:
+        return False
+    stored = Blob.objects.filter(sha256=row.sha256).first()
+    reason = _why_not(row, (stored.sha256, stored.size) if stored else sealed.digest())
+    if not reason and not stored:
+        try:
+            sealed.promote(row.sha256)
+        except DamagedBlob as error:
+            reason = str(error)
+    moved = _refuse(row, reason) if reason else _accept(row)
+    blobs().discard(row.pk)
+    return moved
+
+
+def _why_not(upload: Upload, found: tuple[str, int]) -> str:
+    sha256, size = found
+    if size != upload.size:
+        return f"{upload.size} bytes were announced, {size} are there"
+    if sha256 != upload.sha256:
+        return f"sha256 {upload.sha256} was announced, the bytes have {sha256}"
+    return ""
+
+
+def _accept(upload: Upload) -> bool:
+    with transaction.atomic():
+        Blob.objects.bulk_create([Blob(sha256=upload.sha256, size=upload.size)], ignore_conflicts=True)
+        return upload.move_to(UploadState.STORED, only_from=UploadState.VERIFYING)
+
+
+def _refuse(upload: Upload, reason: str) -> bool:
+    with transaction.atomic():
+        if not upload.move_to(UploadState.REFUSED, only_from=UploadState.VERIFYING, reason=reason):
+            return False
+        record("upload.refused", f"An upload was refused: {reason}.", actor=ACTOR, upload=str(upload.pk))
+        return True
+
+
+def verify_bundles() -> int:
+    """Decide on bundles that were published: ready, back to draft with the reason, or not yet. Returns how many."""
+    return sum(
+        _decide(bundle) for bundle in Bundle.objects.verifying().defer("manifest").order_by("created_at")[:BATCH]
+    )
+
+
+def _decide(bundle: Bundle) -> bool:
+    if not bundle.files.missing().exists():
+        with transaction.atomic():
+            if not bundle.move_to(BundleState.READY, only_from=BundleState.VERIFYING, ready_at=timezone.now()):
+                return False
+            record("bundle.ready", f"{bundle} is ready.", actor=ACTOR, bundle=bundle.pk)
+            return True
+    hopeless = bundle.files.hopeless().first()
+    if hopeless is None:
+        return False  # something is still being hashed
+    refused = Upload.objects.filter(sha256=hopeless.sha256, state=UploadState.REFUSED).order_by("-created_at").first()
+    reason = f"{hopeless.path}: {refused.state_reason if refused else 'its bytes were not uploaded'}"
+    with transaction.atomic():
+        if not bundle.move_to(BundleState.DRAFT, only_from=BundleState.VERIFYING, reason=reason):
+            return False
+        record("bundle.returned", f"{bundle} is a draft again: {reason}.", actor=ACTOR, bundle=bundle.pk)
+        return True
+
+
+def expire_uploads() -> int:
+    """End uploads that nobody continued. Returns how many."""
+    patience = timedelta(seconds=settings.UPLOAD_EXPIRY_SECONDS)
+    abandoned = Upload.objects.abandoned(timezone.now() - patience)
+    return abandoned.update(state=UploadState.EXPIRED, state_reason="nothing arrived for a long time")
+
+
+def sweep() -> int:
+    """Delete the bytes of uploads that have ended, or that the database does not know. Returns how many.
+
+    Unknown ones may belong to an archive that is being read: they count as abandoned only after the usual time.
+    """
+    patience = timedelta(seconds=settings.UPLOAD_EXPIRY_SECONDS)
+    swept = 0
+    found = dict(blobs().uploads())
+    states = dict(Upload.objects.filter(pk__in=found).values_list("pk", "state"))
+    for pk, touched_at in found.items():
+        state = states.get(pk)
+        ended = timezone.now() - touched_at > patience if state is None else state not in {"open", "verifying"}
+        if ended:
+            blobs().discard(pk)
+            swept += 1
+    return swept

@@ -1,0 +1,81 @@
+"""Bundles, as publishers see them."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework import generics
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from bundles import manifest, publishing
+from bundles.models import Bundle, BundleState
+from bundles.parsers import ManifestJson
+from bundles.serializers import BundleAnswer, BundleDetail, BundleFilter, DraftRequest
+from kernex.api.pagination import Pages
+from kernex.tokens.authentication import token_of
+from kernex.tokens.permissions import ReadOrPublish
+
+
+class NewestFirst(Pages):
+    ordering = "-created_at"
+
+
+class Bundles(generics.ListAPIView[Bundle]):
+    """All bundles, newest first; withdrawn ones stay visible."""
+
+    permission_classes = [ReadOrPublish]
+    parser_classes = [ManifestJson]
+    serializer_class = BundleAnswer
+    pagination_class = NewestFirst
+
+    def get_queryset(self) -> QuerySet[Bundle]:
+        wanted = BundleFilter(data=self.request.query_params.dict())
+        wanted.is_valid(raise_exception=True)
+        return Bundle.objects.defer("manifest").filter(**wanted.validated_data)
+
+    @extend_schema(parameters=[BundleFilter])
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return self.list(request, *args, **kwargs)
+
+    @extend_schema(request=DraftRequest, responses={201: BundleDetail, 200: BundleDetail})
+    def post(self, request: Request) -> Response:
+        """Draft a bundle from its manifest (at most 4 MiB). The identical manifest again answers 200."""
+        message = DraftRequest(data=request.data)
+        message.is_valid(raise_exception=True)
+        read = manifest.read(message.validated_data["manifest"])
+        bundle, is_new = publishing.draft(read, actor=token_of(request).actor, user=token_of(request).user)
+        return Response(BundleDetail(bundle).data, status=201 if is_new else 200)
+
+
+class OneBundle(APIView):
+    permission_classes = [ReadOrPublish]
+
+    @extend_schema(responses=BundleDetail)
+    def get(self, request: Request, name: str, version: str) -> Response:
+        """One bundle; a draft also says which blobs are missing."""
+        return Response(BundleDetail(Bundle.objects.get_by_label(f"{name}@{version}")).data)
+
+
+class PublishBundle(APIView):
+    permission_classes = [ReadOrPublish]
+
+    @extend_schema(
+        request=None,
+        responses={202: BundleDetail, 200: BundleDetail, 409: OpenApiResponse(description="missing_blobs")},
+    )
+    def post(self, request: Request, name: str, version: str) -> Response:
+        """Ask for a draft to become ready. 202 while it is being verified, 200 when it is ready."""
+        bundle = publishing.publish(Bundle.objects.get_by_label(f"{name}@{version}"), actor=token_of(request).actor)
+        return Response(BundleDetail(bundle).data, status=200 if bundle.state == BundleState.READY else 202)
+
+
+class WithdrawBundle(APIView):
+    permission_classes = [ReadOrPublish]
+
+    @extend_schema(request=None, responses=BundleDetail)
+    def post(self, request: Request, name: str, version: str) -> Response:
+        """Take a ready bundle out of service; what runs keeps running."""
+        bundle = publishing.withdraw(Bundle.objects.get_by_label(f"{name}@{version}"), actor=token_of(request).actor)
+        return Response(BundleDetail(bundle).data)
