@@ -16,31 +16,36 @@ from pytest_django import DjangoDbBlocker
 
 from dev.postgres import APP, Postgres
 
-SERVER_KEY = pytest.StashKey[Postgres]()
 
-
-def pytest_configure(config: pytest.Config) -> None:
+def start() -> Postgres | None:
     """Start PostgreSQL before Django reads its settings; xdist's workers inherit the address."""
+    server = None
     os.environ.setdefault("SECRET_KEY", secrets.token_hex(32))
     os.environ.setdefault("DATABASE_POOL", "0")
     os.environ.setdefault("STORAGE_DIR", tempfile.mkdtemp(prefix="kernex-storage-"))
+    os.environ.setdefault("STATIC_ROOT", tempfile.mkdtemp(prefix="kernex-static-"))
     if "KERNEX_TEST_ADMIN_URL" not in os.environ:
         server = Postgres(Path(tempfile.mkdtemp(prefix="kernex-pg-")), durable=False).start()
-        config.stash[SERVER_KEY] = server
         with psycopg.connect(server.admin_url, autocommit=True) as admin:
             admin.execute(
-                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(APP), sql.Literal(server.passwords.app))
+                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(
+                    sql.Identifier(APP), sql.Literal(server.passwords.app)
+                )
             )
         os.environ["KERNEX_TEST_ADMIN_URL"] = server.admin_url
         os.environ["DATABASE_URL"] = server.app_url
     os.environ["DJANGO_SETTINGS_MODULE"] = "kernex.settings"
     django.setup()
+    return server
+
+
+# While pytest imports this file, not later: the conftest files of the rooms import models.
+SERVER = start()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    server = config.stash.get(SERVER_KEY, None)
-    if server is not None:
-        server.stop()
+    if SERVER is not None:
+        SERVER.stop()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,76 @@
+"""A publisher who talks to the API: what tests send, and the manifests they send it about."""
+
+import base64
+import hashlib
+from typing import Any
+
+from django.test import Client
+
+from bundles.verifying import verify_bundles, verify_uploads
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def content_digest(content: bytes) -> str:
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(content).digest()).decode()}:"
+
+
+def manifest_of(contents: dict[str, bytes], **members: Any) -> dict[str, Any]:
+    """A manifest whose files have these contents."""
+    files = [
+        {"path": path, "sha256": sha256(content), "size": len(content), "mode": 0o644}
+        for path, content in sorted(contents.items())
+    ]
+    return {"schema": 1, "name": "vad", "version": "1.0.0", "files": files, **members}
+
+
+class Publisher:
+    """One API token at work. Every method answers the response."""
+
+    def __init__(self, client: Client, secret: str) -> None:
+        self.client = client
+        self.headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+
+    def get(self, path: str, **query: str) -> Any:
+        return self.client.get(f"/api/v1/{path}", query, headers=self.headers)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> Any:
+        kind = {"content_type": "application/json"}
+        return self.client.post(f"/api/v1/{path}", body, **(kind | options), headers=self.headers)
+
+    def draft(self, manifest: Any) -> Any:
+        return self.post("bundles", {"manifest": manifest})
+
+    def start(self, content: bytes, **members: Any) -> Any:
+        return self.post("uploads", {"sha256": sha256(content), "size": len(content), **members})
+
+    def put(self, upload: str, number: int, content: bytes, **headers: str) -> Any:
+        return self.client.put(
+            f"/api/v1/uploads/{upload}/parts/{number}",
+            content,
+            content_type="application/octet-stream",
+            headers=self.headers | {"Content-Digest": content_digest(content)} | headers,
+        )
+
+    def upload(self, content: bytes) -> str:
+        """All of one blob, completed; its id."""
+        answer = self.start(content).json()
+        size = answer["part_size"]
+        for number, offset in enumerate(range(0, len(content), size), 1):
+            assert self.put(answer["id"], number, content[offset : offset + size]).status_code == 200
+        assert self.post(f"uploads/{answer['id']}/complete").status_code == 202
+        return str(answer["id"])
+
+    def push(self, contents: dict[str, bytes], **members: Any) -> Any:
+        """A whole bundle, ready."""
+        manifest = manifest_of(contents, **members)
+        assert self.draft(manifest).status_code == 201
+        for content in set(contents.values()):
+            self.upload(content)
+        address = f"bundles/{manifest['name']}/{manifest['version']}"
+        assert self.post(f"{address}/publish").status_code == 202
+        verify_uploads()
+        verify_bundles()
+        return self.get(address)

@@ -1,0 +1,36 @@
+"""A bundle's way from a manifest and bytes to ready."""
+
+from pathlib import Path
+
+from bundles.models import Bundle
+from bundles.storage import blobs
+from kernex.events.models import Event
+from tests.bundles.publisher import Publisher, sha256
+
+
+def test_it_makes_a_bundle_ready(publisher: Publisher, storage: Path) -> None:
+    contents = {"model.bin": b"m" * 100, "empty": b"", "again": b"m" * 100}
+    answer = publisher.push(contents)
+    assert answer.json() | {"state": "ready", "missing": [], "size": 200, "file_count": 3} == answer.json()
+    with blobs().open(sha256(b"m" * 100)) as blob:
+        assert blob.seek(99) == 99
+        assert blob.read() == b"m"
+    assert blobs().size(sha256(b"")) == 0
+    assert list((storage / "uploads").iterdir()) == []
+    kinds = list(Event.objects.order_by("id").values_list("kind", "actor"))
+    assert kinds == [
+        ("bundle.drafted", "operator:alice"),
+        ("bundle.published", "operator:alice"),
+        ("bundle.ready", "scheduler"),
+    ]
+    bundle = Bundle.objects.get_by_label("vad@1.0.0")
+    assert Bundle.objects.deliverable("vad", "1.0.0", sha256(bundle.manifest.encode())).get() == bundle
+
+
+def test_it_takes_parts_in_any_order(publisher: Publisher) -> None:
+    content = bytes(range(256)) * 4096 * 33
+    upload = publisher.start(content).json()
+    size = upload["part_size"]
+    for number in (3, 1, 2):
+        assert publisher.put(upload["id"], number, content[(number - 1) * size : number * size]).status_code == 200
+    assert [part["number"] for part in publisher.get(f"uploads/{upload['id']}").json()["parts"]] == [1, 2, 3]
