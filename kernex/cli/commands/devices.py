@@ -1,0 +1,86 @@
+"""`devices`, `approve` and `groups`: who is in the fleet."""
+
+import uuid
+from argparse import ArgumentParser
+from typing import Any
+
+from kernex.cli.arguments import Commands, Context, add_command, at_least_one
+from kernex.cli.client import Client
+from kernex.cli.errors import BadUsage, Exit
+from kernex.cli.screen import when
+
+STATES = ("pending", "accepted", "decommissioned")
+EXAMPLES = """\
+  kernex devices
+  kernex devices --state pending
+  kernex devices --group lab --online --json
+"""
+
+
+def add_to(commands: "Commands[ArgumentParser]") -> None:
+    parser = add_command(commands, "devices", show_devices, "list devices and what they run", examples=EXAMPLES)
+    parser.add_argument("--state", choices=STATES, help="only devices in this state")
+    liveness = parser.add_mutually_exclusive_group()
+    liveness.add_argument("--online", dest="online", action="store_const", const="true", help="only devices online")
+    liveness.add_argument("--offline", dest="online", action="store_const", const="false", help="only devices offline")
+    parser.add_argument("--group", help="only devices of this group")
+    parser.add_argument("--limit", type=at_least_one, default=0, metavar="N", help="only the first N (default: all)")
+    approve = add_command(
+        commands, "approve", approve_device, "accept a device that waits for approval",
+        examples="  kernex devices --state pending\n  kernex approve 6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e\n",
+    )  # fmt: skip
+    approve.add_argument("device", metavar="ID", help="the device's id, or its name if no other has it")
+    add_command(commands, "groups", show_groups, "list groups of devices", examples="  kernex groups\n")
+
+
+def show_devices(context: Context) -> int:
+    arguments = context.arguments
+    filters = {name: value for name in ("state", "online", "group") if (value := getattr(arguments, name))}
+    devices = context.client.pages("/devices", filters, arguments.limit)
+    rows = [
+        (
+            device["id"], device.get("name"), device["state"], "online" if device.get("online") else "offline",
+            device.get("group"), device.get("device_type"), _running(device), when(device.get("last_heartbeat_at")),
+        )
+        for device in devices
+    ]  # fmt: skip
+    columns = ("ID", "NAME", "STATE", "LIVENESS", "GROUP", "TYPE", "RUNS", "LAST HEARTBEAT")
+    context.screen.listing(devices, columns, rows)
+    return Exit.OK
+
+
+def _running(device: dict[str, Any]) -> str:
+    running = device.get("running_bundles") or {}
+    labels = []
+    for product, release in sorted(running.items()):
+        healthy = isinstance(release, dict) and release.get("healthy")
+        version = release.get("version") if isinstance(release, dict) else release
+        labels.append(f"{product}@{version}{'' if healthy else ' (unhealthy)'}")
+    return ", ".join(labels)
+
+
+def approve_device(context: Context) -> int:
+    device_id = find_device(context.client, context.arguments.device)
+    device = context.client.post(f"/devices/{device_id}/approve")
+    context.screen.result(device, f"{device.get('name') or device_id} is {device['state']}.")
+    return Exit.OK
+
+
+def find_device(client: Client, text: str) -> str:
+    """The id of the device that `text` names: an id itself, or a name that only one device has. Raises `BadUsage`."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        pass
+    named = [device for device in client.pages("/devices", {"q": text}) if device.get("name") == text]
+    if len(named) != 1:
+        found = "No device has" if not named else f"{len(named)} devices have"
+        raise BadUsage(f"{found} the name {text!r}: give the id that `kernex devices` shows.")
+    return str(named[0]["id"])
+
+
+def show_groups(context: Context) -> int:
+    groups = context.client.pages("/groups", {})
+    rows = [(group["name"], group.get("interval_seconds"), group.get("description")) for group in groups]
+    context.screen.listing(groups, ("NAME", "HEARTBEAT SECONDS", "DESCRIPTION"), rows)
+    return Exit.OK

@@ -1,0 +1,139 @@
+"""Blobs on their way to the server: in parts, with constant memory, taken up again where they were cut.
+
+The server remembers which parts it has. Whatever ended the last try, a cut line, a killed process or a restarted
+server, the same command again asks for those and sends the rest.
+"""
+
+import base64
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from kernex.cli.client import Client
+from kernex.cli.errors import Refused, WaitFailed
+from kernex.cli.tree import Source
+
+# Files up to this size go several at a time: for them the round trips take longer than the bytes.
+SMALL = 4 * 1024 * 1024
+SIDE_BY_SIDE = 4
+TRIES = 3
+# The bytes were damaged or cut on the way; sending them again can help.
+DAMAGED = {"bad_digest", "body_cut"}
+
+Advance = Callable[[int], None]
+
+
+class Range:
+    """A part of a file as a request body: sized, and read anew from the file each time it is sent."""
+
+    def __init__(self, source: Source, offset: int, length: int) -> None:
+        self.source = source
+        self.offset = offset
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.source.read(self.offset, self.length)
+
+
+def upload_all(client: Client, sources: Sequence[tuple[str, Source]], advance: Advance) -> None:
+    """Send each (sha256, source): small ones side by side, large ones one after the other.
+
+    `advance` is told the bytes that the server has, also those that it had before. Raises `FileChanged`,
+    `Unreachable`, `Refused`.
+    """
+    small = [pair for pair in sources if pair[1].size <= SMALL]
+    _side_by_side(lambda pair: upload(client, *pair, advance), small)
+    for pair in sources:
+        if pair[1].size > SMALL:
+            upload(client, *pair, advance)
+
+
+def upload(client: Client, sha256: str, source: Source, advance: Advance) -> None:
+    """Send one blob and hand it to be verified. It is done when the server has every part of it."""
+    sent: set[int] = set()
+    for _ in range(TRIES):
+        answer = client.post("/uploads", {"sha256": sha256, "size": source.size})
+        if answer["state"] == "open":
+            _send_parts(client, answer, source, sent, advance)
+            try:
+                client.post(f"/uploads/{answer['id']}/complete")
+            except Refused as error:
+                if error.code not in {"parts_missing", "upload_closed"}:
+                    raise
+                continue
+        elif not sent:
+            advance(source.size)
+        return
+    raise WaitFailed(f"The server lost parts of {source.path!a} {TRIES} times: look into its log and its disk.")
+
+
+def _send_parts(client: Client, upload: dict[str, Any], source: Source, sent: set[int], advance: Advance) -> None:
+    there = {part["number"]: part["sha256"] for part in upload["parts"]}
+    part_size: int = upload["part_size"]
+    for number, offset in enumerate(range(0, source.size, part_size), start=1):
+        length = min(part_size, source.size - offset)
+        digest = source.sha256(_nothing, offset, length)
+        if there.get(number) != digest.hexdigest():
+            body = Range(source, offset, length)
+            if not _send(client, f"/uploads/{upload['id']}/parts/{number}", body, digest.digest()):
+                return
+        if number not in sent:
+            advance(length)
+            sent.add(number)
+
+
+def _send(client: Client, path: str, body: Range, digest: bytes) -> bool:
+    """Send one part. False when the upload is closed: it is then asked for anew."""
+    headers = {
+        "Content-Digest": f"sha-256=:{base64.b64encode(digest).decode()}:",
+        "Content-Type": "application/octet-stream",
+    }
+    for attempt in range(1, TRIES + 1):
+        try:
+            client.call("PUT", path, data=body, headers=headers)
+        except Refused as error:
+            if error.code == "upload_closed":
+                return False
+            if error.code not in DAMAGED or attempt == TRIES:
+                raise
+        else:
+            return True
+    return False
+
+
+def _nothing(amount: int) -> None:
+    pass
+
+
+def _side_by_side(work: Callable[[tuple[str, Source]], None], items: Sequence[tuple[str, Source]]) -> None:
+    """Do `work` for all items, a few at a time, and raise the first failure.
+
+    The threads are daemons: an interrupt ends the command at once, without waiting for answers.
+    """
+    waiting: queue.SimpleQueue[tuple[str, Source]] = queue.SimpleQueue()
+    for item in items:
+        waiting.put(item)
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        while not failures:
+            try:
+                item = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                work(item)
+            except BaseException as error:  # handed to the caller below
+                failures.append(error)
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(SIDE_BY_SIDE, len(items)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
