@@ -5,7 +5,7 @@ Whatever is cut off is resumed by asking which parts are there.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from django.contrib.auth.models import User
@@ -26,6 +26,26 @@ class Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+class Hashed:
+    """Chunks of bytes, hashed and counted as they pass."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self._hash.update(chunk)
+            self.size += len(chunk)
+            yield chunk
+
+    @property
+    def sha256(self) -> str:
+        """Of what has passed so far."""
+        return self._hash.hexdigest()
+
+
 class PartBody:
     """The bytes of one part as they arrive. `size` and `sha256` are what the sender announced."""
 
@@ -33,18 +53,20 @@ class PartBody:
         self.stream = stream
         self.size = size
         self.sha256 = sha256
-        self.arrived = hashlib.sha256()
 
     def chunks(self) -> Iterator[bytes]:
         """All bytes, at most 1 MiB at a time. Raises `BadRequest`: `body_cut` or, after the last one, `bad_digest`."""
+        arrived = Hashed(self._arriving())
+        yield from arrived
+        if arrived.sha256 != self.sha256:
+            raise BadRequest("bad_digest", "The part's bytes do not match its Content-Digest: send it again.")
+
+    def _arriving(self) -> Iterator[bytes]:
         rest = self.size
         while rest:
             chunk = self._read(min(CHUNK_SIZE, rest))
-            self.arrived.update(chunk)
             rest -= len(chunk)
             yield chunk
-        if self.arrived.hexdigest() != self.sha256:
-            raise BadRequest("bad_digest", "The part's bytes do not match its Content-Digest: send it again.")
 
     def _read(self, size: int) -> bytes:
         try:
