@@ -1,6 +1,15 @@
 """Lists come in pages of at most 500, walked by cursor so that a page costs the same at any depth."""
 
-from rest_framework.pagination import CursorPagination
+from datetime import datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db.models import Model, QuerySet
+from django.utils.timezone import is_naive
+from rest_framework.exceptions import NotFound
+from rest_framework.pagination import Cursor, CursorPagination
+from rest_framework.request import Request
+from rest_framework.views import APIView
 
 
 class Pages(CursorPagination):
@@ -8,3 +17,26 @@ class Pages(CursorPagination):
     max_page_size = 500
     page_size_query_param = "page_size"
     ordering = "pk"
+
+    def paginate_queryset(
+        self, queryset: QuerySet[Any], request: Request, view: APIView | None = None
+    ) -> list[Any] | None:
+        self.model: type[Model] = queryset.model
+        return super().paginate_queryset(queryset, request, view)
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        """The request's cursor. One that was made up is refused here; the database would choke on it."""
+        cursor = super().decode_cursor(request)
+        if cursor is not None and cursor.position is not None and not self._is_position(cursor.position):
+            raise NotFound(self.invalid_cursor_message)
+        return cursor
+
+    def _is_position(self, text: str) -> bool:
+        name = self.ordering[0].removeprefix("-")
+        options = self.model._meta
+        field: Any = options.pk if name == "pk" else options.get_field(name)
+        try:
+            value = field.to_python(text)
+        except (ValidationError, ValueError, OverflowError):
+            return False
+        return "\x00" not in text and not (isinstance(value, datetime) and is_naive(value))

@@ -1,0 +1,142 @@
+"""POST /api/v1/bundles"""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from bundles.models import Blob, Bundle, BundleFile
+from kernex.events.models import Event
+from tests.bundles.publisher import Publisher, manifest_of, sha256
+from tests.factories import make_token, make_user
+
+MANIFEST = manifest_of({"a": b"1", "b": b"22", "again": b"1"}, device_types=["edge"])
+
+
+def refusal(answer: Any) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+def test_it_drafts(publisher: Publisher) -> None:
+    answer = publisher.draft(MANIFEST)
+    assert answer.status_code == 201
+    said = answer.json()
+    missing = sorted(({"sha256": sha256(c), "size": len(c)} for c in (b"1", b"22")), key=lambda line: line["sha256"])
+    bundle = Bundle.objects.get()
+    assert said == {
+        "id": str(bundle.pk),
+        "name": "vad",
+        "version": "1.0.0",
+        "state": "draft",
+        "state_reason": "",
+        "size": 4,
+        "file_count": 3,
+        "manifest_sha256": sha256(bundle.manifest.encode()),
+        "manifest_size": len(bundle.manifest),
+        "device_types": ["edge"],
+        "created_at": said["created_at"],
+        "ready_at": None,
+        "withdrawn_at": None,
+        "missing": missing,
+    }
+    assert json.loads(bundle.manifest) == MANIFEST
+    assert bundle.created_by == make_user("alice")
+    assert list(Event.objects.values_list("kind", "bundle_id")) == [("bundle.drafted", bundle.pk)]
+
+
+def test_it_gives_the_identical_bundle_again(publisher: Publisher, bob: Publisher) -> None:
+    first, again = publisher.draft(MANIFEST), bob.draft(MANIFEST)
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert Event.objects.count() == 1
+
+
+def test_it_names_only_blobs_that_are_missing(publisher: Publisher) -> None:
+    Blob.objects.create(sha256=sha256(b"1"), size=1)
+    assert publisher.draft(MANIFEST).json()["missing"] == [{"sha256": sha256(b"22"), "size": 2}]
+
+
+def test_it_refuses_another_manifest_of_the_same_version(publisher: Publisher) -> None:
+    publisher.draft(MANIFEST)
+    assert refusal(publisher.draft(MANIFEST | {"release_counter": 1})) == (409, "version_exists")
+    assert (Bundle.objects.count(), BundleFile.objects.count()) == (1, 3)
+
+
+def test_it_refuses_a_size_that_is_false(publisher: Publisher) -> None:
+    Blob.objects.create(sha256=sha256(b"1"), size=7)
+    assert refusal(publisher.draft(MANIFEST)) == (409, "size_differs")
+
+
+def test_it_refuses_a_viewer_and_a_stranger(viewer: Publisher, stranger: Publisher) -> None:
+    assert refusal(viewer.draft(MANIFEST))[0] == 403
+    assert refusal(stranger.draft(MANIFEST))[0] == 401
+    assert not Bundle.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "invalid"),
+        (b"{", 400, "not_json"),
+        (b"[]", 400, "invalid"),
+        (b"{}", 400, "invalid"),
+        (b'{"manifest": null}', 400, "invalid"),
+        (b'{"manifest": []}', 400, "bad_member"),
+        (b'{"manifest": "x"}', 400, "bad_member"),
+        (b'{"manifest": {"schema": 1}}', 400, "missing_member"),
+        (b'{"manifest": "\\u0000"}', 400, "bad_text"),
+        (b'{"manifest": "\\ud800"}', 400, "bad_text"),
+        (b'{"manifest": 1e999}', 400, "number_out_of_range"),
+        (b'{"manifest": ' + b"[" * 100 + b"]" * 100 + b"}", 400, "too_deep"),
+        (b'{"manifest": ' + b"[" * 100_000, 400, "too_deep"),
+        (b"\xff", 400, "not_utf8"),
+        (b" " * (5 * 1024 * 1024 + 1), 413, "too_large"),
+    ],
+)
+def test_it_refuses_what_is_no_manifest(publisher: Publisher, body: bytes, status: int, code: str) -> None:
+    assert refusal(publisher.post("bundles", body)) == (status, code)
+
+
+def test_it_refuses_another_content_type(publisher: Publisher) -> None:
+    answer = publisher.post("bundles", b"{}", content_type="text/plain")
+    assert refusal(answer) == (415, "unsupported_media_type")
+
+
+def test_it_refuses_a_chunked_body(publisher: Publisher) -> None:
+    answer = publisher.post("bundles", {"manifest": MANIFEST}, HTTP_TRANSFER_ENCODING="chunked")
+    assert refusal(answer) == (411, "length_required")
+
+
+def test_10_000_files_take_few_statements_and_little_time(publisher: Publisher) -> None:
+    publisher.draft(MANIFEST)  # warm
+    manifest = manifest_of({f"{n:05}": str(n).encode() for n in range(10_000)}, version="2")
+    started = time.monotonic()
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        assert publisher.draft(manifest).status_code == 201
+    assert len(queries) <= 16
+    assert time.monotonic() - started < 10
+    Blob.objects.bulk_create(Blob(sha256=file["sha256"], size=file["size"]) for file in manifest["files"])
+    with CaptureQueriesContext(connection) as queries:
+        assert publisher.post("bundles/vad/2/publish").status_code == 202
+    assert len(queries) <= 8
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_at_once_make_one_bundle(client: Client) -> None:
+    secret = make_token(make_user(), "publisher")
+
+    def draft(_: int) -> int:
+        try:
+            return int(Publisher(Client(), secret).draft(MANIFEST).status_code)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(draft, range(4))) == [200, 200, 200, 201]
+    assert (Bundle.objects.count(), BundleFile.objects.count()) == (1, 3)
