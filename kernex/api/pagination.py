@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db.models import Model, QuerySet
+from django.db.models import Model
 from django.utils.timezone import is_naive
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import Cursor, CursorPagination
@@ -18,16 +18,14 @@ class Pages(CursorPagination):
     page_size_query_param = "page_size"
     ordering = "pk"
 
-    def paginate_queryset(
-        self, queryset: QuerySet[Any], request: Request, view: APIView | None = None
-    ) -> list[Any] | None:
+    def paginate_queryset(self, queryset: Any, request: Request, view: APIView | None = None) -> list[Any] | None:
         self.model: type[Model] = queryset.model
         return super().paginate_queryset(queryset, request, view)
 
     def decode_cursor(self, request: Request) -> Cursor | None:
         """The request's cursor. One that was made up is refused here; the database would choke on it."""
         cursor = super().decode_cursor(request)
-        if cursor is not None and cursor.position is not None and not self._is_position(cursor.position):
+        if cursor is not None and cursor.position is not None and not self._is_position(str(cursor.position)):
             raise NotFound(self.invalid_cursor_message)
         return cursor
 
