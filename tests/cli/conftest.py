@@ -1,7 +1,7 @@
 """What the command line's tests share: a control plane, and a way to run `kernex` in this process."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kernex.cli.main import main
+from tests.cli.fake_server import TOKEN, FakeServer, serve
 from tests.live import Live, live
 
 __all__ = ["live"]
@@ -50,4 +51,18 @@ def at_live(kernex: Kernex, live: Live, monkeypatch: pytest.MonkeyPatch) -> Kern
     """`kernex` with an API token for the live control plane."""
     monkeypatch.setenv("KERNEX_SERVER", live.url)
     monkeypatch.setenv("KERNEX_TOKEN", live.token)
+    return kernex
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeServer]:
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def at_fake(kernex: Kernex, fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Kernex:
+    """`kernex` with an API token for the fake server."""
+    monkeypatch.setenv("KERNEX_SERVER", fake.url)
+    monkeypatch.setenv("KERNEX_TOKEN", TOKEN)
     return kernex

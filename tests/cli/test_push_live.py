@@ -1,6 +1,5 @@
 """`kernex push` against a real control plane."""
 
-import hashlib
 from pathlib import Path
 
 from tests.cli.conftest import Kernex

@@ -1,0 +1,164 @@
+"""A stand-in for the control plane at the HTTP seam, for what a real one does not do on demand: faults, say.
+
+It keeps bundles and uploads by the rules of the real one, in memory. `faults` are looked at first for each request.
+"""
+
+import base64
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+TOKEN = "kxa_fake"
+Answer = tuple[int, Any] | tuple[int, Any, dict[str, str]]
+CUT: Answer = (0, None)  # close the connection instead of answering
+
+
+class FakeServer:
+    """`requests` is every call in order as `METHOD path`; a fault returns an answer, or None to let it through."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.part_size = 1000
+        self.requests: list[str] = []
+        self.bodies: list[Any] = []
+        self.headers: list[dict[str, str]] = []
+        self.faults: list[Callable[[str], Answer | None]] = []
+        self.answers: dict[str, Any] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.uploads: dict[str, dict[int, bytes]] = {}
+        self.sizes: dict[str, int] = {}
+        self.bundles: dict[str, dict[str, Any]] = {}
+        self.lock = threading.Lock()
+
+    def count(self, beginning: str) -> int:
+        return sum(request.startswith(beginning) for request in self.requests)
+
+    def fail(self, beginning: str, *answers: Answer) -> None:
+        """The next calls that begin so get `answers`, one each."""
+        left = list(answers)
+
+        def fault(call: str) -> Answer | None:
+            return left.pop(0) if left and call.startswith(beginning) else None
+
+        self.faults.append(fault)
+
+    def answer(self, call: str, body: bytes, headers: dict[str, str]) -> Answer:
+        method, _, target = call.partition(" ")
+        path = urlsplit(target).path.removeprefix("/api/v1")
+        for fault in self.faults:
+            if (answer := fault(call)) is not None:
+                return answer
+        if headers.get("Authorization") != f"Bearer {TOKEN}":
+            return error(401, "bad_token", "The API token is unknown, expired or revoked.")
+        if f"{method} {path}" in self.answers:
+            found = self.answers[f"{method} {path}"]
+            return 200, found.pop(0) if isinstance(found, list) else found
+        words = path.strip("/").split("/")
+        if words[0] == "bundles":
+            return self._bundles(method, words, body)
+        if words[0] == "uploads":
+            return self._uploads(method, words, body, headers)
+        return error(404, "not_found", "There is nothing at this address.")
+
+    def _bundles(self, method: str, words: list[str], body: bytes) -> Answer:
+        if len(words) == 1:
+            manifest = json.loads(body)["manifest"]
+            bundle = self.bundles.setdefault(
+                f"{manifest['name']}@{manifest['version']}", {"manifest": manifest, "state": "draft"}
+            )
+            if bundle["manifest"] != manifest:
+                return error(409, "version_exists", "It exists with another manifest.")
+            return 201, self._shown(bundle)
+        bundle = self.bundles["@".join(words[1:3])]
+        if words[3:] == ["publish"]:
+            bundle["state"] = "draft" if self._shown(bundle)["missing"] else "ready"
+        return 200, self._shown(bundle)
+
+    def _shown(self, bundle: dict[str, Any]) -> dict[str, Any]:
+        manifest = bundle["manifest"]
+        sizes = {file["sha256"]: file["size"] for file in manifest["files"]}
+        missing = [{"sha256": sha256, "size": size} for sha256, size in sizes.items() if sha256 not in self.blobs]
+        return {
+            "name": manifest["name"], "version": manifest["version"], "state": bundle["state"], "state_reason": "",
+            "file_count": len(manifest["files"]), "size": sum(file["size"] for file in manifest["files"]),
+            "missing": missing,
+        }  # fmt: skip
+
+    def _uploads(self, method: str, words: list[str], body: bytes, headers: dict[str, str]) -> Answer:
+        if len(words) == 1:
+            wanted = json.loads(body)
+            sha256 = wanted["sha256"]
+            if sha256 in self.blobs:
+                return 200, {"id": None, "state": "stored", "part_size": self.part_size, "parts": []}
+            self.sizes[sha256] = wanted["size"]
+            parts = self.uploads.setdefault(sha256, {})
+            shown = [{"number": n, "sha256": hashlib.sha256(part).hexdigest()} for n, part in sorted(parts.items())]
+            return 201, {"id": sha256, "state": "open", "part_size": self.part_size, "parts": shown}
+        sha256 = words[1]
+        if words[2:] == ["complete"]:
+            whole = b"".join(part for _, part in sorted(self.uploads[sha256].items()))
+            if len(whole) != self.sizes[sha256]:
+                return error(409, "parts_missing", "Parts are missing.")
+            if hashlib.sha256(whole).hexdigest() == sha256:
+                self.blobs[sha256] = whole
+            return 202, {"state": "verifying"}
+        digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        if headers["Content-Digest"] != f"sha-256=:{digest}:":
+            return error(400, "bad_digest", "The part's bytes do not match its Content-Digest: send it again.")
+        self.uploads[sha256][int(words[3])] = body
+        return 200, {"number": int(words[3])}
+
+
+def error(status: int, code: str, message: str) -> Answer:
+    return status, {"error": {"code": code, "message": message}}
+
+
+@contextmanager
+def serve() -> Iterator[FakeServer]:
+    """A fake server on a free port of 127.0.0.1."""
+
+    class Door(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+        def do_any(self) -> None:
+            call = f"{self.command} {self.path}"
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            with fake.lock:
+                fake.requests.append(call)
+                fake.bodies.append(body)
+                fake.headers.append(dict(self.headers))
+                status, document, *more = fake.answer(call, body, dict(self.headers))
+            if not status:
+                self.close_connection = True
+                return
+            self.reply(status, document, more[0] if more else {})
+
+        def reply(self, status: int, document: Any, headers: dict[str, str]) -> None:
+            content = document if isinstance(document, bytes) else json.dumps(document).encode()
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(content)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PUT = do_any  # noqa: N815
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
+    server.daemon_threads = True
+    fake = FakeServer(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield fake
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,74 @@
+"""What is shipped as `kernex`: the command line alone, which needs no server's code."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SERVER_PARTS = ("django", "rest_framework", "psycopg", "bundles", "devices", "deployments", "agent", "tests")
+BLOCK = f"""
+import runpy, sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {SERVER_PARTS} or name.startswith(("kernex.settings", "kernex.api", "kernex.errors")):
+            raise ImportError(name)
+sys.meta_path.insert(0, Blocked())
+sys.argv = ["kernex", *sys.argv[1:]]
+runpy.run_module("kernex", run_name="__main__")
+"""
+
+
+def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(cwd)!r})\n{BLOCK}", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(directory), str(ROOT)]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    return next(directory.glob("kernex-*.whl"))
+
+
+def test_the_wheel_holds_the_command_line_alone(wheel: Path) -> None:
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    expected = {"kernex/__init__.py", "kernex/__main__.py"}
+    expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "kernex" / "cli").rglob("*.py")}
+    assert set(names) == expected
+
+
+def test_the_wheel_needs_requests_and_rich_alone(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    metadata = next(archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA"))
+    needed = [line.split()[1].partition(">")[0] for line in metadata.splitlines() if line.startswith("Requires-Dist")]
+    assert sorted(needed) == ["requests", "rich"]
+    scripts = next(archive.read(name).decode() for name in archive.namelist() if name.endswith("entry_points.txt"))
+    assert "kernex = kernex.cli.main:main" in scripts
+
+
+def test_the_wheel_runs_without_the_servers_code(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    shown = run("push", "--help", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "kernex.toml" in shown.stdout
+
+
+@pytest.mark.parametrize("words", [("--help",), ("devices", "--server", "http://127.0.0.1:9", "--retry-for", "0s")])
+def test_the_repository_runs_it_without_the_servers_code(words: tuple[str, ...]) -> None:
+    shown = run(*words, cwd=ROOT)
+    assert shown.returncode in {0, 3}, shown.stderr
+    assert "ImportError" not in shown.stderr
+
+
+def test_help_loads_no_django() -> None:
+    code = (
+        "import runpy, sys\nsys.argv = ['kernex', '--help']\ntry:\n runpy.run_module('kernex', run_name='__main__')\n"
+    )
+    code += f"except SystemExit as end:\n assert not end.code\nprint(sorted(set({SERVER_PARTS}) & set(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[-1] == "[]"
