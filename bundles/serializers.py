@@ -13,7 +13,7 @@ UNDECIDED = {BundleState.DRAFT, BundleState.VERIFYING}
 
 
 class BlobLine(serializers.Serializer[Any]):
-    sha256 = serializers.RegexField(SHA256_PATTERN)
+    sha256 = serializers.RegexField(SHA256_PATTERN, max_length=64, trim_whitespace=False)
     size = serializers.IntegerField(min_value=0, max_value=MAX_NUMBER)
 
 

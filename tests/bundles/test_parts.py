@@ -1,0 +1,199 @@
+"""PUT /api/v1/uploads/{id}/parts/{number}"""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from bundles import uploads
+from bundles.errors import UploadBusy
+from bundles.models import Upload, UploadPart
+from bundles.storage import blobs
+from bundles.uploads import PartBody
+from kernex.errors import BadRequest, Conflict
+from tests.bundles.publisher import Publisher, content_digest, sha256
+
+CONTENT = b"0123456789abcdefghijklm"
+
+
+def refusal(answer: Any) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+@pytest.fixture
+def upload(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An open upload of `CONTENT` in parts of 10, 10 and 3 bytes."""
+    monkeypatch.setattr(uploads, "PART_SIZE", 10)
+    return str(publisher.start(CONTENT).json()["id"])
+
+
+def on_disk(storage: Path, upload: str) -> bytes:
+    return (storage / "uploads" / upload).read_bytes()
+
+
+def test_it_keeps_a_part_at_its_place(publisher: Publisher, upload: str, storage: Path) -> None:
+    answer = publisher.put(upload, 2, CONTENT[10:20])
+    assert answer.status_code == 200
+    assert answer.json() == {"number": 2, "sha256": sha256(CONTENT[10:20]), "size": 10}
+    publisher.put(upload, 3, CONTENT[20:])
+    publisher.put(upload, 1, CONTENT[:10])
+    assert on_disk(storage, upload) == CONTENT
+
+
+def test_the_same_part_again_is_harmless(publisher: Publisher, upload: str, storage: Path) -> None:
+    first, again = (publisher.put(upload, 1, CONTENT[:10]) for _ in range(2))
+    assert (first.status_code, first.json()) == (again.status_code, again.json())
+    broken = publisher.put(upload, 1, b"xxxxxxxxxx", **{"Content-Digest": content_digest(CONTENT[:10])})
+    assert refusal(broken) == (400, "bad_digest")
+    assert on_disk(storage, upload) == CONTENT[:10]
+    assert UploadPart.objects.get().sha256 == sha256(CONTENT[:10])
+
+
+def test_another_part_in_its_place_replaces_it(publisher: Publisher, upload: str, storage: Path) -> None:
+    publisher.put(upload, 1, b"xxxxxxxxxx")
+    assert publisher.put(upload, 1, CONTENT[:10]).status_code == 200
+    assert on_disk(storage, upload) == CONTENT[:10]
+    assert UploadPart.objects.get().sha256 == sha256(CONTENT[:10])
+
+
+def test_a_part_that_was_cut_or_damaged_is_unknown(publisher: Publisher, upload: str) -> None:
+    publisher.put(upload, 1, CONTENT[:10])
+    answer = publisher.put(upload, 1, b"yyyyyyyyyy", **{"Content-Digest": content_digest(b"zzzzzzzzzz")})
+    assert refusal(answer) == (400, "bad_digest")
+    assert publisher.get(f"uploads/{upload}").json()["parts"] == []
+
+
+@pytest.mark.parametrize(
+    "digest",
+    ["", "sha-256=", "sha-256=:AAAA:", "sha-512=:AAAA:", "sha-256=:" + "A" * 44 + ":", "md5=:x:", "sha-256=::"],
+)
+def test_it_needs_a_digest(publisher: Publisher, upload: str, digest: str) -> None:
+    assert refusal(publisher.put(upload, 1, CONTENT[:10], **{"Content-Digest": digest})) == (400, "bad_digest")
+
+
+@pytest.mark.parametrize(("number", "content"), [(1, b"short"), (1, b"x" * 11), (3, b"x" * 10), (3, b"x"), (1, b"")])
+def test_it_refuses_another_size(publisher: Publisher, upload: str, number: int, content: bytes) -> None:
+    answer = publisher.put(upload, number, content, **{"Content-Length": str(len(content))})
+    assert refusal(answer) == (400, "bad_part_size")
+
+
+@pytest.mark.parametrize("number", [0, 4, 2**31, 10**30])
+def test_it_refuses_another_number(publisher: Publisher, upload: str, number: int) -> None:
+    assert refusal(publisher.put(upload, number, b"x" * 10)) == (404, "no_such_part")
+
+
+def test_it_refuses_a_huge_body_before_reading_it(publisher: Publisher, upload: str) -> None:
+    answer = publisher.put(upload, 1, b"x" * 10, **{"Content-Length": str(17 * 1024**2)})
+    assert refusal(answer) == (413, "too_large")
+
+
+def test_it_refuses_a_body_without_a_length(publisher: Publisher, upload: str) -> None:
+    chunked = publisher.put(upload, 1, CONTENT[:10], **{"Transfer-Encoding": "chunked"})
+    assert refusal(chunked) == (411, "length_required")
+    missing = publisher.put(upload, 1, CONTENT[:10], **{"Content-Length": ""})
+    assert refusal(missing) == (411, "length_required")
+
+
+def test_it_refuses_another_content_type(publisher: Publisher, upload: str) -> None:
+    answer = publisher.client.put(
+        f"/api/v1/uploads/{upload}/parts/1",
+        CONTENT[:10],
+        content_type="text/plain",
+        headers=publisher.headers | {"Content-Digest": content_digest(CONTENT[:10])},
+    )
+    assert refusal(answer) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("state", ["verifying", "stored", "refused", "expired"])
+def test_it_refuses_parts_for_a_closed_upload(publisher: Publisher, upload: str, state: str, storage: Path) -> None:
+    publisher.put(upload, 1, CONTENT[:10])
+    Upload.objects.update(state=state)
+    for number, content in ((1, b"x" * 10), (2, CONTENT[10:20])):
+        assert refusal(publisher.put(upload, number, content)) == (409, "upload_closed")
+    assert on_disk(storage, upload) == CONTENT[:10]
+    assert UploadPart.objects.count() == 1
+
+
+def test_a_full_disk_loses_nothing(
+    publisher: Publisher, upload: str, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher.put(upload, 1, CONTENT[:10])
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for call in ("pwrite", "fsync"):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, call, full)
+            assert refusal(publisher.put(upload, 2, CONTENT[10:20])) == (507, "storage_full")
+    assert [part["number"] for part in publisher.get(f"uploads/{upload}").json()["parts"]] == [1]
+    assert publisher.put(upload, 2, CONTENT[10:20]).status_code == 200
+
+
+def test_storage_that_is_away_is_said_with_a_time_to_retry(publisher: Publisher, upload: str, storage: Path) -> None:
+    storage.mkdir(exist_ok=True)
+    (storage / "uploads").write_text("a file where a directory should be")
+    answer = publisher.put(upload, 1, CONTENT[:10])
+    assert refusal(answer) == (503, "storage_unavailable")
+    assert int(answer["Retry-After"]) > 0
+
+
+class Stream:
+    """A body that calls `between` after each piece."""
+
+    def __init__(self, content: bytes, between: Callable[[], None]) -> None:
+        self.rest = content
+        self.between = between
+
+    def read(self, size: int, /) -> bytes:
+        chunk, self.rest = self.rest[: min(size, 4)], self.rest[min(size, 4) :]
+        self.between()
+        return chunk
+
+
+@pytest.mark.django_db
+def test_nobody_verifies_while_a_part_arrives(upload: str) -> None:
+    row = Upload.objects.get()
+    seen: list[str] = []
+
+    def look() -> None:
+        try:
+            with blobs().sealed(row.pk):
+                seen.append("sealed")
+        except UploadBusy:
+            seen.append("busy")
+
+    uploads.receive(row, 1, PartBody(Stream(CONTENT[:10], look), 10, sha256(CONTENT[:10])))
+    assert set(seen) == {"busy"}
+    look()
+    assert seen[-1] == "sealed"
+
+
+@pytest.mark.django_db
+def test_a_part_that_outlives_its_upload_is_not_acknowledged(upload: str) -> None:
+    row = Upload.objects.get()
+    stream = Stream(CONTENT[:10], lambda: Upload.objects.update(state="expired") and None)
+    with pytest.raises(Conflict) as conflict:
+        uploads.receive(row, 1, PartBody(stream, 10, sha256(CONTENT[:10])))
+    assert conflict.value.code == "upload_closed"
+    assert not UploadPart.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_cut_body_is_not_acknowledged(upload: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        uploads.receive(Upload.objects.get(), 1, PartBody(Stream(b"01234", lambda: None), 10, sha256(CONTENT[:10])))
+    assert refused.value.code == "body_cut"
+    assert not UploadPart.objects.exists()
+
+
+def test_a_part_takes_few_statements(publisher: Publisher, upload: str) -> None:
+    publisher.put(upload, 1, CONTENT[:10])
+    with CaptureQueriesContext(connection) as queries:
+        publisher.put(upload, 2, CONTENT[10:20])
+    assert len(queries) <= 9
