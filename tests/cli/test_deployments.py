@@ -29,19 +29,8 @@ def test_it_says_whom_to_deploy_to(at_fake: Kernex, fake: FakeServer) -> None:
         "next": None,
         "results": [{"id": DEVICE, "name": "shelf-4"}, {"id": "x", "name": "y"}],
     }
-    words = [
-        "--group",
-        "lab",
-        "--group",
-        "field",
-        "--device",
-        "shelf-4",
-        "--device",
-        DEVICE.upper(),
-        "--deadline",
-        "2h",
-    ]
-    shown = at_fake("deploy", "vad@1.0.0", *words, "--note", "why", "--json")
+    words = ["--group", "lab", "--group", "field", "--device", "shelf-4", "--device", DEVICE.upper()]
+    shown = at_fake("deploy", "vad@1.0.0", *words, "--deadline", "2h", "--note", "why", "--json")
     assert shown.document["id"] == ID
     assert fake.bodies[-1] == (
         b'{"bundle": "vad@1.0.0", "groups": ["lab", "field"], "devices": ["%b", "%b"], "note": "why", '

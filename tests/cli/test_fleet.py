@@ -9,7 +9,8 @@ from tests.cli.conftest import Kernex
 from tests.cli.fake_server import FakeServer
 
 DEVICE: dict[str, Any] = {
-    "id": "6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e", "name": "shelf-4", "state": "accepted", "online": True, "group": "lab",
+    "id": "6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e", "name": "shelf-4", "state": "accepted", "online": True,
+    "group": "lab",
     "device_type": "edge", "last_heartbeat_at": "2026-01-02T03:04:05.678901Z",
     "running_bundles": {"vad": {"version": "1.0.0", "healthy": True}, "asr": {"version": "2", "healthy": False}},
 }  # fmt: skip

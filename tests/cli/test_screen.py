@@ -24,7 +24,7 @@ def on_terminal(fake: FakeServer, *words: str, **environment: str) -> str:
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "kernex", *words], stdin=follower, stdout=follower, stderr=follower, close_fds=True,
-        env={"PATH": os.environ["PATH"], "TERM": "xterm", "KERNEX_SERVER": fake.url, "KERNEX_TOKEN": TOKEN, **environment},
+        env={"PATH": os.environ["PATH"], "TERM": "xterm", "KERNEX_SERVER": fake.url, "KERNEX_TOKEN": TOKEN} | environment,
     )  # fmt: skip
     os.close(follower)
     shown = b""
