@@ -39,51 +39,56 @@ class Range:
         return self.source.read(self.offset, self.length)
 
 
-def upload_all(client: Client, sources: Sequence[tuple[str, Source]], advance: Advance) -> None:
-    """Send each (sha256, source): small ones side by side, large ones one after the other.
+def upload_all(client: Client, sources: Sequence[tuple[str, Source]], advance: Advance) -> int:
+    """Send each (sha256, source): small ones side by side, large ones one after the other. Returns the bytes sent.
 
     `advance` is told the bytes that the server has, also those that it had before. Raises `FileChanged`,
     `Unreachable`, `Refused`.
     """
     small = [pair for pair in sources if pair[1].size <= SMALL]
-    _side_by_side(lambda pair: upload(client, *pair, advance), small)
-    for pair in sources:
-        if pair[1].size > SMALL:
-            upload(client, *pair, advance)
+    large = [pair for pair in sources if pair[1].size > SMALL]
+    sent = side_by_side(lambda pair: upload(client, *pair, advance), small)
+    return sent + sum(upload(client, *pair, advance) for pair in large)
 
 
-def upload(client: Client, sha256: str, source: Source, advance: Advance) -> None:
-    """Send one blob and hand it to be verified. It is done when the server has every part of it."""
-    sent: set[int] = set()
+def upload(client: Client, sha256: str, source: Source, advance: Advance) -> int:
+    """Send one blob and hand it to be verified. It is done when the server has every part. Returns the bytes sent."""
+    there: set[int] = set()  # the parts that `advance` was told of
+    sent = 0
     for _ in range(TRIES):
         answer = client.post("/uploads", {"sha256": sha256, "size": source.size})
-        if answer["state"] == "open":
-            _send_parts(client, answer, source, sent, advance)
-            try:
-                client.post(f"/uploads/{answer['id']}/complete")
-            except Refused as error:
-                if error.code not in {"parts_missing", "upload_closed"}:
-                    raise
-                continue
-        elif not sent:
-            advance(source.size)
-        return
+        if answer["state"] != "open":
+            if not there:
+                advance(source.size)
+            return sent
+        sent += _send_parts(client, answer, source, there, advance)
+        try:
+            client.post(f"/uploads/{answer['id']}/complete")
+        except Refused as error:
+            if error.code not in {"parts_missing", "upload_closed"}:
+                raise
+        else:
+            return sent
     raise WaitFailed(f"The server lost parts of {source.path!a} {TRIES} times: look into its log and its disk.")
 
 
-def _send_parts(client: Client, upload: dict[str, Any], source: Source, sent: set[int], advance: Advance) -> None:
-    there = {part["number"]: part["sha256"] for part in upload["parts"]}
+def _send_parts(client: Client, upload: dict[str, Any], source: Source, there: set[int], advance: Advance) -> int:
+    """Send the parts that the server does not have, or has otherwise. Returns the bytes sent."""
+    known = {part["number"]: part["sha256"] for part in upload["parts"]}
     part_size: int = upload["part_size"]
+    sent = 0
     for number, offset in enumerate(range(0, source.size, part_size), start=1):
         length = min(part_size, source.size - offset)
         digest = source.sha256(_nothing, offset, length)
-        if there.get(number) != digest.hexdigest():
+        if known.get(number) != digest.hexdigest():
             body = Range(source, offset, length)
             if not _send(client, f"/uploads/{upload['id']}/parts/{number}", body, digest.digest()):
-                return
-        if number not in sent:
+                return sent
+            sent += length
+        if number not in there:
             advance(length)
-            sent.add(number)
+            there.add(number)
+    return sent
 
 
 def _send(client: Client, path: str, body: Range, digest: bytes) -> bool:
@@ -109,14 +114,15 @@ def _nothing(amount: int) -> None:
     pass
 
 
-def _side_by_side(work: Callable[[tuple[str, Source]], None], items: Sequence[tuple[str, Source]]) -> None:
-    """Do `work` for all items, a few at a time, and raise the first failure.
+def side_by_side(work: Callable[[tuple[str, Source]], int], items: Sequence[tuple[str, Source]]) -> int:
+    """Do `work` for all items, a few at a time. Returns the sum of what it returned; raises the first failure.
 
     The threads are daemons: an interrupt ends the command at once, without waiting for answers.
     """
     waiting: queue.SimpleQueue[tuple[str, Source]] = queue.SimpleQueue()
     for item in items:
         waiting.put(item)
+    results: list[int] = []
     failures: list[BaseException] = []
 
     def run() -> None:
@@ -126,9 +132,9 @@ def _side_by_side(work: Callable[[tuple[str, Source]], None], items: Sequence[tu
             except queue.Empty:
                 return
             try:
-                work(item)
-            except BaseException as error:  # handed to the caller below
-                failures.append(error)
+                results.append(work(item))
+            except BaseException as error:
+                failures.append(error)  # raised below, by the thread that asked
 
     threads = [threading.Thread(target=run, daemon=True) for _ in range(min(SIDE_BY_SIDE, len(items)))]
     for thread in threads:
@@ -137,3 +143,4 @@ def _side_by_side(work: Callable[[tuple[str, Source]], None], items: Sequence[tu
         thread.join()
     if failures:
         raise failures[0]
+    return sum(results)

@@ -9,7 +9,7 @@ from tests.cli.fake_server import FakeServer, error
 
 ID = "5b1f0f0e-3c1b-4b0c-8f57-2f1f6b6f3a11"
 DEVICE = "6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e"
-NO_ROWS = {"next": None, "results": []}
+NO_ROWS: dict[str, Any] = {"next": None, "results": []}
 
 
 def deployment(state: str = "running", **counts: int) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from kernex.cli import upload
+from kernex.cli.tree import Source, walk
+from kernex.cli.upload import SIDE_BY_SIDE, side_by_side
 from tests.cli.conftest import Kernex, Outcome
 from tests.cli.fake_server import CUT, FakeServer, error
 
@@ -72,10 +73,12 @@ def test_it_takes_an_unfinished_upload_up(push: Push, fake: FakeServer, tree: Pa
     content = (tree / "model" / "vad.onnx").read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     fake.uploads[sha256] = {1: content[:1000], 2: b"something else", 4: content[3000:]}
-    assert push().code == 0
+    shown = push("--json")
+    assert shown.code == 0
     sent = [request for request in fake.requests if request.startswith("PUT") and sha256 in request]
     assert [request.rpartition("/")[2] for request in sent] == ["2", "3"]
     assert fake.blobs[sha256] == content
+    assert shown.document["bytes_sent"] == 2000 + 15
 
 
 @pytest.mark.parametrize(
@@ -147,7 +150,10 @@ def test_it_does_not_change_a_version(push: Push, tree: Path) -> None:
 
 
 def test_it_stops_when_a_file_changes_before_it_is_sent(push: Push, fake: FakeServer, tree: Path) -> None:
-    fake.faults.append(lambda call: (tree / "model" / "vad.onnx").write_text("changed") and None)
+    def change(call: str) -> None:
+        (tree / "model" / "vad.onnx").write_text("changed")
+
+    fake.faults.append(change)
     shown = push()
     assert shown.code == 7
     assert "model/vad.onnx changed" in shown.err
@@ -205,5 +211,10 @@ def test_it_refuses_wrong_arguments(push: Push, fake: FakeServer, words: tuple[s
 
 
 def test_small_files_go_side_by_side(tree: Path) -> None:
-    meet = threading.Barrier(upload.SIDE_BY_SIDE, timeout=10)
-    upload._side_by_side(lambda pair: meet.wait() and None, [("", None)] * upload.SIDE_BY_SIDE)  # type: ignore[list-item]
+    meet = threading.Barrier(SIDE_BY_SIDE, timeout=10)
+
+    def wait_for_the_others(pair: tuple[str, Source]) -> int:
+        meet.wait()
+        return 1
+
+    assert side_by_side(wait_for_the_others, [("", walk(tree)[0])] * SIDE_BY_SIDE) == SIDE_BY_SIDE

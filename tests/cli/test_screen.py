@@ -19,12 +19,12 @@ GROUPS = {
 }
 
 
-def on_terminal(fake: FakeServer, *words: str, **environment: str) -> str:
+def on_terminal(fake: FakeServer, *words: str, **more: str) -> str:
     """What `kernex` writes when stdout and stderr are a terminal."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "kernex", *words], stdin=follower, stdout=follower, stderr=follower, close_fds=True,
-        env={"PATH": os.environ["PATH"], "TERM": "xterm", "KERNEX_SERVER": fake.url, "KERNEX_TOKEN": TOKEN} | environment,
+        env={"PATH": os.environ["PATH"], "TERM": "xterm", "KERNEX_SERVER": fake.url, "KERNEX_TOKEN": TOKEN, **more},
     )  # fmt: skip
     os.close(follower)
     shown = b""

@@ -8,6 +8,7 @@ import pytest
 
 from kernex.cli import credentials
 from kernex.cli.credentials import Credentials
+from kernex.cli.errors import LocalProblem
 from tests.cli.conftest import Kernex
 from tests.cli.fake_server import TOKEN, FakeServer
 from tests.live import Live
@@ -134,7 +135,7 @@ def test_it_keeps_the_old_file_when_the_new_one_cannot_be_written(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(credentials.LocalProblem, match="No space"):
+    with pytest.raises(LocalProblem, match="No space"):
         credentials.write(stored, Credentials("https://b.example", TOKEN))
     assert credentials.read(stored) == Credentials("https://a.example", TOKEN)
     assert list(stored.parent.iterdir()) == [stored]

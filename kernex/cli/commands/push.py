@@ -100,14 +100,14 @@ def _manifest(name: str, version: str, members: dict[str, Any], digests: dict[So
 
 
 def _send_missing(context: Context, missing: list[dict[str, Any]], digests: dict[Source, str]) -> int:
-    """Send what the server lacks. Returns how many bytes that were."""
+    """Send what the server lacks. Returns how many bytes were sent now."""
     by_digest = {sha256: source for source, sha256 in digests.items()}
     wanted = [(blob["sha256"], by_digest[blob["sha256"]]) for blob in missing]
     total = sum(source.size for _, source in wanted)
-    if wanted:
-        with context.screen.bar(f"Sending {len(wanted)} files, {size(total)}", total, in_bytes=True) as bar:
-            upload_all(context.client, wanted, bar.advance)
-    return total
+    if not wanted:
+        return 0
+    with context.screen.bar(f"Sending {len(wanted)} files, {size(total)}", total, in_bytes=True) as bar:
+        return upload_all(context.client, wanted, bar.advance)
 
 
 def _check_unchanged(sources: list[Source]) -> None:
