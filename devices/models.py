@@ -9,17 +9,34 @@ and what the device reports (`attributes`, `metrics`, `running_bundles`, …).
 """
 
 import uuid
-from datetime import timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
-from django.db import models
-from django.db.models import F, Q
+from django.core.validators import RegexValidator
+from django.db import IntegrityError, models, transaction
+from django.db.models import F, Func, Q
+from django.db.models.functions import Greatest, Now
 from django.utils import timezone
+
+from devices.commands import CommandQuerySet
+from devices.enrolment_tokens import EnrolmentTokenQuerySet, digest, new_secret
+from kernex.errors import Conflict, IllegalTransition
+from kernex.events.models import record
 
 # A device is offline after this many missed intervals, and never sooner than the floor.
 MISSED_INTERVALS = 3
 OFFLINE_FLOOR_SECONDS = 10
+# So often two boot ids have to take turns on one key before it counts as cloned.
+CLONE_ALTERNATIONS = 2
+
+# Names and tags stand in addresses and on command lines.
+is_label = RegexValidator(
+    r"\A[A-Za-z0-9][A-Za-z0-9._+-]{0,62}\Z", "Use at most 63 letters, digits and . _ + - after a letter or a digit."
+)
 
 
 class DeviceState(models.TextChoices):
@@ -41,7 +58,7 @@ class Group(models.Model):
     """A set of devices that operators treat alike; it decides how often its devices report."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    name = models.CharField(max_length=100, unique=True)
+    name = models.CharField(max_length=63, unique=True, validators=[is_label])
     description = models.CharField(max_length=500, blank=True)
     interval_seconds = models.PositiveIntegerField(default=60)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -54,6 +71,41 @@ class Group(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def make(cls, actor: str, **fields: Any) -> "Group":
+        """Make a group. Raises `Conflict` (`group_exists`) if the name is taken."""
+        with _unique_name(), transaction.atomic():
+            group = cls.objects.create(**fields)
+            record("group.made", f"Group {group} was made.", actor=actor, **fields)
+        return group
+
+    def edit(self, actor: str, **changes: Any) -> None:
+        """Change `name`, `description` or `interval_seconds`. Raises `Conflict` as `make` does."""
+        if not changes:
+            return
+        with _unique_name(), transaction.atomic():
+            Group.objects.filter(pk=self.pk).update(**changes)
+            record("group.edited", f"Group {self} was edited.", actor=actor, **changes)
+        self.refresh_from_db()
+
+    def remove(self, actor: str) -> None:
+        """Delete the group and its ended tokens. Raises `Conflict` (`group_in_use`) while something belongs to it."""
+        try:
+            with transaction.atomic():
+                EnrolmentToken.objects.ended().filter(group=self).delete()
+                self.delete()
+                record("group.removed", f"Group {self.name} was removed.", actor=actor)
+        except IntegrityError:  # also what Django raises for protected rows
+            raise Conflict("group_in_use", "Devices or usable enrolment tokens belong to this group.") from None
+
+
+@contextmanager
+def _unique_name() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise Conflict("group_exists", "There is a group of this name already.") from None
 
 
 class EnrolmentToken(models.Model):
@@ -73,6 +125,8 @@ class EnrolmentToken(models.Model):
         settings.AUTH_USER_MODEL, null=True, editable=False, on_delete=models.SET_NULL, related_name="+"
     )
 
+    objects = EnrolmentTokenQuerySet.as_manager()
+
     class Meta:
         ordering = ["-created_at"]
         constraints = [
@@ -82,6 +136,42 @@ class EnrolmentToken(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @classmethod
+    def issue(
+        cls,
+        *,
+        name: str,
+        group: Group,
+        expires_at: datetime,
+        uses_allowed: int = 1,
+        accepts_at_once: bool = False,
+        created_by: Any = None,
+        actor: str,
+    ) -> tuple["EnrolmentToken", str]:
+        """Make a token. Returns the row and the string to hand out, which is nowhere kept in clear."""
+        secret = new_secret()
+        with transaction.atomic():
+            token = cls.objects.create(
+                name=name,
+                group=group,
+                secret_sha256=digest(secret),
+                expires_at=expires_at,
+                uses_allowed=uses_allowed,
+                accepts_at_once=accepts_at_once,
+                created_by=created_by,
+            )
+            record("token.issued", f"Enrolment token {name} for group {group}.", actor=actor, token=str(token.id))
+        return token, secret
+
+    def revoke(self, actor: str) -> bool:
+        """End the token. False if somebody already did."""
+        with transaction.atomic():
+            unrevoked = EnrolmentToken.objects.filter(pk=self.pk, revoked_at__isnull=True)
+            if not unrevoked.update(revoked_at=timezone.now()):
+                return False
+            record("token.revoked", f"Enrolment token {self.name} was revoked.", actor=actor, token=str(self.id))
+            return True
+
 
 class DeviceQuerySet(models.QuerySet["Device"]):
     def accepted(self) -> "DeviceQuerySet":
@@ -89,6 +179,50 @@ class DeviceQuerySet(models.QuerySet["Device"]):
 
     def pending(self) -> "DeviceQuerySet":
         return self.filter(state=DeviceState.PENDING)
+
+    def decommissioned(self) -> "DeviceQuerySet":
+        return self.filter(state=DeviceState.DECOMMISSIONED)
+
+    def online(self) -> "DeviceQuerySet":
+        """Accepted, and heard within three of its group's intervals."""
+        return self.accepted().filter(last_heartbeat_at__gt=Now() - _patience())
+
+    def offline(self) -> "DeviceQuerySet":
+        """Accepted, and not online: silent for too long, or never heard."""
+        heard = Q(last_heartbeat_at__gt=Now() - _patience())
+        return self.accepted().filter(~heard | Q(last_heartbeat_at__isnull=True))
+
+    def silent(self) -> "DeviceQuerySet":
+        """Offline after having been heard, and no event says so yet."""
+        return self.offline().filter(last_heartbeat_at__isnull=False, offline_noted_at__isnull=True)
+
+    def returned(self) -> "DeviceQuerySet":
+        """Online again after an event said that it had gone."""
+        return self.online().filter(offline_noted_at__isnull=False)
+
+    def matching(
+        self, *, state: str = "", group: str = "", online: bool | None = None, tag: str = "", q: str = ""
+    ) -> "DeviceQuerySet":
+        """The operators' filters; what is not given does not filter. `q` is part of a name, id or device type."""
+        found = self
+        if online is not None:
+            found = found.online() if online else found.offline()
+        if state:
+            found = found.filter(state=state)
+        if group:
+            found = found.filter(group__name=group)
+        if tag:
+            found = found.filter(tags__contains=[tag])
+        if q:
+            found = found.filter(Q(name__icontains=q) | Q(id__icontains=q) | Q(device_type__icontains=q))
+        return found
+
+
+def _patience() -> Func:
+    """SQL: how long a device may stay silent; the same as `Device.offline_after`."""
+    seconds = Greatest(F("group__interval_seconds") * MISSED_INTERVALS, OFFLINE_FLOOR_SECONDS)
+    template = "make_interval(secs => %(expressions)s)"
+    return Func(seconds, template=template, output_field=models.DurationField())
 
 
 class Device(models.Model):
@@ -102,7 +236,7 @@ class Device(models.Model):
     # What operators decide.
     name = models.CharField(max_length=100, blank=True)
     group = models.ForeignKey(Group, on_delete=models.PROTECT, related_name="+")
-    tags = ArrayField(models.CharField(max_length=64), default=list, blank=True)
+    tags = ArrayField(models.CharField(max_length=63, validators=[is_label]), default=list, blank=True)
     registered_at = models.DateTimeField(auto_now_add=True)
     accepted_at = models.DateTimeField(null=True, editable=False)
     decommissioned_at = models.DateTimeField(null=True, editable=False)
@@ -136,8 +270,12 @@ class Device(models.Model):
         indexes = [
             # Lists and deployments by group.
             models.Index(fields=["group", "state"], name="device_group_state"),
+            # The list of devices, newest first.
+            models.Index(fields=["-registered_at"], name="device_newest"),
             # The approval queue.
             models.Index(fields=["registered_at"], name="device_pending", condition=Q(state="pending")),
+            # Deployments look for devices whose running bundles changed. An idle heartbeat does not touch it.
+            models.Index(fields=["running_changed_at"], name="device_running_changed"),
         ]
 
     def __str__(self) -> str:
@@ -150,7 +288,56 @@ class Device(models.Model):
     @property
     def is_online(self) -> bool:
         """Derived from the last heartbeat, never stored."""
-        return self.last_heartbeat_at is not None and timezone.now() - self.last_heartbeat_at < self.offline_after()
+        if self.state != DeviceState.ACCEPTED or self.last_heartbeat_at is None:
+            return False
+        return timezone.now() - self.last_heartbeat_at < self.offline_after()
+
+    @property
+    def is_cloned(self) -> bool:
+        """Two machines seem to use the device's key: two boot ids take turns."""
+        return self.boot_alternations >= CLONE_ALTERNATIONS
+
+    def approve(self, actor: str) -> None:
+        """Let a pending device in. Once more on an accepted one changes nothing."""
+        self._move({DeviceState.PENDING}, DeviceState.ACCEPTED, "approved", actor, accepted_at=Now())
+
+    def reject(self, actor: str) -> None:
+        """Keep a pending device out, for good."""
+        self._move({DeviceState.PENDING}, DeviceState.DECOMMISSIONED, "rejected", actor, decommissioned_at=Now())
+
+    def decommission(self, actor: str) -> None:
+        """Put a device out of service, for good: its key is refused from now on, its commands are withdrawn."""
+        known = {DeviceState.PENDING, DeviceState.ACCEPTED}
+        self._move(known, DeviceState.DECOMMISSIONED, "decommissioned", actor, decommissioned_at=Now())
+
+    def _move(self, sources: set[DeviceState], target: DeviceState, verb: str, actor: str, **stamps: Any) -> None:
+        with transaction.atomic():
+            moved = Device.objects.filter(pk=self.pk, state__in=sources).update(state=target, **stamps)
+            if moved:
+                record(f"device.{verb}", f"Device {self} was {verb}.", actor=actor, device=self.pk)
+            if moved and target == DeviceState.DECOMMISSIONED:
+                Command.objects.for_device(self.pk).open().update(withdrawn_at=Now())
+        self.refresh_from_db()
+        if self.state != target:
+            raise IllegalTransition(
+                "wrong_state", f"A device that is {self.state} cannot be {verb}.", state=str(self.state)
+            )
+
+    def edit(self, actor: str, **changes: Any) -> None:
+        """What operators decide about a device: `name`, `group`, `tags`."""
+        if not changes:
+            return
+        with transaction.atomic():
+            Device.objects.filter(pk=self.pk).update(**changes)
+            shown: dict[str, Any] = {field: str(value) for field, value in changes.items()}
+            record("device.edited", f"Device {self} was edited.", actor=actor, device=self.pk, **shown)
+        self.refresh_from_db()
+
+    def take_attributes(self, version: int, attributes: dict[str, Any]) -> int:
+        """Keep what the device says about itself, unless a version as new is kept. Returns the version kept."""
+        older = Device.objects.filter(pk=self.pk, attributes_version__lt=version)
+        older.update(attributes=attributes, attributes_version=version)
+        return Device.objects.values_list("attributes_version", flat=True).get(pk=self.pk)
 
 
 class Command(models.Model):
@@ -166,6 +353,8 @@ class Command(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     acknowledged_at = models.DateTimeField(null=True)
     withdrawn_at = models.DateTimeField(null=True)
+
+    objects = CommandQuerySet.as_manager()
 
     class Meta:
         ordering = ["id"]

@@ -1,5 +1,25 @@
 """The addresses of the devices room, below /api/v1/."""
 
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from devices.device_views import Attributes, Heartbeat, Register
+from devices.group_views import EnrolmentTokens, Groups, OneGroup, RevokeEnrolmentToken
+from devices.views import ApproveDevice, DecommissionDevice, Devices, History, OneDevice, RejectDevice
+
+urlpatterns = [
+    # What devices call.
+    path("devices/register", Register.as_view(), name="register"),
+    path("devices/<uuid:device_id>/heartbeat", Heartbeat.as_view(), name="heartbeat"),
+    path("devices/<uuid:device_id>/attributes", Attributes.as_view(), name="attributes"),
+    # What operators call.
+    path("devices", Devices.as_view(), name="devices"),
+    path("devices/<uuid:device_id>", OneDevice.as_view(), name="device"),
+    path("devices/<uuid:device_id>/approve", ApproveDevice.as_view(), name="device-approve"),
+    path("devices/<uuid:device_id>/reject", RejectDevice.as_view(), name="device-reject"),
+    path("devices/<uuid:device_id>/decommission", DecommissionDevice.as_view(), name="device-decommission"),
+    path("devices/<uuid:device_id>/history", History.as_view(), name="device-history"),
+    path("groups", Groups.as_view(), name="groups"),
+    path("groups/<str:name>", OneGroup.as_view(), name="group"),
+    path("enrolment-tokens", EnrolmentTokens.as_view(), name="enrolment-tokens"),
+    path("enrolment-tokens/<uuid:token_id>/revoke", RevokeEnrolmentToken.as_view(), name="enrolment-token-revoke"),
+]

@@ -1,0 +1,73 @@
+"""The queue of commands: each is created once, offered in order until acknowledged, and never to another device."""
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.db import models
+from django.utils import timezone
+
+if TYPE_CHECKING:
+    from devices.models import Command
+
+# What a heartbeat answers at most; the rest follows when these are acknowledged.
+OFFERED_AT_ONCE = 100
+
+# One statement, so that two servers at once do not both believe to have queued a command.
+_QUEUE = """
+INSERT INTO devices_command (device_id, kind, payload, device_deployment_id, attempt, created_at)
+SELECT device_id, kind, payload::jsonb, device_deployment_id, attempt, now()
+FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::uuid[], %s::int[])
+     WITH ORDINALITY AS asked (device_id, kind, payload, device_deployment_id, attempt, place)
+ORDER BY place
+ON CONFLICT DO NOTHING
+RETURNING *
+"""
+
+
+class CommandQuerySet(models.QuerySet["Command"]):
+    def open(self) -> "CommandQuerySet":
+        """Neither acknowledged nor withdrawn: what the next heartbeat offers."""
+        return self.filter(acknowledged_at__isnull=True, withdrawn_at__isnull=True)
+
+    def for_device(self, device_id: UUID) -> "CommandQuerySet":
+        return self.filter(device_id=device_id)
+
+    def queue(
+        self,
+        device_id: UUID,
+        kind: str,
+        payload: dict[str, Any],
+        *,
+        device_deployment_id: UUID | None = None,
+        attempt: int | None = None,
+    ) -> "Command | None":
+        """Put one command into a device's queue. None if this device deployment, attempt and kind has it already."""
+        asked = self.model(
+            device_id=device_id,
+            kind=kind,
+            payload=payload,
+            device_deployment_id=device_deployment_id,
+            attempt=attempt,
+        )
+        return next(iter(self.queue_many([asked])), None)
+
+    def queue_many(self, asked: Iterable["Command"]) -> list["Command"]:
+        """Put unsaved commands into their devices' queues, in one statement. Returns those that were not there yet."""
+        commands = list(asked)
+        if not commands:
+            return []
+        columns = [
+            [command.device_id for command in commands],
+            [str(command.kind) for command in commands],
+            [json.dumps(command.payload) for command in commands],
+            [command.device_deployment_id for command in commands],
+            [command.attempt for command in commands],
+        ]
+        return list(self.raw(_QUEUE, columns))
+
+    def withdraw(self, *, device_deployment_id: UUID, attempt: int, kind: str) -> bool:
+        """Take a command back. False if there is none, or the device has acknowledged it already."""
+        wanted = self.open().filter(device_deployment_id=device_deployment_id, attempt=attempt, kind=kind)
+        return bool(wanted.update(withdrawn_at=timezone.now()))
