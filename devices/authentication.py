@@ -106,3 +106,4 @@ class SignatureScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untype
 
 class PossessionScheme(SignatureScheme):  # type: ignore[no-untyped-call]
     target_class = "devices.authentication.KeyPossession"
+    name = "keyPossession"

@@ -152,6 +152,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {
         "BundleState": "bundles.models.BundleState",
+        "DeviceState": "devices.models.DeviceState",
         "UploadState": "bundles.models.UploadState",
     },
 }
