@@ -1,0 +1,5 @@
+"""The time-driven steps of this room."""
+
+from kernex.scheduling import Step
+
+STEPS: list[Step] = []

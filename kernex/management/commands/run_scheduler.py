@@ -1,0 +1,45 @@
+"""The scheduler: one process beside the web workers that makes everything time-driven."""
+
+import signal
+import threading
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+import bundles.scheduling
+import deployments.scheduling
+import devices.scheduling
+from kernex.scheduling import Scheduler, holder
+
+STEPS = [*devices.scheduling.STEPS, *bundles.scheduling.STEPS, *deployments.scheduling.STEPS]
+
+
+class Command(BaseCommand):
+    help = "Run the time-driven steps of all rooms until SIGTERM. A second scheduler waits and takes over."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--once", action="store_true", help="run every step once and end; 1 if a step failed")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        scheduler = Scheduler(STEPS, stop)
+        if options["once"]:
+            self.run_once(scheduler)
+        else:
+            scheduler.run()
+
+    def run_once(self, scheduler: Scheduler) -> None:
+        try:
+            if not scheduler.lock.take():
+                if scheduler.lock.database_is_away:
+                    raise CommandError("The database cannot be reached; the log says why.")
+                at_work = holder()
+                raise CommandError(f"A scheduler on {at_work.host if at_work else 'another host'} is at work already.")
+            failed = scheduler.run_once()
+        finally:
+            scheduler.lock.release()
+        if failed:
+            raise CommandError(f"These steps failed: {', '.join(failed)}. The log says why.")
