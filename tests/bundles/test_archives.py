@@ -104,7 +104,7 @@ def test_it_gives_the_same_bundle_again_and_keeps_no_bytes_twice(storage: Path) 
     assert (Blob.objects.count(), Upload.objects.count()) == (3, 3)
 
 
-PAX = {"pax_headers": {"path": "../outside"}}
+OUTSIDE = {"path": "../outside"}
 OTHER_TYPES = {
     "symbolic link": info("a", type=tarfile.SYMTYPE, linkname="/etc"),
     "hard link": info("a", type=tarfile.LNKTYPE, linkname="run.py"),
@@ -119,7 +119,7 @@ REFUSED: dict[str, tuple[str, bytes]] = {
     "encrypted zip": ("bad_member_type", ENCRYPTED),
     "absolute in a tar": ("bad_path", tar_of({"/etc/passwd": b""})),
     "outside in a tar": ("bad_path", tar_of({"a/../../b": b""})),
-    "outside by a pax header": ("bad_path", tar_of({}, info("a", **PAX), format=tarfile.PAX_FORMAT)),
+    "outside by a pax header": ("bad_path", tar_of({}, info("a", pax_headers=OUTSIDE), format=tarfile.PAX_FORMAT)),
     "outside in a zip": ("bad_path", zip_of({"../a": b""})),
     "backslash in a zip": ("bad_path", zip_of({"..\\a": b""})),
     "NUL in a zip": ("bad_path", zip_of({"aXb": b""}).replace(b"aXb", b"a\0b")),

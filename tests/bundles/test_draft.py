@@ -26,7 +26,7 @@ def test_it_drafts(publisher: Publisher) -> None:
     answer = publisher.draft(MANIFEST)
     assert answer.status_code == 201
     said = answer.json()
-    missing = sorted(({"sha256": sha256(c), "size": len(c)} for c in (b"1", b"22")), key=lambda line: line["sha256"])
+    missing = [{"sha256": sha256(content), "size": len(content)} for content in sorted((b"1", b"22"), key=sha256)]
     bundle = Bundle.objects.get()
     assert said == {
         "id": str(bundle.pk),

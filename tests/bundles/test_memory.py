@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from dev.postgres import free_port
 from tests.bundles.publisher import content_digest
-from tests.live import ROOT, Live, free_port, own_database
+from tests.live import ROOT, Live, own_database
 
 PART = 16 * 1024**2
 PARTS = 13  # 208 MiB

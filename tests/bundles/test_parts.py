@@ -177,7 +177,11 @@ def test_nobody_verifies_while_a_part_arrives(upload: str) -> None:
 @pytest.mark.django_db
 def test_a_part_that_outlives_its_upload_is_not_acknowledged(upload: str) -> None:
     row = Upload.objects.get()
-    stream = Stream(CONTENT[:10], lambda: Upload.objects.update(state="expired") and None)
+
+    def expire() -> None:
+        Upload.objects.update(state="expired")
+
+    stream = Stream(CONTENT[:10], expire)
     with pytest.raises(Conflict) as conflict:
         uploads.receive(row, 1, PartBody(stream, 10, sha256(CONTENT[:10])))
     assert conflict.value.code == "upload_closed"

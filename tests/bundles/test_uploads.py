@@ -82,6 +82,9 @@ def test_others_may_not(viewer: Publisher, stranger: Publisher) -> None:
     assert stranger.start(b"hello").status_code == 401
 
 
+SIZES: list[Any] = [-1, 1.5, True, None, "x", 2**53, 2**63, "1" * 5000, []]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -91,7 +94,7 @@ def test_others_may_not(viewer: Publisher, stranger: Publisher) -> None:
         {"sha256": "a" * 64 + "\n", "size": 1},
         {"sha256": 7, "size": 1},
         {"sha256": "a" * 64},
-        *({"sha256": "a" * 64, "size": size} for size in (-1, 1.5, True, None, "x", 2**53, 2**63, "1" * 5000, [])),
+        *({"sha256": "a" * 64, "size": size} for size in SIZES),
         [],
         "x",
     ],
