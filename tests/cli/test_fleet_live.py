@@ -1,0 +1,85 @@
+"""The commands for devices, groups and tokens against a real control plane."""
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+from nacl.signing import SigningKey
+
+from tests.cli.conftest import Kernex
+from tests.devices.signing import heartbeat_body, key_text, sign
+from tests.live import Live
+
+
+@dataclass
+class Machine:
+    """A device that says over HTTP what a test has it say."""
+
+    server: Live
+    key: SigningKey = field(default_factory=SigningKey.generate)
+    name: str = field(default_factory=lambda: f"shelf-{secrets.token_hex(4)}")
+    id: str = ""
+    sequence: int = 0
+
+    def post(self, path: str, body: Any, sequence: int | None = None) -> Any:
+        sent = json.dumps(body).encode()
+        authority = self.server.url.removeprefix("http://")
+        headers = sign(self.key, "POST", authority, f"/api/v1{path}", sent, sequence=sequence)
+        headers["Content-Type"] = "application/json"
+        answer = requests.post(f"{self.server.url}/api/v1{path}", data=sent, headers=headers, timeout=30)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def register(self, token: str) -> "Machine":
+        body = {
+            "token": token,
+            "public_key": key_text(self.key),
+            "device_type": "edge",
+            "hardware": {},
+            "name": self.name,
+        }
+        self.id = self.post("/devices/register", body)["device_id"]
+        return self
+
+    def heartbeat(self, **said: Any) -> Any:
+        self.sequence += 1
+        return self.post(f"/devices/{self.id}/heartbeat", heartbeat_body(**said), sequence=self.sequence)
+
+
+def test_a_device_comes_into_the_fleet(at_live: Kernex, live: Live) -> None:
+    group = live.group("cellar", interval_seconds=60)
+    assert group in [one["name"] for one in at_live("groups", "--json").document["results"]]
+    made = at_live("token", "create", "--group", group, "--expires", "1h")
+    assert made.code == 0, made.err
+    machine = Machine(live).register(made.out.strip())
+    waiting = at_live("devices", "--state", "pending", "--group", group, "--json").document["results"]
+    assert [device["id"] for device in waiting] == [machine.id]
+    approved = at_live("approve", machine.name, "--json")
+    assert approved.document["state"] == "accepted"
+    assert at_live("approve", machine.id).code == 0
+    assert at_live("devices", "--group", group, "--online", "--json").document["results"] == []
+    machine.heartbeat(running_bundles={"vad": {"version": "1.0.0", "manifest_sha256": "a" * 64, "healthy": True}})
+    online = at_live("devices", "--group", group, "--online").out.splitlines()
+    assert len(online) == 2
+    assert "\tvad@1.0.0\t" in online[1]
+    assert at_live("devices", "--group", group, "--offline", "--json").document["results"] == []
+
+
+def test_a_token_is_used_up(at_live: Kernex, live: Live) -> None:
+    made = at_live("token", "create", "--group", live.group(), "--accept-at-once", "--json").document
+    machine = Machine(live).register(made["token"])
+    assert machine.heartbeat()["state"] == "accepted"
+    assert (made["uses_allowed"], made["accepts_at_once"]) == (1, True)
+
+
+def test_a_group_that_is_not_there_is_named(at_live: Kernex) -> None:
+    shown = at_live("token", "create", "--group", "nowhere")
+    assert shown.code == 4
+    assert "nowhere" in shown.err
+
+
+def test_a_device_that_is_not_there_cannot_be_approved(at_live: Kernex) -> None:
+    assert at_live("approve", "6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e").code == 4
+    assert at_live("approve", "nobody").code == 2
