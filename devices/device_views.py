@@ -92,17 +92,20 @@ class SlimView(APIView):
     def finalize_response(self, request: Any, response: HttpResponseBase, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(response, Response):
             return response
-        headers = dict(response.items())
+        plain = json_response(response.data, response.status_code)
+        for name in ("Retry-After", "WWW-Authenticate"):
+            if response.has_header(name):
+                plain[name] = response[name]
         if response.status_code == 405:
-            headers["Allow"] = ", ".join(self.allowed_methods)
-        return json_response(response.data, response.status_code, headers)
+            plain["Allow"] = ", ".join(self.allowed_methods)
+        return plain
 
     def raise_uncaught_exception(self, exc: Exception) -> NoReturn:
         raise exc
 
 
-def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> HttpResponse:
-    return HttpResponse(json.dumps(value), content_type="application/json", status=status, headers=headers)
+def json_response(value: Any, status: int = 200) -> HttpResponse:
+    return HttpResponse(json.dumps(value), content_type="application/json", status=status)
 
 
 def require_json(request: HttpRequest) -> None:

@@ -32,14 +32,14 @@ taken AS (
     UPDATE devices_device AS device SET
         sequence = %(sequence)s,
         heartbeat_sha256 = %(sha256)s,
-        last_heartbeat_at = now(),
-        sampled_at = CASE WHEN device.sampled_at > now() - make_interval(secs => %(sample_seconds)s)
-                          THEN device.sampled_at ELSE now() END,
+        last_heartbeat_at = statement_timestamp(),
+        sampled_at = CASE WHEN device.sampled_at > statement_timestamp() - make_interval(secs => %(sample_seconds)s)
+                          THEN device.sampled_at ELSE statement_timestamp() END,
         agent_version = %(agent_version)s,
         status = %(status)s,
         metrics = %(metrics)s::jsonb,
         running_changed_at = CASE WHEN device.running_bundles = %(running_bundles)s::jsonb
-                                  THEN device.running_changed_at ELSE now() END,
+                                  THEN device.running_changed_at ELSE statement_timestamp() END,
         running_bundles = %(running_bundles)s::jsonb,
         boot_id = %(boot_id)s,
         previous_boot_id = CASE WHEN device.boot_id = %(boot_id)s THEN device.previous_boot_id ELSE device.boot_id END,
@@ -49,18 +49,19 @@ taken AS (
     FROM quick, devices_group AS "group"
     WHERE device.id = %(device_id)s AND device.public_key = %(public_key)s AND device.state = 'accepted'
       AND device.sequence < %(sequence)s AND "group".id = device.group_id
-    RETURNING device.id, "group".interval_seconds, device.boot_alternations, device.sampled_at = now() AS is_sample
+    RETURNING device.id, "group".interval_seconds, device.boot_alternations,
+              device.sampled_at = statement_timestamp() AS is_sample
 ),
 sampled AS (
     INSERT INTO devices_heartbeatsample (device_id, at, status, metrics)
-    SELECT id, now(), %(status)s, %(metrics)s::jsonb FROM taken WHERE is_sample
+    SELECT id, statement_timestamp(), %(status)s, %(metrics)s::jsonb FROM taken WHERE is_sample
 ){acknowledge}
 SELECT interval_seconds, boot_alternations, {commands} FROM taken
 """
 
 _ACKNOWLEDGE = """,
 acknowledged AS (
-    UPDATE devices_command AS command SET acknowledged_at = now() FROM taken
+    UPDATE devices_command AS command SET acknowledged_at = statement_timestamp() FROM taken
     WHERE command.id = ANY(%(acknowledged)s) AND command.device_id = taken.id AND command.acknowledged_at IS NULL
 )"""
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -85,7 +86,7 @@ class SigningDevice:
         *,
         created: int | None = None,
         sequence: int | None = None,
-        forge: dict[str, str | None] | None = None,
+        forge: Mapping[str, str | None] | None = None,
         sent: bytes | None = None,
         content_type: str = "application/json",
     ) -> Any:
@@ -94,7 +95,7 @@ class SigningDevice:
         headers: dict[str, str | None] = dict(
             sign(self.key, method, "testserver", API + path, raw, created=created, sequence=sequence)
         )
-        headers |= forge or {}
+        headers |= dict(forge or {})
         kept = {name: value for name, value in headers.items() if value is not None}
         data = raw if sent is None else sent
         return self.client.generic(method, API + path, data, content_type=content_type, headers=kept)

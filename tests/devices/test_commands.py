@@ -1,0 +1,112 @@
+"""The queue of commands, and its way through heartbeats."""
+
+import time
+from collections.abc import Callable
+from uuid import uuid4
+
+from devices.models import Command, Device
+from tests.devices.signing import SigningDevice, heartbeat_body
+
+
+def test_commands_come_in_order_until_acknowledged(device: SigningDevice, row: Device) -> None:
+    first = Command.objects.queue(row.id, "deploy", {"attempt": 1, "name": "Zürich"})
+    second = Command.objects.queue(row.id, "cancel", {})
+    assert first is not None
+    assert second is not None
+    expected = [
+        {"id": first.id, "kind": "deploy", "payload": {"attempt": 1, "name": "Zürich"}},
+        {"id": second.id, "kind": "cancel", "payload": {}},
+    ]
+    assert device.heartbeat().json()["commands"] == expected
+    assert device.heartbeat().json()["commands"] == expected
+    assert device.heartbeat(acknowledged_commands=[first.id]).json()["commands"] == expected[1:]
+    assert device.heartbeat(acknowledged_commands=[first.id, second.id]).json()["commands"] == []
+    assert device.heartbeat().json()["commands"] == []
+
+
+def test_an_acknowledgement_keeps_its_first_time(device: SigningDevice, row: Device) -> None:
+    command = Command.objects.queue(row.id, "deploy", {})
+    assert command is not None
+    device.heartbeat(acknowledged_commands=[command.id])
+    first = Command.objects.get().acknowledged_at
+    device.heartbeat(acknowledged_commands=[command.id])
+    assert Command.objects.get().acknowledged_at == first is not None
+
+
+def test_nobody_sees_or_acknowledges_another_s_command(
+    device: SigningDevice, row: Device, make_signing: Callable[..., SigningDevice]
+) -> None:
+    command = Command.objects.queue(row.id, "deploy", {})
+    assert command is not None
+    other = make_signing()
+    assert other.heartbeat(acknowledged_commands=[command.id]).json()["commands"] == []
+    assert Command.objects.get().acknowledged_at is None
+    assert [offered["id"] for offered in device.heartbeat().json()["commands"]] == [command.id]
+
+
+def test_a_retry_is_offered_what_is_open(device: SigningDevice, row: Device) -> None:
+    created = int(time.time())
+    path = f"/devices/{device.id}/heartbeat"
+    device.call("POST", path, heartbeat_body(), sequence=1, created=created)
+    command = Command.objects.queue(row.id, "deploy", {})
+    assert command is not None
+    again = device.call("POST", path, heartbeat_body(), sequence=1, created=created)
+    assert [offered["id"] for offered in again.json()["commands"]] == [command.id]
+
+
+def test_a_command_is_queued_once_per_attempt_and_kind(row: Device) -> None:
+    asked = uuid4()
+    assert Command.objects.queue(row.id, "deploy", {}, device_deployment_id=asked, attempt=1) is not None
+    assert Command.objects.queue(row.id, "deploy", {}, device_deployment_id=asked, attempt=1) is None
+    assert Command.objects.queue(row.id, "cancel", {}, device_deployment_id=asked, attempt=1) is not None
+    assert Command.objects.queue(row.id, "deploy", {}, device_deployment_id=asked, attempt=2) is not None
+    assert Command.objects.count() == 3
+
+
+def test_commands_without_a_deployment_are_all_queued(row: Device) -> None:
+    assert Command.objects.queue(row.id, "send_logs", {}) is not None
+    assert Command.objects.queue(row.id, "send_logs", {}) is not None
+
+
+def test_many_are_queued_in_one_statement(row: Device, django_assert_num_queries: Callable[..., object]) -> None:
+    ids = [uuid4() for _ in range(500)]
+    asked = [
+        Command(device_id=row.id, kind="deploy", payload={"n": n}, device_deployment_id=i, attempt=1)
+        for n, i in enumerate(ids)
+    ]
+    with django_assert_num_queries(1):  # type: ignore[attr-defined]
+        made = Command.objects.queue_many(asked)
+    assert [command.payload["n"] for command in made] == list(range(500))
+    assert sorted(command.id for command in made) == [command.id for command in made]
+    assert Command.objects.queue_many(asked) == []
+    assert Command.objects.queue_many([]) == []
+
+
+def test_a_withdrawn_command_is_not_offered(device: SigningDevice, row: Device) -> None:
+    asked = uuid4()
+    Command.objects.queue(row.id, "deploy", {}, device_deployment_id=asked, attempt=1)
+    assert Command.objects.withdraw(device_deployment_id=asked, attempt=1, kind="deploy")
+    assert device.heartbeat().json()["commands"] == []
+    assert not Command.objects.withdraw(device_deployment_id=asked, attempt=1, kind="deploy")
+
+
+def test_an_acknowledged_command_cannot_be_withdrawn(device: SigningDevice, row: Device) -> None:
+    asked = uuid4()
+    command = Command.objects.queue(row.id, "deploy", {}, device_deployment_id=asked, attempt=1)
+    assert command is not None
+    device.heartbeat(acknowledged_commands=[command.id])
+    assert not Command.objects.withdraw(device_deployment_id=asked, attempt=1, kind="deploy")
+    assert Command.objects.get().withdrawn_at is None
+
+
+def test_a_pending_device_is_offered_nothing(make_signing: Callable[..., SigningDevice]) -> None:
+    device = make_signing(state="pending")
+    Command.objects.queue(Device.objects.get().id, "deploy", {})
+    assert device.heartbeat().json()["commands"] == []
+
+
+def test_an_answer_is_bounded(device: SigningDevice, row: Device) -> None:
+    Command.objects.queue_many(Command(device_id=row.id, kind="send_logs") for _ in range(150))
+    offered = [command["id"] for command in device.heartbeat().json()["commands"]]
+    assert offered == list(Command.objects.order_by("id").values_list("id", flat=True)[:100])
+    assert len(device.heartbeat(acknowledged_commands=offered).json()["commands"]) == 50
