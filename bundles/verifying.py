@@ -9,6 +9,7 @@ A killed process leaves one of these behind, and the next run goes on from there
 
 import time
 from datetime import timedelta
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -30,10 +31,9 @@ def verify_uploads() -> int:
     ends_at = time.monotonic() + RUN_SECONDS
     moved = 0
     for pk in list(Upload.objects.verifying().order_by("touched_at").values_list("pk", flat=True)[:BATCH]):
-        upload = Upload(pk=pk)
         try:
             with blobs().sealed(pk) as sealed:
-                moved += _verify(upload, sealed)
+                moved += verify(pk, sealed)
         except UploadBusy:
             continue
         if time.monotonic() > ends_at:
@@ -41,8 +41,8 @@ def verify_uploads() -> int:
     return moved
 
 
-def _verify(upload: Upload, sealed: SealedUpload) -> bool:
-    """Decide on one upload that is held alone.
+def verify(pk: UUID, sealed: SealedUpload) -> bool:
+    """Decide on one upload that is held alone. False if that is done already.
 
     1. Look again: another scheduler may have decided while this one waited.
     2. Hash the whole, unless its blob is stored by now.
@@ -50,7 +50,7 @@ def _verify(upload: Upload, sealed: SealedUpload) -> bool:
     4. Say so in the database: from here on the blob exists.
     5. Delete the upload's own name.
     """
-    row = Upload.objects.verifying().filter(pk=upload.pk).first()
+    row = Upload.objects.verifying().filter(pk=pk).first()
     if row is None:
         return False
     stored = Blob.objects.filter(sha256=row.sha256).first()

@@ -77,6 +77,23 @@ def put(server: Live, upload: str, number: int) -> requests.Response:
     )
 
 
+def test_a_body_that_is_refused_unread_leaves_the_connection_usable(server: Live) -> None:
+    headers = {"Authorization": f"Bearer {server.tokens['publisher']}"}
+    with requests.Session() as session:
+        session.headers.update(headers)
+        for path, content_type in (
+            ("uploads/%s/parts/1" % ("0" * 8 + "-0000-0000-0000-" + "0" * 12), "octet-stream"),
+            ("bundles", "json"),
+        ):
+            kind = {"Content-Type": f"application/{content_type}", "Content-Digest": content_digest(b"")}
+            method = "PUT" if "parts" in path else "POST"
+            answer = session.request(
+                method, f"{server.url}/api/v1/{path}", data=b"x" * 17 * 1024**2, headers=kind, timeout=30
+            )
+            assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+            assert session.get(f"{server.url}/api/v1/bundles", timeout=30).status_code == 200
+
+
 def test_200_mb_pass_through_in_constant_memory_and_survive_a_kill(server: Live) -> None:
     whole = hashlib.sha256()
     for number in range(1, PARTS + 1):

@@ -56,7 +56,8 @@ def test_a_bundle_with_a_refused_upload_is_a_draft_again(publisher: Publisher) -
     assert verify_bundles() == 1  # nobody claims those bytes in that size any more
     bundle = Bundle.objects.get()
     assert bundle.state == "draft"
-    assert bundle.state_reason.startswith("model: ")
+    assert bundle.state_reason == "model: 2 bytes were announced, 1 are there"
+    assert not Blob.objects.exists()
     assert Event.objects.filter(kind="bundle.returned", bundle_id=bundle.pk, actor="scheduler").count() == 1
 
 

@@ -103,6 +103,16 @@ def test_it_leaves_an_upload_that_somebody_holds(publisher: Publisher) -> None:
     assert verify_uploads() == 1
 
 
+def test_it_looks_again_once_it_holds_an_upload(publisher: Publisher) -> None:
+    upload = UUID(publisher.upload(CONTENT))
+    Upload.objects.update(state="expired")
+    with blobs().sealed(upload) as held:
+        assert verifying.verify(upload, held) is False
+    assert Upload.objects.get().state == "expired"
+    assert not blobs().exists(sha256(CONTENT))
+    assert not Blob.objects.exists()
+
+
 def test_one_run_does_not_hold_up_the_loop(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     for content in (b"1", b"2", b"3"):
         publisher.upload(content)
