@@ -1,0 +1,33 @@
+"""docs/bundles.md says what the code does."""
+
+import json
+import re
+from pathlib import Path
+
+from bundles import manifest, members
+from bundles.uploads import PART_SIZE
+from tests.bundles.test_manifest import EXAMPLES
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "bundles.md").read_text()
+
+
+def test_its_manifest_is_the_first_shared_example() -> None:
+    blocks = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
+    assert manifest.read(blocks[0]).label == "vad@1.0.0"
+    assert len(blocks) == 3
+
+
+def test_it_names_every_code() -> None:
+    codes = {bad["code"] for bad in EXAMPLES["bad"]}
+    for module in ("manifest", "paths", "members", "archives", "uploads", "publishing", "parsers"):
+        codes |= set(
+            re.findall(r'(?:BadBundle|Conflict|TooLarge)\(\s*"(\w+)"', (ROOT / "bundles" / f"{module}.py").read_text())
+        )
+    assert sorted(code for code in codes if f"`{code}`" not in PAGE) == []
+
+
+def test_it_names_the_limits() -> None:
+    assert f"{manifest.MAX_FILES:,} entries" in PAGE
+    assert f"{members.MAX_UNPACKED_SIZE // 1024**3} GiB unpacked, or more than {members.MAX_RATIO} times" in PAGE
+    assert f'"part_size": {PART_SIZE}' in PAGE
