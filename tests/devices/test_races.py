@@ -1,0 +1,180 @@
+"""What happens at the same moment, on connections of their own."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+from django.test import Client
+
+from devices.models import Command, Device, EnrolmentToken, HeartbeatSample
+from devices.scheduling import note_offline, note_online
+from kernex.errors import IllegalTransition
+from kernex.events.models import Event
+from tests.devices.operators import Person
+from tests.devices.signing import SigningDevice, heartbeat_body
+from tests.factories import make_device, make_enrolment_token, make_group, make_token, make_user
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+THREADS = 8
+ROUNDS = range(5)
+T = TypeVar("T")
+
+
+def at_once(*functions: Callable[[], T]) -> list[T]:
+    """Run all at the same moment, each in a thread with a database connection of its own."""
+    start = threading.Barrier(len(functions))
+    results: dict[int, T] = {}
+
+    def run(number: int, function: Callable[[], T]) -> None:
+        try:
+            connection.ensure_connection()
+            start.wait(30)
+            results[number] = function()
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(functions)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(results) == len(functions)
+    return [results[number] for number in range(len(functions))]
+
+
+def statuses(answers: list[Any]) -> Counter[int]:
+    return Counter(answer.status_code for answer in answers)
+
+
+def signing(**fields: Any) -> SigningDevice:
+    device = SigningDevice(Client())
+    device.id = make_device(public_key=device.public_key, **fields).id
+    return device
+
+
+@pytest.mark.parametrize("again", ROUNDS)
+def test_one_device_takes_the_last_use_of_a_token(again: int) -> None:
+    _, secret = make_enrolment_token(uses_allowed=1)
+    newcomers = [SigningDevice(Client()) for _ in range(THREADS)]
+    answers = at_once(*[lambda one=one: one.register(secret) for one in newcomers])
+    assert statuses(answers) == {201: 1, 403: THREADS - 1}
+    assert (Device.objects.count(), EnrolmentToken.objects.get().uses) == (1, 1)
+
+
+@pytest.mark.parametrize("uses_allowed", [1, 100])
+@pytest.mark.parametrize("again", ROUNDS)
+def test_the_same_key_registers_once(again: int, uses_allowed: int) -> None:
+    _, secret = make_enrolment_token(uses_allowed=uses_allowed)
+    key = SigningDevice(Client()).key
+    newcomers = [SigningDevice(Client(), key=key) for _ in range(THREADS)]
+    answers = at_once(*[lambda one=one: one.register(secret) for one in newcomers])
+    assert statuses(answers) == {201: 1, 200: THREADS - 1}
+    assert len({answer.json()["device_id"] for answer in answers}) == 1
+    assert EnrolmentToken.objects.get().uses == 1
+    assert Event.objects.filter(kind="device.registered").count() == 1
+
+
+@pytest.mark.parametrize("again", ROUNDS)
+def test_the_same_key_uses_one_of_many_tokens(again: int) -> None:
+    secrets = [make_enrolment_token()[1] for _ in range(THREADS)]
+    key = SigningDevice(Client()).key
+    calls = [lambda secret=secret: SigningDevice(Client(), key=key).register(secret) for secret in secrets]
+    assert statuses(at_once(*calls)) == {201: 1, 200: THREADS - 1}
+    assert sum(EnrolmentToken.objects.values_list("uses", flat=True)) == 1
+
+
+@pytest.mark.parametrize("again", ROUNDS)
+def test_a_sequence_is_used_once(again: int) -> None:
+    device = signing()
+    calls = [lambda n=n: device.heartbeat(7, metrics={"n": n}) for n in range(THREADS)]
+    assert statuses(at_once(*calls)) == {200: 1, 409: THREADS - 1}
+    assert HeartbeatSample.objects.count() == 1
+
+
+@pytest.mark.parametrize("again", ROUNDS)
+def test_the_identical_heartbeat_counts_once(again: int) -> None:
+    device, created = signing(), int(time.time())
+    path = f"/devices/{device.id}/heartbeat"
+    calls = [lambda: device.call("POST", path, heartbeat_body(), sequence=7, created=created)] * THREADS
+    assert statuses(at_once(*calls)) == {200: THREADS}
+    assert HeartbeatSample.objects.count() == 1
+
+
+def test_many_heartbeats_of_one_device_leave_the_highest_sequence() -> None:
+    device = signing()
+    calls = [lambda n=n: device.heartbeat(n, metrics={"n": n}) for n in range(1, THREADS + 1)]
+    assert set(statuses(at_once(*calls))) <= {200, 409}
+    row = Device.objects.get()
+    assert (row.sequence, row.metrics) == (THREADS, {"n": THREADS})
+
+
+@pytest.mark.parametrize("again", ROUNDS)
+def test_a_device_is_approved_or_rejected(again: int) -> None:
+    device = make_device(state="pending")
+
+    def decide(verb: str) -> bool:
+        try:
+            getattr(Device.objects.get(pk=device.pk), verb)("operator:alice")
+        except IllegalTransition:
+            return False
+        return True
+
+    assert sum(at_once(lambda: decide("approve"), lambda: decide("reject"))) == 1
+    assert Event.objects.filter(device_id=device.pk).count() == 1
+
+
+def test_deciding_twice_at_once_is_one_decision() -> None:
+    device = make_device(state="pending")
+    at_once(*[lambda: Device.objects.get(pk=device.pk).approve("operator:alice")] * THREADS)
+    assert Event.objects.filter(kind="device.approved").count() == 1
+
+
+@pytest.mark.parametrize("again", ROUNDS)
+def test_a_command_is_queued_once(again: int) -> None:
+    device, asked = make_device(), uuid4()
+    queue = Command.objects.queue
+    made = at_once(*[lambda: queue(device.pk, "deploy", {}, device_deployment_id=asked, attempt=1)] * THREADS)
+    assert sum(command is not None for command in made) == 1
+    assert Command.objects.count() == 1
+
+
+@pytest.mark.parametrize("again", ROUNDS)
+def test_a_withdrawn_command_was_withdrawn_once(again: int) -> None:
+    device, asked = make_device(), uuid4()
+    Command.objects.queue(device.pk, "deploy", {}, device_deployment_id=asked, attempt=1)
+    withdraw = Command.objects.withdraw
+    assert sum(at_once(*[lambda: withdraw(device_deployment_id=asked, attempt=1, kind="deploy")] * THREADS)) == 1
+
+
+def test_two_schedulers_note_silence_once() -> None:
+    silent = [signing() for _ in range(20)]
+    for device in silent:
+        device.heartbeat()
+    Device.objects.update(last_heartbeat_at="2020-01-01T00:00:00Z")
+    assert sum(at_once(*[note_offline] * 4)) == 20
+    for device in silent:
+        device.heartbeat()
+    assert sum(at_once(*[note_online] * 4)) == 20
+    assert Counter(Event.objects.values_list("kind", flat=True)) == {"device.offline": 20, "device.online": 20}
+
+
+def test_a_group_s_name_is_taken_once() -> None:
+    token = make_token(make_user("alice"), "operator")
+    calls = [lambda: Person(Client(), token).post("/groups", {"name": "north"})] * THREADS
+    assert statuses(at_once(*calls)) == {201: 1, 409: THREADS - 1}
+
+
+def test_a_group_is_not_removed_under_a_newcomer() -> None:
+    group, token = make_group("north"), make_token(make_user("alice"), "operator")
+    _, secret = make_enrolment_token(group=group)
+    _, answer = at_once(
+        lambda: SigningDevice(Client()).register(secret),
+        lambda: Person(Client(), token).call("DELETE", "/groups/north"),
+    )
+    assert answer.status_code == (204 if not Device.objects.exists() else 409)
