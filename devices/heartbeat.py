@@ -26,8 +26,7 @@ from kernex.errors import Conflict, Unavailable
 from kernex.events.models import record
 
 # `set_config(…, is_local)` lasts for this statement's transaction: no second round trip, no second connection.
-_TAKE = """
-WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+_TAKE = """WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
 taken AS (
     UPDATE devices_device AS device SET
         sequence = %(sequence)s,
@@ -84,8 +83,7 @@ def _open_commands(device: str, but: str = "") -> str:
 TAKE = _TAKE.format(acknowledge="", commands=_open_commands("taken"))
 TAKE_AND_ACKNOWLEDGE = _TAKE.format(acknowledge=_ACKNOWLEDGE, commands=_open_commands("taken", _BUT_ACKNOWLEDGED))
 
-EXPLAIN = f"""
-SELECT device.id, device.state, sequence, heartbeat_sha256, interval_seconds, {_open_commands("device")}
+EXPLAIN = f"""SELECT device.id, device.state, sequence, heartbeat_sha256, interval_seconds, {_open_commands("device")}
 FROM devices_device AS device JOIN devices_group AS "group" ON "group".id = device.group_id
 WHERE device.public_key = %s
 """  # noqa: S608

@@ -1,0 +1,205 @@
+"""What a heartbeat costs PostgreSQL, as PostgreSQL tells it: counted in its log, at 100,000 devices."""
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+import requests
+from nacl.signing import SigningKey
+from psycopg import sql
+
+from dev.postgres import APP, Postgres, free_port
+from devices.heartbeat import EXPLAIN, TAKE, TAKE_AND_ACKNOWLEDGE
+from tests.devices.signing import heartbeat_body, key_text, sign
+from tests.live import Live
+
+DEVICES = 100_000
+FILL = """
+INSERT INTO devices_group (id, name, description, interval_seconds, created_at)
+SELECT gen_random_uuid(), 'g' || n, '', 60, now() FROM generate_series(1, 50) AS n;
+INSERT INTO devices_device (
+    id, public_key, state, name, group_id, tags, registered_at, device_type, hardware, attributes, attributes_version,
+    agent_version, status, metrics, running_bundles, sequence, heartbeat_sha256, boot_id, previous_boot_id,
+    boot_alternations
+)
+SELECT md5(n::text)::uuid, left(encode(sha256(n::text::bytea), 'hex'), 42) || 'A', 'accepted', 'device ' || n,
+       groups[1 + n %% 50], '{}', now(), 'edge', '{}', '{}', 0, '', '', '{}', '{}', 0, '', '', '', 0
+FROM generate_series(1, %(devices)s) AS n, (SELECT array_agg(id) AS groups FROM devices_group) AS g;
+INSERT INTO devices_command (device_id, kind, payload, created_at, acknowledged_at)
+SELECT id, 'deploy', '{}', now(), now() FROM devices_device;
+INSERT INTO devices_heartbeatsample (device_id, at, status, metrics) SELECT id, now(), '', '{}' FROM devices_device;
+UPDATE devices_device SET public_key = %(public_key)s WHERE id = md5('1')::uuid;
+"""
+STATEMENT = re.compile(r"LOG:  (?:statement|execute [^:]*): (.*)")
+DEVICE_ID = UUID("c4ca4238-a0b9-2382-0dcc-509a6f75849b")  # md5('1')
+
+
+@dataclass
+class Fleet:
+    """A control plane over many devices, whose PostgreSQL logs every statement. `key` is that of one device."""
+
+    postgres: Postgres
+    live: Live
+    key: SigningKey
+    sequence: int = 0
+
+    @property
+    def log(self) -> str:
+        return (self.postgres.directory / "postgres.log").read_text(errors="replace")
+
+    def heartbeat(self, **changes: Any) -> requests.Response:
+        self.sequence += 1
+        path, body = f"/api/v1/devices/{DEVICE_ID}/heartbeat", json.dumps(heartbeat_body(**changes)).encode()
+        headers = sign(self.key, "POST", f"127.0.0.1:{self.live.port}", path, body, sequence=self.sequence)
+        headers["Content-Type"] = "application/json"
+        return requests.post(self.live.url + path, data=body, headers=headers, timeout=10)
+
+    def connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.postgres.app_url, autocommit=True)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    directory = tmp_path_factory.mktemp("fleet")
+    key = SigningKey.generate()
+    with Postgres(directory / "postgres", durable=False) as postgres:
+        with psycopg.connect(postgres.superuser_url, autocommit=True) as superuser:
+            role, password = sql.Identifier(APP), sql.Literal(postgres.passwords.app)
+            superuser.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password))
+        with psycopg.connect(postgres.admin_url, autocommit=True) as admin:
+            admin.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(role))
+            admin.execute(sql.SQL("GRANT CONNECT ON DATABASE kernex_db TO {}").format(role))
+        live = make_live(directory, postgres.app_url)
+        live.prepare()
+        with psycopg.connect(postgres.app_url, autocommit=True, cursor_factory=psycopg.ClientCursor) as app:
+            app.execute(FILL, {"devices": DEVICES, "public_key": key_text(key)})
+        with psycopg.connect(postgres.superuser_url, autocommit=True) as superuser:
+            superuser.execute(sql.SQL("ALTER ROLE {} SET log_statement = 'all'").format(role))
+        live.start_web()
+        try:
+            yield Fleet(postgres, live, key)
+        finally:
+            live.stop()
+
+
+def make_live(directory: Path, url: str) -> Live:
+    port = free_port()
+    environment = {
+        "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "DJANGO_SETTINGS_MODULE": "kernex.settings",
+        "SECRET_KEY": "x" * 50, "DATABASE_URL": url, "STORAGE_DIR": str(directory / "storage"),
+        "PUBLIC_URL": f"http://127.0.0.1:{port}",
+    }  # fmt: skip
+    return Live(directory, environment, port)
+
+
+def statements(log: str) -> list[str]:
+    """What was asked. Left out are empty queries: so the pool asks whether a connection still stands."""
+    return [text for text in STATEMENT.findall(log) if text]
+
+
+def test_an_idle_heartbeat_is_one_statement_on_the_wire(fleet: Fleet) -> None:
+    for _ in range(10):  # each worker has opened its pool by then, and the sample is due no more
+        assert fleet.heartbeat().status_code == 200
+    before = len(fleet.log)
+    for _ in range(20):
+        answer = fleet.heartbeat()
+        assert answer.json() == {"state": "accepted", "interval_seconds": 60, "commands": []}
+    said = statements(fleet.log[before:])
+    assert len(said) == 20
+    assert all(text.startswith("WITH quick AS MATERIALIZED (SELECT set_config(") for text in said)
+
+
+def test_a_heartbeat_that_acknowledges_is_one_statement_too(fleet: Fleet) -> None:
+    with fleet.connect() as connection:
+        rows = connection.execute(
+            "INSERT INTO devices_command (device_id, kind, payload, created_at) VALUES (%s, 'cancel', '{}', now()) "
+            "RETURNING id",
+            [DEVICE_ID],
+        ).fetchone()
+    assert rows is not None
+    before = len(fleet.log)
+    assert [command["id"] for command in fleet.heartbeat().json()["commands"]] == [rows[0]]
+    assert fleet.heartbeat(acknowledged_commands=[rows[0]]).json()["commands"] == []
+    assert len(statements(fleet.log[before:])) == 2
+
+
+def plan_of(fleet: Fleet, statement: str, values: Any) -> list[dict[str, Any]]:
+    """The steps of the plan that PostgreSQL makes for a statement."""
+    with psycopg.connect(fleet.postgres.app_url, cursor_factory=psycopg.ClientCursor) as connection:
+        row = connection.execute(b"EXPLAIN (FORMAT JSON) " + statement.encode(), values).fetchone()
+        assert row is not None
+        connection.rollback()
+    found: list[dict[str, Any]] = []
+    rest = [row[0][0]["Plan"]]
+    while rest:
+        found.append(rest.pop())
+        rest += found[-1].get("Plans", [])
+    return found
+
+
+VALUES = {
+    "device_id": DEVICE_ID, "public_key": "A" * 43, "sequence": 10**6, "sha256": "", "sample_seconds": 900,
+    "agent_version": "1", "status": "idle", "metrics": "{}", "running_bundles": "{}", "boot_id": "b",
+    "acknowledged": [1, 2],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("analysed", [False, True])
+@pytest.mark.parametrize(
+    ("statement", "values"),
+    [(TAKE, VALUES), (TAKE_AND_ACKNOWLEDGE, VALUES), (EXPLAIN, ["A" * 43])],
+    ids=["idle", "acknowledging", "explaining"],
+)
+def test_it_reads_no_table_from_end_to_end(fleet: Fleet, statement: str, values: Any, analysed: bool) -> None:
+    if analysed:
+        with fleet.connect() as connection:
+            connection.execute("ANALYZE")
+    steps = plan_of(fleet, statement, values)
+    scanned = {step["Relation Name"] for step in steps if step["Node Type"] == "Seq Scan"}
+    assert scanned <= {"devices_group"}
+    assert {step["Relation Name"] for step in steps if "Index" in step["Node Type"] and "Relation Name" in step} >= {
+        "devices_device",
+        "devices_command",
+    }
+
+
+def test_heartbeats_stay_inside_their_page(fleet: Fleet) -> None:
+    """HOT updates: no index entry is left behind, so tables and indexes do not grow with the heartbeats."""
+    with psycopg.connect(fleet.postgres.app_url, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
+        keys = connection.execute("SELECT id, public_key FROM devices_device ORDER BY ctid LIMIT 2000").fetchall()
+        before, size = updates(connection), index_size(connection)
+        for sequence in (10**7, 10**7 + 1, 10**7 + 2):
+            for device_id, public_key in keys:
+                values = VALUES | {"device_id": device_id, "public_key": public_key, "sequence": sequence}
+                connection.execute(TAKE.encode(), values | {"metrics": json.dumps({"n": sequence})})
+        after = updates(connection)
+        assert index_size(connection) == size
+    made, hot = after[0] - before[0], after[1] - before[1]
+    assert made >= 3 * len(keys)
+    assert hot / made > 0.95
+
+
+def updates(connection: psycopg.Connection[Any]) -> tuple[int, int]:
+    """How many rows of devices were updated, and how many of them inside their page."""
+    connection.execute("SELECT pg_stat_force_next_flush()")
+    time.sleep(0.1)
+    row = connection.execute(
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'devices_device'"
+    ).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def index_size(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute("SELECT pg_indexes_size('devices_device')").fetchone()
+    assert row is not None
+    size: int = row[0]
+    return size
