@@ -152,6 +152,9 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {
         "BundleState": "bundles.models.BundleState",
+        "DeploymentState": "deployments.states.DeploymentState",
+        "DeviceDeploymentState": "deployments.states.DeviceDeploymentState",
+        "ReportedState": "deployments.states.REPORTED",
         "DeviceState": "devices.models.DeviceState",
         "UploadState": "bundles.models.UploadState",
     },

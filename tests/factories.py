@@ -1,12 +1,19 @@
 """Plain functions that make what tests need."""
 
+import hashlib
 import secrets
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 from django.contrib.auth.models import User
 from django.utils import timezone
 
+from bundles.manifest import read
+from bundles.models import Blob, Bundle
+from bundles.publishing import draft
+from bundles.storage import blobs
 from devices.models import Device, EnrolmentToken, Group
 from kernex.tokens.models import ApiToken
 
@@ -49,3 +56,31 @@ def make_device(**fields: Any) -> Device:
     if "group" not in usual:
         usual["group"] = make_group()
     return Device.objects.create(**usual)
+
+
+def make_bundle(
+    label: str = "vad@1.0.0", contents: Mapping[str, bytes] | None = None, *, state: str = "ready", **members: Any
+) -> Bundle:
+    """A bundle whose blobs are stored; `members` are further members of its manifest."""
+    name, _, version = label.partition("@")
+    contents = {"model.onnx": b"a model"} if contents is None else contents
+    files = [
+        {"path": path, "sha256": store_blob(content), "size": len(content), "mode": 0o644}
+        for path, content in sorted(contents.items())
+    ]
+    manifest = {"schema": 1, "name": name, "version": version, "files": files, **members}
+    bundle, _ = draft(read(manifest), actor="operator:alice", user=None)
+    Bundle.objects.filter(pk=bundle.pk).update(state=state, ready_at=timezone.now())
+    bundle.refresh_from_db()
+    return bundle
+
+
+def store_blob(content: bytes) -> str:
+    """Put bytes under their final key, with their row. Returns their sha256."""
+    sha256, upload = hashlib.sha256(content).hexdigest(), uuid4()
+    blobs().write(upload, 0, [content], lambda: True)
+    with blobs().sealed(upload) as sealed:
+        sealed.promote(sha256)
+    blobs().discard(upload)
+    Blob.objects.get_or_create(sha256=sha256, size=len(content))
+    return sha256

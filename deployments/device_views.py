@@ -1,0 +1,97 @@
+"""What devices call about deployments. Each request is signed; see docs/device-api.md."""
+
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpResponse, HttpResponseBase, HttpResponseRedirect
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from bundles.storage import blobs
+from deployments import downloads, reports
+from deployments.device_serializers import ResultAnswer, ResultRequest
+from deployments.reports import Report
+from deployments.transfers import BadRange, send
+from devices.authentication import DeviceSignature, device_of
+from kernex.api.exceptions import error_body
+
+SIGNED = OpenApiResponse(description="not_signed, bad_signature, bad_digest, clock_skew, unknown_device")
+REFUSED = OpenApiResponse(description="pending, decommissioned")
+RANGE = OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="A single range, such as `bytes=1024-`.")
+IF_RANGE = OpenApiParameter("If-Range", str, OpenApiParameter.HEADER, description="The ETag of what was begun.")
+
+
+class _DeviceView(APIView):
+    authentication_classes = [DeviceSignature]
+    permission_classes = []
+
+
+class Result(_DeviceView):
+    @extend_schema(
+        request=ResultRequest,
+        responses={
+            200: ResultAnswer,
+            401: SIGNED,
+            403: REFUSED,
+            404: OpenApiResponse(description="not_found"),
+            409: OpenApiResponse(description="ended, old_attempt; each with the server's state"),
+        },
+    )
+    def post(self, request: Request, deployment_id: UUID) -> Response:
+        """Report a step or the end. The same report again changes nothing and is answered as before."""
+        message = ResultRequest(data=request.data)
+        message.is_valid(raise_exception=True)
+        said: dict[str, Any] = dict(message.validated_data)
+        said |= said.pop("progress", {})
+        return Response({"state": reports.take(device_of(request).pk, deployment_id, Report(**said))})
+
+
+class Manifest(_DeviceView):
+    http_method_names = ["get", "options"]
+
+    @extend_schema(
+        responses={
+            (200, "application/json"): OpenApiTypes.OBJECT,
+            401: SIGNED,
+            403: REFUSED,
+            404: OpenApiResponse(description="unknown_manifest"),
+        }
+    )
+    def get(self, request: Request, name: str, manifest_sha256: str, version: str) -> HttpResponse:
+        """A bundle's manifest, byte for byte as it was published; its sha256 stands in the address."""
+        body = downloads.manifest(device_of(request).pk, name, version, manifest_sha256)
+        return HttpResponse(body, content_type="application/json", headers={"ETag": f'"{manifest_sha256}"'})
+
+
+class BlobBytes(_DeviceView):
+    http_method_names = ["get", "options"]
+
+    @extend_schema(
+        parameters=[RANGE, IF_RANGE],
+        responses={
+            (200, "application/octet-stream"): OpenApiTypes.BINARY,
+            (206, "application/octet-stream"): OpenApiTypes.BINARY,
+            302: OpenApiResponse(description="The bytes are at `Location`, for a short while; fetch them unsigned."),
+            401: SIGNED,
+            403: REFUSED,
+            404: OpenApiResponse(description="unknown_blob"),
+            416: OpenApiResponse(description="bad_range, with the blob's size"),
+            503: OpenApiResponse(description="busy: another transfer is under way here; see Retry-After"),
+        },
+    )
+    def get(self, request: Request, sha256: str) -> HttpResponseBase:
+        """The bytes of one file, whole or from some byte on."""
+        size = downloads.size_of_blob(device_of(request).pk, sha256)
+        storage = blobs()
+        url = storage.url(sha256)
+        if url is not None:
+            return HttpResponseRedirect(url)
+        try:
+            return send(request._request, storage.open(sha256), size, f'"{sha256}"')
+        except BadRange as error:
+            refusal = Response(error_body(error.code, error.message, dict(error.extra)), status=error.status)
+            refusal["Content-Range"] = f"bytes */{size}"
+            return refusal

@@ -1,0 +1,226 @@
+"""From an operator's decision to commands in the devices' queues."""
+
+import time
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Count, Exists, OuterRef, Q
+from django.utils import timezone
+
+from bundles.models import Bundle, BundleState
+from deployments.models import (
+    Deployment,
+    DeploymentState,
+    DeviceDeployment,
+    DeviceDeploymentQuerySet,
+    DeviceDeploymentState,
+    Phase,
+    PhaseState,
+)
+from devices.models import Command, CommandKind, Device, DeviceState, Group
+from kernex.errors import BadRequest, Conflict
+from kernex.events.models import record
+
+# How many devices are offered their turn in one transaction, and for how long one run of the step goes on.
+BATCH = 1000
+RUN_SECONDS = 5.0
+NAMED_AT_MOST = 20
+
+# One statement: a fleet of 100,000 costs neither memory here nor a device that changes in between.
+_CHOOSE = """
+INSERT INTO deployments_devicedeployment (
+    id, deployment_id, phase_id, device_id, product, state, attempt, report, reason_code, message,
+    bytes_done, bytes_total, timings, reached_at, late_state, created_at, state_changed_at)
+SELECT gen_random_uuid(), %(deployment)s, %(phase)s, id, %(product)s, 'waiting', 1, 0, '', '',
+    0, 0, '{}', '{}', '', %(now)s, %(now)s
+FROM devices_device
+WHERE state = 'accepted' AND (group_id = ANY(%(groups)s) OR id = ANY(%(devices)s))
+    AND (cardinality(%(device_types)s::text[]) = 0 OR device_type = ANY(%(device_types)s))
+"""
+
+
+def start(
+    bundle: Bundle,
+    *,
+    groups: Collection[str] = (),
+    devices: Collection[UUID] = (),
+    actor: str,
+    created_by: User | None = None,
+    deadline_seconds: int | None = None,
+    note: str = "",
+) -> Deployment:
+    """Deploy a ready bundle to devices, given by their ids and the names of their groups, in one open phase.
+
+    Devices that are not accepted, or of a type that the bundle is not for, are left out and counted in `skipped`.
+
+    Raises:
+        BadRequest: `nobody_chosen`; `unknown_groups`, `unknown_devices`, with those that are unknown.
+        Conflict: `bundle_not_ready`; `no_devices` when every chosen device would be left out, with `skipped`.
+    """
+    group_ids = _known_groups(groups)
+    _check_devices(devices)
+    if not group_ids and not devices:
+        raise BadRequest("nobody_chosen", "Name at least one device or group.")
+    with transaction.atomic():
+        if not Bundle.objects.ready().filter(pk=bundle.pk).exists():
+            raise Conflict("bundle_not_ready", f"{bundle} is not ready; only ready bundles are deployed.")
+        deployment = Deployment.objects.create(
+            bundle=bundle,
+            note=note,
+            created_by=created_by,
+            deadline_seconds=settings.DEVICE_DEADLINE_SECONDS if deadline_seconds is None else deadline_seconds,
+            skipped=_skipped(bundle, group_ids, devices),
+        )
+        count = _choose(deployment, group_ids, devices)
+        if not count:
+            raise Conflict(
+                "no_devices",
+                f"None of the chosen devices is accepted and of a type that {bundle} is for.",
+                skipped=deployment.skipped,
+            )
+        record(
+            "deployment.started",
+            f"{bundle} is being deployed to {count} devices.",
+            actor=actor,
+            deployment=deployment.pk,
+            bundle=bundle.pk,
+            devices=count,
+            skipped=deployment.skipped,
+        )
+    return deployment
+
+
+def _known_groups(names: Collection[str]) -> list[UUID]:
+    known = dict(Group.objects.filter(name__in=names).values_list("name", "pk"))
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise BadRequest("unknown_groups", "There are no groups with these names.", groups=unknown[:NAMED_AT_MOST])
+    return list(known.values())
+
+
+def _check_devices(ids: Collection[UUID]) -> None:
+    unknown = sorted(set(ids) - set(Device.objects.filter(pk__in=ids).values_list("pk", flat=True)))
+    if unknown:
+        shown = [str(one) for one in unknown[:NAMED_AT_MOST]]
+        raise BadRequest("unknown_devices", "There are no devices with these ids.", devices=shown)
+
+
+def _skipped(bundle: Bundle, group_ids: Collection[UUID], ids: Collection[UUID]) -> dict[str, int]:
+    """How many chosen devices are left out, by reason. A decommissioned device counts only if it is named itself."""
+    chosen = Device.objects.filter(Q(pk__in=ids) | Q(group__in=group_ids) & ~Q(state=DeviceState.DECOMMISSIONED))
+    is_accepted = Q(state=DeviceState.ACCEPTED)
+    fits = Q(device_type__in=bundle.device_types) if bundle.device_types else Q(pk__isnull=False)
+    counted: dict[str, int] = chosen.aggregate(
+        not_accepted=Count("pk", filter=~is_accepted), wrong_device_type=Count("pk", filter=is_accepted & ~fits)
+    )
+    return counted
+
+
+def _choose(deployment: Deployment, group_ids: Collection[UUID], ids: Collection[UUID]) -> int:
+    phase = Phase.objects.create(
+        deployment=deployment, number=1, state=PhaseState.OPEN, device_count=0, opened_at=timezone.now()
+    )
+    values: dict[str, Any] = {
+        "deployment": deployment.pk,
+        "phase": phase.pk,
+        "product": deployment.bundle.name,
+        "groups": list(group_ids),
+        "devices": list(ids),
+        "device_types": deployment.bundle.device_types,
+        "now": deployment.created_at,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_CHOOSE, values)
+        count: int = cursor.rowcount
+    Phase.objects.filter(pk=phase.pk).update(device_count=count)
+    return count
+
+
+def offer() -> int:
+    """Give waiting devices their turn: the command stands in their queue when this returns. Returns how many.
+
+    Safe to run twice at once: rows that another run holds are skipped.
+    """
+    ends_at = time.monotonic() + RUN_SECONDS
+    offered = 0
+    while time.monotonic() < ends_at:
+        try:
+            batch = _offer_batch()
+        except IntegrityError:
+            # Another scheduler was faster with the same device and product: the next run sees that.
+            break
+        offered += batch
+        if batch < BATCH:
+            break
+    return offered
+
+
+def whose_turn_it_is() -> DeviceDeploymentQuerySet:
+    """Waiting rows of open phases whose device is free: nothing of that product is active or waits for longer."""
+    same = DeviceDeployment.objects.filter(device=OuterRef("device"), product=OuterRef("product"))
+    older = Q(created_at__lt=OuterRef("created_at")) | Q(created_at=OuterRef("created_at"), pk__lt=OuterRef("pk"))
+    return DeviceDeployment.objects.waiting().filter(
+        ~Exists(same.active()),
+        ~Exists(same.waiting().filter(older, phase__state=PhaseState.OPEN)),
+        phase__state=PhaseState.OPEN,
+        deployment__state=DeploymentState.RUNNING,
+        deployment__bundle__state=BundleState.READY,
+        device__state=DeviceState.ACCEPTED,
+    )
+
+
+def _offer_batch() -> int:
+    now = timezone.now()
+    with transaction.atomic():
+        due = whose_turn_it_is().order_by().select_for_update(skip_locked=True, of=("self",))
+        rows = sorted(due.only("pk", "deployment", "device", "attempt")[:BATCH], key=lambda row: row.deployment_id)
+        deployments = Deployment.objects.select_related("bundle").defer("bundle__manifest")
+        known = deployments.in_bulk({row.deployment_id for row in rows})
+        commands: list[Command] = []
+        for deployment_id, group in groupby(rows, key=lambda row: row.deployment_id):
+            commands += _offer(known[deployment_id], list(group), now)
+        Command.objects.queue_many(commands)
+    return len(rows)
+
+
+def _offer(deployment: Deployment, rows: list[DeviceDeployment], now: datetime) -> Iterable[Command]:
+    """Move the locked rows of one deployment. Returns the commands that are to be queued for them."""
+    deadline_at = now + timedelta(seconds=deployment.deadline_seconds)
+    DeviceDeployment.objects.filter(pk__in=[row.pk for row in rows]).move_to(
+        DeviceDeploymentState.OFFERED,
+        offered_at=now,
+        deadline_at=deadline_at,
+        reached_at={DeviceDeploymentState.OFFERED: as_text(now)},
+    )
+    bundle = deployment.bundle
+    named = {
+        "name": bundle.name,
+        "version": bundle.version,
+        "manifest_sha256": bundle.manifest_sha256,
+        "manifest_size": bundle.manifest_size,
+    }
+    for row in rows:
+        payload: dict[str, Any] = {
+            "deployment_id": str(deployment.pk),
+            "attempt": row.attempt,
+            "bundle": named,
+            "deadline_at": as_text(deadline_at),
+        }
+        yield Command(
+            device_id=row.device_id,
+            kind=CommandKind.DEPLOY,
+            payload=payload,
+            device_deployment_id=row.pk,
+            attempt=row.attempt,
+        )
+
+
+def as_text(moment: datetime) -> str:
+    """ISO 8601 with `Z`, as everywhere in the API."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

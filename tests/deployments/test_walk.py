@@ -1,0 +1,48 @@
+"""One deployment from the operator's decision to its end, as each side sees it."""
+
+from bundles.models import Bundle
+from deployments.ending import finish
+from deployments.rollout import offer
+from tests.devices.operators import Person
+from tests.devices.signing import SigningDevice
+
+
+def test_it_walks_from_the_decision_to_the_end(alice: Person, bundle: Bundle, device: SigningDevice) -> None:
+    started = alice.post("/deployments", {"bundle": "vad@1.0.0", "groups": ["lab"]})
+    assert started.status_code == 201, started.content
+    deployment = started.json()
+    assert deployment["counts"]["waiting"] == 1
+    assert offer() == 1
+
+    (command,) = device.heartbeat().json()["commands"]
+    assert command["kind"] == "deploy"
+    payload = command["payload"]
+    assert payload["deployment_id"] == deployment["id"]
+    assert payload["attempt"] == 1
+    assert payload["bundle"] == {
+        "name": "vad",
+        "version": "1.0.0",
+        "manifest_sha256": bundle.manifest_sha256,
+        "manifest_size": bundle.manifest_size,
+    }
+    assert payload["deadline_at"].endswith("Z")
+
+    result = f"/deployments/{deployment['id']}/result"
+    for number, state in enumerate(("accepted", "downloading"), 1):
+        answer = device.call("POST", result, {"attempt": 1, "report": number, "state": state})
+        assert (answer.status_code, answer.json()) == (200, {"state": state})
+    manifest = device.call("GET", f"/trust/targets/vad/{bundle.manifest_sha256}.1.0.0.json")
+    assert manifest.content.decode() == bundle.manifest
+    blob = device.call("GET", f"/blobs/{bundle.files.get().sha256}")
+    assert b"".join(blob) == b"a model"
+    for number, state in enumerate(("installing", "checking", "succeeded"), 3):
+        answer = device.call("POST", result, {"attempt": 1, "report": number, "state": state})
+        assert (answer.status_code, answer.json()) == (200, {"state": state})
+
+    assert finish() == 1
+    ended = alice.get(f"/deployments/{deployment['id']}").json()
+    assert ended["state"] == "finished"
+    assert ended["counts"]["succeeded"] == 1
+    (row,) = alice.get(f"/deployments/{deployment['id']}/devices").json()["results"]
+    assert row["state"] == "succeeded"
+    assert set(row["reached_at"]) == {"offered", "accepted", "downloading", "installing", "checking"}
