@@ -46,6 +46,8 @@ def _compare(devices: list[Device]) -> int:
     known = Comparison.objects.in_bulk([device.pk for device in devices])
     comparisons, events = [], []
     for device in devices:
+        if device.running_changed_at is None:
+            continue
         before = known[device.pk].differences if device.pk in known else {}
         now = differences(device, expected.get(device.pk, []))
         events += [_event(device, product, one) for product, one in now.items() if before.get(product) != one]

@@ -14,6 +14,8 @@ from bundles.manifest import read
 from bundles.models import Blob, Bundle
 from bundles.publishing import draft
 from bundles.storage import blobs
+from deployments.models import FINISHED, Deployment, DeviceDeployment
+from deployments.rollout import start
 from devices.models import Device, EnrolmentToken, Group
 from kernex.tokens.models import ApiToken
 
@@ -84,3 +86,23 @@ def store_blob(content: bytes) -> str:
     blobs().discard(upload)
     Blob.objects.get_or_create(sha256=sha256, size=len(content))
     return sha256
+
+
+def make_deployment(bundle: Bundle, *devices: Device, **fields: Any) -> Deployment:
+    """A running deployment whose devices wait."""
+    return start(bundle, devices=[device.pk for device in devices], actor="operator:alice", **fields)
+
+
+def make_way(state: str = "waiting", *, device: Device | None = None, bundle: Bundle | None = None) -> DeviceDeployment:
+    """One device's way through a deployment of its own, brought into any state."""
+    device = device or make_device()
+    bundle = bundle or Bundle.objects.filter(name="vad", version="1.0.0").first() or make_bundle()
+    deployment = make_deployment(bundle, device)
+    now = timezone.now()
+    fields: dict[str, Any] = {"state": state}
+    if state != "waiting":
+        fields |= {"offered_at": now, "deadline_at": now + timedelta(hours=1)}
+    if state in FINISHED:
+        fields |= {"finished_at": now}
+    DeviceDeployment.objects.filter(deployment=deployment).update(**fields)
+    return DeviceDeployment.objects.get(deployment=deployment)
