@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from kernex.cli.client import Client
 from kernex.cli.manifest import NAME
 from kernex.cli.screen import Screen
 
+EXAMPLE_ID = "5b1f0f0e-3c1b-4b0c-8f57-2f1f6b6f3a11"
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 # How long a call goes on trying when the server does not answer: short where somebody watches, long for a push.
 PATIENCE_SECONDS, LONG_PATIENCE_SECONDS = 10, 300
@@ -80,6 +82,14 @@ def at_least_one(text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
     return int(text)
+
+
+def identifier(text: str) -> str:
+    """An id as the server gives them out."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no id: copy one from a list, such as {EXAMPLE_ID}") from None
 
 
 def plain_name(text: str) -> str:

@@ -114,8 +114,10 @@ def test_a_netrc_does_not_take_the_tokens_place(
     netrc.write_text("default login somebody password else\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HTTP_PROXY", fake.url)
     fake.answers["GET /status"] = STATUS
-    assert at_fake("status").code == 0
+    assert at_fake("status", "--server", "http://fleet.example").code == 0
+    assert fake.requests == ["GET http://fleet.example/api/v1/status"]
 
 
 def test_a_proxy_is_not_asked_for_this_machine(

@@ -30,8 +30,10 @@ def test_it_says_whom_to_deploy_to(at_fake: Kernex, fake: FakeServer) -> None:
         "results": [{"id": DEVICE, "name": "shelf-4"}, {"id": "x", "name": "y"}],
     }
     words = ["--group", "lab", "--group", "field", "--device", "shelf-4", "--device", DEVICE.upper()]
+    fake.answers["POST /deployments"]["skipped"] = {"not_accepted": 0, "wrong_device_type": 3}
     shown = at_fake("deploy", "vad@1.0.0", *words, "--deadline", "2h", "--note", "why", "--json")
     assert shown.document["id"] == ID
+    assert shown.err == "3 chosen devices were left out: wrong device type.\n"
     assert fake.bodies[-1] == (
         b'{"bundle": "vad@1.0.0", "groups": ["lab", "field"], "devices": ["%b", "%b"], "note": "why", '
         b'"deadline_seconds": 7200}' % (DEVICE.encode(), DEVICE.encode())
@@ -104,6 +106,12 @@ def test_it_lists(at_fake: Kernex, fake: FakeServer) -> None:
 def test_it_cancels(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers[f"POST /deployments/{ID}/cancel"] = deployment("cancelled")
     assert at_fake("cancel", ID, "--json").document["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("words", [("cancel", "../status"), ("deployment", "5"), ("deployment", "")])
+def test_it_refuses_what_is_no_id(at_fake: Kernex, fake: FakeServer, words: tuple[str, str]) -> None:
+    assert at_fake(*words).code == 2
+    assert fake.requests == []
 
 
 def test_it_says_that_it_cannot_cancel(at_fake: Kernex, fake: FakeServer) -> None:

@@ -1,51 +1,8 @@
 """The commands for devices, groups and tokens against a real control plane."""
 
-import json
-import secrets
-from dataclasses import dataclass, field
-from typing import Any
-
-import requests
-from nacl.signing import SigningKey
-
 from tests.cli.conftest import Kernex
-from tests.devices.signing import heartbeat_body, key_text, sign
+from tests.cli.machine import Machine
 from tests.live import Live
-
-
-@dataclass
-class Machine:
-    """A device that says over HTTP what a test has it say."""
-
-    server: Live
-    key: SigningKey = field(default_factory=SigningKey.generate)
-    name: str = field(default_factory=lambda: f"shelf-{secrets.token_hex(4)}")
-    id: str = ""
-    sequence: int = 0
-
-    def post(self, path: str, body: Any, sequence: int | None = None) -> Any:
-        sent = json.dumps(body).encode()
-        authority = self.server.url.removeprefix("http://")
-        headers = sign(self.key, "POST", authority, f"/api/v1{path}", sent, sequence=sequence)
-        headers["Content-Type"] = "application/json"
-        answer = requests.post(f"{self.server.url}/api/v1{path}", data=sent, headers=headers, timeout=30)
-        assert answer.ok, answer.text
-        return answer.json()
-
-    def register(self, token: str) -> "Machine":
-        body = {
-            "token": token,
-            "public_key": key_text(self.key),
-            "device_type": "edge",
-            "hardware": {},
-            "name": self.name,
-        }
-        self.id = self.post("/devices/register", body)["device_id"]
-        return self
-
-    def heartbeat(self, **said: Any) -> Any:
-        self.sequence += 1
-        return self.post(f"/devices/{self.id}/heartbeat", heartbeat_body(**said), sequence=self.sequence)
 
 
 def test_a_device_comes_into_the_fleet(at_live: Kernex, live: Live) -> None:

@@ -4,7 +4,17 @@ import time
 from argparse import ArgumentParser
 from typing import Any
 
-from kernex.cli.arguments import LONG_PATIENCE_SECONDS, Commands, Context, add_command, at_least_one, duration, label
+from kernex.cli.arguments import (
+    EXAMPLE_ID,
+    LONG_PATIENCE_SECONDS,
+    Commands,
+    Context,
+    add_command,
+    at_least_one,
+    duration,
+    identifier,
+    label,
+)
 from kernex.cli.commands.devices import find_device
 from kernex.cli.errors import BadUsage, Exit, WaitFailed
 from kernex.cli.screen import when
@@ -22,7 +32,6 @@ DEPLOY_EXAMPLES = """\
   kernex deploy vad@1.0.0 --group lab --group field --deadline 2h
   kernex deploy vad@1.0.0 --device 6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e --device shelf-4
 """
-ID_EXAMPLE = "5b1f0f0e-3c1b-4b0c-8f57-2f1f6b6f3a11"
 
 
 def add_to(commands: "Commands[ArgumentParser]") -> None:
@@ -43,18 +52,18 @@ def add_to(commands: "Commands[ArgumentParser]") -> None:
     listing.add_argument("--limit", type=at_least_one, default=20, metavar="N", help="only the first N (default: 20)")
     one = add_command(
         commands, "deployment", show_deployment, "show one deployment and its devices",
-        examples=f"  kernex deployment {ID_EXAMPLE}\n  kernex deployment {ID_EXAMPLE} --wait\n",
+        examples=f"  kernex deployment {EXAMPLE_ID}\n  kernex deployment {EXAMPLE_ID} --wait\n",
         patience=LONG_PATIENCE_SECONDS,
     )  # fmt: skip
-    one.add_argument("deployment", metavar="ID", help="the id that `kernex deployments` shows")
+    one.add_argument("deployment", type=identifier, metavar="ID", help="the id that `kernex deployments` shows")
     one.add_argument("--state", help="only devices in this state, such as failed")
     _add_waiting(one)
     cancel = add_command(
         commands, "cancel", cancel_deployment, "cancel a deployment",
         text="Devices that already changed something finish or roll back; the others stay as they are.",
-        examples=f"  kernex cancel {ID_EXAMPLE}\n",
+        examples=f"  kernex cancel {EXAMPLE_ID}\n",
     )  # fmt: skip
-    cancel.add_argument("deployment", metavar="ID", help="the id that `kernex deployments` shows")
+    cancel.add_argument("deployment", type=identifier, metavar="ID", help="the id that `kernex deployments` shows")
 
 
 def _add_waiting(parser: ArgumentParser) -> None:
@@ -77,6 +86,9 @@ def start(context: Context) -> int:
     if arguments.deadline is not None:
         body["deadline_seconds"] = arguments.deadline
     deployment = context.client.post("/deployments", body, once=True)
+    for why, count in deployment.get("skipped", {}).items():
+        if count:
+            context.screen.note(f"{count} chosen devices were left out: {why.replace('_', ' ')}.", "yellow")
     if arguments.wait:
         context.screen.note(f"Deployment {deployment['id']}")
         return _end(context, _wait(context, deployment["id"]))
