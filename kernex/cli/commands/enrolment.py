@@ -11,7 +11,7 @@ used up. Without --accept-at-once each device waits for `kernex approve`."""
 EXAMPLES = """\
   kernex token create --group lab
   kernex token create --group lab --uses 50 --expires 2h --accept-at-once --name "shelf 4"
-  kernex token create --group lab | ssh device 'kernex-agent enrol --token-file -'
+  kernex token create --group lab > token
 """
 
 
