@@ -68,8 +68,8 @@ def last_successes(ids: list[UUID]) -> dict[UUID, list[DeviceDeployment]]:
         DeviceDeployment.objects.filter(device__in=ids, state=DeviceDeploymentState.SUCCEEDED)
         .select_related("deployment__bundle")
         .only("device", "product", "finished_at", *(f"deployment__bundle__{name}" for name in BUNDLE_FIELDS))
-        .order_by("device", "product", "-finished_at")
-        .distinct("device", "product")
+        .order_by("device_id", "product", "-finished_at")
+        .distinct("device_id", "product")
     )
     found: dict[UUID, list[DeviceDeployment]] = {}
     for row in rows:

@@ -31,6 +31,7 @@ from kernex.events.models import record
 BATCH = 1000
 RUN_SECONDS = 5.0
 NAMED_AT_MOST = 20
+ONE_ACTIVE = "one_active_per_device_and_product"
 
 # One statement: a fleet of 100,000 costs neither memory here nor a device that changes in between.
 _CHOOSE = """
@@ -152,9 +153,10 @@ def offer() -> int:
     while time.monotonic() < ends_at:
         try:
             batch = _offer_batch()
-        except IntegrityError:
-            # Another scheduler was faster with the same device and product: the next run sees that.
-            break
+        except IntegrityError as error:
+            if ONE_ACTIVE not in str(error):
+                raise
+            break  # another scheduler was faster with the same device and product: the next run sees that
         offered += batch
         if batch < BATCH:
             break

@@ -19,7 +19,7 @@ RETRY_AFTER_SECONDS = 2
 # A device that takes no byte for so long is cut off; it resumes by Range.
 STALLED_SECONDS = 60
 
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 _slot = threading.Lock()
 
 
@@ -53,6 +53,10 @@ class Transfer:
             self.is_open = False
             self.file.close()
             _slot.release()
+
+    def __del__(self) -> None:
+        # An answer that never reached the server, because something failed behind the view, is not closed by it.
+        self.close()
 
 
 def wanted_range(header: str, size: int) -> tuple[int, int] | None:

@@ -1,0 +1,216 @@
+"""Waiting devices get their turn: once, oldest first, one at a time for each device and product."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
+
+from bundles.models import Bundle
+from deployments import rollout
+from deployments.models import Deployment, DeviceDeployment, Phase
+from deployments.rollout import offer
+from devices.models import Command
+from tests.factories import make_bundle, make_deployment, make_device, make_way
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.django_db
+
+
+def states(deployment: Deployment) -> list[str]:
+    return sorted(DeviceDeployment.objects.filter(deployment=deployment).values_list("state", flat=True))
+
+
+def test_the_command_stands_in_the_queue(bundle: Bundle) -> None:
+    device = make_device()
+    deployment = make_deployment(bundle, device, deadline_seconds=600)
+    assert offer() == 1
+    assert offer() == 0
+    way = DeviceDeployment.objects.get(deployment=deployment)
+    assert (way.state, way.attempt) == ("offered", 1)
+    assert way.offered_at is not None
+    assert way.deadline_at is not None
+    assert (way.deadline_at - way.offered_at).total_seconds() == 600
+    command = Command.objects.get()
+    assert (command.device_id, command.kind, command.device_deployment_id) == (device.pk, "deploy", way.pk)
+    assert command.payload == {
+        "deployment_id": str(deployment.pk),
+        "attempt": 1,
+        "bundle": {
+            "name": "vad",
+            "version": "1.0.0",
+            "manifest_sha256": bundle.manifest_sha256,
+            "manifest_size": len(bundle.manifest.encode()),
+        },
+        "deadline_at": way.deadline_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+    }
+
+
+def test_a_busy_device_waits_its_turn_older_first(bundle: Bundle) -> None:
+    device = make_device()
+    first, second, third = (make_deployment(bundle, device) for _ in range(3))
+    assert offer() == 1
+    assert (states(first), states(second), states(third)) == (["offered"], ["waiting"], ["waiting"])
+    assert offer() == 0
+    DeviceDeployment.objects.filter(deployment=first).move_to("succeeded")
+    assert offer() == 1
+    assert (states(second), states(third)) == (["offered"], ["waiting"])
+
+
+def test_other_products_do_not_wait(bundle: Bundle) -> None:
+    device = make_device()
+    make_deployment(bundle, device)
+    make_deployment(make_bundle("asr@1.0.0"), device)
+    assert offer() == 2
+
+
+def test_one_device_at_work_does_not_hold_up_another(bundle: Bundle) -> None:
+    make_way("installing", device=(busy := make_device()))
+    deployment = make_deployment(bundle, busy, make_device())
+    assert offer() == 1
+    assert states(deployment) == ["offered", "waiting"]
+
+
+@pytest.mark.parametrize("state", ["offered", "accepted", "downloading", "installing", "checking", "cancelling"])
+def test_the_database_keeps_a_second_active_row_out(state: str) -> None:
+    first = make_way(state)
+    second = make_way("waiting", device=first.device)
+    with pytest.raises(IntegrityError, match="one_active_per_device_and_product"), transaction.atomic():
+        DeviceDeployment.objects.filter(pk=second.pk).move_to("offered", deadline_at=timezone.now())
+
+
+def test_it_offers_only_where_everything_still_allows_it(bundle: Bundle) -> None:
+    ways = {why: make_way(device=make_device(), bundle=bundle) for why in ("device", "deployment", "phase")}
+    ways["bundle"] = make_way(bundle=make_bundle("asr@1.0.0"))
+    type(ways["device"].device).objects.filter(pk=ways["device"].device_id).update(state="pending")
+    Deployment.objects.filter(pk=ways["deployment"].deployment_id).update(state="cancelled")
+    Phase.objects.filter(pk=ways["phase"].phase_id).update(state="waiting")
+    Bundle.objects.filter(name="asr").update(state="withdrawn")
+    assert offer() == 0
+    assert not Command.objects.exists()
+
+
+def test_a_closed_phase_holds_nobody_up(bundle: Bundle) -> None:
+    device = make_device()
+    older = make_deployment(bundle, device)
+    Phase.objects.filter(deployment=older).update(state="waiting")
+    make_deployment(bundle, device)
+    assert offer() == 1
+    assert states(older) == ["waiting"]
+
+
+def test_many_devices_cost_few_statements(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    devices = [make_device() for _ in range(25)]
+    make_deployment(bundle, *devices)
+    # A batch: begin, rows, deployments, update, commands, end; here as many as fit, and the one that finds the end.
+    monkeypatch.setattr(rollout, "BATCH", 20)
+    with django_assert_num_queries(2 * 6):
+        assert offer() == 25
+    assert Command.objects.count() == 25
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_another_scheduler_holds_is_skipped(bundle: Bundle) -> None:
+    held, free = make_way(device=make_device()), make_way(device=make_device())
+    offered: list[int] = []
+
+    def other() -> None:
+        offered.append(offer())
+        connection.close()
+
+    with transaction.atomic():
+        DeviceDeployment.objects.select_for_update().get(pk=held.pk)
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(10)
+    assert offered == [1]
+    assert DeviceDeployment.objects.get(pk=free.pk).state == "offered"
+    assert offer() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_queue_that_cannot_be_written_offers_nothing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The move and the command stand in one transaction."""
+    way = make_way()
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE devices_command ADD CONSTRAINT shut CHECK (kind <> 'deploy') NOT VALID")
+    try:
+        with pytest.raises(IntegrityError, match="shut"):
+            offer()
+        way.refresh_from_db()
+        assert (way.state, Command.objects.count()) == ("waiting", 0)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE devices_command DROP CONSTRAINT shut")
+    assert offer() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whoever_comes_second_with_the_same_device_gives_way(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older deployment may become visible after a newer one was looked at: then the constraint decides."""
+    device = make_device()
+    make_way("offered", device=device)
+    make_deployment(bundle, device)
+    monkeypatch.setattr(rollout, "whose_turn_it_is", lambda: DeviceDeployment.objects.waiting())
+    assert offer() == 0
+    assert Command.objects.count() == 0
+
+
+OFFER = """
+import sys, time, django
+django.setup()
+from deployments import rollout
+rollout.BATCH = 20
+total, empty = 0, 0
+print("ready", flush=True)
+sys.stdin.readline()
+while empty < 20:
+    moved = rollout.offer()
+    total += moved
+    empty = 0 if moved else empty + 1
+    time.sleep(0.001)
+print(total)
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_four_processes_at_once_offer_each_device_once(bundle: Bundle) -> None:
+    devices = [make_device() for _ in range(300)]
+    make_deployment(bundle, *devices)
+    second = make_deployment(bundle, *devices)
+    url = "postgresql://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**connection.settings_dict)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", OFFER],
+            cwd=ROOT,
+            env=os.environ | {"DATABASE_URL": url},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        began = time.monotonic()
+        totals = [int(process.communicate("go\n", timeout=60)[0]) for process in processes]
+        assert time.monotonic() - began < 60
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert sum(totals) == 300
+    assert all(process.returncode == 0 for process in processes)
+    assert Command.objects.count() == 300
+    assert Command.objects.values("device").distinct().count() == 300
+    assert set(states(second)) == {"waiting"}
