@@ -2,17 +2,22 @@
 
 from django.contrib import admin
 from django.urls import include, path
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
+
+from kernex.pages import Status, health, live
 
 api = [
     path("", include("devices.urls")),
     path("", include("bundles.urls")),
     path("", include("deployments.urls")),
+    path("status", Status.as_view(), name="status"),
     path("schema", SpectacularJSONAPIView.as_view(), name="schema"),
-    path("docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
 ]
 
 urlpatterns = [
+    path("health", health, name="health"),
+    path("health/live", live, name="health-live"),
     path("admin/", admin.site.urls),
     path("api/v1/", include(api)),
 ]

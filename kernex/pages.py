@@ -1,0 +1,85 @@
+"""Pages and answers that show more than one room: health, the start page's figures."""
+
+from typing import Any
+
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from bundles.models import Bundle
+from deployments.models import Deployment, DeploymentState
+from devices.models import Device
+from kernex import __version__
+from kernex.health import findings
+
+
+@never_cache
+@require_safe
+def health(request: HttpRequest) -> JsonResponse:
+    """200 `ok` or `degraded`; 503 `failing` when heartbeats cannot be taken, with what mends it."""
+    found = findings()
+    failing = any(finding.stops_heartbeats for finding in found)
+    problems = [{"part": finding.part, "problem": finding.problem, "mend": finding.mend} for finding in found]
+    state = "failing" if failing else "degraded" if found else "ok"
+    answer = JsonResponse(
+        {"status": state, "version": __version__, "problems": problems}, status=503 if failing else 200
+    )
+    if failing:
+        answer["Retry-After"] = "5"
+    return answer
+
+
+@never_cache
+@require_safe
+def live(request: HttpRequest) -> JsonResponse:
+    """The process runs. Asks nothing of anybody."""
+    return JsonResponse({"status": "ok", "version": __version__})
+
+
+def figures() -> dict[str, Any]:
+    """The numbers of the start page and of GET /api/v1/status."""
+    return {
+        "devices": {
+            "online": Device.objects.online().count(),
+            "offline": Device.objects.offline().count(),
+            "pending": Device.objects.pending().count(),
+            "decommissioned": Device.objects.decommissioned().count(),
+        },
+        "deployments": {"running": Deployment.objects.filter(state=DeploymentState.RUNNING).count()},
+        "bundles": {"ready": Bundle.objects.ready().count()},
+        "version": __version__,
+    }
+
+
+class DeviceFigures(serializers.Serializer[Any]):
+    online = serializers.IntegerField()
+    offline = serializers.IntegerField()
+    pending = serializers.IntegerField()
+    decommissioned = serializers.IntegerField()
+
+
+class DeploymentFigures(serializers.Serializer[Any]):
+    running = serializers.IntegerField()
+
+
+class BundleFigures(serializers.Serializer[Any]):
+    ready = serializers.IntegerField()
+
+
+class StatusAnswer(serializers.Serializer[Any]):
+    devices = DeviceFigures()
+    deployments = DeploymentFigures()
+    bundles = BundleFigures()
+    version = serializers.CharField()
+
+
+class Status(APIView):
+    @extend_schema(responses=StatusAnswer)
+    def get(self, request: Request) -> Response:
+        """How the fleet is doing, in a few numbers."""
+        return Response(figures())
