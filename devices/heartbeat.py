@@ -16,6 +16,8 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
+from django.db.backends.postgresql.base import ServerBindingCursor
+from django.db.backends.utils import CursorWrapper
 
 from devices.authentication import refusal, unknown_device
 from devices.commands import OFFERED_AT_ONCE
@@ -29,31 +31,33 @@ from kernex.events.models import record
 _TAKE = """WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
 taken AS (
     UPDATE devices_device AS device SET
-        sequence = %(sequence)s,
-        heartbeat_sha256 = %(sha256)s,
+        sequence = %(sequence)s::bigint,
+        heartbeat_sha256 = %(sha256)s::text,
         last_heartbeat_at = statement_timestamp(),
-        sampled_at = CASE WHEN device.sampled_at > statement_timestamp() - make_interval(secs => %(sample_seconds)s)
+        sampled_at = CASE WHEN device.sampled_at
+                               > statement_timestamp() - make_interval(secs => %(sample_seconds)s::float8)
                           THEN device.sampled_at ELSE statement_timestamp() END,
-        agent_version = %(agent_version)s,
-        status = %(status)s,
+        agent_version = %(agent_version)s::text,
+        status = %(status)s::text,
         metrics = %(metrics)s::jsonb,
         running_changed_at = CASE WHEN device.running_bundles = %(running_bundles)s::jsonb
                                   THEN device.running_changed_at ELSE statement_timestamp() END,
         running_bundles = %(running_bundles)s::jsonb,
-        boot_id = %(boot_id)s,
-        previous_boot_id = CASE WHEN device.boot_id = %(boot_id)s THEN device.previous_boot_id ELSE device.boot_id END,
-        boot_alternations = CASE WHEN device.boot_id = %(boot_id)s THEN device.boot_alternations
-                                 WHEN device.previous_boot_id = %(boot_id)s THEN device.boot_alternations + 1
+        boot_id = %(boot_id)s::text,
+        previous_boot_id = CASE WHEN device.boot_id = %(boot_id)s::text
+                                THEN device.previous_boot_id ELSE device.boot_id END,
+        boot_alternations = CASE WHEN device.boot_id = %(boot_id)s::text THEN device.boot_alternations
+                                 WHEN device.previous_boot_id = %(boot_id)s::text THEN device.boot_alternations + 1
                                  ELSE 0 END
     FROM quick, devices_group AS "group"
-    WHERE device.id = %(device_id)s AND device.public_key = %(public_key)s AND device.state = 'accepted'
-      AND device.sequence < %(sequence)s AND "group".id = device.group_id
+    WHERE device.id = %(device_id)s::uuid AND device.public_key = %(public_key)s::text AND device.state = 'accepted'
+      AND device.sequence < %(sequence)s::bigint AND "group".id = device.group_id
     RETURNING device.id, "group".interval_seconds, device.boot_alternations,
               device.sampled_at = statement_timestamp() AS is_sample
 ),
 sampled AS (
     INSERT INTO devices_heartbeatsample (device_id, at, status, metrics)
-    SELECT id, statement_timestamp(), %(status)s, %(metrics)s::jsonb FROM taken WHERE is_sample
+    SELECT id, statement_timestamp(), %(status)s::text, %(metrics)s::jsonb FROM taken WHERE is_sample
 ){acknowledge}
 SELECT interval_seconds, boot_alternations, {commands} FROM taken
 """
@@ -61,7 +65,8 @@ SELECT interval_seconds, boot_alternations, {commands} FROM taken
 _ACKNOWLEDGE = """,
 acknowledged AS (
     UPDATE devices_command AS command SET acknowledged_at = statement_timestamp() FROM taken
-    WHERE command.id = ANY(%(acknowledged)s) AND command.device_id = taken.id AND command.acknowledged_at IS NULL
+    WHERE command.id = ANY(%(acknowledged)s::bigint[]) AND command.device_id = taken.id
+      AND command.acknowledged_at IS NULL
 )"""
 
 _COMMANDS = """(
@@ -73,7 +78,7 @@ _COMMANDS = """(
     ) AS offered
 ) AS commands"""
 
-_BUT_ACKNOWLEDGED = "AND command.id <> ALL(%(acknowledged)s)"
+_BUT_ACKNOWLEDGED = "AND command.id <> ALL(%(acknowledged)s::bigint[])"
 
 
 def _open_commands(device: str, but: str = "") -> str:
@@ -85,7 +90,7 @@ TAKE_AND_ACKNOWLEDGE = _TAKE.format(acknowledge=_ACKNOWLEDGE, commands=_open_com
 
 EXPLAIN = f"""SELECT device.id, device.state, sequence, heartbeat_sha256, interval_seconds, {_open_commands("device")}
 FROM devices_device AS device JOIN devices_group AS "group" ON "group".id = device.group_id
-WHERE device.public_key = %s
+WHERE device.public_key = %s::text
 """  # noqa: S608
 
 
@@ -128,7 +133,7 @@ def _take(device_id: UUID, proof: SignedRequest, heartbeat: Heartbeat) -> Answer
         "boot_id": heartbeat.boot_id,
         "acknowledged": heartbeat.acknowledged_commands,
     }
-    with connection.cursor() as cursor:
+    with _cursor() as cursor:
         cursor.execute(TAKE_AND_ACKNOWLEDGE if heartbeat.acknowledged_commands else TAKE, values)
         row = cursor.fetchone()
     if row is None:
@@ -138,6 +143,19 @@ def _take(device_id: UUID, proof: SignedRequest, heartbeat: Heartbeat) -> Answer
     if alternations == CLONE_ALTERNATIONS:
         _note_clone(device_id, heartbeat.boot_id)
     return Answer(DeviceState.ACCEPTED.value, interval_seconds, commands)
+
+
+def _cursor() -> CursorWrapper:
+    """A cursor whose statements PostgreSQL plans once a connection, not each time: planning is most of the cost.
+
+    Where prepared statements are switched off, as behind PgBouncer, an ordinary one.
+    """
+    connection.ensure_connection()
+    if connection.connection.prepare_threshold is None:
+        return connection.cursor()
+    # Django's wrappers around a cursor that sends values apart from the text, without which nothing is prepared.
+    cursor: Any = ServerBindingCursor(connection.connection)  # type: ignore[call-arg]
+    return connection.make_debug_cursor(cursor) if connection.queries_logged else connection.make_cursor(cursor)
 
 
 def _explain(device_id: UUID, proof: SignedRequest) -> Answer | None:

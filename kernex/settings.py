@@ -36,6 +36,9 @@ DATABASE_POOL = env.number("DATABASE_POOL", 4, least=0, most=64)
 if DATABASE_POOL:
     # One pool a process, opened after the fork; a health check a checkout survives a database restart.
     DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": DATABASE_POOL, "timeout": 5}
+# Heartbeats are planned once a connection. PgBouncer in transaction mode would lose prepared statements: false there.
+DATABASE_PREPARE = env.flag("DATABASE_PREPARE", True)
+DATABASES["default"]["OPTIONS"]["prepare_threshold"] = 5 if DATABASE_PREPARE else None
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # -- Fleet

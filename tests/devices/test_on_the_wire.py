@@ -1,12 +1,10 @@
 """What a heartbeat costs PostgreSQL, as PostgreSQL tells it: counted in its log, at 100,000 devices."""
 
 import json
-import os
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -16,8 +14,9 @@ import requests
 from nacl.signing import SigningKey
 from psycopg import sql
 
-from dev.postgres import APP, Postgres, free_port
+from dev.postgres import APP, Postgres
 from devices.heartbeat import EXPLAIN, TAKE, TAKE_AND_ACKNOWLEDGE
+from tests.devices.own_server import own_server
 from tests.devices.signing import heartbeat_body, key_text, sign
 from tests.live import Live
 
@@ -70,34 +69,13 @@ class Fleet:
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     directory = tmp_path_factory.mktemp("fleet")
     key = SigningKey.generate()
-    with Postgres(directory / "postgres", durable=False) as postgres:
-        with psycopg.connect(postgres.superuser_url, autocommit=True) as superuser:
-            role, password = sql.Identifier(APP), sql.Literal(postgres.passwords.app)
-            superuser.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password))
-        with psycopg.connect(postgres.admin_url, autocommit=True) as admin:
-            admin.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(role))
-            admin.execute(sql.SQL("GRANT CONNECT ON DATABASE kernex_db TO {}").format(role))
-        live = make_live(directory, postgres.app_url)
-        live.prepare()
+    with own_server(directory) as (postgres, live):
         with psycopg.connect(postgres.app_url, autocommit=True, cursor_factory=psycopg.ClientCursor) as app:
             app.execute(FILL, {"devices": DEVICES, "public_key": key_text(key)})
         with psycopg.connect(postgres.superuser_url, autocommit=True) as superuser:
-            superuser.execute(sql.SQL("ALTER ROLE {} SET log_statement = 'all'").format(role))
+            superuser.execute(sql.SQL("ALTER ROLE {} SET log_statement = 'all'").format(sql.Identifier(APP)))
         live.start_web()
-        try:
-            yield Fleet(postgres, live, key)
-        finally:
-            live.stop()
-
-
-def make_live(directory: Path, url: str) -> Live:
-    port = free_port()
-    environment = {
-        "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "DJANGO_SETTINGS_MODULE": "kernex.settings",
-        "SECRET_KEY": "x" * 50, "DATABASE_URL": url, "STORAGE_DIR": str(directory / "storage"),
-        "PUBLIC_URL": f"http://127.0.0.1:{port}",
-    }  # fmt: skip
-    return Live(directory, environment, port)
+        yield Fleet(postgres, live, key)
 
 
 def statements(log: str) -> list[str]:
@@ -129,6 +107,14 @@ def test_a_heartbeat_that_acknowledges_is_one_statement_too(fleet: Fleet) -> Non
     assert [command["id"] for command in fleet.heartbeat().json()["commands"]] == [rows[0]]
     assert fleet.heartbeat(acknowledged_commands=[rows[0]]).json()["commands"] == []
     assert len(statements(fleet.log[before:])) == 2
+
+
+def test_a_statement_is_planned_once_a_connection(fleet: Fleet) -> None:
+    for _ in range(60):  # past the threshold on each connection of either worker
+        fleet.heartbeat()
+    before = len(fleet.log)
+    fleet.heartbeat()
+    assert re.search(r"LOG:  execute _pg3_\d+: WITH quick", fleet.log[before:])
 
 
 def plan_of(fleet: Fleet, statement: str, values: Any) -> list[dict[str, Any]]:

@@ -1,0 +1,229 @@
+"""Signed heartbeats per second and CPU per heartbeat, beside a bare Django view in the same run.
+
+    python -m tests.performance.bench_heartbeat [--heartbeats 8000] [--devices 400] [--connections 8]
+
+Starts a PostgreSQL that fsyncs and gunicorn as in production (2 workers, 4 threads each), signs all requests
+beforehand, and takes turns between the two views. The client runs on the same machine and takes its part of the CPU;
+the ratios are what can be compared between machines. Linux only: CPU times are read from /proc.
+"""
+
+import argparse
+import json
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from nacl.signing import SigningKey
+
+from dev.postgres import Postgres
+from tests.devices.own_server import own_server
+from tests.devices.signing import heartbeat_body, key_text, sign
+from tests.live import Live
+
+TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
+ROUNDS = 3
+ENROL = """
+INSERT INTO devices_device (
+    id, public_key, state, name, group_id, tags, registered_at, device_type, hardware, attributes, attributes_version,
+    agent_version, status, metrics, running_bundles, sequence, heartbeat_sha256, boot_id, previous_boot_id,
+    boot_alternations
+)
+SELECT device_id, public_key, 'accepted', '', %s, '{}', now(), 'edge', '{}', '{}', 0,
+       '', '', '{}', '{}', 0, '', '', '', 0
+FROM unnest(%s::uuid[], %s::text[]) AS enrolled (device_id, public_key)
+"""
+GROUP = """
+INSERT INTO devices_group (id, name, description, interval_seconds, created_at) VALUES (%s, 'bench', '', 60, now())
+"""
+GUNICORN = [
+    sys.executable, "-m", "gunicorn", "kernex.wsgi", "--workers", "2", "--threads", "4", "--preload",
+    "--http-parser", "fast", "--no-control-socket", "--keep-alive", "30",
+]  # fmt: skip
+
+
+@dataclass
+class Device:
+    id: UUID
+    key: SigningKey
+    sequence: int = 0
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one view cost: requests per second, and CPU seconds a request of the web server and of PostgreSQL."""
+
+    rate: float
+    web: float
+    database: float
+
+    @property
+    def total(self) -> float:
+        return self.web + self.database
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--heartbeats", type=int, default=8_000, help="how many are measured (default %(default)s)")
+    parser.add_argument("--devices", type=int, default=400, help="who send them (default %(default)s)")
+    parser.add_argument("--connections", type=int, default=8, help="at the same time (default %(default)s)")
+    options = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="kernex-bench-") as directory,
+        own_server(Path(directory), durable=True) as (postgres, live),
+    ):
+        start_web(live)
+        devices = enrol(postgres, options.devices)
+        show(*measure(postgres, live, devices, options.heartbeats, options.connections))
+
+
+def start_web(live: Live) -> None:
+    live.environment["DJANGO_SETTINGS_MODULE"] = "tests.performance.bench_settings"
+    live.web = live._start([*GUNICORN, "--bind", f"127.0.0.1:{live.port}"], "web.log")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", live.port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise SystemExit(f"gunicorn did not start: {live.log('web.log')}")
+
+
+def enrol(postgres: Postgres, count: int) -> list[Device]:
+    devices = [Device(uuid4(), SigningKey.generate()) for _ in range(count)]
+    group, keys = uuid4(), [key_text(device.key) for device in devices]
+    with psycopg.connect(postgres.app_url, autocommit=True) as connection:
+        connection.execute(GROUP, [group])
+        connection.execute(ENROL, [group, [device.id for device in devices], keys])
+    return devices
+
+
+def measure(
+    postgres: Postgres, live: Live, devices: list[Device], count: int, connections: int
+) -> tuple[Figures, Figures]:
+    """The figures of the heartbeat and of the bare view, each over several turns."""
+    assert postgres.process is not None
+    assert live.web is not None
+    port, processes, share = live.port, (live.web.pid, postgres.process.pid), count // ROUNDS
+    run(port, processes, bare_requests(port, 500), connections)
+    run(port, processes, heartbeats(port, devices, 2 * len(devices)), connections)
+    signed, bare = [], []
+    for _ in range(ROUNDS):
+        signed.append(run(port, processes, heartbeats(port, devices, share), connections))
+        bare.append(run(port, processes, bare_requests(port, share), connections))
+    return mean(signed), mean(bare)
+
+
+def mean(turns: list[Figures]) -> Figures:
+    def over(values: list[float]) -> float:
+        return sum(values) / len(values)
+
+    return Figures(
+        over([turn.rate for turn in turns]), over([turn.web for turn in turns]), over([turn.database for turn in turns])
+    )
+
+
+def request(port: int, path: str, headers: dict[str, str], body: bytes) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Content-Type: application/json"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+def heartbeats(port: int, devices: list[Device], count: int) -> list[bytes]:
+    """Signed requests, one device after the other, again and again."""
+    made = []
+    for number in range(count):
+        device = devices[number % len(devices)]
+        device.sequence += 1
+        path = f"/api/v1/devices/{device.id}/heartbeat"
+        body = json.dumps(heartbeat_body(metrics={"cpu_percent": number % 100, "memory": 2**30})).encode()
+        headers = sign(device.key, "POST", f"127.0.0.1:{port}", path, body, sequence=device.sequence)
+        made.append(request(port, path, headers, body))
+    return made
+
+
+def bare_requests(port: int, count: int) -> list[bytes]:
+    return [request(port, "/bare", {}, json.dumps(heartbeat_body()).encode())] * count
+
+
+def run(port: int, processes: tuple[int, int], requests: list[bytes], connections: int) -> Figures:
+    """Send all requests over that many connections, each waiting for an answer before it goes on.
+
+    A device's requests stay in order on one connection as long as the number of devices is a multiple of theirs.
+    """
+    shares = [requests[first::connections] for first in range(connections)]
+    answered: list[int] = []
+    threads = [threading.Thread(target=send, args=(port, share, answered)) for share in shares]
+    before, start = [cpu_seconds(pid) for pid in processes], time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    elapsed = time.perf_counter() - start
+    if sum(answered) != len(requests):
+        raise SystemExit(f"Only {sum(answered)} of {len(requests)} requests were answered with 200.")
+    spent = [cpu_seconds(pid) - ago for pid, ago in zip(processes, before, strict=True)]
+    return Figures(len(requests) / elapsed, spent[0] / len(requests), spent[1] / len(requests))
+
+
+def send(port: int, requests: list[bytes], answered: list[int]) -> None:
+    """Send one after the other until one is not answered with 200; note how many were."""
+    count = 0
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for raw in requests:
+            connection.sendall(raw)
+            if not receive(connection).startswith(b"HTTP/1.1 200 "):
+                break
+            count += 1
+    answered.append(count)
+
+
+def receive(connection: socket.socket) -> bytes:
+    """One answer, whose length its headers say."""
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        part = connection.recv(65536)
+        if not part:
+            return b""
+        answer += part
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process and all below it have used so far, with those that have ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:  # it ended a moment ago; its parent counts it
+        return 0
+    own = sum(int(ticks) for ticks in fields[11:15]) * TICK_SECONDS
+    return own + sum(cpu_seconds(int(child)) for child in children)
+
+
+def show(signed: Figures, bare: Figures) -> None:
+    def line(name: str, *values: Any) -> None:
+        sys.stdout.write(f"{name:<20}" + "".join(f"{value:>16}" for value in values) + "\n")
+
+    line("", "requests/s", "CPU ms/request", "web ms", "PostgreSQL ms")
+    for name, figures in (("signed heartbeat", signed), ("bare Django view", bare)):
+        parts = (figures.total, figures.web, figures.database)
+        line(name, f"{figures.rate:,.0f}", *(f"{1000 * part:.3f}" for part in parts))
+    line("ratio", f"{signed.rate / bare.rate:.2f}", f"{signed.total / bare.total:.2f}", f"{signed.web / bare.web:.2f}")
+
+
+if __name__ == "__main__":
+    main()
