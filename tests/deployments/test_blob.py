@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -158,6 +159,17 @@ def test_ten_at_once_get_one_slot(big: Bundle, tmp_path: Path) -> None:
         thread.join()
     assert len(taken) == 1
     taken[0].close()
+
+
+def test_a_device_that_takes_nothing_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(BIG)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as connection:
+        request = RequestFactory().get("/")
+        request.META["gunicorn.socket"] = connection
+        transfers.send(request, path.open("rb"), len(BIG), '"x"').close()
+        timeout = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert timeout == transfers.STALLED_SECONDS * 1000
 
 
 # -- Who may fetch what

@@ -1,0 +1,211 @@
+"""Downloads from gunicorn, as in production: one worker with four threads."""
+
+import base64
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from nacl.signing import SigningKey
+
+from tests.devices.signing import heartbeat_body, key_text, sign
+from tests.live import Live, running
+
+SIZE = 160 * 1024 * 1024
+PART_SIZE = 16 * 1024 * 1024
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+class LiveDevice:
+    """A device that calls over the network."""
+
+    def __init__(self, server: Live) -> None:
+        self.server = server
+        self.key = SigningKey.generate()
+        self.sequence = 0
+        body = {
+            "token": server.enrolment_token(),
+            "public_key": key_text(self.key),
+            "device_type": "edge",
+            "hardware": {},
+        }
+        self.id = self.call("POST", "/devices/register", body).json()["device_id"]
+
+    def headers(self, method: str, path: str, body: bytes, sequence: int | None = None) -> dict[str, str]:
+        return sign(self.key, method, urlsplit(self.server.url).netloc, f"/api/v1{path}", body, sequence=sequence)
+
+    def call(
+        self, method: str, path: str, body: Any = None, *, sequence: int | None = None, **options: Any
+    ) -> requests.Response:
+        raw = json.dumps(body).encode() if body is not None else b""
+        headers = self.headers(method, path, raw, sequence) | options.pop("headers", {})
+        headers |= {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        address = f"{self.server.url}/api/v1{path}"
+        return requests.request(method, address, data=raw, headers=headers, timeout=30, **options)
+
+    def heartbeat(self) -> Any:
+        self.sequence += 1
+        answer = self.call("POST", f"/devices/{self.id}/heartbeat", heartbeat_body(), sequence=self.sequence)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def half_read(self, path: str) -> socket.socket:
+        """Ask for something and read only the beginning of the answer."""
+        connection = socket.create_connection(("127.0.0.1", self.server.port))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        netloc = urlsplit(self.server.url).netloc
+        lines = [f"GET /api/v1{path} HTTP/1.1", f"Host: {netloc}"]
+        lines += [f"{name}: {value}" for name, value in self.headers("GET", path, b"").items()]
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        return connection
+
+
+def publish(server: Live, path: Path) -> str:
+    """A ready bundle of one file. Returns the file's sha256."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    size = path.stat().st_size
+    line = {"path": "model.bin", "sha256": sha256, "size": size, "mode": 0o644}
+    manifest = {"schema": 1, "name": "big", "version": "1", "files": [line]}
+    assert server.call("POST", "/bundles", {"manifest": manifest}).status_code == 201
+    upload = server.call("POST", "/uploads", {"sha256": sha256, "size": size}).json()["id"]
+    with path.open("rb") as file:
+        for number in range(1, -(-size // PART_SIZE) + 1):
+            part = file.read(PART_SIZE)
+            digest = base64.b64encode(hashlib.sha256(part).digest()).decode()
+            sent = requests.put(
+                f"{server.url}/api/v1/uploads/{upload}/parts/{number}",
+                data=part,
+                headers={
+                    "Authorization": f"Bearer {server.token}",
+                    "Content-Type": "application/octet-stream",
+                    "Content-Digest": f"sha-256=:{digest}:",
+                },
+                timeout=60,
+            )
+            assert sent.status_code == 200, sent.text
+    assert server.call("POST", f"/uploads/{upload}/complete").status_code == 202
+    assert server.call("POST", "/bundles/big/1/publish").status_code in {200, 202}
+    wait_for(lambda: server.call("GET", "/bundles/big/1").json()["state"] == "ready")
+    return sha256
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with running(tmp_path_factory.mktemp("downloads")) as server:
+        server.kill_web()
+        server.workers = 1
+        server.start_web()
+        yield server
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("content") / "model.bin"
+    block = os.urandom(1024 * 1024)
+    with path.open("wb") as file:
+        for number in range(SIZE // len(block)):
+            file.write(number.to_bytes(4, "big") + block[4:])
+    return path
+
+
+@pytest.fixture(scope="module")
+def blob(server: Live, content: Path) -> str:
+    return f"/blobs/{publish(server, content)}"
+
+
+@pytest.fixture(scope="module")
+def device(server: Live) -> LiveDevice:
+    return LiveDevice(server)
+
+
+def worker_pids(server: Live) -> list[int]:
+    assert server.web is not None
+    return [int(pid) for pid in Path(f"/proc/{server.web.pid}/task/{server.web.pid}/children").read_text().split()]
+
+
+def memory(pid: int) -> int:
+    """The most that a process ever held resident, in bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def test_a_large_blob_is_sent_in_constant_memory(server: Live, device: LiveDevice, blob: str, content: Path) -> None:
+    (pid,) = worker_pids(server)
+    before = memory(pid)
+    with device.call("GET", blob, stream=True) as answer:
+        assert answer.status_code == 200
+        assert int(answer.headers["Content-Length"]) == SIZE
+        sha256 = hashlib.sha256()
+        for chunk in answer.iter_content(1024 * 1024):
+            sha256.update(chunk)
+    assert sha256.hexdigest() == blob.rpartition("/")[2]
+    assert memory(pid) - before < 20 * 1024 * 1024
+
+
+def test_a_cut_download_goes_on_after_a_power_cut(server: Live, device: LiveDevice, blob: str, content: Path) -> None:
+    with device.call("GET", blob, stream=True) as answer:
+        first = next(answer.iter_content(30 * 1024 * 1024))
+        server.kill_web()
+    server.start_web()
+    headers = {"Range": f"bytes={len(first)}-", "If-Range": f'"{blob.rpartition("/")[2]}"'}
+    with device.call("GET", blob, stream=True, headers=headers) as answer:
+        assert answer.status_code == 206
+        assert answer.headers["Content-Range"] == f"bytes {len(first)}-{SIZE - 1}/{SIZE}"
+        rest = answer.content
+    assert first + rest == content.read_bytes()
+
+
+def test_who_comes_second_is_told_to_come_back_and_heartbeats_pass(server: Live, device: LiveDevice, blob: str) -> None:
+    slow = device.half_read(blob)
+    try:
+        second = device.call("GET", blob)
+        assert (second.status_code, second.json()["error"]["code"]) == (503, "busy")
+        assert int(second.headers["Retry-After"]) > 0
+        small = device.call("GET", blob, headers={"Range": "bytes=0-9"})
+        assert (small.status_code, len(small.content)) == (206, 10)
+        assert device.heartbeat()["state"] == "accepted"
+    finally:
+        slow.close()
+    # The one who went away frees the slot.
+    wait_for(lambda: device.call("GET", blob, headers={"Range": "bytes=0-99999"}).status_code == 206)
+
+
+def test_many_at_once_all_get_it_in_turn(server: Live, device: LiveDevice, blob: str) -> None:
+    def fetch(_: int) -> int:
+        start = 5 * 1024 * 1024
+        while True:
+            answer = device.call("GET", blob, headers={"Range": f"bytes={start}-{2 * start - 1}"})
+            if answer.status_code != 503:
+                assert answer.status_code == 206
+                return len(answer.content)
+            time.sleep(0.05)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(fetch, range(16))) == [5 * 1024 * 1024] * 16
+
+
+def test_the_scheduler_offers_and_finishes(server: Live, device: LiveDevice, blob: str) -> None:
+    made = server.call("POST", "/deployments", {"bundle": "big@1", "devices": [device.id]})
+    assert made.status_code == 201, made.text
+    address = f"/deployments/{made.json()['id']}"
+    wait_for(lambda: device.heartbeat()["commands"])
+    answer = device.call("POST", f"{address}/result", {"attempt": 1, "report": 1, "state": "succeeded"})
+    assert (answer.status_code, answer.json()) == (200, {"state": "succeeded"})
+    wait_for(lambda: server.call("GET", address).json()["state"] == "finished")
+    assert server.call("GET", address).json()["counts"]["succeeded"] == 1
