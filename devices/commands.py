@@ -68,6 +68,9 @@ class CommandQuerySet(models.QuerySet["Command"]):
         return list(self.raw(_QUEUE, columns))
 
     def withdraw(self, *, device_deployment_id: UUID, attempt: int, kind: str) -> bool:
-        """Take a command back. False if there is none, or the device has acknowledged it already."""
+        """Take a command back. False if there is none, or the device has acknowledged it already.
+
+        True says that no heartbeat will offer it any more, not that the device never saw it.
+        """
         wanted = self.open().filter(device_deployment_id=device_deployment_id, attempt=attempt, kind=kind)
         return bool(wanted.update(withdrawn_at=timezone.now()))

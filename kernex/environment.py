@@ -8,6 +8,7 @@ given as `NAME_FILE`: the path of a file that holds the value, as orchestrators 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 
@@ -66,7 +67,7 @@ class Environment:
         """A comma-separated list; empty parts are dropped."""
         return [word.strip() for word in self.text(name).split(",") if word.strip()] or list(default)
 
-    def database(self, name: str, default: str = "") -> dict[str, object]:
+    def database(self, name: str, default: str = "") -> dict[str, Any]:
         """A PostgreSQL URL as Django's `DATABASES` entry; its query becomes libpq options (`sslmode`, …)."""
         value = self.text(name, default)
         if not value:

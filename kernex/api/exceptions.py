@@ -8,7 +8,7 @@ from django.http import Http404, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from kernex.errors import ApiError, Unavailable
+from kernex.errors import ApiError, NotSigned, Unavailable
 
 
 def error_body(code: str, message: str, extra: dict[str, object] | None = None) -> dict[str, object]:
@@ -25,6 +25,8 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
         response = Response(error_body(error.code, error.message, dict(error.extra)), status=error.status)
         if isinstance(error, Unavailable):
             response["Retry-After"] = str(error.retry_after_seconds)
+        if isinstance(error, NotSigned):
+            response["WWW-Authenticate"] = "Signature"
         return response
     if isinstance(error, Http404):
         return Response(error_body("not_found", "There is nothing at this address."), status=404)

@@ -117,6 +117,20 @@ def test_an_api_token_is_no_signature(device: SigningDevice, alice: Any) -> None
     assert code(alice.post(f"/devices/{device.id}/heartbeat", heartbeat_body())) == (401, "not_signed")
 
 
+def test_a_refusal_says_how_to_prove_oneself(device: SigningDevice) -> None:
+    answer = device.call("POST", f"/devices/{device.id}/heartbeat", heartbeat_body())
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Signature")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_unreachable_database_is_said_so(device: SigningDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "PORT", "1")
+    answer = device.heartbeat()
+    assert code(answer) == (503, "database_unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
 # -- Sequence numbers
 
 
