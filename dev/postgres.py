@@ -134,7 +134,9 @@ class Postgres:
     def __enter__(self) -> "Postgres":
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def _environment(self) -> dict[str, str]:
@@ -179,4 +181,6 @@ class Postgres:
                     sql.Identifier(ADMIN), sql.Literal(self.passwords.admin)
                 )
             )
-            connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(DATABASE), sql.Identifier(ADMIN)))
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(DATABASE), sql.Identifier(ADMIN))
+            )
