@@ -4,6 +4,7 @@ A difference is shown and becomes an event once; nothing is done about it here. 
 now is compared when that has ended, and what a device said before its last success says nothing about that success.
 """
 
+import time
 from uuid import UUID
 
 from django.db import transaction
@@ -15,6 +16,7 @@ from kernex.events.models import Event
 
 ACTOR = "scheduler"
 BATCH = 1000
+RUN_SECONDS = 5.0
 BUNDLE_FIELDS = ("name", "version", "manifest_sha256")
 
 Differences = dict[str, dict[str, str]]
@@ -22,6 +24,7 @@ Differences = dict[str, dict[str, str]]
 
 def compare() -> int:
     """Compare devices whose running bundles changed. Returns for how many of them something differs newly."""
+    ends_at = time.monotonic() + RUN_SECONDS
     found = 0
     while True:
         with transaction.atomic():
@@ -29,7 +32,7 @@ def compare() -> int:
                 changed_devices().order_by().select_for_update(skip_locked=True, of=("self",), no_key=True)[:BATCH]
             )
             found += _compare(devices)
-        if len(devices) < BATCH:
+        if len(devices) < BATCH or time.monotonic() > ends_at:
             return found
 
 

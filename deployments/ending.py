@@ -3,6 +3,7 @@
 Every function is a step of the scheduler. It works in batches and skips rows that another scheduler holds.
 """
 
+import time
 from collections.abc import Callable, Collection
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from kernex.events.models import Event, record
 
 ACTOR = "scheduler"
 BATCH = 1000
+RUN_SECONDS = 5.0
 
 
 def carry_out_cancels() -> int:
@@ -83,15 +85,17 @@ def _finish(deployment: Deployment, counts: dict[str, int]) -> None:
 
 
 def _in_batches(due: DeviceDeploymentQuerySet, end: Callable[[list[DeviceDeployment]], None]) -> int:
-    """Hold rows that are due and end them, a batch a transaction, until none are left."""
+    """Hold rows that are due and end them, a batch a transaction, until none are left or other steps wait too long."""
+    ends_at = time.monotonic() + RUN_SECONDS
+    due = due.order_by().only("state", "attempt", "device", "deployment", "product")
     ended = 0
     while True:
         with transaction.atomic():
-            rows = list(due.order_by().select_for_update(skip_locked=True, of=("self",))[:BATCH])
+            rows = list(due.select_for_update(skip_locked=True, of=("self",))[:BATCH])
             if rows:
                 end(rows)
         ended += len(rows)
-        if len(rows) < BATCH:
+        if len(rows) < BATCH or time.monotonic() > ends_at:
             return ended
 
 

@@ -26,6 +26,8 @@ LOCK_KEY = (0x6B65726E, 1)
 PING_SECONDS = 2.0
 # A step that fails again and again is tried at least this often.
 LONGEST_PAUSE_SECONDS = 60.0
+# Looking in vain takes at most this part of the time.
+IDLE_FACTOR = 4
 # The database notices within about a minute that the holder's machine is gone.
 LOCK_SESSION = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
 HOLDER = """
@@ -157,7 +159,7 @@ class Scheduler:
 
     def run_step(self, step: Step) -> bool:
         """Run one step and decide when it is due again. False if it failed; the failure is logged, no more."""
-        began = time.monotonic()
+        began, moved = time.monotonic(), 0
         close_old_connections()
         try:
             moved = step.function()
@@ -166,9 +168,11 @@ class Scheduler:
             logger.exception("step %r failed, the other steps go on", step.name)
         else:
             self.failures[step.name] = 0
-            if moved:
-                logger.info("step %r moved %d in %.2f s", step.name, moved, time.monotonic() - began)
-        failures = self.failures[step.name]
-        pause = min(2.0**failures, LONGEST_PAUSE_SECONDS) if failures else 0.0
-        self.due_at[step.name] = time.monotonic() + max(step.every_seconds, pause)
+        ended, failures = time.monotonic(), self.failures[step.name]
+        if moved:
+            logger.info("step %r moved %d in %.2f s", step.name, moved, ended - began)
+        # What failed, or looked for long and found nothing, is not repeated at once.
+        failing = min(2.0**failures, LONGEST_PAUSE_SECONDS) if failures else 0.0
+        idle = 0.0 if moved else min(IDLE_FACTOR * (ended - began), LONGEST_PAUSE_SECONDS)
+        self.due_at[step.name] = ended + max(step.every_seconds, failing, idle)
         return not failures

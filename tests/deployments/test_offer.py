@@ -105,16 +105,33 @@ def test_a_closed_phase_holds_nobody_up(bundle: Bundle) -> None:
     assert states(older) == ["waiting"]
 
 
+def test_looking_for_turns_stays_a_look_up_for_each_row() -> None:
+    """As joins, these questions take minutes when a large deployment has just been made."""
+    with connection.cursor() as cursor:
+        sql, values = rollout.whose_turn_it_is([1, 2]).order_by()[:1000].query.sql_with_params()
+        cursor.execute(f"EXPLAIN {sql}", values)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "Anti Join" not in plan
+    assert plan.count("SubPlan") >= 2
+
+
 def test_many_devices_cost_few_statements(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     devices = [make_device() for _ in range(25)]
     make_deployment(bundle, *devices)
-    # A batch: begin, rows, deployments, update, commands, end; here as many as fit, and the one that finds the end.
+    # A batch: the open phases, begin, rows, deployments, update, commands, end. The second finds fewer than fit.
     monkeypatch.setattr(rollout, "BATCH", 20)
-    with django_assert_num_queries(2 * 6):
+    with django_assert_num_queries(2 * 7):
         assert offer() == 25
     assert Command.objects.count() == 25
+
+
+def test_an_idle_step_asks_once(bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    make_way("offered")
+    Deployment.objects.update(state="finished")
+    with django_assert_num_queries(1):
+        assert offer() == 0
 
 
 @pytest.mark.django_db(transaction=True)
@@ -159,7 +176,7 @@ def test_whoever_comes_second_with_the_same_device_gives_way(bundle: Bundle, mon
     device = make_device()
     make_way("offered", device=device)
     make_deployment(bundle, device)
-    monkeypatch.setattr(rollout, "whose_turn_it_is", lambda: DeviceDeployment.objects.waiting())
+    monkeypatch.setattr(rollout, "whose_turn_it_is", lambda phases: DeviceDeployment.objects.waiting())
     assert offer() == 0
     assert Command.objects.count() == 0
 
