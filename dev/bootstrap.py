@@ -6,7 +6,6 @@ An environment whose requirements did not change is left alone. Ends with one se
 machine lacks something.
 """
 
-
 import sys
 
 if sys.version_info < (3, 11):
@@ -32,13 +31,13 @@ class CannotSetUp(Exception):
     """The message is one sentence that says what to do."""
 
 
-def fingerprint(requirements):
+def fingerprint(requirements: list[str]) -> str:
     """Changes with the content of any requirements file and with the Python that runs this."""
     content = b"".join(Path(path).read_bytes() for path in requirements)
     return hashlib.sha256(content + sys.version.encode()).hexdigest()
 
 
-def make_environment(place, requirements):
+def make_environment(place: Path, requirements: list[str]) -> bool:
     """Bring the environment at `place` in line with the requirements files; True if something was installed."""
     wanted = fingerprint(requirements)
     stamp = place / STAMP
@@ -53,16 +52,14 @@ def make_environment(place, requirements):
     return True
 
 
-def _works(place):
+def _works(place: Path) -> bool:
     check = subprocess.run([str(place / "bin" / "python"), "-m", "pip", "--version"], capture_output=True, check=False)
     return check.returncode == 0
 
 
-def _make_venv(place):
+def _make_venv(place: Path) -> None:
     if shutil.which("pip") is None and not _has("ensurepip"):
-        raise CannotSetUp(
-            "This Python has no venv module: on Debian, `apt install python3-venv` (or python3-full), then run this again."
-        )
+        raise CannotSetUp("This Python has no venv module: on Debian, `apt install python3-venv`, then run this again.")
     made = subprocess.run(
         [sys.executable, "-m", "venv", "--clear", str(place)], capture_output=True, text=True, check=False
     )
@@ -75,11 +72,11 @@ def _make_venv(place):
         raise CannotSetUp(f"The virtual environment {place} cannot be made: {told[-300:]}")
 
 
-def _has(module):
+def _has(module: str) -> bool:
     return subprocess.run([sys.executable, "-c", "import " + module], capture_output=True, check=False).returncode == 0
 
 
-def _install(place, requirements):
+def _install(place: Path, requirements: list[str]) -> None:
     total = sum(line[:1].isalnum() for path in requirements for line in Path(path).read_text().splitlines())
     command = [
         str(place / "bin" / "python"),
@@ -94,11 +91,12 @@ def _install(place, requirements):
         command += ["-r", str(path)]
     started = time.time()
     installer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    done, tail = 0, []
-    for line in installer.stdout:
+    done = 0
+    tail: list[str] = []
+    for line in installer.stdout or ():
         tail = [*tail[-20:], line.rstrip()]
         done += line.startswith("Collecting")
-        _progress(place, min(done, total), total, line.startswith("Installing collected"))
+        _progress(min(done, total), total, line.startswith("Installing collected"))
     if installer.wait():
         _end_line()
         told = "\n".join(tail)
@@ -109,7 +107,7 @@ def _install(place, requirements):
     print(f"  installed {total} packages in {place} ({time.time() - started:.0f} s)")
 
 
-def _progress(place, done, total, is_last):
+def _progress(done: int, total: int, is_last: bool) -> None:
     if not sys.stdout.isatty():
         return
     width = 30
@@ -119,12 +117,12 @@ def _progress(place, done, total, is_last):
     sys.stdout.flush()
 
 
-def _end_line():
+def _end_line() -> None:
     if sys.stdout.isatty():
         sys.stdout.write("\r\033[K")
 
 
-def main():
+def main() -> None:
     place, requirements = Path(sys.argv[1]), sys.argv[2:]
     try:
         if not (place / STAMP).exists():
@@ -135,9 +133,7 @@ def main():
     except OSError as error:
         if error.errno == errno.ENOSPC:
             sys.exit("The disk is full: free about 600 MB and run this again.")
-        sys.exit(
-            f"{place} cannot be written ({os.strerror(error.errno or 0)}): run this where you may write."
-        )
+        sys.exit(f"{place} cannot be written ({os.strerror(error.errno or 0)}): run this where you may write.")
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -19,8 +19,8 @@ DEMO = Path(__file__).resolve().parent.parent / "demo"
 PRODUCT = "vad"
 GOOD, BROKEN = "1.0.0", "2.0.0"
 MODEL_IN_WHEEL = "silero_vad/data/silero_vad.onnx"
-# The mistake of version 2: samples a hundred times too quiet.
-SLIP = ("/ 32768", "/ 3276800")
+# The mistake of version 2: samples scaled twice, and so silent.
+SLIP = ("/ 32768", "/ 32768**2")
 VERDICT_SECONDS = 20
 
 

@@ -9,7 +9,6 @@ import requests
 GROUP = "demo"
 INTERVAL_SECONDS = 2
 DEVICE_SECONDS = 60
-YEAR_SECONDS = 365 * 86_400
 FINISHED = {"succeeded", "failed", "rolled_back", "rejected", "timed_out", "cancelled"}
 
 
@@ -38,8 +37,12 @@ class ControlPlane:
         group = {"name": GROUP, "description": "The device that make run starts", "interval_seconds": INTERVAL_SECONDS}
         self.call("POST", "/groups", group, allowed=(400, 409))
         token = {
-            "name": "make run", "group": GROUP, "uses_allowed": 1, "expires_in_seconds": 86_400, "accepts_at_once": True,
-        }  # fmt: skip
+            "name": "make run",
+            "group": GROUP,
+            "uses_allowed": 1,
+            "expires_in_seconds": 86_400,
+            "accepts_at_once": True,
+        }
         return str(self.call("POST", "/enrolment-tokens", token)["token"])
 
     def device(self) -> dict[str, Any] | None:

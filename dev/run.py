@@ -12,12 +12,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import requests
 
 from dev import bootstrap, demonstration
 from dev.children import ChildFailed, Children
-from dev.fleet import ControlPlane
+from dev.fleet import CallFailed, ControlPlane
 from dev.postgres import Postgres, PostgresFailed
 from dev.screen import Screen
 from dev.workspace import CannotRun, Workspace
@@ -77,8 +78,17 @@ class Runner:
         del self.environment["ADMIN_DATABASE_URL"]
         with self.screen.step("Migrations, as kernex_app"):
             self.manage("migrate", "--verbosity=0")
+        self.collect_static_files()
+
+    def collect_static_files(self) -> None:
+        """Only when a package or a file of ours changed."""
+        sources = [str(path) for path in sorted(ROOT.glob("*/static/**/*")) if path.is_file()]
+        wanted = bootstrap.fingerprint([str(ROOT / "requirements.txt"), *sources])
+        if self.workspace.secrets.get("static_files") == wanted:
+            return
         with self.screen.step("Static files"):
             self.manage("collectstatic", "--no-input", "--verbosity=0")
+        self.workspace.keep("static_files", wanted)
 
     def make_operator(self) -> None:
         if "token" in self.workspace.secrets:
@@ -143,7 +153,7 @@ class Runner:
             raise ChildFailed(f"manage.py {words[0]} failed:\n{(done.stdout + done.stderr).strip()[-1500:]}")
         return done.stdout
 
-    def stay(self) -> None:
+    def stay(self) -> NoReturn:
         """Until Ctrl-C, or until something ends that should not."""
         self.screen.say()
         self.screen.say(f"[bold green]Kernex is ready:[/] {self.workspace.url}/admin/")
@@ -174,7 +184,7 @@ def main() -> int:
     except KeyboardInterrupt:
         screen.say("\nStopping …")
         return 0
-    except (CannotRun, ChildFailed, PostgresFailed, bootstrap.CannotSetUp) as error:
+    except (CannotRun, CallFailed, ChildFailed, PostgresFailed, bootstrap.CannotSetUp) as error:
         screen.console.print(f"\n{error}", style="red", markup=False)
         return 1
     except OSError as error:

@@ -158,7 +158,7 @@ def _setting_gaps(connection: psycopg.Connection[Any], role: Role) -> list[Gap]:
 
 
 def _ask(connection: psycopg.Connection[Any], expression: str, *values: str) -> bool:
-    row = connection.execute(f"SELECT {expression}", values).fetchone()  # type: ignore[arg-type]
+    row = connection.execute(f"SELECT {expression}", values).fetchone()
     return bool(row and row[0])
 
 

@@ -1,12 +1,12 @@
 """Every address of the control plane."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 from kernex.pages import Status, health, live
 
-api = [
+api: list[URLPattern | URLResolver] = [
     path("", include("devices.urls")),
     path("", include("bundles.urls")),
     path("", include("deployments.urls")),

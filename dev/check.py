@@ -1,0 +1,68 @@
+"""`make check`: every check, each shown with its time; all run, and the exit code is 1 if any failed."""
+
+import argparse
+import os
+import secrets
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+PYTHON = sys.executable
+TYPED = ["kernex", "devices", "bundles", "deployments", "agent", "dev", "tests"]
+# Settings as a production control plane has them, for `check --deploy`.
+PRODUCTION = {
+    "SECRET_KEY": secrets.token_urlsafe(60),
+    "DATABASE_URL": "postgresql://kernex_app:unused@127.0.0.1:1/kernex_db",
+    "DATABASE_POOL": "0",
+    "PUBLIC_URL": "https://fleet.example.com",
+    "ALLOWED_HOSTS": "fleet.example.com",
+    "TRUSTED_PROXY": "true",
+}
+CHECKS: list[tuple[str, list[str], dict[str, str]]] = [
+    ("ruff", [str(BIN / "ruff"), "check", "."], {}),
+    ("ruff format", [str(BIN / "ruff"), "format", "--check", "--quiet", "."], {}),
+    ("mypy", [str(BIN / "mypy"), *[word for name in TYPED for word in ("-p", name)]], PRODUCTION),
+    ("walls between the rooms", [str(BIN / "lint-imports")], PRODUCTION),
+    (
+        "migrations are written",
+        [PYTHON, "-W", "ignore", "manage.py", "makemigrations", "--check", "--dry-run"],
+        PRODUCTION,
+    ),
+    ("check --deploy", [PYTHON, "manage.py", "check", "--deploy", "--fail-level", "WARNING"], PRODUCTION),
+]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make check", description=__doc__)
+    parser.add_argument("--long", action="store_true", help="also run the tests that take minutes")
+    long = parser.parse_args().long
+    tests = [PYTHON, "-m", "pytest", "-n", "2", "-q", *([] if long else ["-m", "not long"])]
+    failed = [title for title, command, extra in [*CHECKS, ("tests", tests, {})] if not run(title, command, extra)]
+    if failed:
+        sys.stdout.write(f"Failed: {', '.join(failed)}.\n")
+        return 1
+    sys.stdout.write("All checks passed.\n")
+    return 0
+
+
+def run(title: str, command: list[str], extra: dict[str, str]) -> bool:
+    """Run one check; its output is shown when it fails, and the tests' always."""
+    began = time.monotonic()
+    is_shown = title == "tests"
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **extra}, text=True, check=False,
+        stdout=None if is_shown else subprocess.PIPE, stderr=None if is_shown else subprocess.STDOUT,
+    )  # fmt: skip
+    passed = done.returncode == 0
+    if not passed and done.stdout:
+        sys.stdout.write(done.stdout)
+    sys.stdout.write(f"{'ok    ' if passed else 'FAILED'} {title} ({time.monotonic() - began:.1f} s)\n")
+    sys.stdout.flush()
+    return passed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

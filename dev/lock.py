@@ -1,0 +1,26 @@
+"""`make lock`: compiles each requirements.in into a pinned requirements.txt with hashes and no path of this machine."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# The development set is compiled first, so that the others agree with it.
+FILES = ["dev/requirements", "requirements", "agent/requirements", "demo/requirements"]
+COMMAND = [
+    "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--python-version", "3.11",
+]  # fmt: skip
+
+
+def main() -> int:
+    for name in FILES:
+        agreeing = [] if name == FILES[0] else ["-c", f"{FILES[0]}.txt"]
+        command = [sys.executable, "-m", "uv", *COMMAND, f"{name}.in", "-o", f"{name}.txt", *agreeing]
+        code = subprocess.run(command, cwd=ROOT, check=False).returncode
+        if code:
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
