@@ -1,3 +1,15 @@
-"""The Kernex agent: keeps one edge device in step with its control plane, and safe when it cannot."""
+"""The Kernex agent: installs bundles on a device, keeps them running, and can always go back.
+
+Rooms, from the pure rules at the top to the daemon at the bottom; each imports only from rooms above it:
+
+    errors config log files          what everything stands on
+    signing manifest paths           pure rules, no input or output
+    identity sequence journal        what the device remembers, fsynced
+    transport control_plane          the only way out
+    processes execution supervisor   what runs on the device
+    blobs releases preflight health  the parts of an installation
+    inbox fetching installer         one deployment from command to end
+    line daemon status main          the daemon and its command line
+"""
 
 __version__ = "0.1.0"

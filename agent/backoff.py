@@ -1,22 +1,21 @@
-"""Pauses between tries: they grow, and are spread, so that a fleet does not come back all at once."""
+"""Waiting between tries, so that a fleet does not come back all at once."""
 
 import random
 
-FIRST_SECONDS = 1.0
-
 
 class Backoff:
-    """Grows by doubling up to `most` seconds; each pause is a random part of that ("full jitter", at least a tenth)."""
+    """Waits that double from `first` to `limit` seconds, each with jitter."""
 
-    def __init__(self, most: float) -> None:
-        self.most = most
-        self.ceiling = FIRST_SECONDS
+    def __init__(self, first: float, limit: float) -> None:
+        self.first = first
+        self.limit = limit
+        self.failures = 0
 
-    def next(self, asked: float | None = None) -> float:
-        """The next pause in seconds; never shorter than what the server `asked` for."""
-        pause = self.ceiling * random.uniform(0.1, 1.0)  # noqa: S311 - only spreads load
-        self.ceiling = min(self.ceiling * 2, self.most)
-        return pause if asked is None else asked + pause
+    def success(self) -> None:
+        self.failures = 0
 
-    def reset(self) -> None:
-        self.ceiling = FIRST_SECONDS
+    def failure(self, at_least: float = 0.0) -> float:
+        """How many seconds to wait now; at least what the server asked for, and then with jitter on top."""
+        delay = min(self.limit, self.first * 2.0 ** min(self.failures, 30))
+        self.failures += 1
+        return at_least + delay * random.uniform(0.5, 1.0)  # noqa: S311

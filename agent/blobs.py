@@ -1,109 +1,163 @@
-"""The device's store of blobs: complete and verified under their sha256, or unfinished under `.part`."""
+"""Files on their way to a release: stored by their digest, complete or as a `.part` that is continued.
+
+    <sha256>.part ──all bytes, right digest, fsync──► <sha256> ──linked into a release──► (dropped)
+        └── wrong digest ──► deleted
+
+The store only holds what is being fetched: once a release is complete its files belong to it alone, so nothing that
+runs shares bytes with the store.
+"""
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import Any
 
-from agent import files
-from agent.errors import DeploymentFailed
-from agent.manifest import File
-from agent.transport import Server
+from agent.errors import TryLater
+from agent.files import make_directory, sync_directory
+from agent.transport import Stream
 
-READ_SIZE = 1024 * 1024
-WRONG_BYTES_LIMIT = 3
+BLOCK_SIZE = 1024 * 1024
+SYNC_SIZE = 32 * 1024 * 1024
 
-
-def digest(path: Path) -> str:
-    """The sha256 of a file, read in pieces."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(READ_SIZE):
-            found.update(chunk)
-    return found.hexdigest()
+Hash = Any  # hashlib's objects have no public type
+Check = Callable[[], None]
+Progress = Callable[[int], None]
+Open = Callable[[int], AbstractContextManager[Stream]]
 
 
-class Blobs:
-    """The directory of blobs."""
+class WrongBytes(Exception):
+    """What arrived is not what the manifest names; it was deleted."""
+
+
+class Store:
+    """The blobs in one directory. `check` is called at each chunk and raises when the work is no longer wanted."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        make_directory(directory)
 
     def path(self, sha256: str) -> Path:
         return self.directory / sha256
 
-    def missing(self, wanted: list[File]) -> list[File]:
-        """One file for each digest that is not here yet."""
-        by_digest = {file.sha256: file for file in wanted}
-        return [file for sha256, file in sorted(by_digest.items()) if not self.path(sha256).exists()]
-
-    def partial_size(self, sha256: str) -> int:
-        """How many bytes of an unfinished blob are here."""
-        part = self._part(sha256)
-        return part.stat().st_size if part.exists() else 0
-
-    def fetch(self, server: Server, file: File, on_bytes: Callable[[int], None]) -> None:
-        """Fetch one blob, going on where an earlier try ended; it is complete and verified when this returns.
-
-        `on_bytes` is told the size of each piece and may raise to stop. Raises `DeploymentFailed` (`bad_blob`) when the
-        server keeps sending other bytes than were announced, and whatever `server` and `on_bytes` raise; what arrived
-        before is kept for the next try.
-        """
-        for _ in range(WRONG_BYTES_LIMIT):
-            if self._fetch_once(server, file, on_bytes):
-                return
-        raise DeploymentFailed("bad_blob", f"{file.path}: the server sends other bytes than the manifest announces.")
-
-    def _fetch_once(self, server: Server, file: File, on_bytes: Callable[[int], None]) -> bool:
-        part = self._part(file.sha256)
-        hashed = hashlib.sha256()
-        size = self._rehash(part, hashed, file.size)
-        if size < file.size:
-            with files.synced_for_append(part) as target:
-                for chunk in self._arriving(server, file, size):
-                    target.write(chunk)
-                    hashed.update(chunk)
-                    size += len(chunk)
-                    on_bytes(len(chunk))
-        elif not part.exists():
-            part.touch()
-        if size != file.size or hashed.hexdigest() != file.sha256:
-            if size >= file.size:
-                files.remove(part)
-            return False
-        with part.open("rb") as handle:
-            os.fsync(handle.fileno())
-        part.replace(self.path(file.sha256))
-        files.sync_directory(self.directory)
-        return True
-
-    def _arriving(self, server: Server, file: File, offset: int) -> Iterator[bytes]:
-        """What the server sends, cut at one byte more than was announced: enough to see that it is wrong."""
-        rest = file.size - offset
-        for chunk in server.download(f"/api/v1/blobs/{file.sha256}", offset):
-            if len(chunk) > rest:
-                yield chunk[: rest + 1]
-                return
-            rest -= len(chunk)
-            yield chunk
-
-    def _rehash(self, part: Path, hashed: "hashlib._Hash", most: int) -> int:
-        """Hash what an earlier try left; a leftover that is too long is thrown away."""
-        if not part.exists():
-            return 0
-        if part.stat().st_size > most:
-            files.remove(part)
-            return 0
-        with part.open("rb") as file:
-            while chunk := file.read(READ_SIZE):
-                hashed.update(chunk)
-        return part.stat().st_size
-
-    def _part(self, sha256: str) -> Path:
+    def part(self, sha256: str) -> Path:
         return self.directory / f"{sha256}.part"
 
-    def clear(self) -> None:
-        """Delete everything: releases hold copies of their own, and no deployment is under way."""
+    def has(self, sha256: str) -> bool:
+        return self.path(sha256).exists()
+
+    def missing(self, sha256: str, size: int) -> int:
+        """How many bytes of a blob are still to come."""
+        if self.has(sha256):
+            return 0
+        part = self.part(sha256)
+        return max(0, size - part.stat().st_size) if part.exists() else size
+
+    def size(self) -> int:
+        """How many bytes are here."""
+        return sum(path.stat().st_size for path in self.directory.iterdir())
+
+    def fetch(self, sha256: str, size: int, open_at: Open, check: Check, progress: Progress) -> None:
+        """Get a blob, continuing what is there. `open_at` asks the server for the bytes from a place on.
+
+        Raises:
+            WrongBytes: the digest or the size is wrong; nothing of it is kept.
+            TryLater: the bytes stopped coming; what came is kept.
+            OSError: it cannot be written.
+        """
+        part = self.part(sha256)
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        with os.fdopen(descriptor, "r+b", buffering=0) as file:
+            digest, have = self._rehash(file, size, check, progress)
+            if have < size:
+                with open_at(have) as stream:
+                    digest, have = self._receive(file, stream, digest, have, size, check, progress)
+            if have < size:
+                os.fsync(descriptor)
+                raise TryLater(f"The bytes stopped coming after {have} of {size}.")
+            self._finish(file, sha256, digest, have == size)
+
+    def copy(self, sha256: str, size: int, source: Path, check: Check, progress: Progress) -> bool:
+        """Get a blob from a file on this device. False, and nothing is kept, if that is not the same bytes."""
+        part = self.part(sha256)
+        digest, have = hashlib.sha256(), 0
+        with suppress(FileNotFoundError, WrongBytes), source.open("rb") as read, part.open("wb", buffering=0) as file:
+            for block in _blocks(read.read):
+                check()
+                have += len(block)
+                _write(file, block)
+                digest.update(block)
+                progress(min(have, size))
+            self._finish(file, sha256, digest, have == size)
+            return True
+        return False
+
+    def keep_only(self, wanted: set[str]) -> None:
+        """Delete everything but these blobs and their parts."""
         for path in self.directory.iterdir():
-            path.unlink()
-        files.sync_directory(self.directory)
+            if path.name.removesuffix(".part") not in wanted:
+                path.unlink(missing_ok=True)
+
+    def _rehash(self, file: io.FileIO, size: int, check: Check, progress: Progress) -> tuple[Hash, int]:
+        """The digest of what is there: a state of the hash that was saved could not be believed after a power cut."""
+        digest, have = hashlib.sha256(), 0
+        if os.fstat(file.fileno()).st_size > size:
+            file.truncate(0)
+        for block in _blocks(file.read):
+            check()
+            have += len(block)
+            digest.update(block)
+            progress(have)
+        return digest, have
+
+    def _receive(
+        self, file: io.FileIO, stream: Stream, digest: Hash, have: int, size: int,
+        check: Check, progress: Progress,
+    ) -> tuple[Hash, int]:  # fmt: skip
+        if stream.status == 416 or (stream.status == 206 and not _continues(stream, have)):
+            file.truncate(0)
+            raise TryLater("The server has another idea of where to go on; beginning anew.")
+        if stream.status == 200 and have:
+            file.seek(0)
+            file.truncate(0)
+            digest, have = hashlib.sha256(), 0
+        synced = have
+        for chunk in stream.chunks():
+            check()
+            have += len(chunk)
+            if have > size:
+                break
+            _write(file, chunk)
+            digest.update(chunk)
+            progress(have)
+            if have - synced >= SYNC_SIZE:
+                os.fdatasync(file.fileno())
+                synced = have
+        return digest, have
+
+    def _finish(self, file: io.FileIO, sha256: str, digest: Hash, is_whole: bool) -> None:
+        part = self.part(sha256)
+        if not is_whole or digest.hexdigest() != sha256:
+            part.unlink()
+            raise WrongBytes(f"What arrived is not the file with the sha256 {sha256}.")
+        os.fsync(file.fileno())
+        part.replace(self.path(sha256))
+        sync_directory(self.directory)
+
+
+def _continues(stream: Stream, have: int) -> bool:
+    return stream.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+
+
+def _blocks(read: Callable[[int], bytes | None]) -> Iterator[bytes]:
+    while block := read(BLOCK_SIZE):
+        yield block
+
+
+def _write(file: io.FileIO, data: bytes) -> None:
+    """Write all of it: an unbuffered file may take only a part."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]

@@ -1,124 +1,178 @@
-"""The agent's options: from the command line's file (`--config`) and from the environment, which wins."""
+"""Every option of the agent, in one frozen dataclass.
+
+An option comes from the command line (`--state-dir`), else from the environment (`KERNEX_AGENT_STATE_DIR`), else from
+the TOML file (`state_dir = "…"`), else it has its default. docs/agent.md lists them all.
+"""
 
 import os
-import shutil
+import re
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from agent.errors import BadConfig
+from agent.errors import BadConfiguration
 
+DEFAULT_FILE = Path("/etc/kernex-agent/agent.toml")
 PREFIX = "KERNEX_AGENT_"
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+LOG_FORMATS = {"text", "json"}
+LOG_LEVELS = {"debug", "info", "warning", "error"}
+MAX_TOKEN_FILE_SIZE = 4096
+
+_LABEL = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}")
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+
+
+def option(default: Any, sentence: str, unit: str = "", *, least: int = 0, secret: bool = False) -> Any:
+    """One option: what it is for, in which unit it is counted, and the least that makes sense."""
+    metadata = {"sentence": sentence, "unit": unit, "least": least}
+    return field(default=default, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Each field is an option: `[agent] NAME` in the file, KERNEX_AGENT_NAME in the environment."""
+    """What the agent was told. Sizes are bytes, times seconds."""
 
-    server: str = ""  # the control plane's address, https://…
-    token: str = ""  # the enrolment token, needed once
-    token_file: str = ""  # or the file that holds it
-    state_dir: str = "/var/lib/kernex-agent"
-    device_type: str = "generic"
-    name: str = ""  # how operators see the device at first
-    python: str = sys.executable  # what `python3` in a bundle's commands resolves to
-    insecure_http: bool = False  # plain http to a host that is not this machine
-    log_format: str = "text"  # text or json
-    log_level: str = "info"  # debug, info, warning or error
-    connect_timeout_seconds: float = 10.0
-    read_timeout_seconds: float = 30.0
-    stop_grace_seconds: float = 10.0  # between SIGTERM and SIGKILL of a bundle's program
-    bake_seconds: float = 60.0  # how long after the commit a crash loop still means rollback
-    crash_limit: int = 5  # ends of the program within the bake time that make a crash loop
-    free_space_margin: int = 64 * 1024 * 1024  # bytes that a deployment leaves free
-    max_retry_seconds: float = 300.0  # longest pause between two tries of the same request
+    server: str = option("", "Address of the control plane, such as https://kernex.example.com.", "URL")
+    token: str = option("", "Enrolment token. Prefer `token_file`: others can read argument lists.", secret=True)
+    token_file: str = option("", "File that holds the enrolment token; `-` reads standard input.", "path")
+    state_dir: Path = option(  # noqa: RUF009 - `option` is `field` with our metadata
+        Path("/var/lib/kernex-agent"), "Where the agent keeps its key, its journal and all releases.", "path"
+    )
+    device_type: str = option("generic", "What kind of machine this is; bundles may be made for some types only.")
+    name: str = option("", "A name for people, sent when the device enrols; else the host's name.")
+    python: str = option("python3", "What `python3` in a bundle's commands means: a name on PATH or a path.", "path")
+    log_format: str = option("text", "How log lines look: `text` or `json`.")
+    log_level: str = option("info", "The least important lines to log: `debug`, `info`, `warning` or `error`.")
+    insecure_http: bool = option(False, "Allow a server without TLS that is not on this machine.")
+    ca_file: str = option("", "Certificate authorities to trust instead of the usual ones.", "path")
+    proxy: str = option("", "HTTP proxy to go through; the proxy variables of the environment are ignored.", "URL")
+    connect_timeout_seconds: int = option(10, "How long a connection may take.", "seconds", least=1)
+    read_timeout_seconds: int = option(30, "How long the server may stay silent.", "seconds", least=1)
+    answer_timeout_seconds: int = option(120, "How long a whole answer may take, downloads apart.", "seconds", least=1)
+    backoff_seconds: int = option(5, "The first wait after a failure; it doubles, with jitter.", "seconds", least=1)
+    backoff_limit_seconds: int = option(300, "The longest wait after a failure.", "seconds", least=1)
+    blob_tries: int = option(3, "How often a file with wrong bytes, or that is not to be had, is fetched.", least=1)
+    disk_margin: int = option(64 * 1024 * 1024, "Disk space that an installation has to leave free.", "bytes")
+    progress_seconds: int = option(5, "How often the progress of a download is reported.", "seconds", least=1)
+    settle_seconds: int = option(5, "How long a program without a health check has to run to pass.", "seconds")
+    stop_grace_seconds: int = option(10, "How long a program may take to stop before it is killed.", "seconds")
+    bake_seconds: int = option(600, "How long after an installation a crash loop still rolls it back.", "seconds")
+    crash_loop_starts: int = option(5, "Restarts within the bake time that make a crash loop.", "starts", least=1)
 
     @property
-    def directory(self) -> Path:
-        return Path(self.state_dir)
-
-    @property
-    def enrolment_token(self) -> str:
-        """The token, also from its file. Raises `BadConfig` if the file cannot be read."""
-        if not self.token_file:
-            return self.token
-        try:
-            return Path(self.token_file).read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadConfig(f"token_file is {self.token_file}, which cannot be read: {error}.") from error
-
-    def program(self, name: str) -> str:
-        """The path of a program that a bundle's command names. Raises `FileNotFoundError`."""
-        found = self.python if name == "python3" else shutil.which(name)
-        if not found:
-            raise FileNotFoundError(f"there is no program {name!r} on this device")
-        return found
+    def host(self) -> str:
+        return urlsplit(self.server).hostname or ""
 
 
-def load(path: str | None, environment: Mapping[str, str] = os.environ, **flags: object) -> Config:
-    """Read file, environment and command-line flags, in rising order. Raises `BadConfig` with a sentence."""
-    values: dict[str, Any] = {}
-    for name, raw in {**_from_file(path), **_from_environment(environment), **flags}.items():
-        values[name] = _typed(name, raw)
-    config = Config(**values)
+OPTIONS: dict[str, Field[Any]] = {one.name: one for one in fields(Config)}
+
+
+def load(
+    arguments: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Config:
+    """The configuration of this process. Raises `BadConfiguration` with a sentence that names the option.
+
+    `arguments` are options of the command line, None for those not given; a `file` that is named must exist.
+    """
+    values = _from_file(file)
+    values |= _from_environment(os.environ if environment is None else environment)
+    values |= {name: value for name, value in (arguments or {}).items() if value is not None}
+    config = Config(**{name: _read(OPTIONS[name], value) for name, value in values.items()})
     _check(config)
     return config
 
 
-def _from_file(path: str | None) -> dict[str, object]:
-    if path is None:
-        return {}
+def _from_file(file: Path | None) -> dict[str, Any]:
+    path = file or DEFAULT_FILE
     try:
-        with Path(path).open("rb") as file:
-            table = tomllib.load(file).get("agent", {})
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise BadConfig(f"The configuration {path} cannot be read: {error}.") from error
-    if not isinstance(table, dict):
-        raise BadConfig(f"The configuration {path} has no table [agent].")
-    unknown = sorted(table.keys() - {field.name for field in fields(Config)})
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        if file is None:
+            return {}
+        raise BadConfiguration(f"There is no configuration file {path}: check --config.") from None
+    except OSError as error:
+        raise BadConfiguration(f"The configuration file {path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise BadConfiguration(f"The configuration file {path} is not valid TOML: {error}.") from None
+    unknown = sorted(values.keys() - OPTIONS.keys())
     if unknown:
-        raise BadConfig(f"The configuration {path} has an unknown option {unknown[0]!r}: docs/agent.md lists them.")
-    return table
+        raise BadConfiguration(f"The configuration file {path} has an option `{unknown[0]}` that there is not.")
+    return values
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
-    names = {f"{PREFIX}{field.name.upper()}": field.name for field in fields(Config)}
-    return {names[variable]: value for variable, value in environment.items() if variable in names and value != ""}
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Options that are set to nothing count as not set, as service managers write them."""
+    named = {name: environment.get(PREFIX + name.upper(), "") for name in OPTIONS}
+    return {name: value for name, value in named.items() if value}
 
 
-def _typed(name: str, raw: object) -> object:
-    default = Config.__dataclass_fields__[name].default
-    if isinstance(default, bool):
-        if isinstance(raw, bool):
-            return raw
-        if str(raw).lower() in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
-            return str(raw).lower() in {"1", "true", "yes", "on"}
-        raise BadConfig(f"{name} is {raw!r}: it accepts true or false.")
-    if isinstance(default, int | float):
-        try:
-            number = type(default)(str(raw))
-        except ValueError:
-            raise BadConfig(f"{name} is {raw!r}: it accepts a number.") from None
-        if not 0 <= number < 10**15:
-            raise BadConfig(f"{name} is {raw!r}: it accepts a number that is not negative.")
-        return number
-    return str(raw)
+def _read(known: Field[Any], value: Any) -> Any:
+    """`value`, from TOML or as text, in the type of its option."""
+    if known.type is bool:
+        return _bool(known.name, value)
+    if known.type is int:
+        return _whole(known.name, value, known.metadata["least"])
+    if not isinstance(value, str | Path) or "\x00" in str(value):
+        raise BadConfiguration(f"The option `{known.name}` is not a text.")
+    return Path(value).absolute() if known.type is Path else str(value).strip()
+
+
+def _bool(name: str, value: Any) -> bool:
+    word = str(value).strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise BadConfiguration(f"The option `{name}` is {value!r}; it accepts true or false.")
+    return word in _TRUE
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    text = str(value).strip()
+    if isinstance(value, bool) or not text.isascii() or not text.isdecimal() or not least <= int(text) < 2**53:
+        raise BadConfiguration(f"The option `{name}` is {value!r}; it accepts a whole number from {least}.")
+    return int(text)
 
 
 def _check(config: Config) -> None:
-    if config.log_format not in {"text", "json"}:
-        raise BadConfig(f"log_format is {config.log_format!r}: it accepts text or json.")
-    if config.log_level not in {"debug", "info", "warning", "error"}:
-        raise BadConfig(f"log_level is {config.log_level!r}: it accepts debug, info, warning or error.")
-    if not config.server:
-        return
-    url = urlsplit(config.server)
-    if url.scheme not in {"http", "https"} or not url.hostname or url.username or url.query:
-        raise BadConfig(f"server is {config.server!r}: it accepts an address such as https://fleet.example.com.")
-    if url.scheme == "http" and url.hostname not in LOOPBACK and not config.insecure_http:
-        raise BadConfig(f"server is {config.server!r}: without https only this machine, or with insecure_http = true.")
+    for name, words in (("log_format", LOG_FORMATS), ("log_level", LOG_LEVELS)):
+        if getattr(config, name) not in words:
+            raise BadConfiguration(f"The option `{name}` accepts one of: {', '.join(sorted(words))}.")
+    if not _LABEL.fullmatch(config.device_type):
+        raise BadConfiguration(f"The option `device_type` does not match {_LABEL.pattern}.")
+    if len(config.name) > 100 or not config.name.isprintable():
+        raise BadConfiguration("The option `name` accepts up to 100 printable characters.")
+    if config.server:
+        _check_server(config)
+
+
+def _check_server(config: Config) -> None:
+    try:
+        parts = urlsplit(config.server)
+        port = parts.port
+    except ValueError:
+        raise BadConfiguration("The option `server` is no URL.") from None
+    plain = f"{parts.scheme}://{parts.netloc}" == config.server.rstrip("/").lower()
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not plain or "@" in parts.netloc or port == 0:
+        raise BadConfiguration("The option `server` is not of the form https://host or https://host:port.")
+    if parts.scheme == "http" and not config.insecure_http and parts.hostname not in LOOPBACK:
+        raise BadConfiguration(
+            "The option `server` is not https: commands could be forged on the way. Set `insecure_http` to allow it."
+        )
+
+
+def enrolment_token(config: Config) -> str:
+    """The token that is configured, or nothing. Raises `BadConfiguration` if its file cannot be read."""
+    if config.token or not config.token_file:
+        return config.token
+    if config.token_file == "-":  # noqa: S105 - the name of a stream
+        return sys.stdin.readline(MAX_TOKEN_FILE_SIZE).strip()
+    try:
+        with Path(config.token_file).open(encoding="ascii") as file:
+            return file.read(MAX_TOKEN_FILE_SIZE).strip()
+    except (OSError, ValueError) as error:
+        raise BadConfiguration(f"The token file {config.token_file} cannot be read: {error}.") from None

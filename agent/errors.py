@@ -1,57 +1,94 @@
-"""What can go wrong on a device, sorted by what the caller decides.
+"""What can go wrong, and the exit codes that scripts and service managers can branch on.
 
 AgentError
-├── Unreachable        the server or the network is away: try the same again later
-├── Answered           the server said no; `status` and `code` say why
-├── DeploymentFailed   this deployment cannot go on; `reason_code` is reported
-│   ├── Refused          nothing was changed on the device: reported as `rejected`
-│   └── Stopped          a cancel or a SIGTERM came at a point where stopping is allowed
-├── BadState           the state directory holds what the agent cannot trust
-└── BadConfig          an option holds what it does not accept
+├── BadConfiguration     2  an option is missing or wrong
+├── NotEnrolled          3  there is no identity at this server yet, and no token to get one
+├── Refused              4  the server understood and said no (5: this device is decommissioned)
+├── TryLater             6  no server answered, or it is busy or broken
+├── AlreadyRunning       7  another agent works on this state directory
+├── BrokenState          8  the state directory cannot be used, or what it holds is damaged
+├── WorkFailed           9  the work that was asked for ended otherwise than hoped
+├── NothingToRollBack   10  the product has no previous release
+└── StepFailed              one step of an installation failed; ends as a report, never as an exit code
+
+A caller has two decisions to make about the server: `TryLater` is tried again, `Refused` is not.
 """
+
+from collections.abc import Mapping
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """The exit codes of the agent; docs/agent.md describes them."""
+
+    OK = 0
+    DEFECT = 1
+    CONFIGURATION = 2
+    NOT_ENROLLED = 3
+    REFUSED = 4
+    DECOMMISSIONED = 5
+    UNREACHABLE = 6
+    ALREADY_RUNNING = 7
+    BROKEN_STATE = 8
+    WORK_FAILED = 9
+    NOTHING_TO_ROLL_BACK = 10
 
 
 class AgentError(Exception):
-    """The root of all."""
+    """The message is a sentence that says what to do."""
+
+    exit_code = Exit.DEFECT
 
 
-class Unreachable(AgentError):
-    """No usable answer. `retry_after_seconds` is what the server asked for, or None."""
+class BadConfiguration(AgentError):
+    exit_code = Exit.CONFIGURATION
 
-    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+
+class NotEnrolled(AgentError):
+    exit_code = Exit.NOT_ENROLLED
+
+
+class Refused(AgentError):
+    """An answer of the control plane that stays the same however often it is asked."""
+
+    def __init__(self, status: int, code: str, message: str, error: Mapping[str, object] | None = None) -> None:
+        super().__init__(f"The server refused: {message} ({status} {code})")
+        self.status = status
+        self.code = code
+        self.error = error or {}
+        self.exit_code = Exit.DECOMMISSIONED if code == "decommissioned" else Exit.REFUSED
+
+
+class TryLater(AgentError):
+    """Something that may pass. `retry_after_seconds` is the least that the server asked for, or 0."""
+
+    exit_code = Exit.UNREACHABLE
+
+    def __init__(self, message: str, retry_after_seconds: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
 
 
-class Answered(AgentError):
-    """The server answered with an error; the agent branches on `status` and `code` only."""
-
-    def __init__(self, status: int, code: str, message: str, details: dict[str, object]) -> None:
-        super().__init__(f"{status} {code}: {message}")
-        self.status = status
-        self.code = code
-        self.details = details
+class AlreadyRunning(AgentError):
+    exit_code = Exit.ALREADY_RUNNING
 
 
-class DeploymentFailed(AgentError):
-    """The deployment ends here. `reason_code` is one of docs/agent.md's words."""
+class BrokenState(AgentError):
+    exit_code = Exit.BROKEN_STATE
 
-    def __init__(self, reason_code: str, message: str) -> None:
+
+class WorkFailed(AgentError):
+    exit_code = Exit.WORK_FAILED
+
+
+class NothingToRollBack(AgentError):
+    exit_code = Exit.NOTHING_TO_ROLL_BACK
+
+
+class StepFailed(AgentError):
+    """`reason_code` is the stable word of the report; `is_refusal` if nothing had been changed or fetched in vain."""
+
+    def __init__(self, reason_code: str, message: str, *, is_refusal: bool = False) -> None:
         super().__init__(message)
         self.reason_code = reason_code
-
-
-class Refused(DeploymentFailed):
-    """Before anything was changed."""
-
-
-class Stopped(AgentError):
-    """Work was interrupted where that is allowed."""
-
-
-class BadState(AgentError):
-    """The message says what is wrong and what to do."""
-
-
-class BadConfig(AgentError):
-    """The message names the option and what it accepts."""
+        self.is_refusal = is_refusal

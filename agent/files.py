@@ -1,84 +1,94 @@
-"""Writing so that a power cut at any line leaves the old content or the new, never half of one."""
+"""Files that are there as a whole or not at all, also after a power cut."""
 
-import json
+import errno
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agent.errors import BadState
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def sync_directory(directory: Path) -> None:
-    """Make names in `directory` (new, renamed, removed) durable."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable: without this a rename may be forgotten."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
-def make_directory(directory: Path, mode: int = 0o700) -> None:
-    """`mkdir -p`, durable: each new name is synced in its parent."""
-    missing = [directory, *directory.parents]
-    for path in reversed([path for path in missing if not path.exists()]):
-        path.mkdir(mode=mode, exist_ok=True)
-        sync_directory(path.parent)
-
-
-def write(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Replace the content of `path` in one step: a temporary file, synced, renamed, and the name synced."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+def sync_file(path: Path) -> None:
+    """Make a file's bytes and mode durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: Path, mode: int = 0o755) -> None:
+    """Make a directory and what is above it, durably. Harmless if it is there."""
+    if path.is_dir():
+        return
+    make_directory(path.parent, mode)
+    path.mkdir(mode=mode, exist_ok=True)
+    sync_directory(path.parent)
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace a file: write beside it, fsync, rename, fsync the directory. A full disk leaves the old one."""
+    beside = path.with_name(path.name + ".new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
-    write(path, json.dumps(value, indent=1, sort_keys=True).encode())
+def read_limited(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file that another program may have written: never blocks, follows no link.
 
-
-def read_json(path: Path) -> Any:
-    """The value in `path`, or None if there is no such file. Raises `BadState` if it is no JSON."""
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise BadState(f"{path} is damaged ({error}): move it away and start the agent again.") from error
+    Raises `OSError`, also for what is no regular file or larger than `limit`.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, "larger than allowed", str(path))
+    return data
 
 
 def remove(path: Path) -> None:
-    """Unlink `path` durably; harmless if it is gone."""
-    path.unlink(missing_ok=True)
-    sync_directory(path.parent)
+    """Remove a file, a link or a whole tree. Harmless if there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, onerror=_force)
+    else:
+        path.unlink(missing_ok=True)
 
 
-def switch(link: Path, target: str) -> None:
-    """Point the symbolic link `link` at `target` with one rename: a reader sees the old one or the new one."""
-    temporary = link.with_name(f".{link.name}.new")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    temporary.replace(link)
-    sync_directory(link.parent)
+def _force(function: Callable[..., Any], path: str, _: object) -> None:
+    """A program may have taken the rights from a directory of its own."""
+    if not Path(path).is_symlink():
+        Path(path).parent.chmod(0o700)
+        if Path(path).is_dir():
+            Path(path).chmod(0o700)
+            shutil.rmtree(path)
+            return
+    if os.path.lexists(path):
+        function(path)
 
 
-@contextmanager
-def synced_for_append(path: Path) -> Iterator[Any]:
-    """Open `path` for appending bytes; what was written is on disk when the block ends, also by an error."""
-    with path.open("ab") as file:
-        try:
-            yield file
-        finally:
-            file.flush()
-            os.fsync(file.fileno())
+def is_full(error: OSError) -> bool:
+    """Whether a write failed because there is no space left."""
+    return error.errno in FULL

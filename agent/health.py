@@ -1,66 +1,139 @@
-"""The health gate: a new release has to say that it is well before it replaces the old one for good."""
+"""Whether a release is well: what its health command or its health file says."""
 
+import json
+import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from agent import processes
-from agent.config import Config
-from agent.errors import DeploymentFailed
+from agent.errors import StepFailed
+from agent.execution import CannotStart, Place, run
+from agent.files import read_limited
 from agent.manifest import Health
-from agent.processes import Place
-from agent.supervisor import Supervisor, read_health_file
+from agent.supervisor import Program
 
+MAX_FILE_SIZE = 64 * 1024
+MAX_VERDICT_SIZE = 4096
+MAX_DEPTH = 16
+MAX_NUMBER = 2**53
+GATE_EXITS = 3
 POLL_SECONDS = 0.1
 
 
-def wait_until_healthy(
-    config: Config, place: Place, health: Health, supervisor: Supervisor, check: Callable[[], None]
-) -> dict[str, Any]:
-    """Wait for the release to be healthy. Returns its verdict (empty if it gives none).
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`details` is the program's own verdict, small and harmless enough to be sent on."""
 
-    `check` is called all the while. Raises `DeploymentFailed`: `unhealthy`, `health_timeout`, or `crash_loop` when the
-    program keeps ending.
-    """
-    deadline = time.monotonic() + health.timeout_seconds
-    told = ""
-    while time.monotonic() < deadline:
-        check()
-        supervisor.tend()
-        if supervisor.ends_within(health.timeout_seconds) >= config.crash_limit:
-            raise DeploymentFailed("crash_loop", f"The program keeps ending: {supervisor.output_tail()}")
-        if health.command:
-            code, told = _ask(config, place, health, deadline, check)
-            if code == 0:
-                return {}
-            _pause(min(health.interval_seconds, deadline - time.monotonic()), check)
-            continue
-        said = read_health_file(place.state / health.file)
-        if said is not None:
-            return _verdict(said)
-        time.sleep(POLL_SECONDS)
-    detail = told or supervisor.output_tail()
-    raise DeploymentFailed("health_timeout", f"Not healthy within {health.timeout_seconds} s. {detail}".strip())
+    is_healthy: bool
+    message: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
 
 
-def _ask(config: Config, place: Place, health: Health, deadline: float, check: Callable[[], None]) -> tuple[int, str]:
+def read_file(path: Path) -> Verdict | None:
+    """What a health file says; None if there is none, or it is only half written."""
     try:
-        return processes.run(config, place, health.command, max(0.1, deadline - time.monotonic()), check)
-    except TimeoutError:
-        return 1, "The health command did not end in time."
-    except OSError as error:
-        return 1, f"The health command could not be started: {error}"
+        value = json.loads(read_limited(path, MAX_FILE_SIZE))
+        is_healthy = value["healthy"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not isinstance(is_healthy, bool):
+        return None
+    message, details = value.get("message", ""), value.get("verdict")
+    return Verdict(is_healthy, message[:1000] if isinstance(message, str) else "", _harmless(details))
 
 
-def _pause(seconds: float, check: Callable[[], None]) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        check()
+def _harmless(details: object) -> dict[str, Any]:
+    """A verdict that every reader of JSON takes; one that is none, or is too large, is left out."""
+    if not isinstance(details, dict) or not _is_plain(details, 1):
+        return {}
+    # Counted as the server does, which is not how it is sent.
+    return details if len(json.dumps(details)) <= MAX_VERDICT_SIZE else {}
+
+
+def _is_plain(value: object, depth: int) -> bool:
+    if depth > MAX_DEPTH:
+        return False
+    if isinstance(value, str):
+        return "\x00" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, int | float):
+        return math.isfinite(value) and abs(value) <= MAX_NUMBER
+    if isinstance(value, list):
+        return all(_is_plain(item, depth + 1) for item in value)
+    if isinstance(value, dict):
+        return all(_is_plain(key, depth) and _is_plain(item, depth + 1) for key, item in value.items())
+    return value is None
+
+
+@dataclass(slots=True)
+class Gate:
+    """Wait until a release proves itself. `program` is None for a release without a run command.
+
+    `poll` looks after the programs meanwhile; `settle_seconds` is how long a program without a health check has to run.
+    """
+
+    place: Place
+    program: Program | None
+    poll: Callable[[], None]
+    settle_seconds: float
+
+    def wait(self, health: Health | None) -> Verdict:
+        """The verdict of a healthy release.
+
+        Raises `StepFailed`: `unhealthy`, `health_timeout`, `start_failed`, or `crash_loop` when the program ends again
+        and again.
+        """
+        if health is None:
+            return self._settle()
+        gives_up_at = time.monotonic() + health.timeout_seconds
+        return self._wait_file(health, gives_up_at) if health.file else self._wait_command(health, gives_up_at)
+
+    def _settle(self) -> Verdict:
+        while self.program is not None and self.program.uptime_seconds < self.settle_seconds:
+            self._look()
+        return Verdict(True)
+
+    def _wait_file(self, health: Health, gives_up_at: float) -> Verdict:
+        path = self.place.state_directory / health.file
+        while time.monotonic() < gives_up_at:
+            self._look()
+            verdict = read_file(path)
+            if verdict is not None and not verdict.is_healthy:
+                raise StepFailed("unhealthy", f"The program says that it is not healthy. {_shown(verdict)}")
+            if verdict is not None and (self.program is None or self.program.is_running):
+                return verdict
+        raise StepFailed("health_timeout", f"No health file within {health.timeout_seconds} s. {self._output()}")
+
+    def _wait_command(self, health: Health, gives_up_at: float) -> Verdict:
+        said = ""
+        while (left := gives_up_at - time.monotonic()) > 0:
+            self._look()
+            try:
+                result = run(health.command, self.place, left)
+            except CannotStart as error:
+                raise StepFailed("start_failed", f"The health command: {error}") from None
+            said = f"exit code {result.exit_code}: {result.output}" if result.exit_code is not None else result.output
+            if result.exit_code == 0 and (self.program is None or self.program.is_running):
+                return Verdict(True, result.output)
+            self._pause(min(health.interval_seconds, gives_up_at - time.monotonic()))
+        raise StepFailed("health_timeout", f"Not healthy within {health.timeout_seconds} s; at last {said}")
+
+    def _pause(self, seconds: float) -> None:
+        ends_at = time.monotonic() + seconds
+        while time.monotonic() < ends_at:
+            self._look()
+
+    def _look(self) -> None:
+        self.poll()
+        if self.program is not None and self.program.exits >= GATE_EXITS:
+            raise StepFailed("crash_loop", f"The program ended with {self.program.last_exit}. {self._output()}")
         time.sleep(POLL_SECONDS)
 
+    def _output(self) -> str:
+        said = self.program.output() if self.program is not None else ""
+        return f"It said: {said}" if said else ""
 
-def _verdict(said: dict[str, Any]) -> dict[str, Any]:
-    if said.get("healthy") is not True:
-        raise DeploymentFailed("unhealthy", str(said.get("message", "The program says that it is not healthy."))[:2000])
-    verdict = said.get("verdict")
-    return verdict if isinstance(verdict, dict) else {}
+
+def _shown(verdict: Verdict) -> str:
+    return " ".join(part for part in (verdict.message, json.dumps(verdict.details) if verdict.details else "") if part)

@@ -1,56 +1,70 @@
-"""The device's identity: an Ed25519 key pair that is made on the device and never leaves it."""
+"""The device's Ed25519 key: made here, kept here, never replaced."""
 
-import base64
-import hashlib
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from agent import files
-from agent.errors import BadState
+from agent.errors import BrokenState
+from agent.files import read_limited, sync_directory
+from agent.signing import SignedRequest, key_text, sign
 
-COMPONENTS = '"@method" "@authority" "@path" "@query" "content-digest"'
+FILE = "identity.key"
+MAX_SIZE = 4096
 
 
+@dataclass(frozen=True, slots=True)
 class Identity:
-    """Signs requests (RFC 9421). `public_key` is unpadded base64url of the 32 raw bytes, and the `keyid`."""
+    """Who this device is. The private key shows nothing of itself in a `repr`."""
 
-    def __init__(self, key: Ed25519PrivateKey) -> None:
-        self.key = key
-        raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        self.public_key = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    private_key: Ed25519PrivateKey
+    public_key: str
 
-    @classmethod
-    def load_or_make(cls, path: Path) -> "Identity":
-        """The key in `path`; made there if there is none. Raises `BadState` for a file that is no key."""
-        if not path.exists():
-            made = Ed25519PrivateKey.generate()
-            files.write(path, made.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption()))
-        try:
-            return cls(Ed25519PrivateKey.from_private_bytes(path.read_bytes()))
-        except ValueError as error:
-            raise BadState(f"{path} is no key: move it away and enrol this device anew with a new token.") from error
+    def sign(self, method: str, url: str, body: bytes, *, created: int, sequence: int | None = None) -> SignedRequest:
+        return sign(self.private_key.sign, self.public_key, method, url, body, created=created, sequence=sequence)
 
-    def sign(
-        self, method: str, authority: str, path: str, query: str, body: bytes, created: int, sequence: int | None = None
-    ) -> dict[str, str]:
-        """The headers that sign one request; with `sequence`, a heartbeat's. `created` is in Unix seconds."""
-        digest = f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
-        components = f"({COMPONENTS})" if sequence is None else f'({COMPONENTS} "kernex-sequence")'
-        parameters = f'{components};created={created};keyid="{self.public_key}";alg="ed25519"'
-        lines = [
-            f'"@method": {method}',
-            f'"@authority": {authority}',
-            f'"@path": {path}',
-            f'"@query": ?{query}',
-            f'"content-digest": {digest}',
-        ]
-        headers = {"Content-Digest": digest, "Signature-Input": f"kernex={parameters}"}
-        if sequence is not None:
-            lines.append(f'"kernex-sequence": {sequence}')
-            headers["Kernex-Sequence"] = str(sequence)
-        lines.append(f'"@signature-params": {parameters}')
-        signature = self.key.sign("\n".join(lines).encode())
-        headers["Signature"] = f"kernex=:{base64.b64encode(signature).decode()}:"
-        return headers
+
+def load_or_make(state_dir: Path) -> Identity:
+    """The key in `state_dir`, made if there is none. Raises `BrokenState` for one that cannot be read."""
+    path = state_dir / FILE
+    if not os.path.lexists(path):
+        _make(path)
+    try:
+        key = serialization.load_pem_private_key(read_limited(path, MAX_SIZE), password=None)
+    except OSError as error:
+        raise BrokenState(f"The device's key {path} cannot be read: {error.strerror}.") from None
+    except (ValueError, TypeError):
+        raise _damaged(path) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _damaged(path)
+    raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    return Identity(key, key_text(raw))
+
+
+def _damaged(path: Path) -> BrokenState:
+    return BrokenState(
+        f"The device's key {path} is damaged. Restore it from a backup; or move it away, decommission this device on "
+        "the control plane and enrol it anew."
+    )
+
+
+def _make(path: Path) -> None:
+    """A new key, complete on disk before it has its name; `link` never replaces one that another process made."""
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    beside.unlink(missing_ok=True)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(pem)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        pass
+    finally:
+        beside.unlink(missing_ok=True)
+    sync_directory(path.parent)

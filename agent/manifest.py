@@ -1,29 +1,34 @@
-"""Manifests, as a device reads them: strict, because what is not understood must not be installed.
+"""Manifests: what a release consists of, and how this device runs and checks it.
 
-The rules are those of docs/bundles.md and tests/contract/manifests.json; the server has its own reading of them.
+Only canonical JSON that follows every rule is read; docs/bundles.md lists the rules, tests/contract/manifests.json has
+examples. Whatever differs is refused before anything is fetched.
 """
 
-import hashlib
 import json
+import math
 import re
-import unicodedata
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from agent.errors import Refused
+from agent.paths import BadManifest, check_path, check_together
 
+SCHEMA = 1
 MAX_SIZE = 4 * 1024 * 1024
+MAX_DEPTH = 32
 MAX_FILES = 10_000
 MAX_NUMBER = 2**53 - 1
-MAX_DEPTH = 32
 MAX_SECONDS = 86_400
+MAX_DEVICE_TYPES = 100
 MAX_WORDS = 256
 MAX_WORD_SIZE = 4096
-MODES = (0o644, 0o755)
+PLAIN, EXECUTABLE = 0o644, 0o755
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-VARIABLE = re.compile(r"(?!KERNEX_)[A-Za-z_][A-Za-z0-9_]{0,127}")
+_VARIABLE = re.compile(r"(?!KERNEX_)[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+Modes = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,207 +41,230 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    command: list[str]
+    command: tuple[str, ...]
     timeout_seconds: int
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
-    """Either `command`, asked every `interval_seconds`, or `file`, which the running program writes."""
+    """Either `command` or `file` is set."""
 
     timeout_seconds: int
-    command: list[str] = field(default_factory=list)
+    command: tuple[str, ...] = ()
     interval_seconds: int = 2
     file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One valid manifest; sizes in bytes."""
+    """One valid manifest. Sizes are bytes; no device type means any."""
 
     name: str
     version: str
-    device_types: list[str]
+    device_types: tuple[str, ...]
     memory: int
     disk: int
-    files: list[File]
-    hooks: dict[str, Hook]
-    run: list[str]
-    environment: dict[str, str]
+    files: tuple[File, ...]
+    pre_install: Hook | None
+    post_install: Hook | None
+    run: Run | None
     health: Health | None
-    sha256: str
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
 
 
-def parse(body: bytes, sha256: str, name: str, version: str) -> Manifest:
-    """The manifest in `body`, if it is the one that was asked for. Raises `Refused` (`bad_manifest`)."""
-    if len(body) > MAX_SIZE or hashlib.sha256(body).hexdigest() != sha256:
-        _refuse("it is not the manifest that the deployment names")
-    try:
-        value = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-        canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    except (ValueError, RecursionError) as error:
-        _refuse(f"it is no JSON: {type(error).__name__}")
+def parse(body: bytes) -> Manifest:
+    """The manifest in `body`. Raises `BadManifest` with the code of the first rule it breaks."""
+    if len(body) > MAX_SIZE:
+        raise BadManifest("manifest_too_large", f"The manifest is larger than {MAX_SIZE} bytes.")
+    value = _json(body)
+    if not isinstance(value, dict):
+        raise BadManifest("bad_member", "The manifest is not an object.")
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     if canonical != body:
-        _refuse("it is not canonical JSON")
-    manifest = read(value, sha256)
-    if (manifest.name, manifest.version) != (name, version):
-        _refuse("it has another name or version than the deployment")
-    return manifest
+        raise BadManifest("not_canonical", "The manifest is not canonical JSON.")
+    return _manifest(value)
 
 
-def read(value: Any, sha256: str = "") -> Manifest:
-    """The manifest that a JSON value describes. Raises `Refused` (`bad_manifest`)."""
-    optional = {"release_counter", "device_types", "requires", "hooks", "run", "health"}
-    body = _members(value, {"schema", "name", "version", "files"}, optional)
-    if type(body["schema"]) is not int or body["schema"] != 1:
-        _refuse("its schema is not 1")
-    _whole(body.get("release_counter", 0))
-    requires = _members(body.get("requires", {}), set(), {"memory", "disk"})
-    device_types = [_name(item) for item in _list(body.get("device_types", []), 0, 100)]
-    if len(set(device_types)) != len(device_types):
-        _refuse("it names a device type twice")
-    listed = [_file(item) for item in _list(body["files"], 1, MAX_FILES)]
-    _check_together(listed)
-    modes = {file.path: file.mode for file in listed}
-    hooks = _members(body.get("hooks", {}), set(), {"pre_install", "post_install"})
-    run = _members(body["run"], {"command"}, {"environment"}) if "run" in body else {}
-    return Manifest(
-        name=_name(body["name"]),
-        version=_name(body["version"]),
-        device_types=device_types,
-        memory=_whole(requires.get("memory", 0)),
-        disk=_whole(requires.get("disk", 0)),
-        files=listed,
-        hooks={name: _hook(hook, modes) for name, hook in hooks.items()},
-        run=_command(run["command"], modes) if run else [],
-        environment=_environment(run.get("environment", {})),
-        health=_health(body["health"], modes, has_run=bool(run)) if "health" in body else None,
-        sha256=sha256,
-    )
+def _json(body: bytes) -> Any:
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_unique)
+        _check_values(value, 1)
+    except RecursionError:
+        raise BadManifest("not_json", "The manifest is nested too deep.") from None
+    except ValueError as error:
+        raise BadManifest("not_json", f"The manifest is not JSON: {str(error)[:200]}.") from None
+    return value
 
 
-def _refuse(why: str) -> NoReturn:
-    raise Refused("bad_manifest", f"The manifest is refused: {why}.")
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a member stands twice")
+        raise ValueError("a member is there twice")
     return members
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
+def _check_values(value: Any, depth: int) -> None:
+    """Nothing that another reader of JSON would choke on: deep nesting, infinite numbers, NUL, lone surrogates."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"deeper than {MAX_DEPTH}")
+    if isinstance(value, str):
+        value.encode("utf-8")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number is out of range")
+    elif isinstance(value, list):
+        for item in value:
+            _check_values(item, depth + 1)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            key.encode("utf-8")
+            _check_values(item, depth + 1)
 
 
-def _members(value: Any, required: set[str], optional: set[str]) -> dict[str, Any]:
+def _manifest(value: object) -> Manifest:
+    optional = {"release_counter", "device_types", "requires", "hooks", "run", "health"}
+    members = _members(value, "manifest", {"schema", "name", "version", "files"}, optional)
+    if type(members["schema"]) is not int or members["schema"] != SCHEMA:
+        raise BadManifest("bad_schema", f"The manifest's schema is not {SCHEMA}.")
+    _whole(members.get("release_counter", 0), "bad_release_counter", "release_counter")
+    requires = _members(members.get("requires", {}), "requires", set(), {"memory", "disk"})
+    files = _files(members["files"])
+    modes = {file.path: file.mode for file in files}
+    hooks = _members(members.get("hooks", {}), "hooks", set(), {"pre_install", "post_install"})
+    run = _run(members["run"], modes) if "run" in members else None
+    return Manifest(
+        name=_name(members["name"], "bad_name"),
+        version=_name(members["version"], "bad_version"),
+        device_types=_device_types(members.get("device_types", [])),
+        memory=_whole(requires.get("memory", 0), "bad_requires", "requires.memory"),
+        disk=_whole(requires.get("disk", 0), "bad_requires", "requires.disk"),
+        files=files,
+        pre_install=_hook(hooks["pre_install"], modes) if "pre_install" in hooks else None,
+        post_install=_hook(hooks["post_install"], modes) if "post_install" in hooks else None,
+        run=run,
+        health=_health(members["health"], modes, run) if "health" in members else None,
+    )
+
+
+def _members(value: object, what: str, required: set[str], optional: set[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
-        _refuse("a member is no object")
-    if required - value.keys() or value.keys() - required - optional:
-        _refuse("a member is missing or unknown")
+        raise BadManifest("bad_member", f"`{what}` is not an object.")
+    for name in sorted(required - value.keys()):
+        raise BadManifest("missing_member", f"`{what}` lacks `{name}`.")
+    for name in sorted(value.keys() - required - optional):
+        raise BadManifest("unknown_member", f"`{what}` has an unknown member {name[:80]!a}.")
     return value
 
 
-def _list(value: Any, least: int, most: int) -> list[Any]:
-    if not isinstance(value, list) or not least <= len(value) <= most:
-        _refuse(f"a list has not {least} to {most} items")
-    return value
-
-
-def _whole(value: Any, least: int = 0, most: int = MAX_NUMBER) -> int:
+def _whole(value: object, code: str, what: str, least: int = 0, most: int = MAX_NUMBER) -> int:
     if type(value) is not int or not least <= value <= most:
-        _refuse("a number is not whole or out of its range")
+        raise BadManifest(code, f"`{what}` is not a whole number from {least} to {most}.")
     return value
 
 
-def _name(value: Any) -> str:
+def _name(value: object, code: str) -> str:
     if not isinstance(value, str) or not NAME.fullmatch(value):
-        _refuse("a name is not plain")
+        raise BadManifest(code, f"A name or version does not match {NAME.pattern}.")
     return value
 
 
-def _file(value: Any) -> File:
-    body = _members(value, {"path", "sha256", "size", "mode"}, set())
-    if not isinstance(body["sha256"], str) or not SHA256.fullmatch(body["sha256"]):
-        _refuse("a digest is no sha256")
-    if _whole(body["mode"]) not in MODES:
-        _refuse("a mode is neither 0644 nor 0755")
-    return File(_path(body["path"]), body["sha256"], _whole(body["size"]), body["mode"])
+def _device_types(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MAX_DEVICE_TYPES:
+        raise BadManifest("bad_device_types", f"`device_types` is not a list of up to {MAX_DEVICE_TYPES} names.")
+    types = tuple(_name(item, "bad_device_types") for item in value)
+    if len(set(types)) != len(types):
+        raise BadManifest("bad_device_types", "`device_types` names a type twice.")
+    return types
 
 
-def _path(value: Any) -> str:
-    if not isinstance(value, str) or not value or "\\" in value:
-        _refuse("a path is empty or has a backslash")
-    if any(character < " " or "\x7f" <= character <= "\x9f" for character in value):
-        _refuse("a path has a control character")
-    try:
-        sizes = [len(part.encode("utf-8")) for part in value.split("/")]
-    except UnicodeEncodeError:
-        _refuse("a path has a lone surrogate")
-    if max(sizes) > 255 or sum(sizes) + len(sizes) - 1 > 1024:
-        _refuse("a path is too long")
-    if not unicodedata.is_normalized("NFC", value) or {"", ".", ".."} & set(value.split("/")):
-        _refuse("a path is not relative and plain")
-    return value
-
-
-def _check_together(listed: list[File]) -> None:
-    paths = [file.path for file in listed]
+def _files(value: object) -> tuple[File, ...]:
+    if not isinstance(value, list) or not value:
+        raise BadManifest("bad_files", "`files` is not a list with at least one file.")
+    if len(value) > MAX_FILES:
+        raise BadManifest("too_many_files", f"`files` has more than {MAX_FILES} entries.")
+    files = tuple(_file(item) for item in value)
+    paths = [file.path for file in files]
+    check_together(paths)
     if paths != sorted(paths):
-        _refuse("its files are not sorted")
-    folded = {unicodedata.normalize("NFC", path.casefold()) for path in paths}
-    if len(folded) != len(paths):
-        _refuse("two paths are the same file")
-    for path in folded:
-        parts = path.split("/")
-        if any("/".join(parts[:end]) in folded for end in range(1, len(parts))):
-            _refuse("a path is a file and a directory")
-    if sum(file.size for file in listed) > MAX_NUMBER:
-        _refuse("its files are too large together")
-    if len({(file.sha256, file.size) for file in listed}) != len({file.sha256 for file in listed}):
-        _refuse("a digest has two sizes")
+        raise BadManifest("files_not_sorted", "`files` is not sorted by path.")
+    if sum(file.size for file in files) > MAX_NUMBER:
+        raise BadManifest("bundle_too_large", f"The files together have more than {MAX_NUMBER} bytes.")
+    if len({file.sha256 for file in files}) != len({(file.sha256, file.size) for file in files}):
+        raise BadManifest("size_differs", "One sha256 is announced with two sizes.")
+    return files
 
 
-def _hook(value: Any, modes: dict[str, int]) -> Hook:
-    body = _members(value, {"command", "timeout_seconds"}, set())
-    return Hook(_command(body["command"], modes), _whole(body["timeout_seconds"], 1, MAX_SECONDS))
+def _file(value: object) -> File:
+    members = _members(value, "files[]", {"path", "sha256", "size", "mode"}, set())
+    path, sha256 = check_path(members["path"]), members["sha256"]
+    if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
+        raise BadManifest("bad_sha256", f"The sha256 of {path!a} is not 64 lower-case hex digits.")
+    size = _whole(members["size"], "bad_size", "size")
+    mode = _whole(members["mode"], "bad_mode", "mode")
+    if mode not in {PLAIN, EXECUTABLE}:
+        raise BadManifest("bad_mode", f"The mode of {path!a} is neither 420 nor 493.")
+    return File(path, sha256, size, mode)
 
 
-def _command(value: Any, modes: dict[str, int]) -> list[str]:
-    words = [_word(item) for item in _list(value, 1, MAX_WORDS)]
-    if words[0].startswith("./"):
-        if modes.get(words[0][2:]) != 0o755:
-            _refuse("a command is no executable file of the bundle")
-    elif not words[0] or "/" in words[0]:
-        _refuse("a command is neither a file of the bundle nor a plain name")
-    return words
+def _hook(value: object, modes: Modes) -> Hook:
+    members = _members(value, "hook", {"command", "timeout_seconds"}, set())
+    return Hook(_command(members["command"], modes), _timeout(members["timeout_seconds"]))
 
 
-def _word(value: Any) -> str:
-    if not isinstance(value, str) or "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        _refuse("a word of a command is no text")
-    if len(value.encode("utf-8")) > MAX_WORD_SIZE:
-        _refuse("a word of a command is no text, or too long")
-    return value
+def _timeout(value: object) -> int:
+    return _whole(value, "bad_timeout", "timeout_seconds", 1, MAX_SECONDS)
 
 
-def _environment(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict) or len(value) > MAX_WORDS:
-        _refuse("`environment` is no object")
-    if not all(VARIABLE.fullmatch(name) for name in value):
-        _refuse("a variable's name is not allowed")
-    return {name: _word(text) for name, text in value.items()}
+def _run(value: object, modes: Modes) -> Run:
+    members = _members(value, "run", {"command"}, {"environment"})
+    environment = members.get("environment", {})
+    if not isinstance(environment, dict) or len(environment) > MAX_WORDS:
+        raise BadManifest("bad_environment", f"`run.environment` is not an object of up to {MAX_WORDS} members.")
+    for variable, text in environment.items():
+        if not _VARIABLE.fullmatch(variable) or not _is_word(text):
+            raise BadManifest("bad_environment", f"The variable {variable[:80]!a} has a bad name or value.")
+    return Run(_command(members["command"], modes), environment)
 
 
-def _health(value: Any, modes: dict[str, int], *, has_run: bool) -> Health:
-    body = _members(value, {"timeout_seconds"}, {"command", "file", "interval_seconds"})
-    timeout = _whole(body["timeout_seconds"], 1, MAX_SECONDS)
-    if ("command" in body) == ("file" in body):
-        _refuse("`health` needs either a command or a file")
-    if "command" in body:
-        interval = _whole(body.get("interval_seconds", 2), 1, MAX_SECONDS)
-        return Health(timeout, command=_command(body["command"], modes), interval_seconds=interval)
-    if "interval_seconds" in body or not has_run:
-        _refuse("`health.file` goes with a run command and has no interval")
-    return Health(timeout, file=_path(body["file"]))
+def _health(value: object, modes: Modes, run: Run | None) -> Health:
+    members = _members(value, "health", {"timeout_seconds"}, {"command", "file", "interval_seconds"})
+    timeout = _timeout(members["timeout_seconds"])
+    if ("command" in members) is ("file" in members):
+        raise BadManifest("bad_health", "`health` has either `command` or `file`.")
+    if "command" in members:
+        interval = _whole(members.get("interval_seconds", 2), "bad_interval", "interval_seconds", 1, MAX_SECONDS)
+        return Health(timeout, command=_command(members["command"], modes), interval_seconds=interval)
+    if run is None or "interval_seconds" in members:
+        raise BadManifest("bad_health", "`health.file` needs `run`, and takes no interval.")
+    return Health(timeout, file=check_path(members["file"]))
+
+
+def _command(value: object, modes: Modes) -> tuple[str, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_WORDS or not all(_is_word(word) for word in value):
+        raise BadManifest("bad_command", f"A command is not a list of 1 to {MAX_WORDS} texts.")
+    program = value[0]
+    if program.startswith("./"):
+        mode = modes.get(program[2:])
+        if mode is None:
+            raise BadManifest("command_not_listed", f"The command {program[:200]!a} is no file of the bundle.")
+        if mode != EXECUTABLE:
+            raise BadManifest("command_not_executable", f"The command {program[:200]!a} is not executable.")
+    elif not program or "/" in program:
+        raise BadManifest("bad_command", "A program is neither `./` and a file of the bundle nor a plain name.")
+    return tuple(value)
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and "\x00" not in value and len(value.encode("utf-8")) <= MAX_WORD_SIZE

@@ -1,121 +1,107 @@
-"""Starting other programs: without a shell, each in a process group of its own, so that it ends with its children."""
+"""Processes by /proc: whose they are, and ending them without ever hitting a stranger.
+
+A process belongs to a product if it carries the product's mark in its environment, however often it forked and whatever
+session it made for itself, or if it is in the group of a program that the agent started. A pid alone proves nothing: it
+is believed together with the time at which the kernel started it, and signals go through a pidfd that was opened first.
+"""
 
 import os
 import signal
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from agent.config import Config
-from agent.errors import DeploymentFailed
-
-TAIL_SIZE = 4096
-KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
-POLL_SECONDS = 0.05
+PROC = Path("/proc")
+MARK = "KERNEX_MARK"
+STEP_SECONDS = 0.05
+_DEAD = {b"Z", b"X", b"x"}
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a bundle's programs run: the release's directory and its state directory."""
-
-    release: Path
-    state: Path
+def start_time(pid: int) -> int | None:
+    """When the kernel started a process, in ticks since boot; None if it is gone, or only waits to be reaped."""
+    fields = _stat(pid)
+    return None if fields is None or fields[0] in _DEAD else int(fields[19])
 
 
-def arguments(config: Config, place: Place, command: list[str]) -> list[str]:
-    """`command` with its program as a path. Raises `FileNotFoundError`."""
-    program = command[0]
-    path = str(place.release / program[2:]) if program.startswith("./") else config.program(program)
-    return [path, *command[1:]]
+def is_alive(pid: int, started: int) -> bool:
+    """Whether a process still runs and is the one that was started then."""
+    return start_time(pid) == started
 
 
-def environment(place: Place, extra: dict[str, str] | None = None) -> dict[str, str]:
-    """A few variables of the agent's own and the state directory; none of the agent's secrets."""
-    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    return {**kept, **(extra or {}), "KERNEX_STATE_DIR": str(place.state)}
+def marked(mark: str, *, with_commands: bool = False) -> set[int]:
+    """The processes that carry `mark`, or descend from one that did and kept its environment.
 
-
-def run(
-    config: Config, place: Place, command: list[str], timeout_seconds: float, check: Callable[[], None]
-) -> tuple[int, str]:
-    """Run a command to its end. Returns its exit code and the tail of what it wrote.
-
-    `check` is called while it runs and may raise; then, and after `timeout_seconds`, the whole process group is killed.
-    Raises `TimeoutError`, `OSError` for a program that cannot be started, and whatever `check` raises.
+    `with_commands`: also the hooks and health commands, whose marks go on behind a `#`.
     """
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            arguments(config, place, command), cwd=place.release, env=environment(place), stdin=subprocess.DEVNULL,
-            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-        try:
-            deadline = time.monotonic() + timeout_seconds
-            while process.poll() is None:
-                if time.monotonic() > deadline:
-                    raise TimeoutError
-                check()
-                time.sleep(POLL_SECONDS)
-        finally:
-            kill_group(process.pid, signal.SIGKILL)
-            process.wait()
-        return process.returncode, tail(output.fileno())
+    wanted = f"{MARK}={mark}".encode()
+    return {
+        pid
+        for pid in _pids()
+        if any(one == wanted or (with_commands and one.startswith(wanted + b"#")) for one in _environment(pid))
+    }
 
 
-def run_hook(
-    config: Config, place: Place, name: str, command: list[str], timeout_seconds: int, check: Callable[[], None]
-) -> None:
-    """Run a hook. Raises `DeploymentFailed`: `hook_failed` or `hook_timeout`."""
-    try:
-        code, told = run(config, place, command, timeout_seconds, check)
-    except TimeoutError:
-        raise DeploymentFailed("hook_timeout", f"{name} did not end within {timeout_seconds} s.") from None
-    except OSError as error:
-        raise DeploymentFailed("hook_failed", f"{name} could not be started: {error}") from error
-    if code != 0:
-        raise DeploymentFailed("hook_failed", f"{name} ended with {code}: {told}")
-
-
-def tail(handle: int) -> str:
-    """The last 4 KiB that were written to an open file, as text."""
-    size = os.fstat(handle).st_size
-    return os.pread(handle, TAIL_SIZE, max(0, size - TAIL_SIZE)).decode("utf-8", "replace").replace("\x00", "")
-
-
-def kill_group(pid: int, signal_number: int) -> None:
-    """Signal a process group that we made; harmless if it is gone."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal_number)
-
-
-def of_directory(directory: Path) -> list[int]:
-    """The processes that were started for a release whose state directory lies below `directory`.
-
-    They are known by their environment, so that also those are found that were started in the very moment in which
-    an agent was killed, and those that left their process group.
-    """
-    mark = f"KERNEX_STATE_DIR={directory}/".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        with suppress(OSError):
-            if any(variable.startswith(mark) for variable in (entry / "environ").read_bytes().split(b"\0")):
-                found.append(int(entry.name))
+def group(leader: int) -> set[int]:
+    """The living processes of a process group."""
+    found = set()
+    for pid in _pids():
+        fields = _stat(pid)
+        if fields is not None and fields[0] not in _DEAD and int(fields[2]) == leader:
+            found.add(pid)
     return found
 
 
-def end_all(directory: Path, grace_seconds: float) -> None:
-    """End every process of `of_directory`: asked first, killed after the grace."""
-    for pid in of_directory(directory):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + grace_seconds
-    while (left := of_directory(directory)) and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
-    for pid in left:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+def end(find: Callable[[], set[int]], grace_seconds: float) -> bool:
+    """End all processes that `find` names: SIGTERM, and SIGKILL after the grace. False if some outlive even that.
+
+    `find` is asked again and again, for processes fork while they are being ended.
+    """
+    gives_up_at = time.monotonic() + grace_seconds
+    told: set[int] = set()
+    while (left := find()) and time.monotonic() < gives_up_at:
+        _signal(left - told, signal.SIGTERM, find)
+        told |= left
+        time.sleep(STEP_SECONDS)
+    gives_up_at = time.monotonic() + 5
+    while (left := find()) and time.monotonic() < gives_up_at:
+        _signal(left, signal.SIGKILL, find)
+        time.sleep(STEP_SECONDS / 5)
+    return not left
+
+
+def _signal(pids: Iterable[int], number: signal.Signals, find: Callable[[], set[int]]) -> None:
+    """Open the processes first, then look again whether they are still those: a pid may change hands in between."""
+    opened: dict[int, int] = {}
+    for pid in pids:
+        with suppress(OSError):
+            opened[pid] = os.pidfd_open(pid)
+    try:
+        still = find() if opened else set()
+        for pid, descriptor in opened.items():
+            if pid in still:
+                with suppress(OSError):
+                    signal.pidfd_send_signal(descriptor, number)
+    finally:
+        for descriptor in opened.values():
+            os.close(descriptor)
+
+
+def _pids() -> list[int]:
+    own = os.getpid()
+    return [int(path.name) for path in PROC.iterdir() if path.name.isdecimal() and int(path.name) != own]
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """The fields of /proc/<pid>/stat behind the name, which may itself hold spaces and brackets."""
+    try:
+        return (PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return (PROC / str(pid) / "environ").read_bytes().split(b"\x00")
+    except OSError:
+        return []

@@ -1,139 +1,170 @@
-"""Installed bundles of one product: directories that are complete or not there, and one name for the current one.
+"""Installed releases: directories that are complete or not there, and `current`, a link that is switched by one rename.
 
-products/<name>/releases/<manifest sha256>/   a complete release; its files lie as the manifest lists them
-products/<name>/manifests/<manifest sha256>   that manifest, byte for byte
-products/<name>/state/<manifest sha256>/      KERNEX_STATE_DIR of that release
-products/<name>/staging/                      a release on its way
-products/<name>/current -> releases/<manifest sha256>
-products/<name>/previous -> releases/<manifest sha256>, what a rollback goes back to
+products/<product>/current                 -> releases/<sha256>
+products/<product>/releases/<sha256>/      the bundle's files, named by the sha256 of their manifest
+products/<product>/releases/<sha256>.json  that manifest
+products/<product>/state/<sha256>/         where the release may write (KERNEX_STATE_DIR)
+products/<product>/staging/                a release that is being built
+products/<product>/program.json, .log      the program that runs, and what it says
 """
 
-import json
+import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from agent import files
-from agent.blobs import Blobs, digest
-from agent.errors import AgentError, DeploymentFailed
-from agent.manifest import Manifest, parse
+from agent.blobs import BLOCK_SIZE, Check, Store
+from agent.files import make_directory, read_limited, remove, sync_directory, sync_file, write_atomically
+from agent.manifest import EXECUTABLE, MAX_SIZE, NAME, PLAIN, SHA256, Manifest, parse
+from agent.paths import BadManifest
 
 
-class Product:
-    """The releases of one product below `root` (`products/<name>`)."""
+class Releases:
+    """The releases below one directory."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.name = root.name
-        self.staging = root / "staging"
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.trash = directory.parent / "trash"
+        make_directory(directory)
+        make_directory(self.trash)
 
-    @classmethod
-    def all(cls, products: Path) -> "list[Product]":
-        return [cls(path) for path in sorted(products.iterdir()) if path.is_dir()] if products.exists() else []
+    def products(self) -> list[str]:
+        return sorted(path.name for path in self.directory.iterdir() if NAME.fullmatch(path.name))
 
-    def make(self) -> None:
-        for name in ("releases", "manifests", "state"):
-            files.make_directory(self.root / name)
+    def product(self, product: str) -> Path:
+        return self.directory / product
 
-    @property
-    def current(self) -> str:
-        """The manifest sha256 of the current release; empty if there is none."""
-        return self._named("current")
+    def path(self, product: str, sha256: str) -> Path:
+        return self.directory / product / "releases" / sha256
 
-    @property
-    def previous(self) -> str:
-        """The manifest sha256 of the release before it; empty if there is none."""
-        return self._named("previous")
+    def state_path(self, product: str, sha256: str) -> Path:
+        return self.directory / product / "state" / sha256
 
-    def _named(self, link: str) -> str:
+    def is_complete(self, product: str, sha256: str) -> bool:
+        return self.path(product, sha256).is_dir() and self.manifest_path(product, sha256).exists()
+
+    def complete(self, product: str) -> list[str]:
+        """The sha256s of all complete releases of a product."""
+        directory = self.directory / product / "releases"
+        names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+        return sorted(name for name in names if SHA256.fullmatch(name) and self.is_complete(product, name))
+
+    def current(self, product: str) -> str:
+        """The sha256 of the release that `current` names, or nothing."""
         try:
-            return (self.root / link).readlink().name
+            name = (self.product(product) / "current").readlink().name
         except OSError:
             return ""
+        return name if SHA256.fullmatch(name) else ""
 
-    def release(self, sha256: str) -> Path:
-        return self.root / "releases" / sha256
+    def switch(self, product: str, sha256: str) -> None:
+        """Make `current` name this release, by one rename; or nothing, if `sha256` is empty."""
+        link = self.product(product) / "current"
+        if not sha256:
+            link.unlink(missing_ok=True)
+        elif self.current(product) != sha256:
+            beside = link.with_name("current.new")
+            beside.unlink(missing_ok=True)
+            beside.symlink_to(f"releases/{sha256}")
+            beside.replace(link)
+        sync_directory(link.parent)
 
-    def state(self, sha256: str) -> Path:
-        return self.root / "state" / sha256
+    def manifest_path(self, product: str, sha256: str) -> Path:
+        return self.directory / product / "releases" / f"{sha256}.json"
 
-    def is_installed(self, sha256: str) -> bool:
-        return bool(sha256) and self.release(sha256).is_dir()
+    def save_manifest(self, product: str, sha256: str, body: bytes) -> None:
+        path = self.manifest_path(product, sha256)
+        make_directory(path.parent)
+        write_atomically(path, body)
 
-    def manifest(self, sha256: str) -> Manifest:
-        """The manifest of an installed release."""
-        body = (self.root / "manifests" / sha256).read_bytes()
-        named = parse_names(body)
-        return parse(body, sha256, *named)
+    def manifest(self, product: str, sha256: str) -> Manifest:
+        """A manifest that was saved. Raises `FileNotFoundError`, or `BadManifest` for one that is damaged."""
+        body = read_limited(self.manifest_path(product, sha256), MAX_SIZE)
+        if hashlib.sha256(body).hexdigest() != sha256:
+            raise BadManifest("not_json", f"The saved manifest {sha256} is damaged.")
+        return parse(body)
 
-    def keep_manifest(self, sha256: str, body: bytes) -> None:
-        files.write(self.root / "manifests" / sha256, body)
+    def stage(self, product: str, sha256: str, manifest: Manifest, store: Store, check: Check) -> None:
+        """Build a release from blobs that are all in the store, and give it its name by one rename.
 
-    def stage(self, manifest: Manifest, blobs: Blobs, check: Callable[[], None]) -> None:
-        """Build the release beside its place and move it there in one step. Harmless when it is there already.
-
-        `check` is called between files and may raise to stop. Raises `DeploymentFailed` (`no_space`, `bad_blob`).
+        The first path of a blob is a hard link, further ones are copies. The caller then drops the store's own names, so
+        that each file of the release is alone with its bytes before anything of it runs.
         """
-        place = self.release(manifest.sha256)
-        if place.is_dir():
-            return
-        shutil.rmtree(self.staging, ignore_errors=True)
-        try:
-            self.staging.mkdir(mode=0o755)
-            for file in manifest.files:
-                check()
-                self._copy(blobs.path(file.sha256), self.staging / file.path, file.sha256, file.mode)
-            for directory, _, _ in os.walk(self.staging):
-                files.sync_directory(Path(directory))
-            self.staging.replace(place)
-            files.sync_directory(place.parent)
-        except OSError as error:
-            raise DeploymentFailed(
-                "no_space" if error.errno == 28 else "internal", f"Staging failed: {error}"
-            ) from error
+        staging = self.product(product) / "staging"
+        remove(staging)
+        make_directory(staging)
+        placed: set[str] = set()
+        for file in manifest.files:
+            check()
+            path = staging / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _place(store.path(file.sha256), path, is_copy=file.sha256 in placed)
+            placed.add(file.sha256)
+            if file.mode == EXECUTABLE or path.stat().st_mode & 0o777 != PLAIN:
+                path.chmod(file.mode)
+                sync_file(path)
+        for directory in sorted({path.parent for path in staging.rglob("*")} | {staging}, reverse=True):
+            sync_directory(directory)
+        self.discard(self.path(product, sha256))
+        staging.replace(self.path(product, sha256))
+        sync_directory(self.path(product, sha256).parent)
 
-    def _copy(self, source: Path, target: Path, sha256: str, mode: int) -> None:
-        """Copied, never linked: what a running program does to its files must not reach the store."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-        target.chmod(mode)
-        with target.open("rb") as file:
-            os.fsync(file.fileno())
-        if digest(target) != sha256:
-            source.unlink(missing_ok=True)
-            raise DeploymentFailed("bad_blob", f"{target.name} changed on this device's disk.")
+    def matches(self, product: str, sha256: str, manifest: Manifest, check: Check) -> bool:
+        """Whether every file of a release is what its manifest says."""
+        root = self.path(product, sha256)
+        return root.is_dir() and all(
+            _is_same(root / file.path, file.sha256, file.size, file.mode, check) for file in manifest.files
+        )
 
-    def point(self, link: str, sha256: str) -> None:
-        """Point `current` or `previous` at a release in one step, or at none if `sha256` is empty."""
-        if sha256:
-            files.switch(self.root / link, f"releases/{sha256}")
-        else:
-            files.remove(self.root / link)
+    def make_state(self, product: str, sha256: str) -> Path:
+        """The directory in which a release may write."""
+        path = self.state_path(product, sha256)
+        make_directory(path)
+        return path
 
-    def keep_only(self, wanted: set[str]) -> None:
-        """Delete every release, manifest and state directory but those of `wanted`, and what was being staged."""
-        shutil.rmtree(self.staging, ignore_errors=True)
-        for name in ("releases", "manifests", "state"):
-            for path in self._entries(name):
-                if path.name in wanted:
-                    continue
-                if path.is_dir():
-                    # Renamed first, so that a release is complete or not there, also in the middle of deleting it.
-                    doomed = path if name != "releases" else path.rename(self.staging)
-                    shutil.rmtree(doomed, ignore_errors=True)
-                else:
-                    path.unlink()
+    def discard(self, path: Path) -> None:
+        """Delete a directory; what has its name is complete until the moment when it has no name."""
+        if os.path.lexists(path):
+            gone = self.trash / f"{path.name}.{os.getpid()}"
+            remove(gone)
+            path.replace(gone)
+            sync_directory(path.parent)
+            remove(gone)
 
-    def _entries(self, name: str) -> Iterator[Path]:
-        directory = self.root / name
-        return iter(list(directory.iterdir()) if directory.exists() else [])
+    def keep_only(self, product: str, wanted: set[str]) -> None:
+        """Delete the releases of a product but these, with their manifests and what they wrote."""
+        root = self.product(product)
+        for name in ("releases", "state"):
+            directory = root / name
+            for path in directory.iterdir() if directory.is_dir() else ():
+                if path.name.removesuffix(".json") not in wanted:
+                    self.discard(path)
+        if not wanted:
+            self.discard(root)
+
+    def empty_trash(self) -> None:
+        for path in self.trash.iterdir():
+            remove(path)
 
 
-def parse_names(body: bytes) -> tuple[str, str]:
-    """Name and version in an installed manifest. Raises `AgentError` if it is damaged."""
+def _place(blob: Path, path: Path, *, is_copy: bool) -> None:
+    if not is_copy:
+        os.link(blob, path)
+        return
+    shutil.copyfile(blob, path)
+    path.chmod(PLAIN)
+    sync_file(path)
+
+
+def _is_same(path: Path, sha256: str, size: int, mode: int, check: Check) -> bool:
+    digest = hashlib.sha256()
     try:
-        value = json.loads(body)
-        return str(value["name"]), str(value["version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise AgentError("An installed manifest is damaged.") from error
+        if path.is_symlink() or path.stat().st_size != size or path.stat().st_mode & 0o777 != mode:
+            return False
+        with path.open("rb") as file:
+            while block := file.read(BLOCK_SIZE):
+                check()
+                digest.update(block)
+    except OSError:
+        return False
+    return digest.hexdigest() == sha256

@@ -1,119 +1,223 @@
-"""Keeps a release's program running: started, watched, restarted with growing pauses, stopped with its children."""
+"""The programs that run on the device: started, kept running, stopped, and found again after a crash of the agent."""
 
 import json
 import logging
+import os
 import random
-import signal
 import subprocess
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent import processes
-from agent.config import Config
-from agent.manifest import Manifest
-from agent.processes import Place
+from agent.execution import CannotStart, Place, has_ended, start
+from agent.files import read_limited, write_atomically
+from agent.machine import boot_id
+from agent.manifest import Run
+
+FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 1.0, 60.0
+STABLE_SECONDS = 60.0
+LOG_SIZE, LOG_TAIL_SIZE, SHOWN_SIZE = 1024 * 1024, 256 * 1024, 2048
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 60.0
-STEADY_SECONDS = 60.0
-LOG_SIZE = 1024 * 1024
 
+@dataclass(slots=True)
+class Program:
+    """One product's run command. `health_file` is removed before each start, so that it speaks of this start.
 
-class Supervisor:
-    """The program of one product, below `directory`."""
+    `process` is None for a program that was adopted: it is nobody's child here, and its exit code stays unknown.
+    `generation` counts the starts, `exits` the ends; `retry_at` is when it is started again.
+    """
 
-    def __init__(self, config: Config, directory: Path) -> None:
-        self.config = config
-        self.directory = directory
-        self.output = directory / "output.log"
-        self.process: subprocess.Popen[bytes] | None = None
-        self.manifest: Manifest | None = None
-        self.place: Place | None = None
-        self.ends: list[float] = []
-        self.start_again_at = 0.0
-        self.pause = FIRST_PAUSE_SECONDS
-
-    @property
-    def sha256(self) -> str:
-        """Which release's program is meant to run; empty for none."""
-        return self.manifest.sha256 if self.manifest else ""
+    place: Place
+    run: Run
+    release: str
+    directory: Path
+    health_file: Path | None = None
+    process: subprocess.Popen[bytes] | None = None
+    pid: int = 0
+    started: int = 0
+    since: float = 0.0
+    exits: int = 0
+    last_exit: str = ""
+    retry_at: float | None = None
+    delay: float = FIRST_DELAY_SECONDS
 
     @property
     def is_running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    def start(self, manifest: Manifest, place: Place) -> None:
-        """Start a release's program, if it has one. Raises `OSError` if that is not possible."""
-        self.stop()
-        self.manifest, self.place = manifest, place
-        self.ends, self.pause = [], FIRST_PAUSE_SECONDS
-        if manifest.run:
-            self._spawn()
-
-    def stop(self) -> None:
-        """End the program and all its children, also what an earlier agent that was killed left behind."""
         if self.process is not None:
-            processes.kill_group(self.process.pid, signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(self.config.stop_grace_seconds)
-            processes.kill_group(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-        processes.end_all(self.directory, self.config.stop_grace_seconds)
-        self.process, self.manifest, self.place = None, None, None
+            return not has_ended(self.pid)
+        return self.pid != 0 and processes.is_alive(self.pid, self.started)
 
-    def tend(self) -> None:
-        """Look after the program: note that it ended, start it again when its pause is over."""
-        if self.manifest is None or not self.manifest.run or self.is_running:
-            return
-        now = time.monotonic()
-        if self.process is not None:
-            processes.kill_group(self.process.pid, signal.SIGKILL)  # children that outlived it
-            log.warning("The program of %s ended with %s.", self.manifest.name, self.process.returncode)
-            steady = bool(self.ends) and now - self.ends[-1] > STEADY_SECONDS
-            self.pause = FIRST_PAUSE_SECONDS if steady else min(self.pause * 2, LONGEST_PAUSE_SECONDS)
-            self.ends = [*self.ends[-99:], now]
-            self.process = None
-            self.start_again_at = now + self.pause * random.uniform(0.5, 1.0)  # noqa: S311 - only spreads load
-        elif now >= self.start_again_at:
-            try:
-                self._spawn()
-            except OSError as error:
-                log.warning("The program of %s cannot be started: %s", self.manifest.name, error)
-                self.start_again_at = now + LONGEST_PAUSE_SECONDS
+    @property
+    def uptime_seconds(self) -> float:
+        return time.monotonic() - self.since if self.is_running else 0.0
 
-    def ends_within(self, seconds: float) -> int:
-        """How often the program ended lately."""
-        return sum(1 for end in self.ends if time.monotonic() - end <= seconds)
+    def family(self) -> set[int]:
+        """The program and everything that came from it. Its group is believed only while its pid is surely its own."""
+        found = processes.marked(self.place.mark)
+        if self.process is not None or (self.pid and processes.is_alive(self.pid, self.started)):
+            found |= processes.group(self.pid)
+        return found
 
-    def output_tail(self) -> str:
-        """The last lines that the program wrote."""
-        with suppress(OSError), self.output.open("rb") as file:
-            return processes.tail(file.fileno())
+    def output(self) -> str:
+        """The tail of what it said."""
+        with suppress(OSError), (self.directory / "program.log").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - SHOWN_SIZE))
+            return file.read(SHOWN_SIZE).decode("utf-8", "replace").strip()
         return ""
 
-    def _spawn(self) -> None:
-        if self.manifest is None or self.place is None:
+
+@dataclass(slots=True)
+class Supervisor:
+    """All programs of this device. `may_restart` is asked with the product before a program is started again."""
+
+    stop_grace_seconds: float
+    may_restart: Callable[[str], bool] = lambda _: True
+    programs: dict[str, Program] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def find(self, product: str) -> Program | None:
+        with self.lock:
+            return self.programs.get(product)
+
+    def start(self, program: Program) -> None:
+        """Start a program and keep it running; what was left of another one is ended. Raises `CannotStart`."""
+        self.sweep(program.place.mark)
+        with self.lock:
+            self._launch(program)
+            self.programs[program.place.product] = program
+
+    def keep(self, program: Program) -> None:
+        """Start a program, now or as soon as it can be started."""
+        try:
+            self.start(program)
+        except CannotStart as error:
+            log.error("%s", error)
+            program.last_exit = str(error)
+            with self.lock:
+                self._plan(program)
+                self.programs[program.place.product] = program
+
+    def adopt(self, program: Program) -> bool:
+        """Go on with a program that an agent before us started, if it is of this release and surely still the same."""
+        try:
+            left = json.loads(read_limited(program.directory / "program.json", 4096))
+            pid, started = int(left["pid"]), int(left["started"])
+            is_same = left["boot_id"] == boot_id() and left["release"] == program.release
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        if not is_same or not processes.is_alive(pid, started):
+            return False
+        program.pid, program.started, program.since = pid, started, time.monotonic()
+        with self.lock:
+            self.programs[program.place.product] = program
+        log.info("%s still runs as process %d.", program.place.product, pid)
+        return True
+
+    def stop(self, product: str) -> None:
+        """Stop a program with everything it started. Harmless if it does not run."""
+        with self.lock:
+            program = self.programs.pop(product, None)
+        if program is None:
             return
-        with suppress(OSError):
-            if self.output.stat().st_size > LOG_SIZE:
-                self.output.replace(self.output.with_suffix(".log.1"))
-        with self.output.open("ab") as output:
-            self.process = subprocess.Popen(
-                processes.arguments(self.config, self.place, self.manifest.run), cwd=self.place.release,
-                env=processes.environment(self.place, self.manifest.environment), stdin=subprocess.DEVNULL,
-                stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+        if not processes.end(program.family, self.stop_grace_seconds):
+            log.error("Processes of %s cannot be killed.", product)
+        if program.process is not None:
+            program.process.wait()
+        (program.directory / "program.json").unlink(missing_ok=True)
+
+    def stop_all(self) -> None:
+        """Stop all programs at once, so that their times of grace run together."""
+        with self.lock:
+            names = list(self.programs)
+        threads = [threading.Thread(target=self.stop, args=(name,)) for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def sweep(self, mark: str) -> None:
+        """End what an agent that was killed left behind: programs, hooks and health commands with this mark."""
+        processes.end(lambda: processes.marked(mark, with_commands=True), self.stop_grace_seconds)
+
+    def sweep_commands(self, mark: str) -> None:
+        """End hooks and health commands that outlived their agent."""
+        processes.end(lambda: processes.marked(mark, with_commands=True) - processes.marked(mark), 0)
+
+    def poll(self) -> None:
+        """Notice what ended and start again what is due. To be called about twice a second."""
+        with self.lock:
+            for program in list(self.programs.values()):
+                if program.retry_at is None and not program.is_running:
+                    self._note_exit(program)
+                elif program.retry_at is not None and time.monotonic() >= program.retry_at:
+                    self._restart(program)
+                _trim_log(program.directory)
+
+    def _note_exit(self, program: Program) -> None:
+        processes.end(program.family, 0)
+        if program.process is not None:
+            code = program.process.wait()
+            program.last_exit = f"exit code {code}" if code >= 0 else f"signal {-code}"
+        else:
+            program.last_exit = "an unknown exit code"
+        program.process, program.pid = None, 0
+        if time.monotonic() - program.since >= STABLE_SECONDS:
+            program.delay = FIRST_DELAY_SECONDS
+        program.exits += 1
+        self._plan(program)
+        log.warning("%s ended with %s.", program.place.product, program.last_exit)
+
+    def _plan(self, program: Program) -> None:
+        program.retry_at = time.monotonic() + program.delay * random.uniform(0.75, 1.25)  # noqa: S311
+        program.delay = min(program.delay * 2, LONGEST_DELAY_SECONDS)
+
+    def _restart(self, program: Program) -> None:
+        if not self.may_restart(program.place.product):
+            program.retry_at = time.monotonic() + FIRST_DELAY_SECONDS
+            return
+        try:
+            self._launch(program)
+        except CannotStart as error:
+            program.exits += 1
+            program.last_exit = str(error)
+            self._plan(program)
+
+    def _launch(self, program: Program) -> None:
+        if program.health_file is not None:
+            program.health_file.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        output = os.open(program.directory / "program.log", flags, 0o600)
+        try:
+            program.process = start(program.run.command, program.place, program.run.environment, output)
+        finally:
+            os.close(output)
+        program.pid = program.process.pid
+        program.started = processes.start_time(program.pid) or 0
+        program.since = time.monotonic()
+        program.retry_at = None
+        _remember(program)
+        log.info("Started %s as process %d.", program.place.product, program.pid)
 
 
-def read_health_file(path: Path) -> dict[str, object] | None:
-    """What the program wrote about its health; None while there is nothing whole to read."""
-    try:
-        if path.stat().st_size > 64 * 1024:
-            return None
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+def _remember(program: Program) -> None:
+    """Let a later agent find the program. A disk that is full must not stop it: the mark finds it, too."""
+    left = {"pid": program.pid, "started": program.started, "boot_id": boot_id(), "release": program.release}
+    with suppress(OSError):
+        write_atomically(program.directory / "program.json", json.dumps(left).encode("ascii"))
+
+
+def _trim_log(directory: Path) -> None:
+    """Keep a program's log bounded; the program goes on appending to the same file."""
+    path = directory / "program.log"
+    with suppress(OSError), path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size > LOG_SIZE:
+            file.seek(size - LOG_TAIL_SIZE)
+            (directory / "program.log.1").write_bytes(file.read(LOG_TAIL_SIZE))
+            file.truncate(0)

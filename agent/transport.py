@@ -1,157 +1,143 @@
-"""All HTTP of the agent. The only file that knows requests.
+"""HTTP: the only file that imports requests.
 
-Every request is signed, has timeouts, follows no redirect by itself, and reads no more than it was allowed to. The
-device's signature goes to the control plane alone: where a blob is answered with an address at a storage, that
-address is fetched once, without any credential.
+Every answer is read in small pieces with a limit on its size and on its time. Nothing of the environment is believed
+(no proxies, no ~/.netrc), no cookie is kept, no redirect is followed by itself, and nothing is decompressed.
 """
 
-import json
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
+from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import urljoin, urlsplit
 
 import requests
-import urllib3
+from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse
 
-from agent.config import LOOPBACK, Config
-from agent.errors import Answered, Unreachable
-from agent.identity import Identity
+from agent import __version__
+from agent.config import Config
+from agent.errors import TryLater
 
-MAX_ANSWER_SIZE = 1024 * 1024
-CHUNK_SIZE = 256 * 1024
-DEFAULT_PORTS = {"https": 443, "http": 80}
-
-
-class Server(Protocol):
-    """What the agent needs of a control plane."""
-
-    def call(self, method: str, path: str, body: object = None, sequence: int | None = None) -> dict[str, Any]: ...
-
-    def fetch(self, path: str, most: int) -> bytes: ...
-
-    def download(self, path: str, offset: int) -> Iterator[bytes]: ...
+CHUNK_SIZE = 128 * 1024
+MAX_RETRY_AFTER_SECONDS = 3600
+REDIRECTS = {301, 302, 303, 307, 308}
 
 
-class HttpServer:
-    """A control plane over HTTP. `clock_offset` gives the seconds to add to this device's clock."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer of bounded size."""
 
-    def __init__(self, config: Config, identity: Identity, clock_offset: Callable[[], float]) -> None:
-        self.base = config.server.rstrip("/")
-        url = urlsplit(self.base)
-        port = url.port if url.port not in {None, DEFAULT_PORTS[url.scheme]} else None
-        host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
-        self.authority = f"{host}:{port}" if port else str(host)
-        self.may_use_http = url.scheme == "http"
-        self.identity = identity
-        self.clock_offset = clock_offset
-        self.timeouts = (config.connect_timeout_seconds, config.read_timeout_seconds)
-        self.session = requests.Session()
-        self.session.trust_env = False
-        self.session.headers.clear()
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
-    def call(self, method: str, path: str, body: object = None, sequence: int | None = None) -> dict[str, Any]:
-        """One JSON request; the answer's object. Raises `Unreachable` or `Answered`."""
-        raw = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
-        with self._send(method, path, raw, sequence=sequence) as response:
-            return self._object(self._read(response, MAX_ANSWER_SIZE))
 
-    def fetch(self, path: str, most: int) -> bytes:
-        """The bytes at `path`, at most `most`. Raises `Unreachable` or `Answered`."""
-        with self._send("GET", path, b"") as response:
-            return self._read(response, most)
+class Stream:
+    """An answer whose body is still on its way."""
 
-    def download(self, path: str, offset: int) -> Iterator[bytes]:
-        """The bytes at `path` from `offset` on, as they arrive. Raises `Unreachable` or `Answered`."""
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        with self._send("GET", path, b"", headers=headers) as first:
-            if first.status_code not in {301, 302, 303, 307, 308}:
-                yield from self._chunks(first, offset)
-                return
-            address = urljoin(self.base + path, first.headers.get("Location", ""))
-        with self._storage(address, headers) as second:
-            yield from self._chunks(second, offset)
+    def __init__(self, response: requests.Response) -> None:
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self._raw: BaseHTTPResponse = response.raw
 
-    def _send(
-        self, method: str, path: str, body: bytes, headers: dict[str, str] | None = None, sequence: int | None = None
-    ) -> requests.Response:
-        created = int(time.time() + self.clock_offset())
-        signed = self.identity.sign(method, self.authority, path, "", body, created, sequence)
-        sent = {"Accept-Encoding": "identity", "Content-Type": "application/json", **(headers or {}), **signed}
-        response = self._request(method, self.base + path, sent, body)
-        self._refuse_errors(response)
-        return response
-
-    def _storage(self, address: str, headers: dict[str, str]) -> requests.Response:
-        url = urlsplit(address)
-        if url.scheme != "https" and not (self.may_use_http or url.hostname in LOOPBACK):
-            raise Unreachable("The server sent us to a storage without https: refused.")
-        response = self._request("GET", address, {"Accept-Encoding": "identity", **headers}, b"")
-        if response.status_code not in {200, 206}:
-            with response:
-                raise Unreachable(f"The storage answered {response.status_code}.", _retry_after(response))
-        return response
-
-    def _request(self, method: str, url: str, headers: dict[str, str], body: bytes) -> requests.Response:
-        try:
-            return self.session.request(
-                method,
-                url,
-                data=body or None,
-                headers=headers,
-                timeout=self.timeouts,
-                stream=True,
-                allow_redirects=False,
-            )
-        except requests.RequestException as error:
-            raise Unreachable(f"{type(error).__name__} for {urlsplit(url).netloc}") from None
-
-    def _refuse_errors(self, response: requests.Response) -> None:
-        if response.status_code < 400:
-            return
-        with response:
-            retry_after = _retry_after(response)
-            if response.status_code >= 500 or response.status_code in {408, 425, 429}:
-                raise Unreachable(f"The server answered {response.status_code}.", retry_after)
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes as they come, at most `CHUNK_SIZE` at a time. Raises `TryLater` when they stop coming."""
+        while True:
             try:
-                error = self._object(self._read(response, MAX_ANSWER_SIZE)).get("error")
-            except Unreachable:
-                error = None
-            details = error if isinstance(error, dict) else {}
-            code, message = str(details.get("code", "")), str(details.get("message", ""))[:300]
-            raise Answered(response.status_code, code, message, details)
+                # Not `read`: it would wait for a whole chunk, however slowly the bytes drip.
+                chunk = self._raw.read1(CHUNK_SIZE, decode_content=False)
+            except (HTTPError, HTTPException, OSError, ValueError) as error:
+                raise TryLater(f"The answer was cut: {_reason(error)}.") from None
+            if not chunk:
+                return
+            yield chunk
 
-    def _chunks(self, response: requests.Response, offset: int) -> Iterator[bytes]:
-        """The body; when the server ignored Range, without the first `offset` bytes, which are there already."""
-        skip = offset if response.status_code == 200 else 0
-        try:
-            for chunk in response.iter_content(CHUNK_SIZE):
-                if skip >= len(chunk):
-                    skip -= len(chunk)
-                    continue
-                yield chunk[skip:]
-                skip = 0
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise Unreachable(f"{type(error).__name__} while bytes arrived") from None
-
-    def _read(self, response: requests.Response, most: int) -> bytes:
+    def read(self, limit: int, seconds: float) -> bytes:
+        """The whole body. Raises `TryLater` for one that is larger or slower than that."""
+        gives_up_at = time.monotonic() + seconds
         body = bytearray()
-        for chunk in self._chunks(response, 0):
+        for chunk in self.chunks():
             body += chunk
-            if len(body) > most:
-                raise Unreachable(f"The answer is larger than {most} bytes.")
+            if len(body) > limit:
+                raise TryLater(f"The answer is larger than {limit} bytes: that is no Kernex.")
+            if time.monotonic() > gives_up_at:
+                raise TryLater(f"The answer took longer than {seconds:.0f} seconds.")
+        announced = self.headers.get("Content-Length", "")
+        if announced.isdecimal() and int(announced) != len(body):
+            raise TryLater("The answer was cut.")
         return bytes(body)
 
-    def _object(self, body: bytes) -> dict[str, Any]:
+
+class Transport:
+    """Connections of one thread."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._session = _session(config)
+
+    def ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes, limit: int) -> Answer:
+        """One request and its whole answer, of at most `limit` bytes. Raises `TryLater`."""
+        with self.open(method, url, headers, body) as stream:
+            return Answer(stream.status, stream.headers, stream.read(limit, self.config.answer_timeout_seconds))
+
+    @contextmanager
+    def open(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Iterator[Stream]:
+        """One request; the body of its answer is read by the caller. Raises `TryLater`."""
+        timeout = (self.config.connect_timeout_seconds, self.config.read_timeout_seconds)
         try:
-            value = json.loads(body)
-        except (ValueError, RecursionError):
-            raise Unreachable("The answer is no JSON.") from None
-        if not isinstance(value, dict):
-            raise Unreachable("The answer is no JSON object.")
-        return value
+            response = self._session.request(
+                method, url, headers=headers, data=body or None, timeout=timeout, stream=True, allow_redirects=False
+            )
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            raise TryLater(f"{urlsplit(url).netloc} cannot be reached: {_reason(error)}.") from None
+        try:
+            yield Stream(response)
+        finally:
+            response.close()
+
+    @contextmanager
+    def open_elsewhere(self, base: str, location: str, headers: Mapping[str, str]) -> Iterator[Stream]:
+        """Follow one redirect, to https or to http on the same host, on a connection that knows nothing of this device.
+
+        `headers` must not hold a signature. Raises `TryLater`, also for a second redirect.
+        """
+        url = urljoin(base, location)
+        parts = urlsplit(url)
+        if parts.scheme != "https" and (parts.scheme != "http" or parts.hostname != urlsplit(base).hostname):
+            raise TryLater("The server redirects to an address without TLS on another host; that is not followed.")
+        stranger = Transport(self.config)
+        with stranger.open("GET", url, headers) as stream:
+            if stream.status in REDIRECTS:
+                raise TryLater("The server redirects twice; that is not followed.")
+            yield stream
 
 
-def _retry_after(response: requests.Response) -> float | None:
-    value = response.headers.get("Retry-After", "")
-    return min(float(value), 3600.0) if value.isdigit() else None
+def retry_after_seconds(headers: Mapping[str, str]) -> float:
+    """How long the server asks us to wait, in seconds; 0 if it does not say."""
+    text = headers.get("Retry-After", "")
+    return float(min(int(text), MAX_RETRY_AFTER_SECONDS)) if text.isascii() and text.isdecimal() else 0.0
+
+
+def _session(config: Config) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.headers.clear()
+    session.headers.update({"User-Agent": f"kernex-agent/{__version__}", "Accept-Encoding": "identity"})
+    if config.proxy:
+        session.proxies = {"http": config.proxy, "https": config.proxy}
+    if config.ca_file:
+        session.verify = config.ca_file
+    return session
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause in a few words; the whole text of requests' errors repeats the address."""
+    while error.args and isinstance(error.args[0], BaseException):
+        error = error.args[0]
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, BaseException):
+        return _reason(reason)
+    return f"{type(error).__name__}: {error}"[:200]

@@ -1,0 +1,166 @@
+"""The line to the control plane: heartbeats when they are due, reports as soon as they are there.
+
+A heartbeat that got no answer is sent again exactly as it was, for the server may have taken it: that is a retry. When
+it has become too old for that, the next one gets a new number.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from agent import __version__, enrolment, inbox, machine
+from agent.backoff import Backoff
+from agent.control_plane import ControlPlane
+from agent.enrolment import Enrolment
+from agent.errors import AgentError, Refused, TryLater
+from agent.journal import Journal, Report
+from agent.sequence import Sequence
+from agent.signing import SignedRequest
+
+RETRY_SECONDS = 120.0
+DECOMMISSIONED_SECONDS = 3600.0
+IS_OVER = {"ended", "old_attempt", "not_found"}
+
+log = logging.getLogger(__name__)
+
+Describe = Callable[[bool], dict[str, Any]]
+
+
+class Line:
+    """What one thread says to the server. `describe` gives status and running bundles; True asks for the bare ones."""
+
+    def __init__(self, control: ControlPlane, journal: Journal, sequence: Sequence, describe: Describe) -> None:
+        self.control = control
+        self.config = control.config
+        self.journal = journal
+        self.sequence = sequence
+        self.describe = describe
+        self.known = enrolment.load(self.config.state_dir, self.config.server)
+        self.interval_seconds = float(self.known.interval_seconds if self.known else 0)
+        self.pending: tuple[SignedRequest, list[int], float] | None = None
+        self.is_bare = False
+
+    def enrol(self) -> Enrolment:
+        """Register, if that was not done yet. Raises `NotEnrolled`, `Refused`, `TryLater`."""
+        if self.known is None:
+            self.known = enrolment.enrol(self.config, self.control)
+            self.interval_seconds = float(self.known.interval_seconds)
+            log.info("Enrolled at %s as %s (%s).", self.config.server, self.known.device_id, self.known.state)
+        return self.known
+
+    def heartbeat(self) -> None:
+        """Send one heartbeat and take the commands of its answer. Raises `Refused` or `TryLater`."""
+        known = self.enrol()
+        request, acknowledged = self._request(known)
+        try:
+            answer = self.control.send(request)
+        except Refused as refusal:
+            self.pending = None
+            if not self._mend(refusal):
+                raise
+            request, acknowledged = self._request(known)
+            answer = self.control.send(request)
+        self.pending = None
+        self.is_bare = False
+        self._take(known, answer, acknowledged)
+
+    def _request(self, known: Enrolment) -> tuple[SignedRequest, list[int]]:
+        if self.pending is not None and time.monotonic() - self.pending[2] < RETRY_SECONDS:
+            return self.pending[0], self.pending[1]
+        acknowledged = self.journal.state.acknowledge[: inbox.MAX_ACKNOWLEDGED]
+        body = {
+            "agent_version": __version__,
+            "boot_id": machine.boot_id(),
+            "metrics": {} if self.is_bare else machine.metrics(self.config.state_dir),
+            "acknowledged_commands": acknowledged,
+            **self.describe(self.is_bare),
+        }
+        request = self.control.sign_heartbeat(known.device_id, body, self.sequence.next())
+        self.pending = (request, acknowledged, time.monotonic())
+        return request, acknowledged
+
+    def _mend(self, refusal: Refused) -> bool:
+        """Whether something could be learnt from a refusal, so that asking again makes sense."""
+        if refusal.code == "sequence_used":
+            return self.sequence.jump(refusal.error.get("next_sequence"))
+        if refusal.code == "clock_skew":
+            return self.control.clock.learn(refusal.error.get("server_time"))
+        if refusal.status == 400 and not self.is_bare:
+            # What a program says of itself must not cost the device its line.
+            self.is_bare = True
+            return True
+        if refusal.code == "unknown_device":
+            # Perhaps the server was set back; it gives the same key its place again.
+            self.known = enrolment.enrol(self.config, self.control)
+        return False
+
+    def _take(self, known: Enrolment, answer: dict[str, Any], acknowledged: list[int]) -> None:
+        self.interval_seconds = float(enrolment.interval_seconds(answer.get("interval_seconds")))
+        state = str(answer.get("state", ""))[:32]
+        if state != known.state or self.interval_seconds != known.interval_seconds:
+            log.info("This device is %s; heartbeats every %.0f s.", state, self.interval_seconds)
+            self.known = replace(known, state=state, interval_seconds=int(self.interval_seconds))
+            enrolment.save(self.config.state_dir, self.known)
+        commands = answer.get("commands")
+        if commands or acknowledged:
+            with self.journal.change() as changed:
+                inbox.acknowledged(changed, acknowledged)
+                inbox.take(changed, commands)
+
+    def deliver(self) -> bool:
+        """Send the oldest report. False if there is none. Raises `TryLater`, or `Refused` for what may pass."""
+        outbox = self.journal.state.outbox
+        if not outbox:
+            return False
+        report = outbox[0]
+        try:
+            self.control.report(report.deployment_id, report.body)
+        except Refused as refusal:
+            if refusal.status in {401, 403}:
+                raise
+            log.info("The server does not take the report %s: %s", report.body["state"], refusal)
+            self._drop(report, is_over=refusal.code in IS_OVER)
+        else:
+            self._drop(report, is_taken=True)
+        return True
+
+    def _drop(self, report: Report, *, is_taken: bool = False, is_over: bool = False) -> None:
+        """Take a report out of the outbox. One that the server cannot read is said once more in fewer words."""
+        body = report.body
+        bare = {**body, "message": "", "timings": {}}
+        with self.journal.change() as state:
+            place = next((place for place, one in enumerate(state.outbox) if one == report), None)
+            if place is not None:
+                say_again = not is_taken and not is_over and body != bare
+                state.outbox[place : place + 1] = [Report(report.deployment_id, bare)] if say_again else []
+            if is_over:
+                state.outbox = [one for one in state.outbox if one.key != report.key]
+                job = state.job(report.key)
+                if job is not None:
+                    job.is_ended = True
+
+
+class Schedule:
+    """When to do something next: at its interval, or after a failure with a wait that grows."""
+
+    def __init__(self, first: float, limit: float) -> None:
+        self.backoff = Backoff(first, limit)
+        self.due_at = time.monotonic()
+
+    @property
+    def left_seconds(self) -> float:
+        return max(0.0, self.due_at - time.monotonic())
+
+    def succeeded(self, interval_seconds: float) -> None:
+        self.backoff.success()
+        self.due_at = time.monotonic() + interval_seconds
+
+    def failed(self, error: AgentError) -> None:
+        at_least = error.retry_after_seconds if isinstance(error, TryLater) else 0.0
+        if isinstance(error, Refused) and error.code == "decommissioned":
+            at_least = DECOMMISSIONED_SECONDS
+        wait = self.backoff.failure(at_least)
+        self.due_at = time.monotonic() + wait
+        log.warning("%s Trying again in %.0f s.", error, wait)

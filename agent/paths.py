@@ -1,0 +1,58 @@
+"""Which paths a manifest may name: none leads outside a release, none is read differently by two devices."""
+
+import unicodedata
+from collections.abc import Iterable
+
+from agent.errors import StepFailed
+
+MAX_NAME_SIZE = 255
+MAX_PATH_SIZE = 1024
+
+
+class BadManifest(StepFailed):
+    """`code` names the rule that is broken, in the words of docs/bundles.md."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__("bad_manifest", f"{message} ({code})", is_refusal=True)
+        self.code = code
+
+
+def check_path(path: object) -> str:
+    """`path` itself, if it is relative, plain and portable. Raises `BadManifest`: `bad_path` or `path_too_long`."""
+    if not isinstance(path, str) or not path:
+        raise BadManifest("bad_path", "A path is not a text, or is empty.")
+    shown = ascii(path[:200])
+    try:
+        size = len(path.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise BadManifest("bad_path", f"The path {shown} has a lone surrogate.") from None
+    if size > MAX_PATH_SIZE:
+        raise BadManifest("path_too_long", f"The path {shown} has more than {MAX_PATH_SIZE} bytes.")
+    if "\\" in path or any(unicodedata.category(character) == "Cc" for character in path):
+        raise BadManifest("bad_path", f"The path {shown} has a backslash or a control character.")
+    if unicodedata.normalize("NFC", path) != path:
+        raise BadManifest("bad_path", f"The path {shown} is not in normal form C.")
+    for name in path.split("/"):
+        if name in {"", ".", ".."}:
+            raise BadManifest("bad_path", f"The path {shown} is absolute, or has an empty, `.` or `..` part.")
+        if len(name.encode("utf-8")) > MAX_NAME_SIZE:
+            raise BadManifest("path_too_long", f"A name in the path {shown} has more than {MAX_NAME_SIZE} bytes.")
+    return path
+
+
+def check_together(paths: Iterable[str]) -> None:
+    """All paths fit into one tree, also where case is ignored. Raises `duplicate_path` or `path_conflict`."""
+    files: set[str] = set()
+    for path in paths:
+        key = _folded(path)
+        if key in files:
+            raise BadManifest("duplicate_path", f"The path {path!a} is there twice, if case is ignored.")
+        files.add(key)
+    for key in files:
+        for place, character in enumerate(key):
+            if character == "/" and key[:place] in files:
+                raise BadManifest("path_conflict", f"{key[:place]!a} is a file and also a directory.")
+
+
+def _folded(path: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())

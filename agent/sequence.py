@@ -1,0 +1,75 @@
+"""Numbers that are never used twice, and the server's clock as far as this device knows it."""
+
+import json
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+
+from agent.files import read_limited, write_atomically
+
+FILE = "sequence.json"
+BLOCK = 1000
+MAX_NUMBER = 2**53 - 1
+
+
+class Sequence:
+    """The numbers of heartbeats. They are reserved on disk in blocks; what is left of a block at a stop is given up.
+
+    A lost or damaged file begins anew, and the server's `next_sequence` mends that.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self.path = state_dir / FILE
+        try:
+            reserved = json.loads(read_limited(self.path, 1000))["reserved"]
+            self.reserved = reserved if type(reserved) is int and 0 <= reserved <= MAX_NUMBER else 0
+        except (OSError, ValueError, KeyError, TypeError):
+            self.reserved = 0
+        self.last = self.reserved
+
+    def next(self) -> int:
+        """A number higher than any before."""
+        if self.last >= self.reserved:
+            self._reserve(self.last + BLOCK)
+        self.last += 1
+        return self.last
+
+    def jump(self, free: object) -> bool:
+        """Go on at a number that the server says is free. False, and nothing changes, if that makes no sense."""
+        if type(free) is not int or not self.last < free <= MAX_NUMBER:
+            return False
+        self._reserve(free + BLOCK)
+        self.last = free - 1
+        return True
+
+    def _reserve(self, up_to: int) -> None:
+        write_atomically(self.path, json.dumps({"reserved": up_to}).encode("ascii"))
+        self.reserved = up_to
+
+
+class Clock:
+    """The time to sign with: this device's clock and an offset that the server taught, of any size.
+
+    It serves `created` alone. Nothing else believes it.
+    """
+
+    def __init__(self) -> None:
+        self._offset = 0.0
+        self._lock = threading.Lock()
+
+    def now(self) -> int:
+        with self._lock:
+            return max(1, int(time.time() + self._offset))
+
+    def learn(self, server_time: object) -> bool:
+        """Take the server's time (ISO 8601). False if it is none."""
+        try:
+            moment = datetime.fromisoformat(str(server_time))
+        except ValueError:
+            return False
+        if moment.tzinfo is None:
+            return False
+        with self._lock:
+            self._offset = moment.timestamp() - time.time()
+        return True

@@ -1,0 +1,23 @@
+"""A device and its control plane, new for each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.agent.device import Device
+from tests.agent.server import FakeServer
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer().running() as fake:
+        yield fake
+
+
+@pytest.fixture
+def device(server: FakeServer, tmp_path: Path) -> Iterator[Device]:
+    """A device that knows its server and token; nothing runs yet."""
+    device = Device(server, tmp_path / "device")
+    yield device
+    device.clean_up()

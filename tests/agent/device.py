@@ -1,0 +1,169 @@
+"""A device for tests: the real agent as a process of its own, and a look at what it left on disk."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent import processes
+from agent.journal import Journal, State, decode
+from agent.manifest import parse
+from tests.agent.bundle import Bundle
+from tests.agent.server import TOKEN, FakeServer, Row
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FAST = {"BACKOFF_SECONDS": "1", "BACKOFF_LIMIT_SECONDS": "1", "STOP_GRACE_SECONDS": "2", "SETTLE_SECONDS": "1"}
+
+
+def wait_for(what: Callable[[], object], seconds: float = 30, why: Callable[[], object] = lambda: "") -> None:
+    gives_up_at = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < gives_up_at, why()
+        time.sleep(0.02)
+
+
+@dataclass
+class Device:
+    """One machine: a state directory and, between `start` and `stop`, an agent."""
+
+    server: FakeServer
+    state_dir: Path
+    options: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        told = {
+            "SERVER": self.server.url, "TOKEN": TOKEN, "STATE_DIR": str(self.state_dir), "DEVICE_TYPE": "edge",
+            "NAME": "test", "PYTHON": sys.executable, **FAST, **self.options,
+        }  # fmt: skip
+        return {"PATH": os.environ["PATH"], **{f"KERNEX_AGENT_{name}": value for name, value in told.items()}}
+
+    @property
+    def log(self) -> Path:
+        return self.state_dir.with_suffix(".log")
+
+    def run(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run one command of the agent to its end."""
+        command = [sys.executable, "-m", "agent", *words]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
+        with self.log.open("a") as log:
+            log.write(done.stderr)
+        return done
+
+    def once(self, exit_code: int = 0) -> None:
+        done = self.run("once")
+        assert done.returncode == exit_code, done.stderr
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "agent", "run"], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+            )
+
+    def stop(self) -> int:
+        """Ask the daemon to stop; its exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        code = self.process.wait(30)
+        self.process = None
+        return code
+
+    def kill(self) -> None:
+        """Power off, for the agent alone."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def finish(self, row: Row, seconds: float = 40) -> dict[str, Any]:
+        """Wait for the last word on a deployment."""
+        wait_for(lambda: row.is_finished, seconds, self.said)
+        return row.last
+
+    def said(self) -> str:
+        return self.log.read_text()[-6000:] if self.log.exists() else ""
+
+    def clean_up(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+        for product in self.products():
+            processes.end(lambda mark=str(product): processes.marked(mark, with_commands=True), 0)
+
+    # What is on disk
+
+    @property
+    def state(self) -> State:
+        return decode((self.state_dir / "journal.json").read_bytes())
+
+    def journal(self) -> Journal:
+        return Journal(self.state_dir)
+
+    def products(self) -> list[Path]:
+        directory = self.state_dir / "products"
+        return sorted(directory.iterdir()) if directory.is_dir() else []
+
+    def current(self, product: str = "vad") -> str:
+        """The sha256 that `current` names, or nothing."""
+        link = self.state_dir / "products" / product / "current"
+        return link.readlink().name if link.is_symlink() else ""
+
+    def running(self, product: str = "vad") -> set[int]:
+        """The processes of a product."""
+        return processes.marked(str(self.state_dir / "products" / product))
+
+    def runs(self, bundle: Bundle) -> bool:
+        """Whether the processes of a bundle's product work in that very release."""
+        where = {os.readlink(f"/proc/{pid}/cwd") for pid in self.running(bundle.name)}
+        return where == {str(self.state_dir / "products" / bundle.name / "releases" / bundle.sha256)}
+
+    def size(self) -> int:
+        """The bytes in use, the log of programs apart."""
+        files = [path for path in self.state_dir.rglob("*") if path.is_file() and not path.is_symlink()]
+        return sum(path.stat().st_size for path in files if "program.log" not in path.name)
+
+    def check(self) -> None:
+        """What is always true of a device at rest."""
+        for product in self.products():
+            current = self.current(product.name)
+            if current:
+                assert_whole(product / "releases" / current)
+            committed = self.state.installed(product.name)
+            assert current == (committed.current.manifest_sha256 if committed.current else "")
+            wanted = {one.manifest_sha256 for one in (committed.current, committed.previous) if one}
+            found = {path.name.removesuffix(".json") for path in (product / "releases").iterdir()}
+            assert found == wanted
+            assert not (product / "staging").exists()
+        assert list((self.state_dir / "blobs").iterdir()) == []
+        assert list((self.state_dir / "trash").iterdir()) == []
+        assert self.state.jobs == []
+        left = [path.name for path in self.state_dir.rglob("*.new")]
+        assert left == []
+
+
+def assert_whole(release: Path) -> None:
+    """Every file is what the manifest says, and nothing else is there."""
+    body = release.with_name(release.name + ".json").read_bytes()
+    assert hashlib.sha256(body).hexdigest() == release.name
+    manifest = parse(body)
+    found = {str(path.relative_to(release)) for path in release.rglob("*") if path.is_file()}
+    assert found == {file.path for file in manifest.files}
+    for file in manifest.files:
+        path = release / file.path
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+        assert path.stat().st_mode & 0o777 == file.mode
+        assert path.stat().st_nlink == 1, "what runs shares its bytes with something"
+
+
+def as_json(text: str) -> Any:
+    return json.loads(text)

@@ -1,0 +1,334 @@
+"""A control plane in memory, over real HTTP: it keeps the contract of docs/device-api.md and remembers what it was told.
+
+It checks signatures in its own words. `faults` are asked before each answer and may do something else instead, as a
+network, a proxy or a broken server would.
+"""
+
+import json
+import re
+import threading
+import time
+from base64 import b64decode, b64encode, urlsafe_b64decode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from uuid import uuid4
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from tests.agent.bundle import Bundle
+
+TOKEN = "kxe_" + "t" * 43
+LAST_WORDS = {"succeeded", "failed", "rolled_back", "rejected", "cancelled"}
+ORDER = ["offered", "accepted", "downloading", "installing", "checking"]
+_PARAMETERS = re.compile(r'kernex=(\(([^)]*)\);created=(\d+);keyid="([A-Za-z0-9_-]{43})";alg="ed25519")')
+
+
+class Refusal(Exception):
+    def __init__(self, status: int, code: str, **more: object) -> None:
+        super().__init__(code)
+        self.status = status
+        self.error = {"code": code, "message": f"This is {code}.", **more}
+
+
+@dataclass
+class Request:
+    """One request as it arrived. `answer` and `drop` are for faults."""
+
+    handler: "Handler"
+    method: str
+    path: str
+    body: bytes
+    at: float = field(default_factory=time.monotonic)
+
+    @property
+    def headers(self) -> Any:
+        return self.handler.headers
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def answer(self, status: int, body: bytes, **headers: str) -> None:
+        self.handler.say(status, body, headers)
+
+    def drop(self) -> None:
+        """Close the connection without a word."""
+        self.handler.close_connection = True
+
+
+# Returns True if it dealt with the request.
+Fault = Callable[[Request], bool]
+
+
+@dataclass
+class Row:
+    """One device deployment."""
+
+    bundle: Bundle
+    id: str = field(default_factory=lambda: str(uuid4()))
+    attempt: int = 1
+    state: str = "offered"
+    report: int = 0
+    taken: list[dict[str, Any]] = field(default_factory=list)
+    late: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def last(self) -> dict[str, Any]:
+        return self.taken[-1]
+
+    @property
+    def states(self) -> list[str]:
+        """The states that were reported, each once."""
+        return list(dict.fromkeys(report["state"] for report in self.taken))
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state in LAST_WORDS
+
+
+class FakeServer:
+    """One device's control plane."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.interval_seconds = 1
+        self.state = "accepted"
+        self.tokens = {TOKEN}
+        self.clock_offset = 0.0
+        self.devices: dict[str, str] = {}
+        self.sequence = 0
+        self.last_signature = ""
+        self.registrations: list[dict[str, Any]] = []
+        self.heartbeats: list[dict[str, Any]] = []
+        self.commands: list[dict[str, Any]] = []
+        self.acknowledged: list[int] = []
+        self.bundles: dict[str, Bundle] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.rows: dict[str, Row] = {}
+        self.requests: list[Request] = []
+        self.faults: list[Fault] = []
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"fake": self}))
+        self.http.daemon_threads = True
+        self.port = self.http.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    # What a test does
+
+    def publish(self, bundle: Bundle) -> None:
+        with self.lock:
+            self.bundles[bundle.sha256] = bundle
+            self.blobs |= bundle.blobs
+
+    def deploy(self, bundle: Bundle) -> Row:
+        """Publish a bundle and put the command into the device's queue."""
+        self.publish(bundle)
+        row = Row(bundle)
+        with self.lock:
+            self.rows[row.id] = row
+            self.command("deploy", self.deploy_payload(row))
+        return row
+
+    def deploy_payload(self, row: Row) -> dict[str, Any]:
+        named = {
+            "name": row.bundle.name, "version": row.bundle.version,
+            "manifest_sha256": row.bundle.sha256, "manifest_size": len(row.bundle.body),
+        }  # fmt: skip
+        deadline = "2099-01-01T00:00:00Z"
+        return {"deployment_id": row.id, "attempt": row.attempt, "bundle": named, "deadline_at": deadline}
+
+    def cancel(self, row: Row) -> None:
+        self.command("cancel", {"deployment_id": row.id, "attempt": row.attempt})
+
+    def command(self, kind: str, payload: object) -> int:
+        with self.lock:
+            number = len(self.commands) + 1
+            self.commands.append({"id": number, "kind": kind, "payload": payload})
+        return number
+
+    def asked_for(self, pattern: str) -> list[Request]:
+        """The requests whose `METHOD /path` matches."""
+        return [one for one in self.requests if re.search(pattern, f"{one.method} {one.path}")]
+
+    @contextmanager
+    def running(self) -> Iterator["FakeServer"]:
+        thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.http.shutdown()
+            thread.join()
+            self.http.server_close()
+
+    # What it answers
+
+    def handle(self, request: Request) -> tuple[int, dict[str, Any]] | bytes:
+        """A status and JSON, or the whole bytes of a file."""
+        path = request.path.removeprefix("/api/v1")
+        key = self._verify(request, is_heartbeat=path.endswith("/heartbeat"))
+        if path == "/devices/register":
+            return self._register(key, request.json)
+        if key not in self.devices:
+            raise Refusal(401, "unknown_device")
+        if self.state == "decommissioned":
+            raise Refusal(403, "decommissioned")
+        if match := re.fullmatch(r"/devices/([0-9a-f-]+)/heartbeat", path):
+            return self._heartbeat(key, match[1], request)
+        if self.state == "pending":
+            raise Refusal(403, "pending")
+        if path.endswith("/attributes"):
+            return 200, {"version": request.json["version"]}
+        if match := re.fullmatch(r"/deployments/([0-9a-f-]+)/result", path):
+            return self._result(match[1], request.json)
+        if match := re.fullmatch(r"/trust/targets/([^/]+)/([0-9a-f]{64})\.(.+)\.json", path):
+            bundle = self.bundles.get(match[2])
+            if bundle is None or (bundle.name, bundle.version) != (match[1], match[3]):
+                raise Refusal(404, "unknown_manifest")
+            return bundle.body
+        if (match := re.fullmatch(r"/blobs/([0-9a-f]{64})", path)) and match[1] in self.blobs:
+            return self.blobs[match[1]]
+        raise Refusal(404, "unknown_blob")
+
+    def _verify(self, request: Request, *, is_heartbeat: bool) -> str:
+        headers = request.headers
+        if "Signature" not in headers or "Signature-Input" not in headers:
+            raise Refusal(401, "not_signed")
+        match = _PARAMETERS.fullmatch(headers["Signature-Input"])
+        if match is None:
+            raise Refusal(401, "bad_signature")
+        digest = "sha-256=:" + b64encode(sha256(request.body).digest()).decode() + ":"
+        if headers["Content-Digest"] != digest:
+            raise Refusal(401, "bad_digest")
+        values = {
+            "@method": request.method, "@authority": f"127.0.0.1:{self.port}", "@path": request.path, "@query": "?",
+            "content-digest": digest,
+        }  # fmt: skip
+        if is_heartbeat:
+            values["kernex-sequence"] = headers["Kernex-Sequence"]
+        if match[2] != " ".join(f'"{name}"' for name in values):
+            raise Refusal(401, "bad_signature")
+        lines = [*(f'"{name}": {value}' for name, value in values.items()), f'"@signature-params": {match[1]}']
+        key = Ed25519PublicKey.from_public_bytes(urlsafe_b64decode(match[4] + "="))
+        try:
+            key.verify(b64decode(headers["Signature"][8:-1]), "\n".join(lines).encode())
+        except InvalidSignature:
+            raise Refusal(401, "bad_signature") from None
+        now = time.time() + self.clock_offset
+        if abs(now - int(match[3])) > 300:
+            moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+            raise Refusal(401, "clock_skew", server_time=moment)
+        return match[4]
+
+    def _register(self, key: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        with self.lock:
+            self.registrations.append(body)
+            if body["public_key"] != key:
+                raise Refusal(400, "key_mismatch")
+            if self.state == "decommissioned":
+                raise Refusal(403, "decommissioned")
+            is_new = key not in self.devices
+            if is_new and body["token"] not in self.tokens:
+                raise Refusal(403, "bad_token")
+            self.devices.setdefault(key, str(uuid4()))
+        answer = {"device_id": self.devices[key], "state": self.state, "interval_seconds": self.interval_seconds}
+        return (201 if is_new else 200), answer
+
+    def _heartbeat(self, key: str, device_id: str, request: Request) -> tuple[int, dict[str, Any]]:
+        sequence, signature = int(request.headers["Kernex-Sequence"]), request.headers["Signature"]
+        with self.lock:
+            if self.devices[key] != device_id:
+                raise Refusal(401, "unknown_device")
+            if self.state == "pending":
+                return 200, {"state": "pending", "interval_seconds": self.interval_seconds, "commands": []}
+            if signature != self.last_signature:
+                if sequence <= self.sequence:
+                    raise Refusal(409, "sequence_used", next_sequence=self.sequence + 1)
+                self.sequence, self.last_signature = sequence, signature
+                self.heartbeats.append(request.json)
+                self.acknowledged += request.json["acknowledged_commands"]
+            commands = [one for one in self.commands if one["id"] not in self.acknowledged]
+        return 200, {"state": self.state, "interval_seconds": self.interval_seconds, "commands": commands}
+
+    def _result(self, deployment_id: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        with self.lock:
+            row = self.rows.get(deployment_id)
+            if row is None:
+                raise Refusal(404, "not_found")
+            if body["attempt"] < row.attempt:
+                raise Refusal(409, "old_attempt", state=row.state)
+            if body["report"] == row.report:
+                assert body == row.last, "one number, two reports"
+                return 200, {"state": row.state}
+            if row.is_finished or row.state == "timed_out":
+                row.late.append(body)
+                raise Refusal(409, "ended", state=row.state)
+            if body["report"] > row.report:
+                row.report = body["report"]
+                row.taken.append(body)
+                is_forward = body["state"] in LAST_WORDS or ORDER.index(body["state"]) > ORDER.index(row.state)
+                row.state = body["state"] if is_forward else row.state
+        return 200, {"state": row.state}
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    fake: FakeServer
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self._serve()
+
+    def do_PUT(self) -> None:
+        self._serve()
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        request = Request(self, self.command, self.path, body)
+        with self.fake.lock:
+            self.fake.requests.append(request)
+            faults = list(self.fake.faults)
+        try:
+            if not any(fault(request) for fault in faults):
+                self.serve(request)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def serve(self, request: Request) -> None:
+        """Answer as a healthy server does."""
+        try:
+            answer = self.fake.handle(request)
+        except Refusal as refusal:
+            self.say(refusal.status, json.dumps({"error": refusal.error}).encode(), {})
+            return
+        if isinstance(answer, bytes):
+            self.say_file(answer)
+        else:
+            self.say(answer[0], json.dumps(answer[1]).encode(), {"Content-Type": "application/json"})
+
+    def say_file(self, data: bytes) -> None:
+        match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(match[1]) if match else 0
+        if match and start >= len(data):
+            self.say(416, b"{}", {"Content-Range": f"bytes */{len(data)}"})
+        elif match:
+            self.say(206, data[start:], {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"})
+        else:
+            self.say(200, data, {})
+
+    def say(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", headers.get("Content-Length", str(len(body))))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+        """Say nothing."""
