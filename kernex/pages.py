@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.http import HttpRequest, JsonResponse
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from drf_spectacular.utils import extend_schema
@@ -12,10 +13,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bundles.models import Bundle
-from deployments.models import Deployment, DeploymentState
+from deployments.models import Deployment, DeviceDeployment
 from devices.models import Device
 from kernex import __version__
+from kernex.events.models import Event
 from kernex.health import findings
+
+SHOWN = 8
 
 
 @never_cache
@@ -50,10 +54,43 @@ def figures() -> dict[str, Any]:
             "pending": Device.objects.pending().count(),
             "decommissioned": Device.objects.decommissioned().count(),
         },
-        "deployments": {"running": Deployment.objects.filter(state=DeploymentState.RUNNING).count()},
+        "deployments": {"running": Deployment.objects.running().count()},
         "bundles": {"ready": Bundle.objects.ready().count()},
         "version": __version__,
     }
+
+
+def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """What the admin's start page shows: each number leads to its list."""
+    counted = figures()
+    devices, deployments = (
+        reverse("admin:devices_device_changelist"),
+        reverse("admin:deployments_deployment_changelist"),
+    )
+    bundles = reverse("admin:bundles_bundle_changelist")
+    numbers = counted["devices"]
+    failed = DeviceDeployment.objects.unsuccessful().select_related("device", "deployment__bundle")
+    context["tiles"] = [
+        {"name": "online", "count": numbers["online"], "url": f"{devices}?liveness=online", "tone": "good"},
+        {"name": "offline", "count": numbers["offline"], "url": f"{devices}?liveness=offline", "tone": "bad"},
+        {"name": "pending", "count": numbers["pending"], "url": f"{devices}?state__exact=pending", "tone": "warn"},
+        {
+            "name": "running deployments",
+            "count": counted["deployments"]["running"],
+            "url": f"{deployments}?state__exact=running",
+            "tone": "busy",
+        },
+        {
+            "name": "ready bundles",
+            "count": counted["bundles"]["ready"],
+            "url": f"{bundles}?state__exact=ready",
+            "tone": "plain",
+        },
+    ]
+    context["running"] = Deployment.objects.running().select_related("bundle")[:SHOWN]
+    context["failures"] = failed.order_by("-state_changed_at")[:SHOWN]
+    context["events"] = Event.objects.all()[:SHOWN]
+    return context
 
 
 class DeviceFigures(serializers.Serializer[Any]):

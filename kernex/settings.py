@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+
 from kernex.environment import BadSetting, Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -11,11 +14,15 @@ env = Environment()
 DEBUG = env.flag("KERNEX_DEBUG", False)
 SECRET_KEY = env.text("SECRET_KEY")
 if len(SECRET_KEY) < 50:
-    raise BadSetting("SECRET_KEY is missing or short: it accepts at least 50 random characters, the same in every process.")
+    raise BadSetting(
+        "SECRET_KEY is missing or short: it accepts 50 or more random characters, the same in every process."
+    )
 SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
 PUBLIC_URL = env.text("PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
 if not PUBLIC_URL.startswith(("http://", "https://")):
-    raise BadSetting(f"PUBLIC_URL is {PUBLIC_URL!r}: it accepts the address that browsers and devices use, such as https://fleet.example.com.")
+    raise BadSetting(
+        f"PUBLIC_URL is {PUBLIC_URL!r}: it accepts the address that browsers and devices use, https://fleet.example.com."
+    )
 SECURE = PUBLIC_URL.startswith("https://")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
@@ -31,7 +38,9 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE
 SESSION_COOKIE_AGE = 12 * 3600
 
 # -- Database
-DATABASES = {"default": env.database("DATABASE_URL") | {"CONN_HEALTH_CHECKS": True, "DISABLE_SERVER_SIDE_CURSORS": True}}
+DATABASES = {
+    "default": env.database("DATABASE_URL") | {"CONN_HEALTH_CHECKS": True, "DISABLE_SERVER_SIDE_CURSORS": True}
+}
 DATABASE_POOL = env.number("DATABASE_POOL", 4, least=0, most=64)
 if DATABASE_POOL:
     # One pool a process, opened after the fork; a health check a checkout survives a database restart.
@@ -187,3 +196,63 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {"django.server": {"handlers": ["stderr"], "level": LOG_LEVEL, "propagate": False}},
 }
+
+# -- The admin's look
+UNFOLD = {
+    "SITE_TITLE": "Kernex",
+    "SITE_HEADER": "Kernex",
+    "SITE_SUBHEADER": "fleet control",
+    "SITE_ICON": lambda request: static("kernex/icon.svg"),
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("kernex/icon.svg")},
+    ],
+    "SHOW_BACK_BUTTON": True,
+    "DASHBOARD_CALLBACK": "kernex.pages.start_page",
+    "STYLES": [lambda request: static("kernex/admin.css")],
+    "SCRIPTS": [lambda request: static("kernex/admin.js")],
+    "BORDER_RADIUS": "6px",
+    "COLORS": {
+        "primary": {
+            "50": "#f0fdfa", "100": "#ccfbf1", "200": "#99f6e4", "300": "#5eead4", "400": "#2dd4bf", "500": "#14b8a6",
+            "600": "#0f766e", "700": "#0f766e", "800": "#115e59", "900": "#134e4a", "950": "#042f2e",
+        }
+    },
+    "SIDEBAR": {
+        "show_search": False,
+        "navigation": [
+            {
+                "title": "Fleet",
+                "items": [
+                    {"title": "Overview", "icon": "dashboard", "link": reverse_lazy("admin:index")},
+                    {"title": "Devices", "icon": "memory", "link": reverse_lazy("admin:devices_device_changelist")},
+                    {"title": "Groups", "icon": "folder", "link": reverse_lazy("admin:devices_group_changelist")},
+                    {
+                        "title": "Enrolment tokens",
+                        "icon": "key",
+                        "link": reverse_lazy("admin:devices_enrolmenttoken_changelist"),
+                    },
+                ],
+            },
+            {
+                "title": "Software",
+                "items": [
+                    {"title": "Bundles", "icon": "inventory_2", "link": reverse_lazy("admin:bundles_bundle_changelist")},
+                    {
+                        "title": "Deployments",
+                        "icon": "rocket_launch",
+                        "link": reverse_lazy("admin:deployments_deployment_changelist"),
+                    },
+                    {"title": "Events", "icon": "history", "link": reverse_lazy("admin:events_event_changelist")},
+                ],
+            },
+            {
+                "title": "People",
+                "items": [
+                    {"title": "Users", "icon": "person", "link": reverse_lazy("admin:auth_user_changelist")},
+                    {"title": "User groups", "icon": "group", "link": reverse_lazy("admin:auth_group_changelist")},
+                    {"title": "API tokens", "icon": "vpn_key", "link": reverse_lazy("admin:tokens_apitoken_changelist")},
+                ],
+            },
+        ],
+    },
+}  # fmt: skip

@@ -1,0 +1,138 @@
+"""Bundles in the admin: published by the command line or uploaded here as an archive; never changed."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextInputWidget
+
+from bundles import publishing
+from bundles.archives import draft_from_archive
+from bundles.models import NAME_PATTERN, Bundle
+from kernex.admin.manners import Page, actor_of, is_confirmed
+from kernex.errors import ApiError
+from kernex.events.models import Event
+
+STATE_COLOURS = {"draft": "info", "verifying": "warning", "ready": "success", "withdrawn": "danger"}
+FILES_SHOWN = 200
+HISTORY_SHOWN = 15
+
+
+class ArchiveForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A draft out of an archive. What files cannot say stands in its kernex.toml."""
+
+    name = forms.RegexField(NAME_PATTERN, widget=UnfoldAdminTextInputWidget)
+    version = forms.RegexField(NAME_PATTERN, widget=UnfoldAdminTextInputWidget)
+    archive = forms.FileField(
+        widget=UnfoldAdminFileFieldWidget, help_text="tar, tar.gz or zip. It is read file by file and never unpacked."
+    )
+
+    # Whose draft it is; set for each request.
+    actor = ""
+    user: Any = None
+
+    class Meta:
+        model = Bundle
+        fields: list[str] = []
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if not self.errors:
+            try:
+                self.drafted = draft_from_archive(
+                    cleaned["archive"].file,
+                    cleaned["name"],
+                    cleaned["version"],
+                    actor=self.actor,
+                    user=self.user,  # type: ignore[attr-defined]
+                )
+            except ApiError as error:
+                raise forms.ValidationError(error.message) from error
+        return cleaned
+
+
+@admin.register(Bundle)
+class BundleAdmin(Page):
+    list_display = ("__str__", "shown_state", "shown_size", "file_count", "device_types", "created_by", "created_at")
+    list_select_related = ("created_by",)
+    list_filter = ("state", "name")
+    search_fields = ("name", "version", "manifest_sha256")
+    actions = ("publish", "withdraw")
+    readonly_fields = (
+        "name", "version", "shown_state", "state_reason", "shown_size", "file_count", "device_types",
+        "manifest_sha256", "created_by", "created_at", "ready_at", "withdrawn_at",
+    )  # fmt: skip
+    fields = readonly_fields
+    change_form_after_template = "kernex/bundle_content.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Bundle]:
+        return super().get_queryset(request).defer("manifest")
+
+    def has_change_permission(self, request: HttpRequest, obj: Bundle | None = None) -> bool:
+        return obj is None and super().has_change_permission(request, obj)
+
+    def get_fields(self, request: HttpRequest, obj: Bundle | None = None) -> Any:
+        return self.fields if obj else ("name", "version", "archive")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Bundle | None = None) -> Any:
+        return self.readonly_fields if obj else ()
+
+    def get_form(self, request: HttpRequest, obj: Bundle | None = None, change: bool = False, **kwargs: Any) -> Any:
+        if obj is not None:
+            return super().get_form(request, obj, change, **kwargs)
+        return type("ArchiveForm", (ArchiveForm,), {"actor": actor_of(request), "user": request.user})
+
+    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Bundle:
+        return form.drafted
+
+    def save_model(self, request: HttpRequest, obj: Bundle, form: Any, change: bool) -> None:
+        """Nothing: the form has drafted it."""
+
+    def response_add(self, request: HttpRequest, obj: Bundle, *args: Any, **kwargs: Any) -> HttpResponse:
+        self.message_user(request, f"{obj} is a draft. Publish it once its files are verified.", messages.SUCCESS)
+        return HttpResponseRedirect(reverse("admin:bundles_bundle_change", args=[obj.pk]))
+
+    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
+        more = dict(kwargs.pop("extra_context", None) or {})
+        bundle = self.get_object(request, object_id)
+        if bundle is not None:
+            more["files"] = bundle.files.all()[:FILES_SHOWN]
+            more["events"] = Event.objects.filter(bundle_id=bundle.pk)[:HISTORY_SHOWN]
+        return super().change_view(request, object_id, *args, extra_context=more, **kwargs)
+
+    @display(description="state", ordering="state", label=STATE_COLOURS)
+    def shown_state(self, bundle: Bundle) -> str:
+        return bundle.state
+
+    @display(description="size", ordering="size")
+    def shown_size(self, bundle: Bundle) -> str:
+        return readable_size(bundle.size)
+
+    @admin.action(description="Publish these drafts", permissions=["change"])
+    def publish(self, request: HttpRequest, queryset: QuerySet[Bundle]) -> HttpResponse | None:
+        if not is_confirmed(request):
+            consequence = "Their files are verified; then they are ready to be deployed. Nothing is deployed by this."
+            return self.ask(request, queryset, action="publish", title="Publish bundles", consequence=consequence)
+        self.attempt(request, queryset, lambda one: publishing.publish(one, actor=actor_of(request)), "Published")
+        return None
+
+    @admin.action(description="Withdraw: take these bundles out of service", permissions=["change"])
+    def withdraw(self, request: HttpRequest, queryset: QuerySet[Bundle]) -> HttpResponse | None:
+        if not is_confirmed(request):
+            consequence = "They are not deployed or downloaded any more. Devices that run them keep running them."
+            return self.ask(request, queryset, action="withdraw", title="Withdraw bundles", consequence=consequence)
+        self.attempt(request, queryset, lambda one: publishing.withdraw(one, actor=actor_of(request)), "Withdrawn")
+        return None
+
+
+def readable_size(size: float) -> str:
+    """Bytes as people read them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

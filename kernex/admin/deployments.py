@@ -1,0 +1,177 @@
+"""Deployments in the admin: started, followed, cancelled; what happened is never edited."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.urls import URLPattern, path, reverse
+from unfold.decorators import display
+from unfold.widgets import (
+    UnfoldAdminSelectMultipleWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+)
+
+from bundles.models import Bundle
+from deployments import rollout
+from deployments.models import Deployment, DeviceDeployment
+from deployments.states import FINISHED
+from devices.groups import Group
+from kernex.admin.manners import Page, actor_of, is_confirmed
+from kernex.errors import ApiError
+from kernex.events.models import Event
+
+STATE_COLOURS = {"running": "info", "finished": "success", "cancelled": "warning"}
+RESULTS_SHOWN = 100
+HISTORY_SHOWN = 15
+
+
+class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
+    """What an operator decides: which bundle, to which groups. Single devices are chosen in the devices' list."""
+
+    bundle = forms.ModelChoiceField(Bundle.objects.none(), widget=UnfoldAdminSelectWidget)
+    groups = forms.ModelMultipleChoiceField(Group.objects.all(), widget=UnfoldAdminSelectMultipleWidget)
+    note = forms.CharField(max_length=500, required=False, widget=UnfoldAdminTextInputWidget)
+
+    # Who decides; set for each request.
+    actor = ""
+    user: Any = None
+
+    class Meta:
+        model = Deployment
+        fields = ["bundle", "note"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["bundle"].queryset = Bundle.objects.ready().defer("manifest")  # type: ignore[attr-defined]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if not self.errors:
+            try:
+                self.started = rollout.start(
+                    cleaned["bundle"],
+                    groups=[group.name for group in cleaned["groups"]],
+                    actor=self.actor,
+                    created_by=self.user,
+                    note=cleaned["note"],
+                )
+            except ApiError as error:
+                raise forms.ValidationError(error.message) from error
+        return cleaned
+
+
+@admin.register(Deployment)
+class DeploymentAdmin(Page):
+    list_display = ("__str__", "shown_state", "note", "created_by", "created_at", "finished_at")
+    list_select_related = ("bundle", "created_by")
+    list_filter = ("state", "bundle__name")
+    search_fields = ("bundle__name", "bundle__version", "note", "id")
+    actions = ("cancel",)
+    readonly_fields = (
+        "bundle", "shown_state", "note", "deadline_seconds", "shown_skipped", "created_by", "created_at",
+        "cancelled_at", "finished_at",
+    )  # fmt: skip
+    fields = readonly_fields
+    change_form_before_template = "kernex/deployment_progress.html"
+    change_form_after_template = "kernex/deployment_results.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Deployment]:
+        return super().get_queryset(request).defer("bundle__manifest")
+
+    def get_urls(self) -> list[URLPattern]:
+        progress = path(
+            "<uuid:deployment_id>/progress", self.admin_site.admin_view(self.progress), name="deployment-progress"
+        )
+        return [progress, *super().get_urls()]
+
+    def has_change_permission(self, request: HttpRequest, obj: Deployment | None = None) -> bool:
+        return obj is None and super().has_change_permission(request, obj)
+
+    def get_fields(self, request: HttpRequest, obj: Deployment | None = None) -> Any:
+        return self.fields if obj else ("bundle", "groups", "note")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Deployment | None = None) -> Any:
+        return self.readonly_fields if obj else ()
+
+    def get_form(self, request: HttpRequest, obj: Deployment | None = None, change: bool = False, **kwargs: Any) -> Any:
+        if obj is not None:
+            return super().get_form(request, obj, change, **kwargs)
+        return type("DeploymentForm", (DeploymentForm,), {"actor": actor_of(request), "user": request.user})
+
+    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Deployment:
+        return form.started
+
+    def save_model(self, request: HttpRequest, obj: Deployment, form: Any, change: bool) -> None:
+        """Nothing: the form has started it."""
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Nothing: its rows are made where it is started."""
+
+    def response_add(self, request: HttpRequest, obj: Deployment, *args: Any, **kwargs: Any) -> HttpResponse:
+        self.message_user(request, f"{obj.bundle} is being deployed.", messages.SUCCESS)
+        return HttpResponseRedirect(reverse("admin:deployments_deployment_change", args=[obj.pk]))
+
+    def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
+        more = dict(kwargs.pop("extra_context", None) or {})
+        deployment = self.get_object(request, object_id)
+        if deployment is not None:
+            rows = DeviceDeployment.objects.filter(deployment=deployment).with_device_names()
+            more |= {
+                "bars": bars_of(deployment),
+                "results": rows.order_by("-state_changed_at")[:RESULTS_SHOWN],
+                "results_shown": RESULTS_SHOWN,
+                "events": Event.objects.filter(deployment_id=deployment.pk)[:HISTORY_SHOWN],
+                "progress_url": reverse("admin:deployment-progress", args=[deployment.pk]),
+                "is_running": deployment.finished_at is None,
+            }
+        return super().change_view(request, object_id, *args, extra_context=more, **kwargs)
+
+    def progress(self, request: HttpRequest, deployment_id: Any) -> JsonResponse:
+        """What the page asks for while a deployment runs."""
+        deployment = self.get_object(request, str(deployment_id))
+        if deployment is None or not self.has_view_permission(request, deployment):
+            return JsonResponse({}, status=404)
+        return JsonResponse({"bars": bars_of(deployment), "is_running": deployment.finished_at is None})
+
+    @display(description="state", ordering="state", label=STATE_COLOURS)
+    def shown_state(self, deployment: Deployment) -> str:
+        return deployment.state
+
+    @display(description="left out")
+    def shown_skipped(self, deployment: Deployment) -> str:
+        return ", ".join(f"{count} {reason}" for reason, count in deployment.skipped.items() if count) or "-"
+
+    @admin.action(description="Cancel these deployments", permissions=["change"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Deployment]) -> HttpResponse | None:
+        if not is_confirmed(request):
+            return self.ask(
+                request, queryset, action="cancel", title="Cancel deployments",
+                consequence="Devices that wait get nothing. Devices at work stop, unless they are past the point of no"
+                " return: those finish, or go back by themselves.",
+            )  # fmt: skip
+        self.attempt(request, queryset, lambda one: one.cancel(actor_of(request)), "Cancelled")
+        return None
+
+
+def bars_of(deployment: Deployment) -> list[dict[str, Any]]:
+    """One bar for each state that a device is in: its name, how many, what share in percent, and its tone."""
+    counts = deployment.final_counts or DeviceDeployment.objects.filter(deployment=deployment).counts().get(
+        deployment.pk, {}
+    )
+    total = sum(counts.values()) or 1
+    order = ["succeeded", "rolled_back", "failed", "rejected", "timed_out", "cancelled"]
+    names = sorted(counts, key=lambda name: order.index(name) if name in order else len(order))
+    return [
+        {"state": name.replace("_", " "), "count": counts[name], "percent": round(100 * counts[name] / total, 1),
+         "tone": tone_of(name)}
+        for name in names if counts[name]
+    ]  # fmt: skip
+
+
+def tone_of(state: str) -> str:
+    if state == "succeeded":
+        return "good"
+    return "bad" if state in FINISHED else "busy"

@@ -1,0 +1,42 @@
+"""Filters beside lists."""
+
+from typing import Any
+
+from django.contrib.admin import SimpleListFilter
+from django.db.models import F, Func, QuerySet
+from django.http import HttpRequest
+
+from devices.models import Device
+
+TAGS_SHOWN = 50
+
+
+class Liveness(SimpleListFilter):
+    """Online or offline, derived from the last heartbeat."""
+
+    title = "liveness"
+    parameter_name = "liveness"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("online", "online"), ("offline", "offline")]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Device]:
+        if self.value() == "online":
+            return queryset.online()
+        if self.value() == "offline":
+            return queryset.offline()
+        return queryset
+
+
+class Tag(SimpleListFilter):
+    """One of the tags that operators gave."""
+
+    title = "tag"
+    parameter_name = "tag"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        each = Device.objects.annotate(tag=Func(F("tags"), function="unnest")).order_by("tag")
+        return [(tag, tag) for tag in each.values_list("tag", flat=True).distinct()[:TAGS_SHOWN]]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Device]) -> QuerySet[Device]:
+        return queryset.filter(tags__contains=[self.value()]) if self.value() else queryset
