@@ -101,22 +101,13 @@ class Deployment(models.Model):
 
         Harmless when repeated. Raises `IllegalTransition` (`wrong_state`) for a deployment that has finished.
         """
-        now = timezone.now()
+        running = Deployment.objects.running().filter(pk=self.pk)
         with transaction.atomic():
-            if (
-                Deployment.objects.running()
-                .filter(pk=self.pk)
-                .update(state=DeploymentState.CANCELLED, cancelled_at=now)
-            ):
+            if running.update(state=DeploymentState.CANCELLED, cancelled_at=timezone.now()):
                 waiting = DeviceDeployment.objects.filter(deployment_id=self.pk, state=DeviceDeploymentState.WAITING)
                 waiting.move_to(DeviceDeploymentState.CANCELLED, reason_code="cancelled")
-                record(
-                    "deployment.cancelled",
-                    f"The deployment of {self.bundle} was cancelled.",
-                    actor=actor,
-                    deployment=self.pk,
-                    bundle=self.bundle_id,
-                )
+                message = f"The deployment of {self.bundle} was cancelled."
+                record("deployment.cancelled", message, actor=actor, deployment=self.pk, bundle=self.bundle_id)
         self.refresh_from_db(fields=["state", "cancelled_at", "finished_at"])
         if self.state != DeploymentState.CANCELLED:
             raise IllegalTransition(
