@@ -1,12 +1,13 @@
-"""What the application's role needs of the database, what it lacks, and the SQL that gives it.
+"""What the application's role needs of the database: the question that finds each need, the SQL that meets it.
 
 Since PostgreSQL 15 nobody but a database's owner may create tables in schema `public`: an application role that was
-only made, as a provider's console makes it, dies at its first migration. `gaps` names what is missing, one `Gap` each,
-with the sentence that people read and the statement that mends it.
+only made, as a provider's console makes it, dies at its first migration. This module says what a role lacks, one
+sentence each; `kernex.granting` gives it. Neither knows Django.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import psycopg
 from psycopg import sql
@@ -20,146 +21,199 @@ SETTINGS = {
     "statement_timeout": "10s",
     "idle_in_transaction_session_timeout": "15s",
 }
-TABLE_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
-SEQUENCE_RIGHTS = ("USAGE", "SELECT", "UPDATE")
+TABLE_RIGHTS = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER"
+SEQUENCE_RIGHTS = "USAGE, SELECT, UPDATE"
 
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """One thing that the role lacks: `sentence` for people, `statement` that mends it."""
-
-    sentence: str
-    statement: sql.Composed
+Connection: TypeAlias = psycopg.Connection[Any]
+# A schema's own entry in its access list, or the one that it has by default.
+_SCHEMA_ACL = "pg_namespace, aclexplode(coalesce(nspacl, acldefault('n', nspowner))) AS acl WHERE nspname = 'public'"
+_PUBLIC_CREATES = f"EXISTS (SELECT FROM {_SCHEMA_ACL} AND grantee = 0 AND privilege_type = 'CREATE')"
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """The application's role, as DATABASE_URL names it."""
+    """The application's role, as DATABASE_URL names it. `tables` are those that it has to own to migrate them."""
 
     name: str
-    password: str
+    password: str = field(repr=False)
     database: str
+    tables: frozenset[str] = frozenset()
 
     @property
     def identifier(self) -> sql.Identifier:
         return sql.Identifier(self.name)
 
 
-def exists(connection: psycopg.Connection[Any], role: Role) -> bool:
-    return connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role.name]).fetchone() is not None
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One thing that has to hold. `lack` is the sentence for people when it does not; `statement` mends it.
+
+    `holds` is an SQL expression over the parameters `role`, `database` and `detail`. What `is_own` the role may also
+    do for itself.
+    """
+
+    lack: str
+    statement: sql.Composed | sql.SQL
+    holds: str
+    detail: str = ""
+    is_own: bool = False
+    makes_role: bool = False
 
 
-def make_role(role: Role) -> Gap:
-    """What makes the role when there is none."""
-    return Gap(
+def needs(role: Role, admin: str, verifier: str = "") -> Iterator[Need]:
+    """Everything that Kernex needs, in the order in which it can be given. The first is that the role exists.
+
+    `admin` is who will grant; `verifier` is what the password of a new role is sent as (see `hidden_password`).
+    """
+    name = role.identifier
+    yield Need(
         f"The role {role.name} does not exist.",
-        sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role.identifier, sql.Literal(role.password)),
+        sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, sql.Literal(verifier)),
+        "EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s)",
+        makes_role=True,
+    )
+    yield Need(
+        f"{role.name} may not log in.",
+        sql.SQL("ALTER ROLE {} LOGIN").format(name),
+        "(SELECT rolcanlogin FROM pg_roles WHERE rolname = %(role)s)",
+    )
+    yield Need(
+        f"{role.name} may not connect to the database {role.database}.",
+        sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(role.database), name),
+        "has_database_privilege(%(role)s, %(database)s, 'CONNECT')",
+    )
+    yield from _schema_needs(role)
+    yield from _object_needs(role, admin)
+    yield from _setting_needs(role)
+
+
+def _schema_needs(role: Role) -> Iterator[Need]:
+    yield Need(
+        f"{role.name} may not use what is in schema {SCHEMA}.",
+        sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(role.identifier),
+        "has_schema_privilege(%(role)s, 'public', 'USAGE')",
+    )
+    yield Need(
+        f"{role.name} may not create tables in schema {SCHEMA}.",
+        sql.SQL("GRANT CREATE ON SCHEMA public TO {}").format(role.identifier),
+        # What everybody may is about to be taken from everybody, and does not count.
+        f"has_schema_privilege(%(role)s, 'public', 'CREATE') AND (NOT {_PUBLIC_CREATES} OR EXISTS (SELECT FROM "
+        f"{_SCHEMA_ACL} AND grantee <> 0 AND privilege_type = 'CREATE' AND pg_has_role(%(role)s, grantee, 'USAGE')))",
+    )
+    yield Need(
+        f"Every role may create tables in schema {SCHEMA}.",
+        sql.SQL("REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
+        f"NOT {_PUBLIC_CREATES}",
     )
 
 
-def gaps(connection: psycopg.Connection[Any], role: Role) -> list[Gap]:
-    """What an existing role lacks in the database of `connection`. Reads only; any login may ask."""
-    return [*_database_gaps(connection, role), *_object_gaps(connection, role), *_setting_gaps(connection, role)]
-
-
-def _database_gaps(connection: psycopg.Connection[Any], role: Role) -> list[Gap]:
-    found = []
-    database = sql.Identifier(role.database)
-    if not _ask(connection, "has_database_privilege(%s, %s, 'CONNECT')", role.name, role.database):
-        found.append(
-            Gap(
-                f"{role.name} may not connect to the database {role.database}.",
-                sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, role.identifier),
-            )
-        )
-    for right, purpose in (("USAGE", "use what is in"), ("CREATE", "create tables in")):
-        if not _ask(connection, "has_schema_privilege(%s, %s, %s)", role.name, SCHEMA, right):
-            found.append(
-                Gap(
-                    f"{role.name} may not {purpose} schema {SCHEMA}.",
-                    sql.SQL("GRANT {} ON SCHEMA {} TO {}").format(
-                        sql.SQL(right), sql.Identifier(SCHEMA), role.identifier
-                    ),
-                )
-            )
-    everybody = "EXISTS (SELECT FROM pg_namespace, aclexplode(nspacl) AS acl WHERE nspname = %s AND grantee = 0" \
-        " AND privilege_type = 'CREATE')"  # fmt: skip
-    if _ask(connection, everybody, SCHEMA):
-        found.append(
-            Gap(
-                f"Every role may create tables in schema {SCHEMA}.",
-                sql.SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC").format(sql.Identifier(SCHEMA)),
-            )
-        )
-    return found
-
-
-def _object_gaps(connection: psycopg.Connection[Any], role: Role) -> list[Gap]:
+def _object_needs(role: Role, admin: str) -> Iterator[Need]:
     """Tables and sequences that somebody else made, and those that the admin is yet to make."""
-    found = []
-    kinds = (("TABLES", "('r', 'p', 'v', 'm')", TABLE_RIGHTS, "has_table_privilege"),
-             ("SEQUENCES", "('S')", SEQUENCE_RIGHTS, "has_sequence_privilege"))  # fmt: skip
-    for what, relkinds, rights, function in kinds:
-        lacking = " OR ".join(f"NOT {function}(%(role)s, pg_class.oid, '{right}')" for right in rights)
-        names = connection.execute(
-            f"SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"  # noqa: S608 - our own words
-            f" WHERE nspname = %(schema)s AND relkind IN {relkinds} AND ({lacking}) ORDER BY relname",
-            {"role": role.name, "schema": SCHEMA},
-        ).fetchall()
-        if names:
-            shown = ", ".join(name for (name,) in names[:5]) + (", …" if len(names) > 5 else "")
-            found.append(
-                Gap(
-                    f"{role.name} lacks rights on {len(names)} {what.lower()} of another owner ({shown}).",
-                    sql.SQL("GRANT {} ON ALL {} IN SCHEMA {} TO {}").format(
-                        sql.SQL(", ".join(rights)), sql.SQL(what), sql.Identifier(SCHEMA), role.identifier
-                    ),
-                )
-            )
-        found += _default_gap(connection, role, what, rights)
-    return found
+    yield from _kind_needs(role, admin, "table", "'r', 'p', 'v', 'm', 'f'", TABLE_RIGHTS, "r")
+    yield from _kind_needs(role, admin, "sequence", "'S'", SEQUENCE_RIGHTS, "S")
 
 
-def _default_gap(connection: psycopg.Connection[Any], role: Role, what: str, rights: tuple[str, ...]) -> list[Gap]:
-    """Rights on what whoever is connected makes later. Nothing for the role itself: it owns what it makes."""
-    granted = connection.execute(
-        "SELECT privilege_type FROM pg_default_acl, aclexplode(defaclacl) AS acl"
-        " WHERE defaclrole = (SELECT oid FROM pg_roles WHERE rolname = current_user) AND defaclobjtype = %s"
-        " AND defaclnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %s)"
-        " AND grantee = (SELECT oid FROM pg_roles WHERE rolname = %s)",
-        ["r" if what == "TABLES" else "S", SCHEMA, role.name],
-    ).fetchall()
-    (owner,) = connection.execute("SELECT current_user").fetchone() or ("",)
-    if owner == role.name or {right for (right,) in granted} >= set(rights):
-        return []
-    return [
-        Gap(
-            f"{role.name} would lack rights on {what.lower()} that {owner} makes later.",
-            sql.SQL("ALTER DEFAULT PRIVILEGES IN SCHEMA {} GRANT {} ON {} TO {}").format(
-                sql.Identifier(SCHEMA), sql.SQL(", ".join(rights)), sql.SQL(what), role.identifier
-            ),
-        )
-    ]
+def _kind_needs(role: Role, admin: str, kind: str, relkinds: str, rights: str, objtype: str) -> Iterator[Need]:
+    names = rights.split(", ")
+    each = " AND ".join(f"has_{kind}_privilege(%(role)s, pg_class.oid, '{right}')" for right in names)
+    on = f"{rights} ON {{}}{kind.upper()}S"
+    yield Need(
+        f"{role.name} lacks rights on {kind}s of another owner in schema {SCHEMA}.",
+        sql.SQL(f"GRANT {on.format('ALL ')} IN SCHEMA public TO {{}}").format(role.identifier),
+        # CASE keeps PostgreSQL from asking about relations of another kind.
+        "NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+        f" AND CASE WHEN relkind IN ({relkinds}) THEN NOT ({each}) ELSE false END)",
+    )
+    yield Need(
+        f"{role.name} would lack rights on {kind}s that {admin} makes later.",
+        sql.SQL(f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT {on.format('')} TO {{}}").format(role.identifier),
+        # The role owns what it makes itself.
+        "current_user = %(role)s OR (SELECT count(*) FROM pg_default_acl, aclexplode(defaclacl) AS acl"  # noqa: S608
+        f" WHERE defaclrole = current_user::regrole AND defaclobjtype = '{objtype}'"
+        " AND defaclnamespace = 'public'::regnamespace"
+        " AND grantee = (SELECT oid FROM pg_roles WHERE rolname = %(role)s)"
+        f" AND privilege_type = ANY (string_to_array('{rights}', ', '))) = {len(names)}",
+    )
 
 
-def _setting_gaps(connection: psycopg.Connection[Any], role: Role) -> list[Gap]:
-    kept = connection.execute(
-        "SELECT coalesce(rolconfig, '{}') FROM pg_roles WHERE rolname = %s", [role.name]
-    ).fetchone()
-    has = {name.lower(): value for name, _, value in (item.partition("=") for item in (kept or [[]])[0])}
-    return [
-        Gap(
-            f"{role.name} has {name} {has.get(name) or 'unset'} instead of {value}.",
+def _setting_needs(role: Role) -> Iterator[Need]:
+    for name, value in SETTINGS.items():
+        yield Need(
+            f"{role.name} does not have {name} = {value}.",
             sql.SQL("ALTER ROLE {} SET {} = {}").format(role.identifier, sql.Identifier(name), sql.Literal(value)),
+            "EXISTS (SELECT FROM pg_roles, unnest(rolconfig) AS kept WHERE rolname = %(role)s"
+            " AND lower(split_part(kept, '=', 1)) || substr(kept, strpos(kept, '=')) = %(detail)s)",
+            detail=f"{name}={value}",
+            is_own=True,
         )
-        for name, value in SETTINGS.items()
-        if has.get(name) != value
-    ]
 
 
-def _ask(connection: psycopg.Connection[Any], expression: str, *values: str) -> bool:
-    row = connection.execute(f"SELECT {expression}", values).fetchone()
+def _owner_needs(role: Role, admin: str, foreign: Iterable[str]) -> Iterator[Need]:
+    """Kernex's own tables that somebody else made, as when a migration ran as the admin."""
+    for number, table in enumerate(foreign):
+        if number == 0:
+            yield Need(
+                f"{admin} may not hand tables to {role.name}.",
+                sql.SQL("GRANT {} TO CURRENT_USER").format(role.identifier),
+                "pg_has_role(current_user, %(role)s,"
+                " CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END)",
+            )
+        yield Need(
+            f"The table {table} belongs to another role, so that {role.name} cannot migrate it.",
+            sql.SQL("ALTER TABLE {} OWNER TO {}").format(sql.Identifier(SCHEMA, table), role.identifier),
+            f"NOT {_IS_FOREIGN}",
+            detail=table,
+        )
+
+
+_IS_FOREIGN = (
+    "EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public' AND tablename = %(detail)s"
+    " AND NOT pg_has_role(%(role)s, tableowner, 'USAGE'))"
+)
+
+
+def missing(connection: Connection, role: Role) -> list[Need]:
+    """The needs that do not hold in the database of `connection`. Reads only; any login may ask.
+
+    Without the role there is nothing to ask about: everything is missing.
+    """
+    (admin,) = connection.execute("SELECT current_user").fetchone() or ("",)
+    everything = list(needs(role, admin, hidden_password(connection, role)))
+    if not _holds(connection, role, everything[0]):
+        return everything
+    foreign = [table for table in sorted(role.tables) if _ask(connection, role, _IS_FOREIGN, table)]
+    everything += _owner_needs(role, admin, foreign)
+    return [need for need in everything if not _holds(connection, role, need)]
+
+
+def _holds(connection: Connection, role: Role, need: Need) -> bool:
+    return _ask(connection, role, need.holds, need.detail)
+
+
+def _ask(connection: Connection, role: Role, expression: str, detail: str) -> bool:
+    values = {"role": role.name, "database": role.database, "detail": detail}
+    row = connection.execute(f"SELECT {expression}".encode(), values).fetchone()
     return bool(row and row[0])
+
+
+def hidden_password(connection: Connection, role: Role) -> str:
+    """The role's password as a SCRAM verifier, so that it shows in clear neither here nor in the server's log."""
+    return connection.pgconn.encrypt_password(role.password.encode(), role.name.encode(), b"scram-sha-256").decode()
+
+
+def as_sql(found: Iterable[Need]) -> str:
+    """What a person may paste into a console."""
+    return "\n".join(f"-- {need.lack}\n{need.statement.as_string(None)};" for need in found)
+
+
+def obstacle(connection: Connection) -> str:
+    """Why whoever is connected cannot work here at all, as PostgreSQL would say it; empty if nothing is in the way."""
+    row = connection.execute(
+        "SELECT has_schema_privilege('public', 'USAGE'), has_schema_privilege('public', 'CREATE'),"
+        " EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public' AND tablename = 'django_migrations')"
+    ).fetchone()
+    uses, creates, is_migrated = row or (True, True, True)
+    return "" if uses and (creates or is_migrated) else "permission denied for schema public"
 
 
 def explanation(role: str, problem: str) -> str:
@@ -167,6 +221,7 @@ def explanation(role: str, problem: str) -> str:
     return (
         f"The database role {role} lacks a privilege that Kernex needs: {problem.strip()}. Grant it once as the "
         "database's owner, and start again:\n\n"
-        "    ADMIN_DATABASE_URL=postgresql://doadmin:…@HOST:PORT/DATABASE python manage.py grant_perms\n\n"
+        "    ADMIN_DATABASE_URL=postgresql://doadmin@HOST:PORT/DATABASE ADMIN_PASSWORD_FILE=… \\\n"
+        "        python manage.py grant_perms\n\n"
         "`python manage.py grant_perms --print-sql` shows the same as SQL for a web console."
     )

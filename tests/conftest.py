@@ -14,7 +14,9 @@ from django.db import connection
 from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
-from dev.postgres import APP, Postgres
+from dev.postgres import APP, DATABASE, Postgres
+from kernex.granting import grant
+from kernex.grants import Role
 
 
 def start() -> Postgres | None:
@@ -27,11 +29,7 @@ def start() -> Postgres | None:
     if "KERNEX_TEST_ADMIN_URL" not in os.environ:
         server = Postgres(Path(tempfile.mkdtemp(prefix="kernex-pg-")), durable=False).start()
         with psycopg.connect(server.admin_url, autocommit=True) as admin:
-            admin.execute(
-                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(
-                    sql.Identifier(APP), sql.Literal(server.passwords.app)
-                )
-            )
+            assert grant(admin, Role(APP, server.passwords.app, DATABASE), str) == []
         os.environ["KERNEX_TEST_ADMIN_URL"] = server.admin_url
         os.environ["DATABASE_URL"] = server.app_url
     os.environ["DJANGO_SETTINGS_MODULE"] = "kernex.settings"
@@ -57,7 +55,7 @@ def django_db_setup(request: pytest.FixtureRequest, django_db_blocker: DjangoDbB
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     url = os.environ["KERNEX_TEST_ADMIN_URL"].rsplit("/", 1)[0] + f"/{name}"
     with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(sql.Identifier(APP)))
+        assert grant(admin, Role(APP, "", name), str) == []
     connection.settings_dict["NAME"] = name
     connection.close()
     with django_db_blocker.unblock():

@@ -21,6 +21,8 @@ import requests
 from psycopg import sql
 
 from dev.postgres import APP, free_port
+from kernex.granting import grant
+from kernex.grants import Role
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_SECONDS = 60
@@ -160,7 +162,7 @@ def own_database() -> Iterator[str]:
     with psycopg.connect(admin_url, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     with psycopg.connect(admin_url.rsplit("/", 1)[0] + f"/{name}", autocommit=True) as admin:
-        admin.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(sql.Identifier(APP)))
+        assert grant(admin, Role(APP, "", name), str) == []
     try:
         yield os.environ["DATABASE_URL"].rsplit("/", 1)[0] + f"/{name}"
     finally:

@@ -5,105 +5,116 @@ from argparse import ArgumentParser
 from typing import Any
 
 import psycopg
+from django.apps import apps
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from psycopg.conninfo import make_conninfo
 
 from kernex.environment import Environment
-from kernex.grants import Gap, Role, exists, gaps, make_role
+from kernex.granting import address_of, grant, role_of
+from kernex.grants import Need, as_sql, missing, needs
+
+
+def own_tables() -> frozenset[str]:
+    """The tables that Kernex's migrations make."""
+    models = apps.get_models(include_auto_created=True)
+    return frozenset({"django_migrations", *(model._meta.db_table for model in models)})
 
 
 class Command(BaseCommand):
     help = (
-        "Grant the role of DATABASE_URL what Kernex needs, connected as the admin of ADMIN_DATABASE_URL. Idempotent. "
-        "Exit code 1: something is missing (with --check) or could not be granted."
+        "Grant the role of DATABASE_URL what Kernex needs, connected as the admin of ADMIN_DATABASE_URL. Idempotent, "
+        "safe beside a running control plane. Exit code 1: something is missing, or could not be granted."
     )
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--admin-url", help="instead of ADMIN_DATABASE_URL; leave the password to ADMIN_PASSWORD(_FILE)"
+            "--admin-url", help="instead of ADMIN_DATABASE_URL; leave its password to ADMIN_PASSWORD or ~/.pgpass"
         )
-        parser.add_argument(
-            "--check", action="store_true", help="change nothing; name what is missing; 1 if anything is"
-        )
-        parser.add_argument("--print-sql", action="store_true", help="change nothing; print the SQL that would be run")
-        parser.add_argument("--json", action="store_true", help="one JSON object instead of sentences")
+        how = parser.add_mutually_exclusive_group()
+        how.add_argument("--check", action="store_true", help="change nothing; name what is missing; 1 if anything is")
+        how.add_argument("--print-sql", action="store_true", help="change nothing; print the SQL that would be run")
+        parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        default = settings.DATABASES["default"]
-        role = Role(str(default["USER"]), str(default["PASSWORD"]), str(default["NAME"]))
-        try:
-            with psycopg.connect(self.admin(options, default), autocommit=True, connect_timeout=10) as connection:
-                self.work(connection, role, options)
-        except psycopg.OperationalError as error:
-            raise CommandError(f"The database cannot be reached as the admin: {str(error).strip()}") from None
-
-    def admin(self, options: dict[str, Any], default: dict[str, Any]) -> str:
-        """The admin's connection string. With --check, the application's own will do."""
-        env = Environment()
-        url = options["admin_url"] or env.text("ADMIN_DATABASE_URL")
-        if not url:
-            if not options["check"]:
-                raise CommandError(
-                    "Set ADMIN_DATABASE_URL (or ADMIN_DATABASE_URL_FILE) to the address of the database's owner."
-                )
-            return make_conninfo(
-                host=default["HOST"], port=default["PORT"], user=default["USER"], password=default["PASSWORD"],
-                dbname=default["NAME"],
-            )  # fmt: skip
-        password = env.text("ADMIN_PASSWORD")
-        return make_conninfo(url, dbname=default["NAME"], **({"password": password} if password else {}))
-
-    def work(self, connection: psycopg.Connection[Any], role: Role, options: dict[str, Any]) -> None:
-        if not exists(connection, role):
-            missing = [make_role(role)]
-            if options["check"] or options["print_sql"]:
-                self.tell(connection, missing, options)
-                return
-            connection.execute(missing[0].statement)
-            self.show(f"made the role {role.name}", options)
-        missing = gaps(connection, role)
-        if options["check"] or options["print_sql"]:
-            self.tell(connection, missing, options)
-            return
-        failed = [gap for gap in missing if not self.mend(connection, gap, options)]
-        if options["json"]:
-            self.stdout.write(
-                json.dumps({"granted": len(missing) - len(failed), "left": [gap.sentence for gap in failed]})
-            )
-        elif not missing:
-            self.stdout.write(f"{role.name} has all that Kernex needs in {role.database}.")
-        if failed:
-            raise CommandError(
-                "Not all could be granted. Whoever made the role may run:\n" + self.as_sql(connection, failed)
-            )
-
-    def mend(self, connection: psycopg.Connection[Any], gap: Gap, options: dict[str, Any]) -> bool:
-        try:
-            connection.execute(gap.statement)
-        except psycopg.errors.InsufficientPrivilege as error:
-            self.show(f"could not be mended ({error.diag.message_primary}): {gap.sentence}", options)
-            return False
-        self.show(f"mended: {gap.sentence}", options)
-        return True
-
-    def tell(self, connection: psycopg.Connection[Any], missing: list[Gap], options: dict[str, Any]) -> None:
+        database = settings.DATABASES["default"]
+        self.role, self.own = role_of(database, own_tables()), address_of(database)
+        self.is_json = bool(options["json"])
+        admin = self.admin(options["admin_url"])
         if options["print_sql"]:
-            self.stdout.write(self.as_sql(connection, missing))
+            self.print_sql(admin or self.own)
             return
-        if options["json"]:
-            self.stdout.write(json.dumps({"missing": [gap.sentence for gap in missing]}))
-        for gap in missing if not options["json"] else []:
-            self.stdout.write(gap.sentence)
-        if missing:
-            raise CommandError("Something is missing: run grant_perms without --check.")
-        if not options["json"]:
-            self.stdout.write("Nothing is missing.")
+        if admin is None and not options["check"]:
+            raise CommandError(
+                "Who may grant? Set ADMIN_DATABASE_URL (or ADMIN_DATABASE_URL_FILE) to the address of the database's "
+                "owner, such as postgresql://doadmin@HOST:PORT/DATABASE, and its password to ADMIN_PASSWORD_FILE."
+            )
+        try:
+            with psycopg.connect(admin or self.own, autocommit=True, connect_timeout=10) as connection:
+                self.name_missing(connection) if options["check"] else self.grant(connection)
+        except psycopg.Error as error:
+            who = "the admin" if admin else self.role.name
+            raise CommandError(f"Asking the database as {who} failed: {str(error).strip()}") from None
 
-    def as_sql(self, connection: psycopg.Connection[Any], missing: list[Gap]) -> str:
-        return "\n".join(f"-- {gap.sentence}\n{gap.statement.as_string(connection)};" for gap in missing)
+    def admin(self, given: str | None) -> str | None:
+        """The admin's connection string, in the application's database. None if nobody named an admin."""
+        env = Environment()
+        url, password = given or env.text("ADMIN_DATABASE_URL"), env.text("ADMIN_PASSWORD")
+        if not url:
+            return None
+        try:
+            return make_conninfo(url, dbname=self.role.database, **({"password": password} if password else {}))
+        except psycopg.ProgrammingError:  # its text may hold the password
+            raise CommandError(
+                "The admin's address is no URL: it accepts postgresql://USER@HOST:PORT/DATABASE."
+            ) from None
 
-    def show(self, line: str, options: dict[str, Any]) -> None:
-        if not options["json"]:
-            self.stdout.write(line)
+    def grant(self, connection: psycopg.Connection[Any]) -> None:
+        done: list[str] = []
+        left = grant(connection, self.role, done.append if self.is_json else self.stdout.write, self.own)
+        problems = [need.lack for need in left] or self.login_problem()
+        if self.is_json:
+            self.stdout.write(json.dumps({"done": done, "missing": problems}))
+        if problems:
+            raise CommandError("\n".join(["Not everything could be granted:", *problems, *self.hint(left)]))
+        if not self.is_json:
+            self.stdout.write(f"{self.role.name} has all that Kernex needs in {self.role.database}.")
+
+    def name_missing(self, connection: psycopg.Connection[Any]) -> None:
+        found = missing(connection, self.role)
+        if found and found[0].makes_role:
+            found = found[:1]  # says it all
+        problems = [need.lack for need in found] or self.login_problem()
+        if self.is_json:
+            self.stdout.write(json.dumps({"missing": problems}))
+        if problems:
+            raise CommandError("\n".join([*problems, "`python manage.py grant_perms` mends this."]))
+        if not self.is_json:
+            self.stdout.write(f"{self.role.name} has all that Kernex needs in {self.role.database}.")
+
+    def print_sql(self, address: str) -> None:
+        """What is missing; everything, if the database cannot be asked."""
+        try:
+            with psycopg.connect(address, autocommit=True, connect_timeout=10) as connection:
+                found = missing(connection, self.role)
+        except psycopg.OperationalError:
+            self.stderr.write("The database cannot be asked what is missing; this is everything that is needed.")
+            found = list(needs(self.role, "the admin", "choose a password"))
+        statements = [need.statement.as_string(None) for need in found]
+        self.stdout.write(json.dumps({"sql": statements}) if self.is_json else as_sql(found))
+
+    def login_problem(self) -> list[str]:
+        """A sentence if DATABASE_URL's password is wrong. The server being elsewhere for us is no problem of grants."""
+        try:
+            psycopg.connect(self.own, connect_timeout=5).close()
+        except psycopg.OperationalError as error:
+            if "password authentication failed" in str(error):
+                return [f"{self.role.name} cannot log in: DATABASE_URL has another password than the role."]
+        return []
+
+    def hint(self, left: list[Need]) -> list[str]:
+        """Who else may do what is left, and how."""
+        if not left:
+            return []
+        return ["Whoever made the role, or a superuser, may run:", as_sql(left)]

@@ -1,19 +1,27 @@
 """Django's migrate, safe to start twice at once, and with a sentence where a privilege is missing."""
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import psycopg
 from django.core.management.base import CommandError
 from django.core.management.commands.migrate import Command as Migrate
-from django.db import DEFAULT_DB_ALIAS, OperationalError, ProgrammingError, connections
+from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, ProgrammingError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.exceptions import MigrationSchemaMissing
 
 from kernex.grants import explanation
 
 LOCK_KEY = (0x6B65726E, 2)
-# Waiting for another migration and rewriting a large table both take longer than a request may.
-WITHOUT_TIMEOUTS = "SET lock_timeout = 0; SET statement_timeout = 0"
+# Waiting for another migration and rewriting a large table take longer than a request may. Waiting for a table's lock
+# may not: every heartbeat would wait behind it.
+PATIENCE = "SET lock_timeout = 0; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0"
+IMPATIENCE = "SET lock_timeout = '3s'"
+USUAL = "RESET lock_timeout; RESET statement_timeout; RESET idle_in_transaction_session_timeout"
+DENIED = re.compile(
+    "permission denied for [a-z]+ [^\\s)]+|role .* is not permitted to log in|.*authentication failed.*"
+)
 
 
 class Command(Migrate):
@@ -21,25 +29,35 @@ class Command(Migrate):
 
     def handle(self, *args: Any, **options: Any) -> str | None:
         connection = connections[options.get("database") or DEFAULT_DB_ALIAS]
+        role = str(connection.settings_dict["USER"])
         try:
-            with connection.cursor() as cursor:
-                cursor.execute(WITHOUT_TIMEOUTS)
-                cursor.execute("SELECT pg_advisory_lock(%s, %s)", LOCK_KEY)
-            try:
-                return super().handle(*args, **options)
-            finally:
-                with connection.cursor() as cursor:
-                    cursor.execute("SELECT pg_advisory_unlock(%s, %s)", LOCK_KEY)
-        except OperationalError as error:
+            return self.locked(connection, *args, **options)
+        except (OperationalError, MigrationSchemaMissing) as error:
+            # The second wraps the refusal to create Django's own table.
+            denied = DENIED.search(str(error))
+            if denied is not None:
+                raise CommandError(explanation(role, denied[0])) from None
+            if isinstance(error, MigrationSchemaMissing):
+                raise
+            if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+                raise CommandError(
+                    "A table that has to change is in use. What was migrated so far stays; run migrate again."
+                ) from None
             raise CommandError(f"The database cannot be reached: {str(error).strip()}") from error
         except ProgrammingError as error:
             if not isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
                 raise
-            role = str(connection.settings_dict["USER"])
             raise CommandError(explanation(role, str(error.__cause__.diag.message_primary))) from None
-        except MigrationSchemaMissing as error:
-            # Wraps the refusal to create Django's own table.
-            denied = re.search("permission denied for [a-z]+ [^\\s)]+", str(error))
-            if denied is None:
-                raise
-            raise CommandError(explanation(str(connection.settings_dict["USER"]), denied[0])) from None
+
+    def locked(self, connection: BaseDatabaseWrapper, *args: Any, **options: Any) -> str | None:
+        """Migrate while no other does."""
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(PATIENCE)
+                cursor.execute("SELECT pg_advisory_lock(%s, %s)", LOCK_KEY)
+                cursor.execute(IMPATIENCE)
+            return super().handle(*args, **options)
+        finally:
+            with suppress(Error), connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", LOCK_KEY)
+                cursor.execute(USUAL)
