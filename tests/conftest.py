@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,15 +20,19 @@ from kernex.granting import grant
 from kernex.grants import Role
 
 
+# Below it lies all that a run writes outside pytest's own directories; gone when the run ends.
+SCRATCH = Path(tempfile.mkdtemp(prefix="kernex-tests-"))
+
+
 def start() -> Postgres | None:
     """Start PostgreSQL before Django reads its settings; xdist's workers inherit the address."""
     server = None
     os.environ.setdefault("SECRET_KEY", secrets.token_hex(32))
     os.environ.setdefault("DATABASE_POOL", "0")
-    os.environ.setdefault("STORAGE_DIR", tempfile.mkdtemp(prefix="kernex-storage-"))
-    os.environ.setdefault("STATIC_ROOT", tempfile.mkdtemp(prefix="kernex-static-"))
     if "KERNEX_TEST_ADMIN_URL" not in os.environ:
-        server = Postgres(Path(tempfile.mkdtemp(prefix="kernex-pg-")), durable=False).start()
+        os.environ.setdefault("STORAGE_DIR", str(SCRATCH / "storage"))
+        os.environ.setdefault("STATIC_ROOT", str(SCRATCH / "static"))
+        server = Postgres(SCRATCH / "postgres", durable=False).start()
         with psycopg.connect(server.admin_url, autocommit=True) as admin:
             assert grant(admin, Role(APP, server.passwords.app, DATABASE), str) == []
         os.environ["KERNEX_TEST_ADMIN_URL"] = server.admin_url
@@ -44,6 +49,7 @@ SERVER = start()
 def pytest_unconfigure(config: pytest.Config) -> None:
     if SERVER is not None:
         SERVER.stop()
+    shutil.rmtree(SCRATCH, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

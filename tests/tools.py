@@ -1,0 +1,19 @@
+"""Programs that tests use and a machine may lack: a skip with advice on a laptop, a failure where CI is set."""
+
+import os
+import shutil
+
+import pytest
+
+PACKAGES = {"chromium": "chromium", "systemd-analyze": "systemd", "strace": "strace"}
+
+
+def need(program: str) -> str:
+    """The path of a program. Skips the test if there is none; fails it under CI."""
+    found = shutil.which(program)
+    if found is not None:
+        return found
+    advice = f"{program} is missing: apt install {PACKAGES.get(program, program)}"
+    if os.environ.get("CI"):
+        pytest.fail(advice)
+    pytest.skip(advice)
