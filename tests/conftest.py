@@ -32,6 +32,7 @@ def start() -> Postgres | None:
     if "KERNEX_TEST_ADMIN_URL" not in os.environ:
         os.environ.setdefault("STORAGE_DIR", str(SCRATCH / "storage"))
         os.environ.setdefault("STATIC_ROOT", str(SCRATCH / "static"))
+        (SCRATCH / "static").mkdir()  # whitenoise warns of one that is not there
         server = Postgres(SCRATCH / "postgres", durable=False).start()
         with psycopg.connect(server.admin_url, autocommit=True) as admin:
             assert grant(admin, Role(APP, server.passwords.app, DATABASE), str) == []
