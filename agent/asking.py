@@ -51,7 +51,7 @@ class Asked:
         job = Job(Kind.ROLL_BACK, product, request_id=request_id)
         if journal.state.job(job.key) is None:
             with journal.change() as state:
-                state.jobs.append(job)
+                state.add_urgent(job)
             log.info("Asked on this device to roll back %s.", product)
         return job
 

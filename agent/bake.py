@@ -52,7 +52,5 @@ class Bake:
 
     def _go_back(self, product: str) -> None:
         with self.journal.change() as state:
-            if any(job.product == product and job.kind is Kind.CRASH_LOOP for job in state.jobs):
-                return
-            state.jobs.insert(0, Job(Kind.CRASH_LOOP, product, request_id=product))
+            state.add_urgent(Job(Kind.CRASH_LOOP, product, request_id=product))
         log.error("%s crashes again and again; going back to the previous release.", product)

@@ -20,10 +20,11 @@ from agent.control_plane import ControlPlane
 from agent.errors import AgentError, BadConfiguration, NotEnrolled, Refused, TryLater, WorkFailed
 from agent.health import read_file
 from agent.identity import Identity
-from agent.installer import Installer, Stopping, Unwanted
+from agent.installer import Installer
 from agent.journal import RETURNABLE, Job, Journal, Outcome, Release
 from agent.line import Line, Schedule
 from agent.sequence import Clock, Sequence
+from agent.steps import Stopping, Unwanted
 from agent.supervisor import Supervisor
 
 TICK_SECONDS = 0.5
@@ -47,15 +48,15 @@ class Daemon:
         self.supervisor = Supervisor(config.stop_grace_seconds, self.bake.may_start)
         clock = Clock()
         control = ControlPlane(config, identity, clock)
-        self.installer = Installer(config, journal, control, self.supervisor, self.stop)
-        self.installer.on_end = self._ended
+        self.installer = Installer(config, journal, control, self.supervisor, self.stop, self._ended)
         self.asked = Asked(config.state_dir)
         self.line = Line(ControlPlane(config, identity, clock), journal, Sequence(config.state_dir), self.describe)
         self.has_reported = False
+        self.is_news = False
 
     def run(self) -> None:
         """Work until told to stop. Raises the `AgentError` that made going on pointless, if one did."""
-        self.installer.recover()
+        self.installer.programs.recover()
         self.installer.collect()
         line = threading.Thread(target=self._talk, name="line", daemon=True)
         worker = threading.Thread(target=self._work, name="worker")
@@ -86,7 +87,7 @@ class Daemon:
 
     def roll_back(self, product: str) -> Outcome:
         """Roll a product back without a server, and leave its program running."""
-        self.installer.recover()
+        self.installer.programs.recover()
         self.asked.take(self.journal)
         job = self.asked.queue(self.journal, product, "here")
         for one in [*self.journal.state.jobs]:
@@ -120,6 +121,7 @@ class Daemon:
 
     def _ended(self, job: Job, outcome: Outcome) -> None:
         self.outcomes = [*self.outcomes, (job, outcome)][-100:]
+        self.is_news = True
         self.asked.answer(job, outcome)
 
     def _tick(self) -> None:
@@ -150,7 +152,7 @@ class Daemon:
                 self.installer.work(jobs[0])
                 backoff.success()
             except Stopping:
-                return
+                continue
             except Unwanted:
                 log.info("A job is gone.")
             except Exception:
@@ -183,8 +185,17 @@ class Daemon:
         return 0.0
 
     def _heartbeat(self) -> float:
-        self.line.heartbeat()
+        was_news, self.is_news = self.is_news, False
+        try:
+            self.line.heartbeat()
+        except BaseException:
+            self.is_news = self.is_news or was_news
+            raise
         self.has_reported = True
+        try:
+            self.line.report_attributes()
+        except (Refused, TryLater) as error:
+            log.info("What this machine is could not be reported yet: %s", error)
         return self.line.interval_seconds * random.uniform(0.95, 1.0)  # noqa: S311
 
     def _attempt(self, schedule: Schedule, do: Callable[[], float]) -> None:
@@ -205,13 +216,14 @@ class Daemon:
             self.stop.set()
 
     def _owes_a_heartbeat(self) -> bool:
-        """`once` ends with a heartbeat that acknowledges what was done."""
+        """`once` ends with a heartbeat that acknowledges what was asked and says what runs now."""
         state = self.journal.state
-        return self.is_once and self.has_reported and bool(state.acknowledge) and not state.jobs
+        return self.is_once and self.has_reported and (bool(state.acknowledge) or self.is_news) and not state.jobs
 
     def _is_done(self) -> bool:
         state = self.journal.state
-        return self.is_once and self.has_reported and not (state.jobs or state.outbox or state.acknowledge)
+        open_ends = state.jobs or state.outbox or state.acknowledge or self.is_news
+        return self.is_once and self.has_reported and not open_ends
 
     def _wait(self, heartbeat: Schedule, delivery: Schedule) -> None:
         with self.journal.changed:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from agent import preflight, reports
+from agent import preflight
 from agent.backoff import Backoff
 from agent.blobs import Store, WrongBytes
 from agent.config import Config
@@ -17,6 +17,7 @@ from agent.journal import Job, Journal, Step
 from agent.manifest import File, Manifest, parse
 from agent.paths import BadManifest
 from agent.releases import Releases
+from agent.steps import note
 
 log = logging.getLogger(__name__)
 
@@ -43,36 +44,28 @@ class Fetcher:
     def prepare(self, job: Job) -> Manifest:
         """Make the release of a job complete on disk. Raises `StepFailed`, or whatever `check` raises."""
         begun = time.monotonic()
-        self.note(job, Step.FETCHING, "downloading")
+        note(self.journal, job, Step.FETCHING, "downloading")
         try:
             manifest = self._manifest(job)
             if not self._is_there(job, manifest):
+                self._refuse_to_replace(job)
                 preflight.check(self.config, manifest, self.store)
                 Download(self, job, manifest).run()
-                job = self.note(job, Step.STAGING)
+                note(self.journal, job, Step.STAGING)
                 self.releases.stage(job.product, job.manifest_sha256, manifest, self.store, self.check)
             self.store.keep_only(set())
         except OSError as error:
             if is_full(error):
                 raise StepFailed("no_space", "The disk is full.") from None
             raise
-        self.note(job, Step.STAGING, seconds={"fetch": time.monotonic() - begun})
+        note(self.journal, job, Step.STAGING, seconds={"fetch": time.monotonic() - begun})
         return manifest
 
-    def note(
-        self, job: Job, step: Step, said: str = "", progress: tuple[int, int] | None = None,
-        seconds: dict[str, float] | None = None,
-    ) -> Job:  # fmt: skip
-        """Write down how far a job is, and report it if `said`."""
-        with self.journal.change() as state:
-            known = state.job(job.key)
-            if known is None:
-                return job
-            known.step = step
-            known.timings |= seconds or {}
-            if said:
-                reports.say(state, known, said, progress)
-        return known
+    def _refuse_to_replace(self, job: Job) -> None:
+        """A release that is in use is never built anew under its own name."""
+        current = self.journal.state.installed(job.product).current
+        if current is not None and current.manifest_sha256 == job.manifest_sha256:
+            raise StepFailed("internal", "This very release is installed and damaged; deploy another version.")
 
     def _is_there(self, job: Job, manifest: Manifest) -> bool:
         return self.releases.matches(job.product, job.manifest_sha256, manifest, self.check)
@@ -203,4 +196,4 @@ class Download:
 
     def _report(self, have: int) -> None:
         self.reported_at = time.monotonic()
-        self.fetcher.note(self.job, Step.FETCHING, "downloading", (self.done + have, self.total))
+        note(self.fetcher.journal, self.job, Step.FETCHING, "downloading", (self.done + have, self.total))

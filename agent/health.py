@@ -77,6 +77,10 @@ class Gate:
     program: Program | None
     poll: Callable[[], None]
     settle_seconds: float
+    exits_before: int = 0
+
+    def __post_init__(self) -> None:
+        self.exits_before = self.program.exits if self.program is not None else 0
 
     def wait(self, health: Health | None) -> Verdict:
         """The verdict of a healthy release.
@@ -126,7 +130,7 @@ class Gate:
 
     def _look(self) -> None:
         self.poll()
-        if self.program is not None and self.program.exits >= GATE_EXITS:
+        if self.program is not None and self.program.exits - self.exits_before >= GATE_EXITS:
             raise StepFailed("crash_loop", f"The program ended with {self.program.last_exit}. {self._output()}")
         time.sleep(POLL_SECONDS)
 

@@ -51,7 +51,7 @@ def _apply(state: State, number: int, kind: str, payload: Any) -> None:
         _cancel(state, payload)
     elif kind == "roll_back":
         product = _match(NAME, payload["product"], "product")
-        state.jobs.append(Job(Kind.ROLL_BACK, product, request_id=f"command-{number}"))
+        state.add_urgent(Job(Kind.ROLL_BACK, product, request_id=f"command-{number}"))
     else:
         shown = kind if _WORD.fullmatch(kind) else "?"
         log.warning("Command %d is of the kind %s, which this agent does not know; it is left out.", number, shown)

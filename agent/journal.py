@@ -15,7 +15,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -149,6 +149,12 @@ class State:
         """What is committed of a product, to be read."""
         return self.products.get(name) or Product()
 
+    def add_urgent(self, job: Job) -> None:
+        """Put a job before all others but one that is behind the point of no return. The same key is added once."""
+        if self.job(job.key) is None:
+            is_bound = bool(self.jobs) and self.jobs[0].step not in RETURNABLE
+            self.jobs.insert(1 if is_bound else 0, job)
+
     def end(self, key: str) -> None:
         """Drop a job for good: nothing of that key is ever begun again."""
         self.jobs = [job for job in self.jobs if job.key != key]
@@ -192,13 +198,17 @@ class Journal:
 
     def _write(self, state: State) -> None:
         data = json.dumps({"schema": SCHEMA, **asdict(state)}, separators=(",", ":")).encode("ascii")
+        self.with_room(lambda: write_atomically(self.path, data))
+
+    def with_room(self, write: Callable[[], None]) -> None:
+        """Write something small that has to succeed, also on a full disk: then with the space of the reserve."""
         try:
-            write_atomically(self.path, data)
+            write()
         except OSError as error:
             if not is_full(error) or not self.ballast.exists():
                 raise
             self.ballast.unlink(missing_ok=True)
-            write_atomically(self.path, data)
+            write()
 
     def _load(self) -> State:
         try:

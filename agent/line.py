@@ -4,6 +4,8 @@ A heartbeat that got no answer is sent again exactly as it was, for the server m
 it has become too old for that, the next one gets a new number.
 """
 
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -108,6 +110,23 @@ class Line:
             with self.journal.change() as changed:
                 inbox.acknowledged(changed, acknowledged)
                 inbox.take(changed, commands)
+
+    def report_attributes(self) -> None:
+        """Say what this machine is, when that changed since it was last taken. Raises `Refused` or `TryLater`."""
+        known = self.known
+        attributes = {**machine.hardware(), "agent_version": __version__, "device_type": self.config.device_type}
+        sha256 = hashlib.sha256(json.dumps(attributes, sort_keys=True).encode("ascii")).hexdigest()
+        if known is None or known.state != "accepted" or known.attributes_sha256 == sha256:
+            return
+        version = known.attributes_version + 1
+        answer = self.control.attributes(known.device_id, {"version": version, "attributes": attributes})
+        kept = answer.get("version")
+        if type(kept) is int and kept > version:
+            # The server has seen later ones than this state remembers: say it again with a higher number.
+            self.known = replace(known, attributes_version=kept)
+            return
+        self.known = replace(known, attributes_version=version, attributes_sha256=sha256)
+        enrolment.save(self.config.state_dir, self.known)
 
     def deliver(self) -> bool:
         """Send the oldest report. False if there is none. Raises `TryLater`, or `Refused` for what may pass."""

@@ -87,8 +87,8 @@ class Releases:
     def stage(self, product: str, sha256: str, manifest: Manifest, store: Store, check: Check) -> None:
         """Build a release from blobs that are all in the store, and give it its name by one rename.
 
-        The first path of a blob is a hard link, further ones are copies. The caller then drops the store's own names, so
-        that each file of the release is alone with its bytes before anything of it runs.
+        The first path of a blob is a hard link, further ones are copies. The caller then drops the store's own names,
+        so that each file of the release is alone with its bytes before anything of it runs.
         """
         staging = self.product(product) / "staging"
         remove(staging)
@@ -131,9 +131,11 @@ class Releases:
             sync_directory(path.parent)
             remove(gone)
 
-    def keep_only(self, product: str, wanted: set[str]) -> None:
+    def keep_only(self, product: str, wanted: set[str], *, with_staging: bool = False) -> None:
         """Delete the releases of a product but these, with their manifests and what they wrote."""
         root = self.product(product)
+        if not with_staging:
+            remove(root / "staging")
         for name in ("releases", "state"):
             directory = root / name
             for path in directory.iterdir() if directory.is_dir() else ():

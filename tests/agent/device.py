@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class Device:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
         for product in self.products():
-            processes.end(lambda mark=str(product): processes.marked(mark, with_commands=True), 0)
+            processes.end(partial(processes.marked, str(product), with_commands=True), 0)
 
     # What is on disk
 
@@ -124,7 +125,7 @@ class Device:
 
     def runs(self, bundle: Bundle) -> bool:
         """Whether the processes of a bundle's product work in that very release."""
-        where = {os.readlink(f"/proc/{pid}/cwd") for pid in self.running(bundle.name)}
+        where = {str(Path(f"/proc/{pid}/cwd").readlink()) for pid in self.running(bundle.name)}
         return where == {str(self.state_dir / "products" / bundle.name / "releases" / bundle.sha256)}
 
     def size(self) -> int:

@@ -1,4 +1,4 @@
-"""A control plane in memory, over real HTTP: it keeps the contract of docs/device-api.md and remembers what it was told.
+"""A control plane in memory, over real HTTP: it keeps docs/device-api.md and remembers what it was told.
 
 It checks signatures in its own words. `faults` are asked before each answer and may do something else instead, as a
 network, a proxy or a broken server would.
@@ -12,6 +12,7 @@ from base64 import b64decode, b64encode, urlsafe_b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -43,11 +44,8 @@ class Request:
     method: str
     path: str
     body: bytes
+    headers: Message
     at: float = field(default_factory=time.monotonic)
-
-    @property
-    def headers(self) -> Any:
-        return self.handler.headers
 
     @property
     def json(self) -> Any:
@@ -290,7 +288,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        request = Request(self, self.command, self.path, body)
+        request = Request(self, self.command, self.path, body, self.headers)
         with self.fake.lock:
             self.fake.requests.append(request)
             faults = list(self.fake.faults)
@@ -330,5 +328,5 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+    def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""

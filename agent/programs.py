@@ -1,0 +1,90 @@
+"""From releases to programs: what is committed runs, also after a crash of the agent or of the machine."""
+
+import logging
+from pathlib import Path
+
+from agent.config import Config
+from agent.execution import Place
+from agent.journal import RETURNABLE, Journal, Product, Release
+from agent.manifest import Manifest
+from agent.paths import BadManifest
+from agent.releases import Releases
+from agent.supervisor import Program, Supervisor
+
+log = logging.getLogger(__name__)
+
+
+class Programs:
+    """Brings the programs of committed releases up."""
+
+    def __init__(self, config: Config, journal: Journal, releases: Releases, supervisor: Supervisor) -> None:
+        self.config = config
+        self.journal = journal
+        self.releases = releases
+        self.supervisor = supervisor
+
+    def recover(self) -> None:
+        """Begin where an agent before us ended: `current` is what is committed, and that runs.
+
+        A product whose installation was interrupted waits for its job to be rolled back.
+        """
+        if self.journal.begins_anew:
+            self._rebuild()
+        state = self.journal.state
+        interrupted = {job.product for job in state.jobs if job.step not in RETURNABLE}
+        for product, installed in state.products.items():
+            self.supervisor.sweep_commands(self.mark(product))
+            if product not in interrupted and installed.current is not None:
+                self.bring_up(product, installed.current)
+
+    def bring_up(self, product: str, release: Release) -> None:
+        """Have a committed release current and its program running: found again, or started unless it crash-loops."""
+        try:
+            manifest = self.releases.manifest(product, release.manifest_sha256)
+        except (OSError, BadManifest) as error:
+            log.error("The release %s of %s is damaged; deploy another version. %s", release.version, product, error)
+            return
+        if self.releases.is_complete(product, release.manifest_sha256):
+            self.journal.with_room(lambda: self.releases.switch(product, release.manifest_sha256))
+        program = self.program(product, release.version, release.manifest_sha256, manifest)
+        if program is None or self.supervisor.adopt(program):
+            return
+        if self.supervisor.may_restart(product):
+            self.supervisor.keep(program)
+
+    def program(self, product: str, version: str, sha256: str, manifest: Manifest) -> Program | None:
+        """The program of a release, not started yet; None if it has no run command."""
+        if manifest.run is None:
+            return None
+        place = self.place(product, version, sha256)
+        self.releases.make_state(product, sha256)
+        health = manifest.health
+        health_file: Path | None = None
+        if health is not None and health.file:
+            health_file = place.state_directory / health.file
+        return Program(place, manifest.run, sha256, self.releases.product(product), health_file)
+
+    def place(self, product: str, version: str, sha256: str) -> Place:
+        directory, state = self.releases.path(product, sha256), self.releases.state_path(product, sha256)
+        return Place(directory, state, self.mark(product), product, version, self.config.python)
+
+    def mark(self, product: str) -> str:
+        """What all processes of a product carry in their environment."""
+        return str(self.releases.product(product))
+
+    def _rebuild(self) -> None:
+        """Without a journal: what `current` names is committed; a complete release beside it is the previous one."""
+        with self.journal.change() as state:
+            for product in self.releases.products():
+                found = {sha256: self._found(product, sha256) for sha256 in self.releases.complete(product)}
+                current = found.pop(self.releases.current(product), None)
+                if current is not None:
+                    others = [release for release in found.values() if release is not None]
+                    state.products[product] = Product(current, others[0] if len(others) == 1 else None)
+
+    def _found(self, product: str, sha256: str) -> Release | None:
+        try:
+            manifest = self.releases.manifest(product, sha256)
+        except (OSError, BadManifest):
+            return None
+        return Release(manifest.version, sha256, has_program=manifest.run is not None)

@@ -1,0 +1,174 @@
+"""What happens behind the point of no return: hooks, the switch, the health gate, and the commit or the way back.
+
+1. Pre-install hook, stop the old program, switch `current`, post-install hook, start the new program, health gate.
+2. One write commits: the new release is current, the old one previous, the last report waits to be sent.
+3. When 1 fails, `current` goes back to what is committed and that runs again, without any network. Doing it twice is
+   harmless, so a power cut in the middle of it is one more reason to do it.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+
+from agent import reports
+from agent.config import Config
+from agent.errors import StepFailed
+from agent.execution import CannotStart, run
+from agent.files import is_full
+from agent.health import Gate, Verdict
+from agent.journal import Job, Journal, Kind, Outcome, Release, Step
+from agent.manifest import Hook, Manifest
+from agent.programs import Programs
+from agent.releases import Releases
+from agent.steps import job_of, note
+from agent.supervisor import Program, Supervisor
+
+log = logging.getLogger(__name__)
+
+
+class Switch:
+    """Makes a complete release the current one, or goes back. `on_end` hears how each job ended."""
+
+    def __init__(
+        self, config: Config, journal: Journal, releases: Releases, supervisor: Supervisor, programs: Programs,
+        on_end: Callable[[Job, Outcome], None],
+    ) -> None:  # fmt: skip
+        self.config = config
+        self.journal = journal
+        self.releases = releases
+        self.supervisor = supervisor
+        self.programs = programs
+        self.on_end = on_end
+
+    def install(self, job: Job, manifest: Manifest) -> None:
+        """Everything between the point of no return and the end of a deployment."""
+        try:
+            self.releases.make_state(job.product, job.manifest_sha256)
+            self._hook(job, "pre_install", manifest.pre_install)
+        except StepFailed as error:
+            self.end(job, Outcome("failed", error.reason_code, str(error)))
+            return
+        begun = time.monotonic()
+        self._attempt(job, manifest, lambda: self._install(job, manifest, begun))
+
+    def go_back(self, job: Job, manifest: Manifest) -> None:
+        """Make the release that a job names, and that was installed before, current again."""
+        begun = time.monotonic()
+        self._attempt(job, manifest, lambda: self._go_back(job, manifest, begun))
+
+    def check_again(self, job: Job, manifest: Manifest) -> None:
+        """The very release runs already: nothing is to be switched, only its health is to be shown."""
+        note(self.journal, job, Step.STAGING, "checking")
+        try:
+            verdict = self._gate(job, self.supervisor.find(job.product)).wait(manifest.health)
+        except StepFailed as error:
+            self.end(job, Outcome("failed", error.reason_code, str(error)))
+        else:
+            self.end(job, Outcome("succeeded", "", f"It was installed already. {_said(verdict)}".strip()))
+
+    def roll_back(self, job: Job, outcome: Outcome) -> None:
+        """Go back to what is committed. Nothing here may depend on how far the installation had come."""
+        with self.journal.change() as state:
+            known = job_of(state, job.key)
+            known.step, known.outcome = Step.ROLLING_BACK, outcome
+        committed = self.journal.state.installed(job.product).current
+        self.supervisor.stop(job.product)
+        self.supervisor.sweep(self.programs.mark(job.product))
+        self._point(job.product, committed.manifest_sha256 if committed else "")
+        if committed is not None:
+            self.programs.bring_up(job.product, committed)
+        elif outcome.state == "rolled_back":
+            outcome = Outcome("failed", outcome.reason_code, f"{outcome.message} Nothing was installed before.")
+        self.end(job, outcome)
+
+    def end(self, job: Job, outcome: Outcome) -> None:
+        """Note how a job ended. What it left on disk is collected afterwards, and again after a power cut."""
+        with self.journal.change() as state:
+            reports.end(state, job_of(state, job.key), outcome)
+        level = logging.INFO if outcome.state == "succeeded" else logging.WARNING
+        log.log(level, "%s of %s: %s %s %s", job.kind, job.product, outcome.state, outcome.reason_code, outcome.message)
+        self.on_end(job, outcome)
+
+    def _attempt(self, job: Job, manifest: Manifest, switch: Callable[[], Verdict]) -> None:
+        try:
+            verdict = switch()
+        except StepFailed as error:
+            self.roll_back(job, Outcome("rolled_back", error.reason_code, str(error)))
+        except OSError as error:
+            code = "no_space" if is_full(error) else "internal"
+            self.roll_back(job, Outcome("rolled_back", code, f"The installation failed: {error}"))
+        else:
+            self._commit(job, manifest, verdict)
+
+    def _install(self, job: Job, manifest: Manifest, begun: float) -> Verdict:
+        program = self._replace(job, manifest)
+        self._hook(job, "post_install", manifest.post_install)
+        return self._start_and_check(job, manifest, program, begun)
+
+    def _go_back(self, job: Job, manifest: Manifest, begun: float) -> Verdict:
+        program = self._replace(job, manifest)
+        if job.kind is not Kind.CRASH_LOOP:
+            return self._start_and_check(job, manifest, program, begun)
+        if program is not None:
+            self.supervisor.keep(program)
+        return Verdict(True)
+
+    def _replace(self, job: Job, manifest: Manifest) -> Program | None:
+        self.supervisor.stop(job.product)
+        self._point(job.product, job.manifest_sha256)
+        return self.programs.program(job.product, job.version, job.manifest_sha256, manifest)
+
+    def _point(self, product: str, sha256: str) -> None:
+        self.journal.with_room(lambda: self.releases.switch(product, sha256))
+
+    def _hook(self, job: Job, name: str, hook: Hook | None) -> None:
+        if hook is None:
+            return
+        place = self.programs.place(job.product, job.version, job.manifest_sha256)
+        try:
+            result = run(hook.command, place, hook.timeout_seconds)
+        except CannotStart as error:
+            raise StepFailed("hook_failed", f"{name}: {error}") from None
+        if result.exit_code is None:
+            raise StepFailed("hook_timeout", f"{name} took longer than {hook.timeout_seconds} s. {result.output}")
+        if result.exit_code != 0:
+            raise StepFailed("hook_failed", f"{name} ended with {result.exit_code}. {result.output}")
+
+    def _start_and_check(self, job: Job, manifest: Manifest, program: Program | None, begun: float) -> Verdict:
+        if program is not None:
+            try:
+                self.supervisor.start(program)
+            except CannotStart as error:
+                raise StepFailed("start_failed", str(error)) from None
+        started = time.monotonic()
+        note(self.journal, job, Step.CHECKING, "checking", seconds={"install": started - begun})
+        verdict = self._gate(job, program).wait(manifest.health)
+        note(self.journal, job, Step.CHECKING, seconds={"check": time.monotonic() - started})
+        return verdict
+
+    def _gate(self, job: Job, program: Program | None) -> Gate:
+        place = self.programs.place(job.product, job.version, job.manifest_sha256)
+        return Gate(place, program, self.supervisor.poll, self.config.settle_seconds)
+
+    def _commit(self, job: Job, manifest: Manifest, verdict: Verdict) -> None:
+        """The one write after which the new release stays."""
+        outcome = Outcome("succeeded", "", _said(verdict))
+        is_crash_loop = job.kind is Kind.CRASH_LOOP
+        with self.journal.change() as state:
+            known, product = job_of(state, job.key), state.product(job.product)
+            if is_crash_loop and product.current is not None:
+                reports.say_late(state, product.current, "The program ended again and again within its bake time.")
+            reports.end(state, known, outcome)
+            product.previous = None if is_crash_loop else product.current
+            product.current = Release(
+                job.version, job.manifest_sha256, job.deployment_id, job.attempt, known.report,
+                is_baking=job.kind is Kind.DEPLOY and manifest.run is not None, has_program=manifest.run is not None,
+            )  # fmt: skip
+        log.info("%s@%s is installed.", job.product, job.version)
+        self.on_end(job, outcome)
+
+
+def _said(verdict: Verdict) -> str:
+    details = json.dumps(verdict.details, ensure_ascii=False) if verdict.details else ""
+    return "\n".join(part for part in (verdict.message, details) if part)

@@ -1,0 +1,308 @@
+"""Downloads over a network that cuts, changes, redirects and stalls."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.agent import bundle, faults
+from tests.agent.device import Device, wait_for
+from tests.agent.server import FakeServer, Fault, Request
+
+BIG = os.urandom(3_000_000)
+WANTED = bundle.data("1", {"big": BIG, "small": "s"})
+BLOB = f"/blobs/{bundle.sha256(BIG)}"
+
+
+def ranges(server: FakeServer) -> list[str]:
+    return [request.headers.get("Range", "") for request in server.asked_for(BLOB)]
+
+
+def test_it_goes_on_where_the_connection_was_cut(server: FakeServer, device: Device) -> None:
+    server.faults.append(faults.on(BLOB, faults.cut_after(1_000_000), times=2))
+    row = server.deploy(WANTED)
+    device.once()
+    assert row.state == "succeeded"
+    assert ranges(server) == ["", "bytes=1000000-", "bytes=2000000-"]
+    device.check()
+
+
+@pytest.mark.parametrize("fault", [faults.drop, faults.reset, faults.status(503, Retry_After="1"), faults.status(500)])
+def test_it_tries_again_when_the_server_is_away(server: FakeServer, device: Device, fault: Fault) -> None:
+    server.faults.append(faults.on("GET ", fault, times=3))
+    row = server.deploy(WANTED)
+    device.once()
+    assert row.state == "succeeded"
+    device.check()
+
+
+def test_it_waits_as_long_as_the_server_asks(server: FakeServer, device: Device) -> None:
+    server.faults.append(faults.on(BLOB, faults.status(503, Retry_After="3"), times=1))
+    row = server.deploy(WANTED)
+    device.once()
+    first, second = server.asked_for(BLOB)
+    assert second.at - first.at >= 3
+    assert row.state == "succeeded"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [faults.flip, lambda data: data + b"more", lambda data: b"", lambda data: b"<html>login</html>"],
+    ids=["flipped", "longer", "empty", "another"],
+)
+def test_wrong_bytes_are_fetched_again(server: FakeServer, device: Device, how: Callable[[bytes], bytes]) -> None:
+    server.faults.append(faults.on(BLOB, faults.change(how), times=2))
+    row = server.deploy(WANTED)
+    device.once()
+    assert row.state == "succeeded"
+    device.check()
+
+
+def test_bytes_that_stay_wrong_are_given_up(server: FakeServer, device: Device) -> None:
+    server.faults.append(faults.on(BLOB, faults.change(faults.flip)))
+    row = server.deploy(WANTED)
+    device.once(exit_code=9)
+    assert (row.state, row.last["reason_code"]) == ("failed", "bad_blob")
+    assert len(server.asked_for(BLOB)) == 3
+    device.check()
+
+
+def test_a_blob_that_is_not_to_be_had_is_given_up(server: FakeServer, device: Device) -> None:
+    row = server.deploy(WANTED)
+    del server.blobs[bundle.sha256(BIG)]
+    device.once(exit_code=9)
+    assert (row.state, row.last["reason_code"]) == ("failed", "download_failed")
+    device.check()
+
+
+def test_a_server_that_ignores_ranges_is_asked_from_the_beginning(server: FakeServer, device: Device) -> None:
+    server.faults.append(faults.on(BLOB, faults.cut_after(1_000_000), times=1))
+    server.faults.append(faults.on(BLOB, faults.change(lambda data: data), times=1))
+    row = server.deploy(WANTED)
+    device.once()
+    assert row.state == "succeeded"
+    device.check()
+
+
+def test_a_range_that_begins_elsewhere_is_not_believed(server: FakeServer, device: Device) -> None:
+    shifted = faults.status(206, BIG[5:], Content_Range=f"bytes 5-{len(BIG) - 1}/{len(BIG)}")
+    server.faults.append(faults.on(BLOB, faults.cut_after(1_000_000), times=1))
+    server.faults.append(faults.on(BLOB, shifted, times=1))
+    row = server.deploy(WANTED)
+    device.once()
+    assert row.state == "succeeded"
+    assert ranges(server) == ["", "bytes=1000000-", ""]
+    device.check()
+
+
+def test_a_download_is_continued_after_the_agent_was_killed(server: FakeServer, device: Device) -> None:
+    held = threading.Event()
+    row = server.deploy(WANTED)
+    server.faults.append(faults.on(BLOB, faults.cut_after(1_000_000), times=1))
+    server.faults.append(faults.on(BLOB, faults.hang(held), times=1))
+    device.start()
+    wait_for(lambda: len(server.asked_for(BLOB)) == 2)
+    device.kill()
+    held.set()
+    device.once()
+    assert row.state == "succeeded"
+    assert ranges(server) == ["", "bytes=1000000-", "bytes=1000000-"]
+    device.check()
+
+
+def test_a_part_that_was_damaged_meanwhile_is_fetched_anew(server: FakeServer, device: Device) -> None:
+    held = threading.Event()
+    row = server.deploy(WANTED)
+    server.faults.append(faults.on(BLOB, faults.cut_after(1_000_000), times=1))
+    server.faults.append(faults.on(BLOB, faults.hang(held), times=1))
+    device.start()
+    wait_for(lambda: len(server.asked_for(BLOB)) == 2)
+    device.kill()
+    held.set()
+    part = device.state_dir / "blobs" / f"{bundle.sha256(BIG)}.part"
+    part.write_bytes(faults.flip(part.read_bytes()))
+    device.once()
+    assert row.state == "succeeded"
+    device.check()
+
+
+def test_an_orderly_stop_leaves_a_download_for_later(server: FakeServer, device: Device) -> None:
+    server.faults.append(faults.on(BLOB, slowly(BIG)))
+    row = server.deploy(WANTED)
+    for _ in range(4):
+        before = len(server.asked_for(BLOB))
+        device.start()
+        wait_for(lambda before=before: len(server.asked_for(BLOB)) > before)  # type: ignore[misc]
+        time.sleep(0.3)
+        begun = time.monotonic()
+        assert device.stop() == 0
+        assert time.monotonic() - begun < 5
+    server.faults.clear()
+    device.once()
+    assert row.state == "succeeded", device.said()
+    device.check()
+
+
+def slowly(data: bytes, seconds: float = 20) -> Fault:
+    """Send a file in small pieces."""
+
+    def fault(request: Request) -> bool:
+        handler = request.handler
+        start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        handler.send_response(206 if start else 200)
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        handler.send_header("Content-Length", str(len(data) - start))
+        handler.end_headers()
+        for place in range(start, len(data), 20_000):
+            handler.wfile.write(data[place : place + 20_000])
+            time.sleep(seconds * 20_000 / len(data))
+        return True
+
+    return fault
+
+
+def test_heartbeats_and_progress_go_on_during_a_download(server: FakeServer, device: Device) -> None:
+    device.options["PROGRESS_SECONDS"] = "1"
+    server.faults.append(faults.on(BLOB, slowly(BIG, seconds=6)))
+    row = server.deploy(WANTED)
+    device.start()
+    device.finish(row)
+    begun = server.asked_for(BLOB)[0].at
+    during = [one for one in server.asked_for("/heartbeat") if begun < one.at < begun + 5.5]
+    assert len(during) >= 4
+    done = [report["progress"]["bytes_done"] for report in row.taken if "progress" in report]
+    assert len(done) >= 4
+    assert done == sorted(done)
+    assert row.state == "succeeded"
+
+
+def test_a_cancel_reaches_a_running_download(server: FakeServer, device: Device) -> None:
+    server.faults.append(faults.on(BLOB, slowly(BIG, seconds=60)))
+    row = server.deploy(WANTED)
+    device.start()
+    wait_for(lambda: server.asked_for(BLOB))
+    server.cancel(row)
+    last = device.finish(row, seconds=5)
+    assert (last["state"], last["reason_code"]) == ("cancelled", "cancelled")
+    wait_for(lambda: 2 in server.acknowledged)
+    assert device.stop() == 0
+    device.check()
+
+
+def test_a_download_ends_when_the_server_has_ended_the_deployment(server: FakeServer, device: Device) -> None:
+    device.options["PROGRESS_SECONDS"] = "1"
+    server.faults.append(faults.on(BLOB, slowly(BIG, seconds=60)))
+    row = server.deploy(WANTED)
+    device.start()
+    wait_for(lambda: server.asked_for(BLOB))
+    row.state = "timed_out"
+    wait_for(lambda: not device.state.jobs, 10, device.said)
+    assert device.stop() == 0
+    assert "succeeded" not in row.states
+    device.check()
+
+
+def test_a_redirect_is_followed_without_credentials(server: FakeServer, device: Device) -> None:
+    with FakeServer().running() as storage:
+        storage.faults.append(faults.on("GET /bucket", faults.status(200, BIG)))
+        elsewhere = f"{storage.url}/bucket/key?signature=secret"
+        server.faults.append(faults.on(BLOB, faults.status(302, b"", Location=elsewhere)))
+        row = server.deploy(WANTED)
+        device.once()
+        (asked,) = storage.asked_for("/bucket")
+    assert row.state == "succeeded"
+    sent = {name.lower() for name in asked.headers}
+    assert sent <= {"host", "user-agent", "accept-encoding", "connection"}
+
+
+def test_a_redirect_keeps_the_range(server: FakeServer, device: Device) -> None:
+    with FakeServer().running() as storage:
+        rest = faults.status(206, BIG[1_000_000:], Content_Range=f"bytes 1000000-{len(BIG) - 1}/{len(BIG)}")
+        storage.faults.append(faults.on("GET /bucket", rest))
+        server.faults.append(faults.on(BLOB, faults.cut_after(1_000_000), times=1))
+        server.faults.append(faults.on(BLOB, faults.status(302, b"", Location=f"{storage.url}/bucket")))
+        row = server.deploy(WANTED)
+        device.once()
+        assert storage.asked_for("/bucket")[0].headers["Range"] == "bytes=1000000-"
+    assert row.state == "succeeded"
+
+
+@pytest.mark.parametrize(
+    "location", ["http://storage.example.com/x", "ftp://127.0.0.1/x", "file:///etc/passwd", "//example.com/x", ""]
+)
+def test_a_redirect_to_a_place_without_tls_is_not_followed(server: FakeServer, device: Device, location: str) -> None:
+    server.faults.append(faults.on(BLOB, faults.status(302, b"", Location=location), times=2))
+    row = server.deploy(WANTED)
+    device.once()
+    assert row.state == "succeeded"
+    assert len(server.asked_for(BLOB)) == 3
+
+
+def test_a_second_redirect_is_not_followed(server: FakeServer, device: Device) -> None:
+    with FakeServer().running() as storage:
+        storage.faults.append(faults.on("GET", faults.status(302, b"", Location=f"{storage.url}/again")))
+        server.faults.append(faults.on(BLOB, faults.status(302, b"", Location=f"{storage.url}/first"), times=1))
+        row = server.deploy(WANTED)
+        device.once()
+        assert [request.path for request in storage.requests] == ["/first"]
+    assert row.state == "succeeded"
+
+
+def test_a_compressed_answer_is_not_unpacked(server: FakeServer, device: Device) -> None:
+    squeezed = faults.status(200, b"\x1f\x8b" + bytes(100), Content_Encoding="gzip")
+    server.faults.append(faults.on(BLOB, squeezed, times=1))
+    row = server.deploy(WANTED)
+    device.once()
+    assert server.asked_for(BLOB)[0].headers["Accept-Encoding"] == "identity"
+    assert row.state == "succeeded"
+
+
+def test_a_server_that_stalls_is_left_for_a_new_connection(server: FakeServer, device: Device) -> None:
+    device.options["READ_TIMEOUT_SECONDS"] = "1"
+    held = threading.Event()
+    server.faults.append(faults.on(BLOB, faults.hang(held), times=1))
+    row = server.deploy(WANTED)
+    device.once()
+    held.set()
+    assert row.state == "succeeded"
+
+
+def test_a_forged_manifest_is_refused(server: FakeServer, device: Device) -> None:
+    server.faults.append(faults.on("/trust/", faults.change(faults.flip)))
+    row = server.deploy(WANTED)
+    device.once(exit_code=9)
+    assert (row.state, row.last["reason_code"]) == ("rejected", "bad_manifest")
+    assert not server.asked_for("/blobs/")
+    device.check()
+
+
+def test_a_manifest_that_breaks_a_rule_is_refused(server: FakeServer, device: Device) -> None:
+    evil = bundle.data("1", {"../../escape": "x"})
+    row = server.deploy(evil)
+    device.once(exit_code=9)
+    assert (row.state, row.last["reason_code"]) == ("rejected", "bad_manifest")
+    assert "bad_path" in row.last["message"]
+    assert not list(Path(device.state_dir).rglob("escape"))
+    device.check()
+
+
+def test_a_manifest_of_another_bundle_is_refused(server: FakeServer, device: Device) -> None:
+    other = bundle.data("2")
+    server.publish(other)
+    row = server.deploy(WANTED)
+    payload = server.commands[0]["payload"]["bundle"]
+    payload |= {"manifest_sha256": other.sha256, "manifest_size": len(other.body)}
+    server.faults.append(faults.on("/trust/", faults.status(200, other.body)))
+    device.once(exit_code=9)
+    assert (row.state, row.last["reason_code"]) == ("rejected", "bad_manifest")
+
+
+def test_an_endless_manifest_is_not_read_to_its_end(server: FakeServer, device: Device) -> None:
+    server.faults.append(faults.on("/trust/", faults.status(200, bytes(50_000_000)), times=1))
+    row = server.deploy(WANTED)
+    device.once()
+    assert row.state == "succeeded"
