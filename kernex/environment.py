@@ -80,14 +80,17 @@ class Environment:
             host, port, query = url.hostname, url.port, parse_qsl(url.query, strict_parsing=bool(url.query))
         except ValueError as error:
             # The URL itself holds a password: say what is wrong without repeating it.
-            raise BadSetting(f"{name} is not a URL ({type(error).__name__}): percent-encode special characters.") from None
+            why = f"{name} is not a URL ({type(error).__name__}): percent-encode special characters."
+            raise BadSetting(why) from None
         if url.scheme not in {"postgres", "postgresql"}:
             raise BadSetting(
                 f"{name} begins with {url.scheme or 'no scheme'!r}: it accepts postgresql:// or postgres://, "
                 "without a driver's name such as +asyncpg."
             )
         if not host or not url.path.strip("/") or not url.username:
-            raise BadSetting(f"{name} needs a user, a host and a database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE.")
+            raise BadSetting(
+                f"{name} needs a user, a host and a database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
+            )
         return {
             "ENGINE": "django.db.backends.postgresql",
             "NAME": unquote(url.path.lstrip("/")),

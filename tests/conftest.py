@@ -19,7 +19,6 @@ from dev.postgres import APP, DATABASE, Postgres
 from kernex.granting import grant
 from kernex.grants import Role
 
-
 # Below it lies all that a run writes outside pytest's own directories; gone when the run ends.
 SCRATCH = Path(tempfile.mkdtemp(prefix="kernex-tests-"))
 

@@ -238,7 +238,8 @@ def test_a_restarted_database_is_found_again(start: Callable[[], subprocess.Pope
     before = holder()
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = user AND datname = current_database() AND pid <> pg_backend_pid()"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE usename = user AND datname = current_database() AND pid <> pg_backend_pid()"
         )
     wait_for(lambda: (now := holder()) is not None and before is not None and now.since > before.since)
     assert process.poll() is None

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import models
+from django.db.models import Q
 
 
 class Event(models.Model):
@@ -26,10 +27,10 @@ class Event(models.Model):
         ordering = ["-id"]
         indexes = [
             # The history shown beside one device, bundle or deployment, newest first.
-            models.Index(fields=["device_id", "-id"], name="event_device", condition=models.Q(device_id__isnull=False)),
-            models.Index(fields=["bundle_id", "-id"], name="event_bundle", condition=models.Q(bundle_id__isnull=False)),
+            models.Index(fields=["device_id", "-id"], name="event_device", condition=Q(device_id__isnull=False)),
+            models.Index(fields=["bundle_id", "-id"], name="event_bundle", condition=Q(bundle_id__isnull=False)),
             models.Index(
-                fields=["deployment_id", "-id"], name="event_deployment", condition=models.Q(deployment_id__isnull=False)
+                fields=["deployment_id", "-id"], name="event_deployment", condition=Q(deployment_id__isnull=False)
             ),
         ]
 

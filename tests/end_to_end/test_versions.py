@@ -7,10 +7,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.live import ROOT, Live, live  # noqa: F401
+from tests.live import ROOT, Live
 
 PROGRAM = """
 import json, os, sys, time
@@ -33,11 +34,11 @@ def agent(live: Live, tmp_path: Path) -> Iterator[Path]:
         "KERNEX_AGENT_NAME": tmp_path.name,
     }  # fmt: skip
     with (tmp_path / "agent.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "agent", "run"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+        command = [sys.executable, "-m", "agent", "run"]
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     yield state
     process.terminate()
     assert process.wait(30) == 0, (tmp_path / "agent.log").read_text()
-    print((tmp_path / "agent.log").read_text())
 
 
 def push(live: Live, directory: Path, version: str, healthy: bool) -> None:
@@ -45,19 +46,22 @@ def push(live: Live, directory: Path, version: str, healthy: bool) -> None:
     (directory / "run.py").write_text(PROGRAM.replace("HEALTHY", str(healthy)))
     description = {"run": {"command": ["python3", "run.py"]}, "health": {"file": "health.json", "timeout_seconds": 20}}
     (directory / "kernex.json").write_text(json.dumps(description))
-    environment = {"PATH": os.environ["PATH"], "HOME": str(directory), "KERNEX_SERVER": live.url, "KERNEX_TOKEN": live.token}
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": str(directory), "KERNEX_SERVER": live.url, "KERNEX_TOKEN": live.token,
+    }  # fmt: skip
     command = [sys.executable, "-m", "kernex", "push", str(directory), "--name", "demo", "--version", version]
     pushed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert pushed.returncode == 0, pushed.stderr
 
 
-def deploy(live: Live, device: str, version: str) -> dict[str, object]:
+def deploy(live: Live, device: str, version: str) -> dict[str, Any]:
     made = live.call("POST", "/deployments", {"bundle": f"demo@{version}", "devices": [device], "groups": []})
     assert made.status_code == 201, made.text
     for _ in range(600):
         rows = live.call("GET", f"/deployments/{made.json()['id']}/devices").json()["results"]
         if rows[0]["state"] in {"succeeded", "failed", "rolled_back", "rejected", "timed_out", "cancelled"}:
-            return rows[0]
+            ended: dict[str, Any] = rows[0]
+            return ended
         time.sleep(0.1)
     raise AssertionError(rows)
 

@@ -1,0 +1,3 @@
+from tests.live import live
+
+__all__ = ["live"]

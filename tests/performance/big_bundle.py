@@ -1,0 +1,203 @@
+"""One big bundle from `kernex push` to a device, with the server and the agent killed in the middle.
+
+    python -m tests.performance.big_bundle [--size MIB]
+
+Starts PostgreSQL, gunicorn (2 workers), the scheduler and a real agent, pushes one bundle of `--size` MiB (2048
+unless told), and kills with SIGKILL: the web server during the upload, then the agent and again the web server
+during the download. Prints, for each process, how far its memory rose above where it idled, the summed PSS of the
+control plane and the idle agent's RSS. Exits 1 if the bundle does not arrive, or if bytes were sent twice in bulk.
+"""
+
+import argparse
+import os
+import re
+import secrets
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from dev.postgres import APP, Postgres
+from tests.live import ROOT, Live, running
+
+MIB = 1024 * 1024
+PATIENCE_SECONDS = 900
+POLL_SECONDS = 0.05
+
+
+def tree(pid: int) -> list[int]:
+    """`pid` and all that descend from it."""
+    found = [pid]
+    for parent in found:
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            with suppress(OSError):
+                found += [int(child) for child in children.read_text().split()]
+    return found
+
+
+def memory(pid: int, line: str) -> int:
+    """A figure of /proc/PID/status or smaps_rollup in bytes; 0 for a process that is gone."""
+    file = "smaps_rollup" if line == "Pss" else "status"
+    with suppress(OSError):
+        match = re.search(rf"^{line}:\s+(\d+) kB", Path(f"/proc/{pid}/{file}").read_text(), re.MULTILINE)
+        return int(match[1]) * 1024 if match else 0
+    return 0
+
+
+class Watch(threading.Thread):
+    """Samples how much memory each process of some trees holds; `rise` is its peak above its first sample."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.roots: dict[str, int] = {}
+        self.first: dict[tuple[str, int], int] = {}
+        self.rise: dict[str, int] = {}
+
+    def run(self) -> None:
+        while True:
+            for name, root in list(self.roots.items()):
+                for pid in tree(root):
+                    size = memory(pid, "VmRSS")
+                    above = size - self.first.setdefault((name, pid), size)
+                    self.rise[name] = max(self.rise.get(name, 0), above)
+            time.sleep(POLL_SECONDS)
+
+
+def until(what: str, done: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not done():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"FAILED: {what} did not happen within {PATIENCE_SECONDS} s")
+        time.sleep(POLL_SECONDS)
+
+
+def bytes_below(directory: Path) -> int:
+    """What the files below `directory` occupy on disk."""
+    total = 0
+    for path in directory.rglob("*"):
+        with suppress(OSError):
+            total += path.stat().st_blocks * 512 if path.is_file() else 0
+    return total
+
+
+def make_bundle(directory: Path, size: int) -> None:
+    """A directory with one file of `size` random bytes and a trivial health check."""
+    directory.mkdir()
+    block = os.urandom(MIB)
+    with (directory / "model.bin").open("wb") as file:
+        for number in range(size // MIB):
+            file.write(number.to_bytes(8, "big") + block[8:])
+    (directory / "kernex.json").write_text('{"health": {"command": ["true"], "timeout_seconds": 10}}')
+
+
+@contextmanager
+def database(directory: Path) -> Iterator[None]:
+    """A PostgreSQL of this run's own, announced the way `tests.live` looks for it."""
+    with Postgres(directory) as server:
+        with psycopg.connect(server.admin_url, autocommit=True) as admin:
+            admin.execute(
+                sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(
+                    sql.Identifier(APP), sql.Literal(server.passwords.app)
+                )
+            )
+        os.environ |= {"KERNEX_TEST_ADMIN_URL": server.admin_url, "DATABASE_URL": server.app_url}
+        yield
+
+
+def start_agent(live: Live, state: Path) -> subprocess.Popen[bytes]:
+    environment = {
+        "PATH": os.environ["PATH"], "KERNEX_AGENT_SERVER": live.url, "KERNEX_AGENT_STATE_DIR": str(state),
+        "KERNEX_AGENT_TOKEN": live.enrolment_token(), "KERNEX_AGENT_DEVICE_TYPE": "edge",
+    }  # fmt: skip
+    with (state.parent / "agent.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "agent", "run"], cwd=ROOT, env=environment, stdout=log, stderr=log
+        )
+
+
+def push(live: Live, bundle: Path) -> subprocess.Popen[bytes]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(bundle.parent),
+        "KERNEX_SERVER": live.url,
+        "KERNEX_TOKEN": live.token,
+    }
+    command = [sys.executable, "-m", "kernex", "push", str(bundle), "--name", "big", "--version", "1"]
+    return subprocess.Popen(command, cwd=ROOT, env=environment)
+
+
+def measure(live: Live, directory: Path, size: int) -> None:
+    watch = Watch()
+    watch.start()
+    assert live.web is not None
+    assert live.scheduler is not None
+    state, storage = directory / "agent", directory / "storage"
+    agent = start_agent(live, state)
+    until("the device", lambda: live.call("GET", "/devices").json()["results"])
+    time.sleep(5)
+    print(f"idle agent RSS            {memory(agent.pid, 'VmRSS') / MIB:7.1f} MiB")
+    watch.roots |= {"web": live.web.pid, "scheduler": live.scheduler.pid, "agent": agent.pid}
+
+    begun = time.monotonic()
+    pushing = push(live, directory / "bundle")
+    time.sleep(1)
+    watch.roots["push"] = pushing.pid
+    until("half of the upload", lambda: bytes_below(storage) > size // 2)
+    live.kill_web()
+    live.start_web()
+    watch.roots["web"] = live.web.pid
+    if pushing.wait(PATIENCE_SECONDS):
+        raise SystemExit("FAILED: kernex push")
+    print(f"pushed in                 {time.monotonic() - begun:7.1f} s, server killed once in the middle")
+
+    begun = time.monotonic()
+    devices = [device["id"] for device in live.call("GET", "/devices").json()["results"]]
+    made = live.call("POST", "/deployments", {"bundle": "big@1", "devices": devices, "groups": []}).json()
+    until("a third of the download", lambda: bytes_below(state) > size // 3)
+    agent.kill()
+    agent.wait()
+    kept = bytes_below(state)
+    agent = start_agent(live, state)
+    watch.roots["agent"] = agent.pid
+    until("two thirds of the download", lambda: bytes_below(state) > size * 2 // 3)
+    live.kill_web()
+    time.sleep(2)
+    live.start_web()
+    watch.roots["web"] = live.web.pid
+    until("the deployment's end", lambda: live.call("GET", f"/deployments/{made['id']}").json()["state"] == "finished")
+    counts = live.call("GET", f"/deployments/{made['id']}").json()["counts"]
+    print(f"deployed in               {time.monotonic() - begun:7.1f} s, agent and server killed once each: {counts}")
+    print(f"kept over the agent's kill {kept / MIB:6.0f} of {size // MIB} MiB")
+    for name, rise in sorted(watch.rise.items()):
+        print(f"memory above idle, {name:10} {rise / MIB:5.1f} MiB at most in one process")
+    pids = tree(live.web.pid) + tree(live.scheduler.pid)
+    print(f"PSS of web and scheduler  {sum(memory(pid, 'Pss') for pid in pids) / MIB:7.1f} MiB")
+    agent.terminate()
+    agent.wait()
+    if counts.get("succeeded") != 1:
+        raise SystemExit("FAILED: the device did not succeed")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=2048, metavar="MIB", help="size of the bundle (default: 2048 MiB)")
+    size = parser.parse_args().size * MIB
+    os.environ.setdefault("SECRET_KEY", secrets.token_hex(32))
+    with tempfile.TemporaryDirectory(prefix="kernex-big-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        make_bundle(directory / "bundle", size)
+        with database(directory / "postgres"), running(directory) as live:
+            (directory / "agent").mkdir()
+            measure(live, directory, size)
+
+
+if __name__ == "__main__":
+    main()
