@@ -1,13 +1,13 @@
 """The errors that every room may raise and that the API translates: a stable code, a sentence, a status.
 
-    ApiError
-    ├── BadRequest 400          the request itself is wrong
-    ├── NotSigned 401           who is asking is not proven
-    ├── Forbidden 403           who is asking may not
-    ├── NotFound 404
-    ├── Conflict 409            right in itself, wrong in the present state
-    │   └── IllegalTransition
-    └── Unavailable 503         a backend is away; carries Retry-After
+ApiError
+├── BadRequest 400          the request itself is wrong
+├── NotSigned 401           who is asking is not proven
+├── Forbidden 403           who is asking may not
+├── NotFound 404
+├── Conflict 409            right in itself, wrong in the present state
+│   └── IllegalTransition
+└── Unavailable 503         a backend is away; carries Retry-After
 """
 
 from collections.abc import Mapping

@@ -236,7 +236,11 @@ UNFOLD = {
             {
                 "title": "Software",
                 "items": [
-                    {"title": "Bundles", "icon": "inventory_2", "link": reverse_lazy("admin:bundles_bundle_changelist")},
+                    {
+                        "title": "Bundles",
+                        "icon": "inventory_2",
+                        "link": reverse_lazy("admin:bundles_bundle_changelist"),
+                    },
                     {
                         "title": "Deployments",
                         "icon": "rocket_launch",
@@ -250,7 +254,11 @@ UNFOLD = {
                 "items": [
                     {"title": "Users", "icon": "person", "link": reverse_lazy("admin:auth_user_changelist")},
                     {"title": "User groups", "icon": "group", "link": reverse_lazy("admin:auth_group_changelist")},
-                    {"title": "API tokens", "icon": "vpn_key", "link": reverse_lazy("admin:tokens_apitoken_changelist")},
+                    {
+                        "title": "API tokens",
+                        "icon": "vpn_key",
+                        "link": reverse_lazy("admin:tokens_apitoken_changelist"),
+                    },
                 ],
             },
         ],

@@ -1,7 +1,8 @@
 """Power cuts: a process that runs the agent's commands in children and kills each at a chosen moment.
 
 `python -m tests.agent.power` reads a JSON line for each run, {"words", "environment", "kill_at", "log"}, and answers
-with {"code", "moments"}. A moment is a call that changes the disk or starts a process. The child is killed by SIGKILL just
+with {"code", "moments"}. A moment is a call that changes the disk or starts a process. The child is killed by
+SIGKILL just
 before its moment number `kill_at`: no `finally` runs, and what it started stays behind as after a real kill. It is a
 process of its own so that the agent is imported once and forked often.
 """
