@@ -18,6 +18,7 @@ from devices.models import Device
 from kernex import __version__
 from kernex.events.models import Event
 from kernex.health import findings
+from kernex.progress import bars
 
 SHOWN = 8
 
@@ -60,35 +61,34 @@ def figures() -> dict[str, Any]:
     }
 
 
+def with_bars(deployments: Any) -> list[Deployment]:
+    """The newest of these deployments, each with the bars of its progress."""
+    shown = list(deployments[:SHOWN])
+    counts = DeviceDeployment.objects.filter(deployment__in=shown).counts()
+    for deployment in shown:
+        deployment.bars = bars(counts.get(deployment.pk, {}))  # type: ignore[attr-defined]
+    return shown
+
+
 def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """What the admin's start page shows: each number leads to its list."""
+    """What the admin's start page shows to whom: each number leads to its list. Unshown rows are not read."""
     counted = figures()
-    devices, deployments = (
-        reverse("admin:devices_device_changelist"),
-        reverse("admin:deployments_deployment_changelist"),
-    )
-    bundles = reverse("admin:bundles_bundle_changelist")
-    numbers = counted["devices"]
-    failed = DeviceDeployment.objects.unsuccessful().select_related("device", "deployment__bundle")
-    context["tiles"] = [
-        {"name": "online", "count": numbers["online"], "url": f"{devices}?liveness=online", "tone": "good"},
-        {"name": "offline", "count": numbers["offline"], "url": f"{devices}?liveness=offline", "tone": "bad"},
-        {"name": "pending", "count": numbers["pending"], "url": f"{devices}?state__exact=pending", "tone": "warn"},
-        {
-            "name": "running deployments",
-            "count": counted["deployments"]["running"],
-            "url": f"{deployments}?state__exact=running",
-            "tone": "busy",
-        },
-        {
-            "name": "ready bundles",
-            "count": counted["bundles"]["ready"],
-            "url": f"{bundles}?state__exact=ready",
-            "tone": "plain",
-        },
+    devices, deployments, bundles = counted["devices"], counted["deployments"], counted["bundles"]
+    tiles = [
+        ("online", devices["online"], "good", "devices", "device", "liveness=online"),
+        ("offline", devices["offline"], "bad", "devices", "device", "liveness=offline"),
+        ("pending", devices["pending"], "warn", "devices", "device", "state__exact=pending"),
+        ("running deployments", deployments["running"], "busy", "deployments", "deployment", "state__exact=running"),
+        ("ready bundles", bundles["ready"], "plain", "bundles", "bundle", "state__exact=ready"),
     ]
-    context["running"] = Deployment.objects.running().select_related("bundle")[:SHOWN]
-    context["failures"] = failed.order_by("-state_changed_at")[:SHOWN]
+    context["tiles"] = [
+        {"name": name, "count": count, "tone": tone, "url": f"{reverse(f'admin:{room}_{model}_changelist')}?{chosen}"}
+        for name, count, tone, room, model, chosen in tiles
+        if request.user.has_perm(f"{room}.view_{model}") or request.user.has_perm(f"{room}.change_{model}")
+    ]
+    failed = DeviceDeployment.objects.unsuccessful().select_related("device", "deployment__bundle")
+    context["running"] = with_bars(Deployment.objects.running().select_related("bundle").defer("bundle__manifest"))
+    context["failures"] = failed.defer("deployment__bundle__manifest").order_by("-finished_at")[:SHOWN]
     context["events"] = Event.objects.all()[:SHOWN]
     return context
 

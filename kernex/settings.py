@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from django.templatetags.static import static
-from django.urls import reverse_lazy
-
+from kernex import look
 from kernex.environment import BadSetting, Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -118,6 +116,9 @@ TEMPLATES = [
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
+USE_I18N = False
+DATETIME_FORMAT = "Y-m-d H:i"
+DATE_FORMAT = "Y-m-d"
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(env.text("STATIC_ROOT", str(BASE_DIR / "var" / "static")))
 STORAGES = {
@@ -135,6 +136,7 @@ LOGIN_URL = "/admin/login/"
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = 1  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_LOCKOUT_TEMPLATE = "kernex/locked_out.html"
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
 
@@ -198,69 +200,4 @@ LOGGING = {
 }
 
 # -- The admin's look
-UNFOLD = {
-    "SITE_TITLE": "Kernex",
-    "SITE_HEADER": "Kernex",
-    "SITE_SUBHEADER": "fleet control",
-    "SITE_ICON": lambda request: static("kernex/icon.svg"),
-    "SITE_FAVICONS": [
-        {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("kernex/icon.svg")},
-    ],
-    "SHOW_BACK_BUTTON": True,
-    "DASHBOARD_CALLBACK": "kernex.pages.start_page",
-    "STYLES": [lambda request: static("kernex/admin.css")],
-    "SCRIPTS": [lambda request: static("kernex/admin.js")],
-    "BORDER_RADIUS": "6px",
-    "COLORS": {
-        "primary": {
-            "50": "#f0fdfa", "100": "#ccfbf1", "200": "#99f6e4", "300": "#5eead4", "400": "#2dd4bf", "500": "#14b8a6",
-            "600": "#0f766e", "700": "#0f766e", "800": "#115e59", "900": "#134e4a", "950": "#042f2e",
-        }
-    },
-    "SIDEBAR": {
-        "show_search": False,
-        "navigation": [
-            {
-                "title": "Fleet",
-                "items": [
-                    {"title": "Overview", "icon": "dashboard", "link": reverse_lazy("admin:index")},
-                    {"title": "Devices", "icon": "memory", "link": reverse_lazy("admin:devices_device_changelist")},
-                    {"title": "Groups", "icon": "folder", "link": reverse_lazy("admin:devices_group_changelist")},
-                    {
-                        "title": "Enrolment tokens",
-                        "icon": "key",
-                        "link": reverse_lazy("admin:devices_enrolmenttoken_changelist"),
-                    },
-                ],
-            },
-            {
-                "title": "Software",
-                "items": [
-                    {
-                        "title": "Bundles",
-                        "icon": "inventory_2",
-                        "link": reverse_lazy("admin:bundles_bundle_changelist"),
-                    },
-                    {
-                        "title": "Deployments",
-                        "icon": "rocket_launch",
-                        "link": reverse_lazy("admin:deployments_deployment_changelist"),
-                    },
-                    {"title": "Events", "icon": "history", "link": reverse_lazy("admin:events_event_changelist")},
-                ],
-            },
-            {
-                "title": "People",
-                "items": [
-                    {"title": "Users", "icon": "person", "link": reverse_lazy("admin:auth_user_changelist")},
-                    {"title": "User groups", "icon": "group", "link": reverse_lazy("admin:auth_group_changelist")},
-                    {
-                        "title": "API tokens",
-                        "icon": "vpn_key",
-                        "link": reverse_lazy("admin:tokens_apitoken_changelist"),
-                    },
-                ],
-            },
-        ],
-    },
-}  # fmt: skip
+UNFOLD = look.UNFOLD

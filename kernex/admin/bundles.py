@@ -16,19 +16,22 @@ from bundles.models import NAME_PATTERN, Bundle
 from kernex.admin.manners import Page, actor_of, is_confirmed
 from kernex.errors import ApiError
 from kernex.events.models import Event
+from kernex.showing import size
 
 STATE_COLOURS = {"draft": "info", "verifying": "warning", "ready": "success", "withdrawn": "danger"}
 FILES_SHOWN = 200
 HISTORY_SHOWN = 15
+PLAIN = {"invalid": "Use at most 63 small letters, digits and . _ + - after a letter or a digit."}
 
 
 class ArchiveForm(forms.ModelForm):  # type: ignore[type-arg]
     """A draft out of an archive. What files cannot say stands in its kernex.toml."""
 
-    name = forms.RegexField(NAME_PATTERN, widget=UnfoldAdminTextInputWidget)
-    version = forms.RegexField(NAME_PATTERN, widget=UnfoldAdminTextInputWidget)
+    name = forms.RegexField(NAME_PATTERN, widget=UnfoldAdminTextInputWidget, error_messages=PLAIN, help_text="vad")
+    version = forms.RegexField(NAME_PATTERN, widget=UnfoldAdminTextInputWidget, error_messages=PLAIN, help_text="1.0.0")
     archive = forms.FileField(
-        widget=UnfoldAdminFileFieldWidget, help_text="tar, tar.gz or zip. It is read file by file and never unpacked."
+        widget=UnfoldAdminFileFieldWidget,
+        help_text="tar, tar.gz or zip. A kernex.toml at its root says what files cannot; see the manual on bundles.",
     )
 
     # Whose draft it is; set for each request.
@@ -48,7 +51,7 @@ class ArchiveForm(forms.ModelForm):  # type: ignore[type-arg]
                     cleaned["name"],
                     cleaned["version"],
                     actor=self.actor,
-                    user=self.user,
+                    user=self.user,  # type: ignore[attr-defined]
                 )
             except ApiError as error:
                 raise forms.ValidationError(error.message) from error
@@ -57,20 +60,37 @@ class ArchiveForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(Bundle)
 class BundleAdmin(Page):
-    list_display = ("__str__", "shown_state", "shown_size", "file_count", "device_types", "created_by", "created_at")
+    list_display = (
+        "__str__",
+        "shown_state",
+        "shown_size",
+        "file_count",
+        "shown_device_types",
+        "created_by",
+        "created_at",
+    )
     list_select_related = ("created_by",)
     list_filter = ("state", "name")
     search_fields = ("name", "version", "manifest_sha256")
     actions = ("publish", "withdraw")
     readonly_fields = (
-        "name", "version", "shown_state", "state_reason", "shown_size", "file_count", "device_types",
-        "manifest_sha256", "created_by", "created_at", "ready_at", "withdrawn_at",
+        "name", "version", "shown_state", "state_reason", "shown_size", "file_count", "shown_device_types",
+        "shown_manifest", "created_by", "created_at", "ready_at", "withdrawn_at",
     )  # fmt: skip
     fields = readonly_fields
     change_form_after_template = "kernex/bundle_content.html"
+    add_lead = (
+        "For large bundles use the command line: kernex push sends them in parts and resumes. This makes a draft, which"
+        " you then publish."
+    )
+    add_button = "Make the draft"
+    empty_text = "No bundle yet. Push one with kernex push, or upload an archive here."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Bundle]:
         return super().get_queryset(request).defer("manifest")
+
+    def steps_for(self, obj: Bundle) -> dict[str, str]:
+        return {"draft": {"publish": "Publish"}, "ready": {"withdraw": "Withdraw"}}.get(obj.state, {})
 
     def has_change_permission(self, request: HttpRequest, obj: Bundle | None = None) -> bool:
         return obj is None and super().has_change_permission(request, obj)
@@ -93,7 +113,7 @@ class BundleAdmin(Page):
         """Nothing: the form has drafted it."""
 
     def response_add(self, request: HttpRequest, obj: Bundle, *args: Any, **kwargs: Any) -> HttpResponse:
-        self.message_user(request, f"{obj} is a draft. Publish it once its files are verified.", messages.SUCCESS)
+        self.message_user(request, f"{obj} is a draft now. Look through its files, then publish it.", messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:bundles_bundle_change", args=[obj.pk]))
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -110,9 +130,17 @@ class BundleAdmin(Page):
 
     @display(description="size", ordering="size")
     def shown_size(self, bundle: Bundle) -> str:
-        return readable_size(bundle.size)
+        return size(bundle.size)
 
-    @admin.action(description="Publish these drafts", permissions=["change"])
+    @display(description="for device types")
+    def shown_device_types(self, bundle: Bundle) -> str:
+        return ", ".join(bundle.device_types) or "any"
+
+    @display(description="SHA-256 of its manifest")
+    def shown_manifest(self, bundle: Bundle) -> str:
+        return bundle.manifest_sha256
+
+    @admin.action(description="Publish: make drafts ready to be deployed", permissions=["change"])
     def publish(self, request: HttpRequest, queryset: QuerySet[Bundle]) -> HttpResponse | None:
         if not is_confirmed(request):
             consequence = "Their files are verified; then they are ready to be deployed. Nothing is deployed by this."
@@ -120,19 +148,12 @@ class BundleAdmin(Page):
         self.attempt(request, queryset, lambda one: publishing.publish(one, actor=actor_of(request)), "Published")
         return None
 
-    @admin.action(description="Withdraw: take these bundles out of service", permissions=["change"])
+    @admin.action(description="Withdraw: take them out of service", permissions=["change"])
     def withdraw(self, request: HttpRequest, queryset: QuerySet[Bundle]) -> HttpResponse | None:
         if not is_confirmed(request):
-            consequence = "They are not deployed or downloaded any more. Devices that run them keep running them."
-            return self.ask(request, queryset, action="withdraw", title="Withdraw bundles", consequence=consequence)
+            consequence = "Nobody can deploy or download them any more. Devices that run them keep running them."
+            return self.ask(
+                request, queryset, action="withdraw", title="Withdraw bundles", consequence=consequence, is_final=True
+            )
         self.attempt(request, queryset, lambda one: publishing.withdraw(one, actor=actor_of(request)), "Withdrawn")
         return None
-
-
-def readable_size(size: float) -> str:
-    """Bytes as people read them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

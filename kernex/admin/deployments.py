@@ -17,11 +17,13 @@ from unfold.widgets import (
 from bundles.models import Bundle
 from deployments import rollout
 from deployments.models import Deployment, DeviceDeployment
-from deployments.states import FINISHED
+from deployments.states import UNSUCCESSFUL, DeploymentState
 from devices.groups import Group
 from kernex.admin.manners import Page, actor_of, is_confirmed
 from kernex.errors import ApiError
 from kernex.events.models import Event
+from kernex.progress import bars
+from kernex.showing import NOTHING, span
 
 STATE_COLOURS = {"running": "info", "finished": "success", "cancelled": "warning"}
 RESULTS_SHOWN = 100
@@ -65,18 +67,24 @@ class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(Deployment)
 class DeploymentAdmin(Page):
-    list_display = ("__str__", "shown_state", "note", "created_by", "created_at", "finished_at")
+    list_display = ("shown_bundle", "shown_state", "shown_progress", "note", "created_by", "created_at", "finished_at")
     list_select_related = ("bundle", "created_by")
     list_filter = ("state", "bundle__name")
     search_fields = ("bundle__name", "bundle__version", "note", "id")
     actions = ("cancel",)
     readonly_fields = (
-        "bundle", "shown_state", "note", "deadline_seconds", "shown_skipped", "created_by", "created_at",
+        "bundle", "shown_state", "note", "shown_deadline", "shown_skipped", "created_by", "created_at",
         "cancelled_at", "finished_at",
     )  # fmt: skip
     fields = readonly_fields
     change_form_before_template = "kernex/deployment_progress.html"
     change_form_after_template = "kernex/deployment_results.html"
+    add_lead = (
+        "Every accepted device of these groups downloads the bundle, installs it and checks its health; if it is not"
+        " well, the device goes back to what it ran before. Single devices are chosen in the list of devices."
+    )
+    add_button = "Deploy"
+    empty_text = "Nothing was deployed yet. A deployment needs a ready bundle and accepted devices."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Deployment]:
         return super().get_queryset(request).defer("bundle__manifest")
@@ -86,6 +94,18 @@ class DeploymentAdmin(Page):
             "<uuid:deployment_id>/progress", self.admin_site.admin_view(self.progress), name="deployment-progress"
         )
         return [progress, *super().get_urls()]
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The list with the counts of all its rows, asked for at once."""
+        shown = super().get_changelist_instance(request)
+        running = [one.pk for one in shown.result_list if not one.final_counts]
+        counts = DeviceDeployment.objects.filter(deployment__in=running).counts() if running else {}
+        for one in shown.result_list:
+            one.shown_counts = one.final_counts or counts.get(one.pk, {})
+        return shown
+
+    def steps_for(self, obj: Deployment) -> dict[str, str]:
+        return {"cancel": "Cancel this deployment"} if obj.state == DeploymentState.RUNNING else {}
 
     def has_change_permission(self, request: HttpRequest, obj: Deployment | None = None) -> bool:
         return obj is None and super().has_change_permission(request, obj)
@@ -140,15 +160,32 @@ class DeploymentAdmin(Page):
     def shown_state(self, deployment: Deployment) -> str:
         return deployment.state
 
+    @display(description="bundle", ordering="bundle__name")
+    def shown_bundle(self, deployment: Deployment) -> str:
+        return str(deployment.bundle)
+
+    @display(description="devices")
+    def shown_progress(self, deployment: Deployment) -> str:
+        counts: dict[str, int] = getattr(deployment, "shown_counts", {})
+        bad = sum(counts.get(state, 0) for state in UNSUCCESSFUL)
+        said = f"{counts.get('succeeded', 0)} of {sum(counts.values())} succeeded"
+        return f"{said}, {bad} did not" if bad else said
+
+    @display(description="time for each device")
+    def shown_deadline(self, deployment: Deployment) -> str:
+        return span(deployment.deadline_seconds)
+
     @display(description="left out")
     def shown_skipped(self, deployment: Deployment) -> str:
-        return ", ".join(f"{count} {reason}" for reason, count in deployment.skipped.items() if count) or "-"
+        said = {"not_accepted": "not accepted", "wrong_device_type": "of another device type"}
+        left_out = [f"{count} {said.get(why, why)}" for why, count in deployment.skipped.items() if count]
+        return ", ".join(left_out) or NOTHING
 
-    @admin.action(description="Cancel these deployments", permissions=["change"])
+    @admin.action(description="Cancel", permissions=["change"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Deployment]) -> HttpResponse | None:
         if not is_confirmed(request):
             return self.ask(
-                request, queryset, action="cancel", title="Cancel deployments",
+                request, queryset, action="cancel", title="Cancel deployments", is_final=True,
                 consequence="Devices that wait get nothing. Devices at work stop, unless they are past the point of no"
                 " return: those finish, or go back by themselves.",
             )  # fmt: skip
@@ -157,21 +194,6 @@ class DeploymentAdmin(Page):
 
 
 def bars_of(deployment: Deployment) -> list[dict[str, Any]]:
-    """One bar for each state that a device is in: its name, how many, what share in percent, and its tone."""
-    counts = deployment.final_counts or DeviceDeployment.objects.filter(deployment=deployment).counts().get(
-        deployment.pk, {}
-    )
-    total = sum(counts.values()) or 1
-    order = ["succeeded", "rolled_back", "failed", "rejected", "timed_out", "cancelled"]
-    names = sorted(counts, key=lambda name: order.index(name) if name in order else len(order))
-    return [
-        {"state": name.replace("_", " "), "count": counts[name], "percent": round(100 * counts[name] / total, 1),
-         "tone": tone_of(name)}
-        for name in names if counts[name]
-    ]  # fmt: skip
-
-
-def tone_of(state: str) -> str:
-    if state == "succeeded":
-        return "good"
-    return "bad" if state in FINISHED else "busy"
+    """The bars of one deployment: as it ended, or counted now."""
+    rows = DeviceDeployment.objects.filter(deployment=deployment)
+    return bars(deployment.final_counts or rows.counts().get(deployment.pk, {}))

@@ -6,8 +6,9 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from unfold.admin import ModelAdmin
 
 from kernex.errors import ApiError
@@ -20,31 +21,84 @@ def actor_of(request: HttpRequest) -> str:
     return f"operator:{request.user.get_username()}"
 
 
+def is_confirmed(request: HttpRequest) -> bool:
+    """Whether the person said yes on the page of `Page.ask`."""
+    return request.POST.get("confirmed") == "yes"
+
+
 class Page(ModelAdmin):
-    """Unfold's look; nothing is deleted from lists, and lists stay cheap however long they are."""
+    """Unfold's look; nothing is deleted, actions ask first, and lists stay cheap however long they are."""
 
     list_per_page = 50
     show_full_result_count = False
     compressed_fields = True
     warn_unsaved_form = True
+    change_form_outer_before_template = "kernex/above_form.html"
+    # What the page to add one says above the form, and on its button.
+    add_lead = ""
+    add_button = "Save"
+    # What an empty list says.
+    empty_text = "Nothing here yet."
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    def may_change(self, request: HttpRequest) -> bool:
-        """Whether this person may take the page's actions."""
-        return self.has_change_permission(request)
+    def has_right(self, request: HttpRequest, right: str) -> bool:
+        """Whether this person has a permission such as `deployments.add_deployment`."""
+        return request.user.has_perm(right)
+
+    def steps_for(self, obj: Any) -> dict[str, str]:
+        """The actions that make sense for this object now, with what their buttons say."""
+        return {}
+
+    def changeform_view(self, request: HttpRequest, object_id: str | None = None, *args: Any, **more: Any) -> Any:
+        """The room's refusal becomes a message. What the view had written is undone by then."""
+        try:
+            return super().changeform_view(request, object_id, *args, **more)
+        except ApiError as error:
+            self.message_user(request, error.message, messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **more: Any) -> Any:
+        obj = context.get("original")
+        allowed = self.get_actions(request) if obj else {}
+        context |= {
+            "lead": "" if obj else self.add_lead,
+            "save_label": "Save" if obj else self.add_button,
+            "show_save_and_add_another": False,
+            "show_save_and_continue": False,
+            "steps": [(name, said) for name, said in self.steps_for(obj).items() if name in allowed] if obj else [],
+            "checkbox_name": ACTION_CHECKBOX_NAME,
+        }
+        return super().render_change_form(request, context, *args, **more)
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
+        """An action that was begun on one object's page leads back there."""
+        answer = super().response_action(request, queryset)
+        if isinstance(answer, HttpResponseRedirect) and answer.url == request.get_full_path():
+            return HttpResponseRedirect(self.way_back(request))
+        return answer
+
+    def way_back(self, request: HttpRequest) -> str:
+        """The page on which an action was begun: one object's, or the list as it was filtered."""
+        chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        if request.POST.get("begun_on") == "object" and len(chosen) == 1:
+            return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=chosen)
+        return request.get_full_path()
 
     def attempt(self, request: HttpRequest, objects: QuerySet[Any], act: Callable[[Any], object], done: str) -> None:
         """Do something to each object; say how many it was done to, and why it was not done to the others."""
         count = 0
+        refused: dict[str, list[str]] = {}
         for one in objects:
             try:
                 act(one)
             except ApiError as error:
-                self.message_user(request, error.message, messages.ERROR)
+                refused.setdefault(error.message, []).append(str(one))
             else:
                 count += 1
+        for message, names in refused.items():
+            self.message_user(request, f"{some(names)}: {message}", messages.ERROR)
         if count:
             self.message_user(request, f"{done}: {count}.", messages.SUCCESS)
 
@@ -57,6 +111,7 @@ class Page(ModelAdmin):
         title: str,
         consequence: str,
         form: Any = None,
+        is_final: bool = False,
     ) -> HttpResponse:
         """The page that says what is about to happen, to how many and to which, and asks."""
         context = {
@@ -67,12 +122,32 @@ class Page(ModelAdmin):
             "objects": objects[:SHOWN_OBJECTS],
             "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
             "select_across": request.POST.get("select_across", "0"),
+            "begun_on": request.POST.get("begun_on", "list"),
+            "way_back": self.way_back(request),
             "checkbox_name": ACTION_CHECKBOX_NAME,
             "action": action,
             "form": form,
-            "opts": self.model._meta,
+            "is_final": is_final,
+            "opts": self.opts,
         }
         return TemplateResponse(request, "kernex/confirm.html", context)
+
+
+class Issuing(Page):
+    """Makes tokens, and shows each one's secret on one page, once."""
+
+    def show_secret(self, request: HttpRequest, obj: Model, secret: str, server: str = "") -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"{self.opts.verbose_name} {obj}",
+            "secret": secret,
+            "server": server,
+            "opts": self.opts,
+            "list_url": reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"),
+        }
+        answer = TemplateResponse(request, "kernex/secret.html", context)
+        answer["Cache-Control"] = "no-store"
+        return answer
 
 
 class ReadOnly(Page):
@@ -85,6 +160,7 @@ class ReadOnly(Page):
         return False
 
 
-def is_confirmed(request: HttpRequest) -> bool:
-    """Whether the person said yes on the page of `Page.ask`."""
-    return request.POST.get("confirmed") == "yes"
+def some(names: list[str], most: int = 3) -> str:
+    """A few names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,23 +1,54 @@
-"""Who may do what: users, groups of users, API tokens; and what happened: events."""
+"""Who may do what: users, groups of users, API tokens; and what happened: events.
+
+Nobody hands out more than they have: rights, groups and the accounts of superusers are for superusers to change.
+"""
 
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.models import Group, User
-from django.db.models import QuerySet
+from django.contrib.auth.models import Group, Permission, User
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from kernex.admin.manners import Page, ReadOnly, actor_of, is_confirmed
+from kernex.admin.manners import Issuing, ReadOnly, actor_of, is_confirmed
 from kernex.events.models import Event, record
-from kernex.tokens.models import ApiToken
+from kernex.showing import NOTHING, facts
+from kernex.tokens.models import ApiToken, Role
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
+
+# The permissions that some page here asks for.
+USED = {
+    "devices.device": "view change", "devices.group": "view add change delete",
+    "devices.enrolmenttoken": "view add change", "bundles.bundle": "view add change",
+    "deployments.deployment": "view add change", "events.event": "view", "tokens.apitoken": "view add change",
+    "auth.user": "view add change",
+}  # fmt: skip
+# Which of them a person needs to make an API token of a role.
+NEEDED = {
+    Role.VIEWER: ("devices.view_device",),
+    Role.OPERATOR: ("devices.change_device", "deployments.add_deployment", "deployments.change_deployment"),
+    Role.PUBLISHER: ("bundles.add_bundle", "bundles.change_bundle"),
+}
+
+
+def used_permissions() -> QuerySet[Permission]:
+    """The permissions that mean something here."""
+    chosen = Permission.objects.none()
+    for model, verbs in USED.items():
+        room, name = model.split(".")
+        codenames = [f"{verb}_{name}" for verb in verbs.split()]
+        chosen |= Permission.objects.filter(content_type__app_label=room, codename__in=codenames)
+    return chosen.select_related("content_type")
 
 
 @admin.register(User)
@@ -26,24 +57,75 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
     list_display = ("username", "email", "is_active", "is_staff", "is_superuser", "last_login")
+    show_full_result_count = False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
+        given = ("last_login", "date_joined")
+        return given if request.user.is_superuser else (*given, "is_superuser", "groups", "user_permissions")
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "user_permissions":
+            kwargs["queryset"] = used_permissions()
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        if obj is not None and obj.is_superuser and not request.user.is_superuser:
+            return False
+        return super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return False  # history names them; who is not active cannot do anything
 
 
 @admin.register(Group)
-class UserGroupAdmin(DjangoGroupAdmin, ModelAdmin):
-    pass
+class UserGroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[type-arg]
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "permissions":
+            kwargs["queryset"] = used_permissions()
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_active and request.user.is_superuser
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return self.has_add_permission(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return self.has_add_permission(request)
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(Page):
+class ApiTokenAdmin(Issuing):
     list_display = ("name", "role", "user", "created_at", "last_used_at", "expires_at", "revoked_at")
     list_select_related = ("user",)
     list_filter = ("role",)
     search_fields = ("name", "user__username")
     fields = ("name", "user", "role", "expires_at")
     actions = ("revoke",)
+    ordering = ("-created_at",)
+    readonly_fields = ("created_at", "last_used_at", "revoked_at")
+    add_lead = "The token is shown once, on the next page. Whoever has it acts in the name of its user."
+    add_button = "Make the token"
+    empty_text = "No token yet. Programs and the command line each need one."
 
     def has_change_permission(self, request: HttpRequest, obj: ApiToken | None = None) -> bool:
         return obj is None and super().has_change_permission(request, obj)
+
+    def get_fields(self, request: HttpRequest, obj: ApiToken | None = None) -> Any:
+        return (*self.fields, *self.readonly_fields) if obj else self.fields
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "user" and not request.user.is_superuser:
+            kwargs["queryset"] = User.objects.filter(pk=request.user.pk)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def formfield_for_choice_field(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "role":
+            kwargs["choices"] = [(role.value, role.label) for role in roles_for(request.user)]
+        return super().formfield_for_choice_field(db_field, request, **kwargs)
+
+    def steps_for(self, obj: ApiToken) -> dict[str, str]:
+        return {"revoke": "Revoke"} if obj.revoked_at is None else {}
 
     def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:
         made, secret = ApiToken.issue(**form.cleaned_data)
@@ -52,22 +134,15 @@ class ApiTokenAdmin(Page):
         request.secret_to_show = secret  # type: ignore[attr-defined]
 
     def response_add(self, request: HttpRequest, obj: ApiToken, *args: Any, **kwargs: Any) -> HttpResponse:
-        """The one page that shows the token."""
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"The API token {obj.name}",
-            "secret": request.secret_to_show,  # type: ignore[attr-defined]
-            "opts": self.opts,
-        }
-        answer = TemplateResponse(request, "kernex/secret.html", context)
-        answer["Cache-Control"] = "no-store"
-        return answer
+        return self.show_secret(request, obj, request.secret_to_show)  # type: ignore[attr-defined]
 
-    @admin.action(description="Revoke these tokens", permissions=["add"])
+    @admin.action(description="Revoke", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> HttpResponse | None:
         if not is_confirmed(request):
-            consequence = "Programs that use them are refused from now on."
-            return self.ask(request, queryset, action="revoke", title="Revoke API tokens", consequence=consequence)
+            return self.ask(
+                request, queryset, action="revoke", title="Revoke API tokens", is_final=True,
+                consequence="Programs that use them are refused from now on.",
+            )  # fmt: skip
         self.attempt(request, queryset, lambda token: self.end(request, token), "Revoked")
         return None
 
@@ -76,8 +151,40 @@ class ApiTokenAdmin(Page):
             record("api_token.revoked", f"API token {token} was revoked.", actor=actor_of(request), token=str(token.pk))
 
 
+def roles_for(user: Any) -> list[Role]:
+    """The roles that this person may give to an API token: never more than they may do themselves."""
+    return [role for role in Role if user.is_superuser or (role in NEEDED and user.has_perms(NEEDED[role]))]
+
+
 @admin.register(Event)
 class EventAdmin(ReadOnly):
-    list_display = ("at", "kind", "message", "actor")
+    list_display = ("at", "message", "actor", "kind", "shown_device", "shown_deployment")
     list_filter = ("kind",)
     search_fields = ("message", "actor", "device_id", "deployment_id", "bundle_id")
+    fields = ("at", "kind", "message", "actor", "shown_device", "shown_bundle", "shown_deployment", "shown_data")
+    readonly_fields = fields
+    empty_text = "Nothing has happened yet."
+
+    @display(description="device")
+    def shown_device(self, event: Event) -> str:
+        return link("devices_device", event.device_id)
+
+    @display(description="bundle")
+    def shown_bundle(self, event: Event) -> str:
+        return link("bundles_bundle", event.bundle_id)
+
+    @display(description="deployment")
+    def shown_deployment(self, event: Event) -> str:
+        return link("deployments_deployment", event.deployment_id)
+
+    @display(description="details")
+    def shown_data(self, event: Event) -> str:
+        return facts(event.data)
+
+
+def link(page: str, pk: UUID | None) -> str:
+    """The way to an object's page, under the first letters of its id."""
+    if pk is None:
+        return NOTHING
+    address = reverse(f"admin:{page}_change", args=[pk])
+    return format_html('<a class="kx-link" href="{}" title="{}">{}</a>', address, pk, str(pk)[:8])

@@ -1,4 +1,4 @@
-// Keeps a deployment's progress fresh while it runs. No page reload, no outside host.
+// Bars get their width, a running deployment stays fresh, and a secret is shown once. No outside host.
 "use strict";
 
 function draw(card, bars) {
@@ -21,10 +21,17 @@ function draw(card, bars) {
   }));
 }
 
+// What is running is asked for every two seconds; a server that is away, every ten.
 async function follow(card) {
-  const answer = await fetch(card.dataset.url, { headers: { Accept: "application/json" } });
-  if (!answer.ok) return;
-  const told = await answer.json();
+  let told;
+  try {
+    const answer = await fetch(card.dataset.url, { headers: { Accept: "application/json" }, redirect: "error" });
+    if (!answer.ok) throw new Error(answer.statusText);
+    told = await answer.json();
+  } catch {
+    setTimeout(() => follow(card), 10000);
+    return;
+  }
   draw(card, told.bars);
   if (told.is_running) setTimeout(() => follow(card), 2000);
   else location.reload();
@@ -32,6 +39,9 @@ async function follow(card) {
 
 document.addEventListener("DOMContentLoaded", () => {
   for (const part of document.querySelectorAll(".kx-part")) part.style.width = `${part.dataset.percent}%`;
+  // Loading the page of a secret again would make another token: it becomes the list.
+  const secret = document.getElementById("kx-secret");
+  if (secret) history.replaceState(null, "", secret.dataset.listUrl);
   const card = document.getElementById("kx-progress");
   if (card && card.dataset.running === "yes") setTimeout(() => follow(card), 2000);
 });

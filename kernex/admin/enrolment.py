@@ -1,0 +1,159 @@
+"""Groups of devices, and the enrolment tokens that let new devices into them."""
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminIntegerFieldWidget
+
+from devices.groups import EnrolmentToken, Group
+from kernex.admin.manners import Issuing, Page, actor_of, is_confirmed
+
+TOKEN_DAYS = 7
+TOKEN_COLOURS = {"usable": "success", "used up": "info", "expired": "warning", "revoked": "danger"}
+
+
+class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
+    interval_seconds = forms.IntegerField(
+        label="Heartbeat interval", min_value=1, max_value=86_400, initial=60, widget=UnfoldAdminIntegerFieldWidget,
+        help_text="Seconds between two heartbeats of a device. After three missed ones it counts as offline.",
+    )  # fmt: skip
+
+    class Meta:
+        model = Group
+        fields = ["name", "description", "interval_seconds"]
+
+
+@admin.register(Group)
+class GroupAdmin(Page):
+    form = GroupForm
+    list_display = ("name", "description", "shown_interval", "created_at")
+    search_fields = ("name", "description")
+    actions = ("remove",)
+    empty_text = "No group yet. Devices register into groups: make one first."
+
+    def has_remove_permission(self, request: HttpRequest) -> bool:
+        return self.has_right(request, "devices.delete_group")
+
+    def steps_for(self, obj: Group) -> dict[str, str]:
+        return {"remove": "Remove"}
+
+    @display(description="heartbeat interval", ordering="interval_seconds")
+    def shown_interval(self, group: Group) -> str:
+        return f"{group.interval_seconds} s"
+
+    def save_model(self, request: HttpRequest, obj: Group, form: Any, change: bool) -> None:
+        if change:
+            obj.edit(actor_of(request), **{name: form.cleaned_data[name] for name in form.changed_data})
+        else:
+            obj.pk = Group.make(actor_of(request), **form.cleaned_data).pk
+            obj.refresh_from_db()
+
+    @admin.action(description="Remove: only groups without devices", permissions=["remove"])
+    def remove(self, request: HttpRequest, queryset: QuerySet[Group]) -> HttpResponse | None:
+        if not is_confirmed(request):
+            return self.ask(
+                request, queryset, action="remove", title="Remove groups", is_final=True,
+                consequence="A group goes, with its ended tokens, unless devices or usable tokens belong to it.",
+            )  # fmt: skip
+        self.attempt(request, queryset, lambda group: group.remove(actor_of(request)), "Removed")
+        return None
+
+    def way_back(self, request: HttpRequest) -> str:
+        """The list: the group's own page is gone."""
+        return request.get_full_path()
+
+
+class EnrolmentTokenForm(forms.ModelForm):  # type: ignore[type-arg]
+    class Meta:
+        model = EnrolmentToken
+        fields = ["name", "group", "uses_allowed", "expires_at", "accepts_at_once"]
+        help_texts = {
+            "name": "What it is for, such as “first 50 cameras”.",
+            "group": "Devices that register with it belong to this group.",
+            "uses_allowed": "How many devices may register with it.",
+            "accepts_at_once": "Otherwise each device waits for approval.",
+        }
+
+    def clean_uses_allowed(self) -> int:
+        return between(self.cleaned_data["uses_allowed"], 1, 1_000_000)
+
+    def clean_expires_at(self) -> Any:
+        if self.cleaned_data["expires_at"] <= timezone.now():
+            raise forms.ValidationError("This is past.")
+        return self.cleaned_data["expires_at"]
+
+
+def between(value: int, least: int, most: int) -> int:
+    if not least <= value <= most:
+        raise forms.ValidationError(f"Use a number from {least} to {most}.")
+    return value
+
+
+@admin.register(EnrolmentToken)
+class EnrolmentTokenAdmin(Issuing):
+    form = EnrolmentTokenForm
+    list_display = ("name", "shown_state", "group", "shown_uses", "shown_arrival", "expires_at")
+    list_select_related = ("group",)
+    list_filter = ("group", "accepts_at_once")
+    search_fields = ("name",)
+    readonly_fields = ("shown_state", "shown_uses", "shown_arrival", "revoked_at", "created_at", "created_by")
+    actions = ("revoke",)
+    add_lead = "The token is shown once, on the next page. Whoever has it can register devices into the group."
+    add_button = "Make the token"
+    empty_text = "No token yet. A device needs one to register."
+
+    def has_change_permission(self, request: HttpRequest, obj: EnrolmentToken | None = None) -> bool:
+        return obj is None and super().has_change_permission(request, obj)
+
+    def get_fields(self, request: HttpRequest, obj: EnrolmentToken | None = None) -> Any:
+        if obj is None:
+            return EnrolmentTokenForm.Meta.fields
+        return ("name", "group", "expires_at", *self.readonly_fields)
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        ends_at = (timezone.now() + timedelta(days=TOKEN_DAYS)).replace(minute=0, second=0, microsecond=0)
+        return {"expires_at": ends_at, **super().get_changeform_initial_data(request)}
+
+    def steps_for(self, obj: EnrolmentToken) -> dict[str, str]:
+        return {"revoke": "Revoke"} if obj.revoked_at is None else {}
+
+    @display(description="state", label=TOKEN_COLOURS)
+    def shown_state(self, token: EnrolmentToken) -> str:
+        if token.revoked_at:
+            return "revoked"
+        if token.expires_at <= timezone.now():
+            return "expired"
+        return "used up" if token.uses >= token.uses_allowed else "usable"
+
+    @display(description="uses", ordering="uses")
+    def shown_uses(self, token: EnrolmentToken) -> str:
+        return f"{token.uses} of {token.uses_allowed}"
+
+    @display(description="its devices", ordering="accepts_at_once")
+    def shown_arrival(self, token: EnrolmentToken) -> str:
+        return "are accepted at once" if token.accepts_at_once else "wait for approval"
+
+    def save_model(self, request: HttpRequest, obj: EnrolmentToken, form: Any, change: bool) -> None:
+        made, secret = EnrolmentToken.issue(**form.cleaned_data, created_by=request.user, actor=actor_of(request))
+        obj.pk = made.pk
+        request.secret_to_show = secret  # type: ignore[attr-defined]
+
+    def response_add(self, request: HttpRequest, obj: EnrolmentToken, *args: Any, **kwargs: Any) -> HttpResponse:
+        return self.show_secret(request, obj, request.secret_to_show, settings.PUBLIC_URL)  # type: ignore[attr-defined]
+
+    @admin.action(description="Revoke", permissions=["change"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[EnrolmentToken]) -> HttpResponse | None:
+        if not is_confirmed(request):
+            return self.ask(
+                request, queryset, action="revoke", title="Revoke enrolment tokens", is_final=True,
+                consequence="No device can register with them any more. Devices that did stay as they are.",
+            )  # fmt: skip
+        self.attempt(request, queryset, lambda token: token.revoke(actor_of(request)), "Revoked")
+        return None

@@ -1,0 +1,53 @@
+"""How values are written for people: sizes, ages, spans of time, reported facts."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+NOTHING = "-"
+SPANS = (("days", 86_400), ("h", 3600), ("min", 60))
+
+
+def size(count: float) -> str:
+    """Bytes: `2.3 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def span(seconds: float) -> str:
+    """A span of time in its largest unit: `3 h`, `40 s`."""
+    for unit, length in SPANS:
+        if seconds >= length * (2 if unit == "days" else 1):
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def age(moment: datetime) -> SafeString:
+    """How long ago, with the exact time for whoever points at it."""
+    ago = span((timezone.now() - moment).total_seconds())
+    exact = moment.astimezone(timezone.get_default_timezone())
+    return format_html('<span title="{}">{} ago</span>', f"{exact:%Y-%m-%d %H:%M:%S %Z}", ago)
+
+
+def facts(value: Mapping[str, object]) -> str:
+    """What a device reported, name by name."""
+    if not value:
+        return NOTHING
+    lines = format_html_join("", "<dt>{}</dt><dd>{}</dd>", ((name, fact(value[name])) for name in sorted(value)))
+    return format_html('<dl class="kx-facts">{}</dl>', lines)
+
+
+def fact(value: object) -> str:
+    """One reported value: text and numbers as they are, the rest as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        return json.dumps(value, ensure_ascii=False)
+    return f"{value:,}".replace(",", "\u202f")  # a narrow space, as in 812 000 000

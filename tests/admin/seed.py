@@ -1,0 +1,140 @@
+"""Data as a small fleet has it, for the browser and for pictures: `python -m tests.admin.seed` fills DATABASE_URL."""
+
+import hashlib
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+import django
+
+django.setup()
+
+from django.contrib.auth.models import User  # noqa: E402
+from django.utils import timezone  # noqa: E402
+
+from bundles.models import Bundle  # noqa: E402
+from bundles.publishing import withdraw  # noqa: E402
+from deployments.models import FINISHED, Deployment, DeviceDeployment  # noqa: E402
+from devices.models import Device, EnrolmentToken, Group, HeartbeatSample  # noqa: E402
+from kernex.events.models import Event, record  # noqa: E402
+from kernex.tokens.models import ApiToken, Role  # noqa: E402
+from tests.factories import make_bundle, make_deployment  # noqa: E402
+
+ACTOR = "operator:alice"
+PLACES = ("warehouse-north", "warehouse-south", "lab")
+FAILURES = {
+    "rolled_back": ("unhealthy", "health.json says healthy: false: 38 of 40 clips were told apart, 39 are needed"),
+    "failed": ("download_failed", "The server answered 503 for 15 minutes."),
+    "rejected": ("no_space", "The bundle needs 1.9 GB, 1.2 GB are free below /var/lib/kernex."),
+    "timed_out": ("", ""),
+}
+
+
+def seed() -> None:
+    """40 devices in all states, bundles in all states, deployments that run, have ended, were cancelled."""
+    random = Random(7)  # noqa: S311 - the same fleet each time
+    alice = User.objects.filter(is_superuser=True).first()
+    groups = [
+        Group.make(ACTOR, name=place, description=f"Cameras and sensors of the {place.replace('-', ' ')}")
+        for place in PLACES
+    ]
+    devices = [device(random, number, groups[number % 3]) for number in range(40)]
+    accepted = [one for one in devices if one.state == "accepted"]
+    for group in groups:
+        expires_at = timezone.now() + timedelta(days=7)
+        EnrolmentToken.issue(
+            name=f"first fleet of {group}", group=group, expires_at=expires_at, uses_allowed=50, actor=ACTOR
+        )
+    ApiToken.issue(alice, Role.PUBLISHER, "build server")
+    old, new, vision = bundles()
+    finished(random, make_deployment(old, *accepted[:20], note="First version for everyone"), "finished")
+    finished(random, make_deployment(vision, *accepted[5:12], note="Trial, stopped: too slow"), "cancelled")
+    running(random, make_deployment(new, *accepted[:24], note="Better with wind noise"))
+    past(random)
+
+
+def bundles() -> tuple[Bundle, Bundle, Bundle]:
+    run = {"command": ["python3", "runner.py"]}
+    old = make_bundle("vad@1.0.0", {"model/vad.onnx": b"v" * 2_240_512, "runner.py": b"print()\n" * 80}, run=run)
+    new = make_bundle("vad@1.1.0", {"model/vad.onnx": b"w" * 2_327_524, "runner.py": b"print()\n" * 80}, run=run)
+    vision = make_bundle("shelf-vision@0.9.2", {"model.onnx": b"s" * 9_100_000, "labels.txt": b"box\n"})
+    make_bundle("vad@1.2.0-rc1", {"model/vad.onnx": b"x" * 2_400_000}, state="draft")
+    make_bundle("shelf-vision@1.0.0", {"model.onnx": b"t" * 9_400_000}, state="verifying", device_types=["jetson"])
+    withdraw(make_bundle("shelf-vision@0.9.1", {"model.onnx": b"u" * 9_000_000}), actor=ACTOR)
+    Bundle.objects.filter(state__in=["draft", "verifying"]).update(ready_at=None)
+    Bundle.objects.update(created_by=User.objects.filter(is_superuser=True).first())
+    return old, new, vision
+
+
+def device(random: Random, number: int, group: Group) -> Device:
+    state = "pending" if number in {7, 22, 31} else "decommissioned" if number in {12, 28} else "accepted"
+    silent = number in {3, 17, 25, 36}
+    now = timezone.now()
+    heard: Any = now - (timedelta(hours=random.randint(2, 90)) if silent else timedelta(seconds=random.randint(0, 50)))
+    reported: dict[str, Any] = {}
+    if state == "accepted":
+        reported = {
+            "agent_version": "0.1.0", "status": "idle", "boot_id": f"{number:04x}-4b1d", "last_heartbeat_at": heard,
+            "metrics": {"cpu_percent": random.randint(3, 60), "memory_free": 812_000_000, "disk_free": 9_400_000_000},
+            "running_bundles": {"vad": {"version": "1.0.0", "manifest_sha256": "0" * 64, "healthy": number != 14}},
+            "attributes": {"camera": "imx477", "firmware": "2024.11"}, "attributes_version": 3, "accepted_at": now,
+        }  # fmt: skip
+    made = Device.objects.create(
+        public_key=hashlib.sha256(str(number).encode()).hexdigest()[:42] + "A", name=f"edge-{number:03}", group=group,
+        state=state, device_type="jetson" if number % 4 == 0 else "edge", tags=["outdoor"] if number % 5 == 0 else [],
+        hardware={"model": "Raspberry Pi 5", "memory": 8_000_000_000, "machine": "aarch64"}, **reported,
+    )  # fmt: skip
+    samples = [
+        HeartbeatSample(device=made, at=heard - timedelta(minutes=15 * back), status="idle", metrics={"cpu_percent": 9})
+        for back in range(4 if state == "accepted" else 0)
+    ]
+    HeartbeatSample.objects.bulk_create(samples)
+    return made
+
+
+def put(row: DeviceDeployment, state: str, at: Any, **fields: Any) -> None:
+    """Bring a row into a state as if the device had said so."""
+    now = timezone.now()
+    code, message = FAILURES.get(state, ("", ""))
+    fields |= {"state": state, "reason_code": code, "message": message, "state_changed_at": at, "offered_at": at}
+    fields |= {"deadline_at": now + timedelta(hours=1), "finished_at": at if state in FINISHED else None}
+    DeviceDeployment.objects.filter(pk=row.pk).update(**fields)
+
+
+def finished(random: Random, deployment: Deployment, state: str) -> None:
+    at = timezone.now() - timedelta(hours=random.randint(5, 30))
+    rows = list(DeviceDeployment.objects.filter(deployment=deployment))
+    endings = ["rolled_back", "failed", "rejected"] if state == "finished" else ["timed_out", *["cancelled"] * 4]
+    for number, row in enumerate(rows):
+        put(row, endings[number] if number < len(endings) else "succeeded", at + timedelta(minutes=number))
+    counts = DeviceDeployment.objects.filter(deployment=deployment).counts()[deployment.pk]
+    Deployment.objects.filter(pk=deployment.pk).update(
+        state=state, finished_at=at, created_at=at - timedelta(hours=1), final_counts=counts
+    )
+    record(f"deployment.{state}", f"{deployment.bundle} has ended.", actor="scheduler", deployment=deployment.pk)
+
+
+def running(random: Random, deployment: Deployment) -> None:
+    states = ["succeeded"] * 11 + ["rolled_back"] + ["checking"] * 2 + ["installing"] * 2 + ["downloading"] * 4
+    now = timezone.now()
+    for row, state in zip(DeviceDeployment.objects.filter(deployment=deployment), states, strict=False):
+        share = {"bytes_done": 1_400_000, "bytes_total": 2_328_164} if state == "downloading" else {}
+        put(row, state, now - timedelta(seconds=random.randint(5, 400)), **share)
+    Deployment.objects.filter(pk=deployment.pk).update(created_at=now - timedelta(minutes=9))
+
+
+def past(random: Random) -> None:
+    """Events of a working week."""
+    for one in Device.objects.accepted()[:30]:
+        record("device.registered", f"Device {one} registered.", actor="device", device=one.pk)
+        record("device.approved", f"Device {one} was approved.", actor=ACTOR, device=one.pk)
+    for one in Device.objects.offline():
+        record("device.offline", f"Device {one} has gone silent.", actor="scheduler", device=one.pk)
+    at = timezone.now()
+    for event in Event.objects.all():
+        at -= timedelta(seconds=random.randint(20, 900))
+        Event.objects.filter(pk=event.pk).update(at=at)
+
+
+if __name__ == "__main__":
+    seed()
