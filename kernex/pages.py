@@ -66,7 +66,7 @@ def with_bars(deployments: Any) -> list[Deployment]:
     shown = list(deployments[:SHOWN])
     counts = DeviceDeployment.objects.filter(deployment__in=shown).counts()
     for deployment in shown:
-        deployment.bars = bars(counts.get(deployment.pk, {}))  # type: ignore[attr-defined]
+        deployment.bars = bars(counts.get(deployment.pk, {}))
     return shown
 
 

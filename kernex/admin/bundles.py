@@ -51,7 +51,7 @@ class ArchiveForm(forms.ModelForm):  # type: ignore[type-arg]
                     cleaned["name"],
                     cleaned["version"],
                     actor=self.actor,
-                    user=self.user,  # type: ignore[attr-defined]
+                    user=self.user,
                 )
             except ApiError as error:
                 raise forms.ValidationError(error.message) from error

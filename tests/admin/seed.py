@@ -32,7 +32,7 @@ FAILURES = {
 
 def seed() -> None:
     """40 devices in all states, bundles in all states, deployments that run, have ended, were cancelled."""
-    random = Random(7)  # noqa: S311 - the same fleet each time
+    random = Random(7)
     alice = User.objects.filter(is_superuser=True).first()
     groups = [
         Group.make(ACTOR, name=place, description=f"Cameras and sensors of the {place.replace('-', ' ')}")
