@@ -9,7 +9,7 @@ from django.urls import reverse_lazy
 
 # Teal; what white text stands on has at least 4.5 : 1 against it.
 PRIMARY = {
-    "50": "#f0fdfa", "100": "#ccfbf1", "200": "#99f6e4", "300": "#5eead4", "400": "#2dd4bf", "500": "#14b8a6",
+    "50": "#f0fdfa", "100": "#ccfbf1", "200": "#99f6e4", "300": "#5eead4", "400": "#2dd4bf", "500": "#0d9488",
     "600": "#0f766e", "700": "#0f766e", "800": "#115e59", "900": "#134e4a", "950": "#042f2e",
 }  # fmt: skip
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Case, QuerySet, When
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.urls import URLPattern, path, reverse
 from unfold.decorators import display
@@ -28,6 +28,7 @@ from kernex.showing import NOTHING, span
 STATE_COLOURS = {"running": "info", "finished": "success", "cancelled": "warning"}
 RESULTS_SHOWN = 100
 HISTORY_SHOWN = 15
+FAILURES_FIRST = Case(When(state__in=UNSUCCESSFUL, then=0), default=1)
 
 
 class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -141,7 +142,7 @@ class DeploymentAdmin(Page):
             rows = DeviceDeployment.objects.filter(deployment=deployment).with_device_names()
             more |= {
                 "bars": bars_of(deployment),
-                "results": rows.order_by("-state_changed_at")[:RESULTS_SHOWN],
+                "results": rows.order_by(FAILURES_FIRST, "-state_changed_at")[:RESULTS_SHOWN],
                 "results_shown": RESULTS_SHOWN,
                 "events": Event.objects.filter(deployment_id=deployment.pk)[:HISTORY_SHOWN],
                 "progress_url": reverse("admin:deployment-progress", args=[deployment.pk]),

@@ -9,6 +9,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.text import capfirst
 from unfold.admin import ModelAdmin
 
 from kernex.errors import ApiError
@@ -139,7 +140,7 @@ class Issuing(Page):
     def show_secret(self, request: HttpRequest, obj: Model, secret: str, server: str = "") -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
-            "title": f"{self.opts.verbose_name} {obj}",
+            "title": f"{capfirst(self.opts.verbose_name)} {obj}",
             "secret": secret,
             "server": server,
             "opts": self.opts,

@@ -1,0 +1,1 @@
+"""How dates are written: the same for everyone, in order of their size."""
