@@ -10,6 +10,7 @@ from pathlib import Path
 import django
 import psycopg
 import pytest
+from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
 from psycopg import sql
@@ -39,6 +40,8 @@ def start() -> Postgres | None:
         os.environ["DATABASE_URL"] = server.app_url
     os.environ["DJANGO_SETTINGS_MODULE"] = "kernex.settings"
     django.setup()
+    # Names of static files as they are: hashed ones exist only after collectstatic.
+    settings.STORAGES["staticfiles"]["BACKEND"] = "django.contrib.staticfiles.storage.StaticFilesStorage"
     return server
 
 
