@@ -41,7 +41,7 @@ def start() -> Postgres | None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "kernex.settings"
     django.setup()
     # Names of static files as they are: hashed ones exist only after collectstatic.
-    settings.STORAGES["staticfiles"]["BACKEND"] = "django.contrib.staticfiles.storage.StaticFilesStorage"
+    settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     return server
 
 
