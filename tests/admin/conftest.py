@@ -1,6 +1,6 @@
-"""People with a browser: each in a client of its own, logged in with exactly these permissions."""
+"""People who use the admin: each with a Django client that is logged in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,46 +8,48 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-Login = Callable[..., Client]
+from tests.live import Live, running
 
 
 @pytest.fixture(autouse=True)
-def own_files(tmp_path: Path, settings: Settings) -> None:
-    """Blobs in a directory of this test; static files as they lie in the source."""
-    location = {"location": tmp_path / "storage"}
-    settings.STORAGES = {
-        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": location},
-        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    }
+def plain_static_files(settings: Settings) -> None:
+    """Names without hashes: no collectstatic before the tests."""
+    backend = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    settings.STORAGES = {**settings.STORAGES, "staticfiles": backend}
 
 
 @pytest.fixture
-def login(db: None) -> Login:
-    """Logs a member of staff in: `login("victor", "devices.view_device")`."""
+def alice(db: None) -> User:
+    return User.objects.create_superuser("alice", "alice@example.com", "correct horse battery")
 
-    def as_person(username: str, *permissions: str, is_staff: bool = True, is_superuser: bool = False) -> Client:
-        user = User.objects.create_user(username, password=None, is_staff=is_staff, is_superuser=is_superuser)
-        for permission in permissions:
-            room, codename = permission.split(".")
+
+@pytest.fixture
+def boss(alice: User) -> Client:
+    """A superuser's client."""
+    client = Client()
+    client.force_login(alice)
+    return client
+
+
+@pytest.fixture
+def staff(db: None) -> Callable[..., Client]:
+    """Makes clients of staff with some permissions, such as `devices.view_device`."""
+
+    def make(*rights: str, name: str = "bob") -> Client:
+        user = User.objects.create_user(name, password="correct horse battery", is_staff=True)
+        for right in rights:
+            room, codename = right.split(".")
             user.user_permissions.add(Permission.objects.get(content_type__app_label=room, codename=codename))
         client = Client()
-        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        client.force_login(user)
         return client
 
-    return as_person
+    return make
 
 
-@pytest.fixture
-def alice(login: Login) -> Client:
-    """May do everything."""
-    return login("alice", is_superuser=True)
-
-
-@pytest.fixture
-def victor(login: Login) -> Client:
-    """May look at everything and change nothing."""
-    rooms = {
-        "devices": ("device", "group", "enrolmenttoken"), "bundles": ("bundle",), "deployments": ("deployment",),
-        "events": ("event",), "tokens": ("apitoken",), "auth": ("user",),
-    }  # fmt: skip
-    return login("victor", *(f"{room}.view_{model}" for room, models in rooms.items() for model in models))
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A control plane of this module's own, for the browser."""
+    static: Path = tmp_path_factory.mktemp("static")
+    with running(tmp_path_factory.mktemp("live"), KERNEX_DEBUG=0, STATIC_ROOT=static) as live:
+        yield live

@@ -1,0 +1,154 @@
+"""Every page answers, says what it is about, and costs the same however many rows there are."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group as UserGroup
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from deployments.models import DeviceDeployment
+from devices.models import Command, Device, HeartbeatSample
+from kernex.events.models import Event, record
+from kernex.tokens.models import ApiToken
+from tests.admin.acting import LISTS, page_of
+from tests.factories import make_bundle, make_deployment, make_device, make_enrolment_token, make_group, make_way
+
+pytestmark = pytest.mark.django_db
+
+
+def add_rows(page: str, start: int, end: int) -> None:
+    for number in range(start, end):
+        ROWS[page](number)
+
+
+def make_command_token(number: int) -> None:
+    user = User.objects.create_user(f"robot-{number}")
+    ApiToken.issue(user, "viewer", f"token {number}")
+
+
+ROWS: dict[str, Callable[[int], Any]] = {
+    "devices": lambda number: make_device(name=f"edge-{number}", group=make_group(f"g{number % 3}")),
+    "groups": lambda number: make_group(f"group-{number}"),
+    "tokens": lambda number: make_enrolment_token(name=f"token {number}"),
+    "bundles": lambda number: make_bundle(f"vad@1.0.{number}"),
+    "deployments": lambda number: make_deployment(make_bundle(f"vad@1.0.{number}"), make_device()),
+    "events": lambda number: record("device.offline", f"event {number}", actor="scheduler", device=make_device().pk),
+    "users": lambda number: User.objects.create_user(f"person-{number}"),
+    "user groups": lambda number: UserGroup.objects.create(name=f"people {number}"),
+    "API tokens": make_command_token,
+}
+
+
+def queries(client: Client, address: str) -> int:
+    with CaptureQueriesContext(connection) as asked:
+        assert client.get(address).status_code == 200
+    return len(asked)
+
+
+@pytest.mark.parametrize("page", LISTS)
+def test_a_list_costs_the_same_for_5_and_60_rows(boss: Client, page: str) -> None:
+    add_rows(page, 0, 5)
+    boss.get(LISTS[page])  # what is asked once a process
+    few = queries(boss, LISTS[page])
+    add_rows(page, 5, 60)
+    assert queries(boss, LISTS[page]) == few <= 20
+
+
+def test_the_start_page_costs_the_same_for_one_and_many(boss: Client) -> None:
+    make_way("failed")
+    boss.get("/admin/")
+    few = queries(boss, "/admin/")
+    for number in range(8):
+        make_way("rolled_back", bundle=make_bundle(f"vad@2.0.{number}"))
+    assert queries(boss, "/admin/") == few
+
+
+@pytest.mark.parametrize("page", LISTS)
+def test_an_empty_list_answers(boss: Client, page: str) -> None:
+    assert boss.get(LISTS[page]).status_code == 200
+    nothing = boss.get(LISTS[page], {"q": "no such thing"})
+    assert nothing.status_code == 200
+    if page != "user groups":
+        assert "Nothing matches this search." in nothing.content.decode()
+
+
+@pytest.mark.parametrize("page", [page for page in LISTS if page not in {"devices", "events"}])
+def test_a_form_answers(boss: Client, page: str) -> None:
+    assert boss.get(LISTS[page] + "add/").status_code == 200
+
+
+@pytest.mark.parametrize("state", ["waiting", "downloading", "succeeded", "rolled_back", "cancelled"])
+def test_the_pages_of_a_deployment_and_its_device_show_its_state(boss: Client, state: str) -> None:
+    row = make_way(state)
+    HeartbeatSample.objects.create(device=row.device, at=timezone.now(), status="idle", metrics={})
+    for page, obj in (("deployments", row.deployment), ("devices", row.device)):
+        assert row.get_state_display() in boss.get(page_of(page, obj)).content.decode()
+
+
+@pytest.mark.parametrize("state", ["draft", "verifying", "ready", "withdrawn"])
+def test_a_bundle_in_each_state_has_a_page(boss: Client, state: str) -> None:
+    bundle = make_bundle(state=state)
+    shown = boss.get(page_of("bundles", bundle)).content.decode()
+    assert "model.onnx" in shown
+    assert bundle.manifest_sha256 in shown
+
+
+def test_the_pages_of_tokens_groups_users_and_events_answer(boss: Client) -> None:
+    token, _ = make_enrolment_token()
+    api_token, _ = ApiToken.issue(User.objects.get(), "viewer", "mine")
+    event = record("device.offline", "Gone.", actor="scheduler", device=make_device().pk, why={"a": [1]})
+    pairs = [("tokens", token), ("groups", token.group), ("API tokens", api_token), ("events", event)]
+    for page, obj in [*pairs, ("users", User.objects.get())]:
+        assert boss.get(page_of(page, obj)).status_code == 200
+
+
+def test_an_unknown_object_leads_back_to_the_start(boss: Client) -> None:
+    for page in ("devices", "deployments", "bundles"):
+        assert boss.get(f"{LISTS[page]}nonsense/change/").status_code == 302
+
+
+def test_what_a_device_reports_cannot_inject_html(boss: Client) -> None:
+    evil = "<script>alert(1)</script>"
+    running = {"vad": {"version": evil, "healthy": False, "manifest_sha256": evil, "verdict": {evil: evil}}}
+    device = make_device(name=evil, attributes={evil: evil}, metrics={evil: [evil]}, running_bundles=running)
+    for address in (page_of("devices", device), LISTS["devices"]):
+        assert evil not in boss.get(address).content.decode()
+
+
+def test_the_progress_of_a_running_deployment_is_asked_for_alone(boss: Client) -> None:
+    row = make_way("downloading")
+    answer = boss.get(f"{LISTS['deployments']}{row.deployment_id}/progress")
+    assert answer.json()["is_running"] is True
+    assert [(bar["state"], bar["count"]) for bar in answer.json()["bars"]] == [("downloading", 1)]
+
+
+def test_offline_devices_are_filtered_and_said_to_be_offline(boss: Client) -> None:
+    heard = timezone.now() - timedelta(days=2)
+    make_device(name="silent", last_heartbeat_at=heard)
+    make_device(name="talking", last_heartbeat_at=timezone.now())
+    shown = boss.get(LISTS["devices"], {"liveness": "offline"}).content.decode()
+    assert "silent" in shown
+    assert "2 days ago" in shown
+    assert "talking" not in shown
+
+
+def test_a_tag_filters(boss: Client) -> None:
+    make_device(name="tagged", tags=["outdoor"])
+    make_device(name="bare")
+    shown = boss.get(LISTS["devices"], {"tag": "outdoor"}).content.decode()
+    assert "tagged" in shown
+    assert "bare" not in shown
+
+
+def test_reading_writes_nothing(boss: Client) -> None:
+    row = make_way("downloading")
+    before = [model.objects.count() for model in (Event, Command, Device, DeviceDeployment)]
+    for page, obj in (("deployments", row.deployment), ("devices", row.device)):
+        boss.get(page_of(page, obj))
+    assert [model.objects.count() for model in (Event, Command, Device, DeviceDeployment)] == before
