@@ -1,14 +1,16 @@
 """Gives the application's role what Kernex needs, and shows what that is."""
 
 import json
+import sys
 from argparse import ArgumentParser
+from getpass import getpass
 from typing import Any
 
 import psycopg
 from django.apps import apps
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from kernex.environment import Environment
 from kernex.granting import address_of, grant, role_of
@@ -30,7 +32,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--admin-url", help="instead of ADMIN_DATABASE_URL; leave its password to ADMIN_PASSWORD or ~/.pgpass"
+            "--admin-url",
+            help="instead of ADMIN_DATABASE_URL, without a password: ADMIN_PASSWORD_FILE, ADMIN_PASSWORD, ~/.pgpass or "
+            "the terminal gives it",
         )
         how = parser.add_mutually_exclusive_group()
         how.add_argument("--check", action="store_true", help="change nothing; name what is missing; 1 if anything is")
@@ -51,7 +55,7 @@ class Command(BaseCommand):
                 "owner, such as postgresql://doadmin@HOST:PORT/DATABASE, and its password to ADMIN_PASSWORD_FILE."
             )
         try:
-            with psycopg.connect(admin or self.own, autocommit=True, connect_timeout=10) as connection:
+            with self.connect(admin) as connection:
                 self.name_missing(connection) if options["check"] else self.grant(connection)
         except psycopg.Error as error:
             who = "the admin" if admin else self.role.name
@@ -64,11 +68,28 @@ class Command(BaseCommand):
         if not url:
             return None
         try:
-            return make_conninfo(url, dbname=self.role.database, **({"password": password} if password else {}))
+            address = make_conninfo(url, dbname=self.role.database, **({"password": password} if password else {}))
+            is_shown = bool(given) and "password" in conninfo_to_dict(url)
         except psycopg.ProgrammingError:  # its text may hold the password
             raise CommandError(
                 "The admin's address is no URL: it accepts postgresql://USER@HOST:PORT/DATABASE."
             ) from None
+        if is_shown:
+            raise CommandError(
+                "Everybody on this machine can read the password in --admin-url: leave it out. ADMIN_PASSWORD_FILE, "
+                "ADMIN_PASSWORD or a terminal may give it."
+            )
+        return address
+
+    def connect(self, admin: str | None) -> psycopg.Connection[Any]:
+        """As the admin if there is one. A person at the terminal is asked for a password that is missing."""
+        try:
+            return psycopg.connect(admin or self.own, autocommit=True, connect_timeout=10)
+        except psycopg.OperationalError as error:
+            if admin is None or "no password supplied" not in str(error) or not sys.stdin.isatty():
+                raise
+        address = make_conninfo(admin, password=getpass("The admin's password: "))
+        return psycopg.connect(address, autocommit=True, connect_timeout=10)
 
     def grant(self, connection: psycopg.Connection[Any]) -> None:
         done: list[str] = []
