@@ -1,11 +1,32 @@
 """How the control plane is served: few processes with threads, the application loaded once, before the fork."""
 
 import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
 
-bind = os.environ.get("BIND", "0.0.0.0:8000")
+from gunicorn.glogging import Logger
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from kernex.api import shared_figures
+from kernex.environment import Environment
+
+env = Environment()
+OWN_FIGURES = shared_figures.VARIABLE not in os.environ
+if OWN_FIGURES:
+    os.environ[shared_figures.VARIABLE] = str(shared_figures.make_directory())
+
+# Both read the variable that was just set.
+from kernex.api.dead_workers import add_up  # noqa: E402
+from kernex.logs import FORMATTERS  # noqa: E402
+from kernex.start import refuse_ungranted  # noqa: E402
+
+bind = env.text("BIND", "0.0.0.0:8000")
 worker_class = "gthread"
-workers = int(os.environ.get("WEB_WORKERS", "2"))
-threads = int(os.environ.get("WEB_THREADS", "4"))
+workers = env.number("WEB_WORKERS", 2, least=1, most=64)
+threads = env.number("WEB_THREADS", 4, least=1, most=64)
 preload_app = True
 http_parser = "fast"
 control_socket_disable = True
@@ -15,5 +36,30 @@ keepalive = 5
 max_requests = 100_000
 max_requests_jitter = 10_000
 limit_request_line = 4094
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108 - heartbeats of workers, not of devices
+# Whether to believe X-Forwarded-* is TRUSTED_PROXY's to say, not gunicorn's.
+forwarded_allow_ips = ""
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - heartbeats of workers, not of devices
 accesslog = None
+
+
+class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - gunicorn's name for this setting
+    """gunicorn's own lines look like all others."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(FORMATTERS[env.choice("LOG_FORMAT", "text", list(FORMATTERS))]())
+
+
+def on_starting(server: Any) -> None:
+    """A role without grants is a mistake of setting up: say so at once, in words."""
+    refuse_ungranted()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    add_up(alive={pid for pid in server.WORKERS if pid != worker.pid})
+
+
+def on_exit(server: Any) -> None:
+    if OWN_FIGURES:
+        shutil.rmtree(os.environ[shared_figures.VARIABLE], ignore_errors=True)

@@ -5,8 +5,12 @@ ApiError
 ├── NotSigned 401           who is asking is not proven
 ├── Forbidden 403           who is asking may not
 ├── NotFound 404
+├── MethodNotAllowed 405
 ├── Conflict 409            right in itself, wrong in the present state
 │   └── IllegalTransition
+├── LengthRequired 411      a body without a length, or a chunked one
+├── TooLarge 413
+├── UnsupportedMedia 415    neither JSON nor UTF-8
 └── Unavailable 503         a backend is away; carries Retry-After
 """
 
@@ -45,12 +49,28 @@ class NotFound(ApiError):
     status = 404
 
 
+class MethodNotAllowed(ApiError):
+    status = 405
+
+
 class Conflict(ApiError):
     status = 409
 
 
 class IllegalTransition(Conflict):
     """A state was asked to change in a way that its table does not allow."""
+
+
+class LengthRequired(ApiError):
+    status = 411
+
+
+class TooLarge(ApiError):
+    status = 413
+
+
+class UnsupportedMedia(ApiError):
+    status = 415
 
 
 class Unavailable(ApiError):

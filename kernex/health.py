@@ -1,12 +1,43 @@
-"""Whether this control plane can do its work: what stops heartbeats is `failing`, what stops less is `degraded`."""
+"""Whether this control plane can do its work: what stops heartbeats is `failing`, what stops less is `degraded`.
 
+Whoever may ask is not known, so what is answered names no host, user or table; the log says more.
+"""
+
+import logging
 from dataclasses import dataclass
+from functools import cache
 
+from django.apps import apps
 from django.db import DatabaseError, connection
-from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
 
 from bundles.storage import blobs
 from kernex.errors import ApiError
+
+logger = logging.getLogger(__name__)
+
+REASONS = {
+    "authentication failed": "it refuses the role or password of DATABASE_URL",
+    "does not exist": "it does not know the role or database of DATABASE_URL",
+    "not permitted": "it does not let the role of DATABASE_URL log in",
+    "permission denied": "it does not let the role of DATABASE_URL in",
+    "too many": "it has no connection to spare",
+    "remaining connection slots": "it has no connection to spare",
+    "refused": "nothing answers at the address of DATABASE_URL",
+    "resolve": "the host of DATABASE_URL is not known",
+    "timeout": "it did not answer in time",
+    "timed out": "it did not answer in time",
+}
+GRANT = "python manage.py grant_perms"
+MIGRATE = "python manage.py migrate"
+# The privileges without which the tables are of no use, and which migrations were run here.
+_ASK = """
+    SELECT has_schema_privilege('public', 'USAGE'), has_schema_privilege('public', 'CREATE'),
+        (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname = ANY(%s)
+            AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+                     AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'))),
+        EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public' AND tablename = 'django_migrations')
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,47 +47,64 @@ class Finding:
     part: str
     problem: str
     mend: str
-    stops_heartbeats: bool
+    stops_heartbeats: bool = True
 
 
 def findings() -> list[Finding]:
     """What is wrong right now; empty when all is well. Never raises for a backend that is away."""
-    database = _database()
-    return [database] if database else [*_schema(), *_storage()]
-
-
-def _database() -> Finding | None:
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
+            cursor.execute(_ASK, [[*own_tables()]])
+            uses, creates, unusable, is_migrated = cursor.fetchone()
+            applied: set[tuple[str, str]] = set()
+            if uses and is_migrated and not unusable:
+                cursor.execute("SELECT app, name FROM django_migrations")
+                applied = set(cursor.fetchall())
     except DatabaseError as error:
-        first = str(error).strip().partition("\n")[0]
-        return Finding(
-            "database", f"The database cannot be reached: {first}", "Check DATABASE_URL and the server.", True
-        )
-    return None
-
-
-def _schema() -> list[Finding]:
-    """Grants come before migrations: without them there is nothing to migrate."""
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT has_schema_privilege('public', 'USAGE'), has_schema_privilege('public', 'CREATE')")
-            usage, create = cursor.fetchone()
-        executor = MigrationExecutor(connection)
-        waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    except DatabaseError as error:
-        return [Finding("grants", str(error).strip().partition("\n")[0], "python manage.py grant_perms", True)]
-    if not usage or (waiting and not create):
-        return [Finding("grants", "permission denied for schema public", "python manage.py grant_perms", True)]
+        return [_unreachable(error), *_storage()]
+    waiting = len(migrations() - applied)
+    if not uses or unusable or (waiting and not creates):
+        return [Finding("grants", _grants_problem(unusable), GRANT), *_storage()]
     if waiting:
-        return [Finding("migrations", f"{len(waiting)} migrations are not applied.", "python manage.py migrate", True)]
-    return []
+        problem = "One migration is not applied." if waiting == 1 else f"{waiting} migrations are not applied."
+        return [Finding("migrations", problem, MIGRATE), *_storage()]
+    return _storage()
+
+
+def _grants_problem(unusable: int) -> str:
+    if unusable:
+        return f"The database role lacks rights on {unusable} tables."
+    return "The database role may not create tables in schema public (permission denied for schema public)."
+
+
+def _unreachable(error: DatabaseError) -> Finding:
+    text = str(error)
+    logger.warning("the database cannot be reached: %s", text.strip().partition("\n")[0])
+    reason = next((words for sign, words in REASONS.items() if sign in text), "see the log")
+    return Finding("database", f"The database cannot be used: {reason}.", "Check DATABASE_URL and the server.")
+
+
+@cache
+def own_tables() -> frozenset[str]:
+    """The tables that Kernex's migrations make."""
+    models = apps.get_models(include_auto_created=True)
+    return frozenset({"django_migrations", *(model._meta.db_table for model in models)})
+
+
+@cache
+def migrations() -> frozenset[tuple[str, str]]:
+    """All migrations that this code brings, by application and name."""
+    return frozenset(MigrationLoader(None).graph.nodes)
 
 
 def _storage() -> list[Finding]:
     try:
-        blobs().has_room_for(0)
+        has_room = blobs().has_room_for(0)
     except (OSError, ApiError) as error:
-        return [Finding("storage", str(error), "Check STORAGE_DIR: downloads and uploads wait until then.", False)]
-    return []
+        logger.warning("bundle storage cannot be used: %s", error)
+        has_room = False
+    if has_room:
+        return []
+    return [
+        Finding("storage", "Bundle storage cannot be used: uploads and downloads wait.", "Check STORAGE_DIR.", False)
+    ]

@@ -2,8 +2,10 @@
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
+from kernex.api.schema_view import schema
+from kernex.metrics import metrics
 from kernex.pages import Status, health, live
 
 api: list[URLPattern | URLResolver] = [
@@ -11,13 +13,16 @@ api: list[URLPattern | URLResolver] = [
     path("", include("bundles.urls")),
     path("", include("deployments.urls")),
     path("status", Status.as_view(), name="status"),
-    path("schema", SpectacularJSONAPIView.as_view(), name="schema"),
+    path("schema", schema, name="schema"),
     path("docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
 ]
 
 urlpatterns = [
     path("health", health, name="health"),
     path("health/live", live, name="health-live"),
+    path("metrics", metrics, name="metrics"),
     path("admin/", admin.site.urls),
     path("api/v1/", include(api)),
 ]
+
+handler500 = "kernex.api.exceptions.server_error"

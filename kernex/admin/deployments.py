@@ -50,6 +50,9 @@ class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         self.fields["bundle"].queryset = Bundle.objects.ready().defer("manifest")  # type: ignore[attr-defined]
 
+    def _post_clean(self) -> None:
+        """Nothing: the room checks, not the empty instance that Django would check here."""
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         if not self.errors:

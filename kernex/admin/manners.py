@@ -5,7 +5,8 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.db.models import Model, QuerySet
+from django.core.exceptions import SuspiciousOperation, ValidationError
+from django.db.models import Field, Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -27,7 +28,29 @@ def is_confirmed(request: HttpRequest) -> bool:
     return request.POST.get("confirmed") == "yes"
 
 
-class Page(ModelAdmin):
+def is_key(field: "Field[Any, Any]", text: str) -> bool:
+    """Whether this text can be a value of a primary key."""
+    try:
+        field.to_python(text)
+    except ValidationError:
+        return False
+    return True
+
+
+class Listed(ModelAdmin):
+    """Unfold's look for a list; made-up addresses and requests are answered 400."""
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """Refuse what no page here sends, and what the database would not take."""
+        asked = [text for texts in request.GET.lists() for text in (texts[0], *texts[1])]
+        if any("\0" in text for text in asked):
+            raise SuspiciousOperation("NUL in the query of a list")
+        if not all(is_key(self.opts.pk, text) for text in request.POST.getlist(ACTION_CHECKBOX_NAME)):
+            raise SuspiciousOperation("what was chosen cannot be a key")
+        return super().changelist_view(request, extra_context)
+
+
+class Page(Listed):
     """Unfold's look; nothing is deleted, actions ask first, and lists stay cheap however long they are."""
 
     list_per_page = 50
@@ -50,6 +73,10 @@ class Page(ModelAdmin):
 
     def steps_for(self, obj: Any) -> dict[str, str]:
         """The actions that make sense for this object now, with what their buttons say."""
+        return {}
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Nothing is filled in from the address, where it is text of any kind."""
         return {}
 
     def changeform_view(self, request: HttpRequest, object_id: str | None = None, *args: Any, **more: Any) -> Any:

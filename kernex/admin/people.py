@@ -14,11 +14,10 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from kernex.admin.manners import Issuing, ReadOnly, actor_of, is_confirmed
+from kernex.admin.manners import Issuing, Listed, ReadOnly, actor_of, is_confirmed
 from kernex.events.models import Event, record
 from kernex.showing import NOTHING, facts
 from kernex.tokens.models import ApiToken, Role
@@ -52,7 +51,7 @@ def used_permissions() -> QuerySet[Permission]:
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
+class UserAdmin(DjangoUserAdmin, Listed):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -79,7 +78,9 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Group)
-class UserGroupAdmin(DjangoGroupAdmin, ModelAdmin):
+class UserGroupAdmin(DjangoGroupAdmin, Listed):
+    filter_horizontal = ()  # as above
+
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:  # type: ignore[override]
         if db_field.name == "permissions":
             kwargs["queryset"] = used_permissions()

@@ -1,57 +1,122 @@
 """Every refusal of the API in one shape: `{"error": {"code": …, "message": …}}`."""
 
+import logging
+import sys
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
-from django.db import DataError, InterfaceError, OperationalError
-from django.http import Http404, JsonResponse
+import psycopg.errors
+from django.core.exceptions import BadRequest as DjangoBadRequest
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db import DataError, InterfaceError, OperationalError, ProgrammingError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from kernex.errors import ApiError, NotSigned, Unavailable
+from kernex.api.request_id import current
+from kernex.errors import ApiError, BadRequest, Forbidden, NotFound, NotSigned, TooLarge, Unavailable
+
+logger = logging.getLogger(__name__)
+
+# PostgreSQL gave up on one statement; the next try may find it less busy.
+BUSY = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled, psycopg.errors.TransactionRollback)
+# The database is there but not prepared: the role lacks a grant, or a migration was not run yet.
+UNPREPARED = (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
 
 
 def error_body(code: str, message: str, extra: dict[str, object] | None = None) -> dict[str, object]:
     return {"error": {"code": code, "message": message, **(extra or {})}}
 
 
-def answer(error: Exception, context: dict[str, Any]) -> Response | None:
-    """DRF's exception handler. None lets an unknown error become a 500, which is then a defect of ours."""
-    if isinstance(error, OperationalError | InterfaceError):
-        error = Unavailable("database_unavailable", "The database cannot be reached right now; try again.")
-    if isinstance(error, DataError):
-        return Response(error_body("bad_value", "A value in the request cannot be stored."), status=400)
+def translate(error: BaseException | None) -> ApiError | None:
+    """The refusal that an exception of Django or the database means. None for what can only be a defect of ours."""
     if isinstance(error, ApiError):
-        response = Response(error_body(error.code, error.message, dict(error.extra)), status=error.status)
-        if isinstance(error, Unavailable):
-            response["Retry-After"] = str(error.retry_after_seconds)
-        if isinstance(error, NotSigned):
-            response["WWW-Authenticate"] = "Signature"
-        return response
+        return error
+    if isinstance(error, OperationalError | InterfaceError | ProgrammingError):
+        return _database_trouble(error)
+    if isinstance(error, DataError):
+        return BadRequest("bad_value", "A value in the request cannot be stored.")
     if isinstance(error, Http404):
-        return Response(error_body("not_found", "There is nothing at this address."), status=404)
+        return NotFound("not_found", "There is nothing at this address.")
     if isinstance(error, PermissionDenied):
-        return Response(error_body("forbidden", "This is not allowed."), status=403)
-    if isinstance(error, exceptions.ValidationError):
-        return Response(
-            error_body("invalid", "Some fields are not as they should be.", {"fields": error.detail}), status=400
-        )
-    if isinstance(error, exceptions.APIException):
-        code = error.get_codes()
-        response = Response(
-            error_body(code if isinstance(code, str) else error.default_code, str(error.detail)),
-            status=error.status_code,
-        )
-        wait = getattr(error, "wait", None)
-        if wait is not None:
-            response["Retry-After"] = str(int(wait))
-        header = getattr(error, "auth_header", None)
-        if header:
-            response["WWW-Authenticate"] = header
-        return response
+        return Forbidden("forbidden", "This is not allowed.")
+    if isinstance(error, UnreadablePostError):
+        return BadRequest("body_cut", "The connection ended before the whole body arrived.")
+    if isinstance(error, RequestDataTooBig):
+        return TooLarge("too_large", "The body is too large.")
+    if isinstance(error, SuspiciousOperation | DjangoBadRequest):
+        return BadRequest("bad_request", "The request cannot be understood.")
     return None
 
 
-def json_error(status: int, code: str, message: str) -> JsonResponse:
-    """The same shape outside DRF."""
-    return JsonResponse(error_body(code, message), status=status)
+def _database_trouble(error: OperationalError | InterfaceError | ProgrammingError) -> Unavailable | None:
+    cause = error.__cause__
+    if isinstance(error, ProgrammingError) and not isinstance(cause, UNPREPARED):
+        return None
+    logger.warning("the database refused: %s", str(error).strip().partition("\n")[0])
+    if isinstance(cause, UNPREPARED):
+        return Unavailable("database_not_ready", "The database is not prepared; /health says what to do.", 30)
+    if isinstance(cause, BUSY):
+        return Unavailable("database_busy", "The database is busy right now; try again.", 1)
+    return Unavailable("database_unavailable", "The database cannot be reached right now; try again.")
+
+
+def headers_of(error: ApiError) -> dict[str, str]:
+    """The headers that belong to a refusal."""
+    if isinstance(error, Unavailable):
+        return {"Retry-After": str(error.retry_after_seconds)}
+    if isinstance(error, NotSigned):
+        return {"WWW-Authenticate": "Signature"}
+    return {}
+
+
+def answer(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's exception handler. None lets an unknown error become a 500, which is then a defect of ours."""
+    if isinstance(error, exceptions.APIException):
+        return _drf_answer(error)
+    refusal = translate(error)
+    if refusal is None:
+        return None
+    body = error_body(refusal.code, refusal.message, dict(refusal.extra))
+    return Response(body, status=refusal.status, headers=headers_of(refusal))
+
+
+def _drf_answer(error: exceptions.APIException) -> Response:
+    if isinstance(error, exceptions.ValidationError):
+        body = error_body("invalid", "Some fields are not as they should be.", {"fields": error.detail})
+        return Response(body, status=400)
+    code = error.get_codes()
+    response = Response(
+        error_body(code if isinstance(code, str) else error.default_code, str(error.detail)), status=error.status_code
+    )
+    wait = getattr(error, "wait", None)
+    if wait is not None:
+        response["Retry-After"] = str(int(wait) + 1)
+    challenge = getattr(error, "auth_header", None)
+    if challenge:
+        response["WWW-Authenticate"] = challenge
+    return response
+
+
+def refuse(request: HttpRequest, error: ApiError) -> HttpResponse:
+    """The answer outside DRF: the same JSON under /api/, a sentence elsewhere."""
+    if request.path_info.startswith("/api/"):
+        return JsonResponse(
+            error_body(error.code, error.message, dict(error.extra)), status=error.status, headers=headers_of(error)
+        )
+    return HttpResponse(
+        f"{error.message}\n", status=error.status, content_type="text/plain; charset=utf-8", headers=headers_of(error)
+    )
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django's handler500: for whatever a view or a middleware outside DRF did not expect."""
+    refusal = translate(sys.exc_info()[1])
+    if isinstance(refusal, Unavailable):
+        return refuse(request, refusal)
+    return refuse(request, internal_error())
+
+
+def internal_error() -> ApiError:
+    error = ApiError("internal_error", "Something broke on our side; it was logged.", request_id=current())
+    error.status = 500
+    return error

@@ -11,6 +11,8 @@ from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from kernex.errors import BadRequest
+
 
 class Pages(CursorPagination):
     page_size = 100
@@ -24,10 +26,16 @@ class Pages(CursorPagination):
 
     def decode_cursor(self, request: Request) -> Cursor | None:
         """The request's cursor. One that was made up is refused here; the database would choke on it."""
-        cursor = super().decode_cursor(request)
+        try:
+            cursor = super().decode_cursor(request)
+        except NotFound:
+            raise self._bad_cursor() from None
         if cursor is not None and cursor.position is not None and not self._is_position(str(cursor.position)):
-            raise NotFound(self.invalid_cursor_message)
+            raise self._bad_cursor()
         return cursor
+
+    def _bad_cursor(self) -> BadRequest:
+        return BadRequest("bad_cursor", "This cursor was not made here: begin again without one.")
 
     def _is_position(self, text: str) -> bool:
         name = self.ordering[0].removeprefix("-")

@@ -8,18 +8,12 @@ from typing import IO, Any, NoReturn
 from django.conf import settings
 from rest_framework.parsers import BaseParser
 
-from kernex.errors import ApiError, BadRequest
+from kernex.errors import BadRequest, LengthRequired, TooLarge
+
+__all__ = ["LengthRequired", "StrictJson", "TooLarge", "parse_json", "read_body"]
 
 MAX_DEPTH = 32
-MAX_NUMBER = 2**63 - 1
-
-
-class TooLarge(ApiError):
-    status = 413
-
-
-class LengthRequired(ApiError):
-    status = 411
+LEAST_NUMBER, MOST_NUMBER = -(2**63), 2**63 - 1
 
 
 def parse_json(body: bytes) -> Any:
@@ -34,20 +28,27 @@ def parse_json(body: bytes) -> Any:
         raise BadRequest("not_utf8", "The body is not valid UTF-8.") from None
     except RecursionError:
         raise BadRequest("too_deep", f"The body is nested deeper than {MAX_DEPTH} levels.") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise BadRequest("not_json", f"The body is not valid JSON: {str(error)[:200]}.") from None
+    except ValueError:
+        # Python refuses to convert thousands of digits.
+        raise _beyond_64_bits() from None
     _check(value, 1)
     return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
+    raise BadRequest("not_json", f"The body is not valid JSON: {name} is not a number of JSON.")
+
+
+def _beyond_64_bits() -> BadRequest:
+    return BadRequest("number_out_of_range", "A whole number in the body is beyond 64 bits.")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("an object names a member twice")
+        raise BadRequest("not_json", "The body is not valid JSON: an object names a member twice.")
     return members
 
 
@@ -58,8 +59,8 @@ def _check(value: Any, depth: int) -> None:
         if not math.isfinite(value):
             raise BadRequest("number_out_of_range", "A number in the body is beyond the range of a double.")
     elif isinstance(value, int):
-        if not -MAX_NUMBER <= value <= MAX_NUMBER:
-            raise BadRequest("number_out_of_range", "A whole number in the body is beyond 64 bits.")
+        if not LEAST_NUMBER <= value <= MOST_NUMBER:
+            raise _beyond_64_bits()
     elif isinstance(value, dict | list):
         if depth > MAX_DEPTH:
             raise BadRequest("too_deep", f"The body is nested deeper than {MAX_DEPTH} levels.")
@@ -82,7 +83,7 @@ def _check_text(text: str) -> None:
 
 
 class StrictJson(BaseParser):
-    """DRF's door to `parse_json`; refuses chunked bodies, other charsets and anything over `MAX_BODY_SIZE`."""
+    """DRF's door to `parse_json`; refuses chunked bodies and anything over `MAX_BODY_SIZE`."""
 
     media_type = "application/json"
 
@@ -94,10 +95,18 @@ class StrictJson(BaseParser):
 
 
 def read_body(request: Any) -> bytes:
-    """The request's body, at most `MAX_BODY_SIZE` bytes. A chunked body is refused: WSGI would read it as empty."""
-    if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower():
+    """The request's body, at most `MAX_BODY_SIZE` bytes. A chunked body is refused: WSGI would read it as empty.
+
+    Raises: `LengthRequired`, `TooLarge`, `BadRequest` (`bad_length`, `body_cut`).
+    """
+    if "HTTP_TRANSFER_ENCODING" in request.META:
         raise LengthRequired("length_required", "Send the body with a Content-Length, not chunked.")
-    if int(request.META.get("CONTENT_LENGTH") or 0) > settings.MAX_BODY_SIZE:
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if not length.isascii() or not length.isdigit():
+        raise BadRequest("bad_length", "Content-Length is not a whole number of bytes.")
+    if len(length) > 18 or int(length) > settings.MAX_BODY_SIZE:
         raise TooLarge("too_large", f"The body is larger than {settings.MAX_BODY_SIZE} bytes.")
     body: bytes = request.body
+    if len(body) < int(length):
+        raise BadRequest("body_cut", "The connection ended before the whole body arrived.")
     return body

@@ -1,4 +1,4 @@
-"""What operators decide goes through the rooms' methods: it is checked, refused with a sentence, and leaves an event."""
+"""What operators decide goes through the rooms: it is checked, refused with a sentence, and leaves an event."""
 
 import io
 import tarfile
@@ -112,7 +112,7 @@ def test_a_name_that_somebody_else_took_meanwhile_becomes_a_message(
 def test_the_secret_of_an_enrolment_token_is_shown_once(boss: Client) -> None:
     body = {"name": "cameras", "group": make_group().pk, "uses_allowed": 5, **EXPIRY}
     shown = boss.post(f"{LISTS['tokens']}add/", body)
-    assert shown["Cache-Control"] == "no-store"
+    assert "no-store" in shown["Cache-Control"]
     token = EnrolmentToken.objects.get()
     secret = shown.context["secret"]
     assert EnrolmentToken.objects.for_secret(secret).get() == token
@@ -142,7 +142,7 @@ def test_tokens_are_revoked(boss: Client, alice: User) -> None:
 
 def test_an_api_token_is_shown_once(boss: Client, alice: User) -> None:
     shown = boss.post(f"{LISTS['API tokens']}add/", {"name": "ci", "user": alice.pk, "role": "publisher"})
-    assert shown["Cache-Control"] == "no-store"
+    assert "no-store" in shown["Cache-Control"]
     assert ApiToken.objects.for_secret(shown.context["secret"]).get().role == "publisher"
     assert kinds() == ["api_token.issued"]
 
@@ -233,7 +233,7 @@ def test_bundles_are_published_and_withdrawn(boss: Client) -> None:
     act(boss, "bundles", "publish", drafted)
     act(boss, "bundles", "withdraw", ready)
     assert dict(Bundle.objects.values_list("version", "state")) == {"1.0.0": "verifying", "2.0.0": "withdrawn"}
-    assert "is withdrawn and cannot be published" in said(act(boss, "bundles", "publish", ready))[0]
+    assert "is withdrawn and cannot be published" in said(act(boss, "bundles", "publish", ready))[-1]
 
 
 def test_ten_wrong_passwords_lead_to_a_page_that_says_so(client: Client, alice: User) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import Model
 from django.test import Client
 
 from deployments.models import Deployment
@@ -85,14 +86,15 @@ def test_progress_is_for_those_who_may_see_deployments(staff: Staff) -> None:
 @pytest.mark.parametrize("page", ["events", "deployments", "bundles", "tokens", "API tokens", "devices"])
 def test_what_happened_is_not_edited_or_deleted(boss: Client, alice: User, page: str) -> None:
     deployment = make_deployment(make_bundle(), make_device(name="edge-1"))
-    obj = {
+    rows: dict[str, Callable[[], Model]] = {
         "events": lambda: Event.objects.all()[0],
         "deployments": lambda: deployment,
         "bundles": lambda: deployment.bundle,
         "tokens": lambda: make_enrolment_token()[0],
         "API tokens": lambda: ApiToken.issue(alice, "viewer", "mine")[0],
         "devices": lambda: Device.objects.get(),
-    }[page]()
+    }
+    obj = rows[page]()
     assert boss.post(f"{LISTS[page]}{obj.pk}/delete/", {"post": "yes"}).status_code == 403
     if page != "devices":
         assert boss.post(page_of(page, obj), {"name": "other", "message": "other", "note": "other"}).status_code == 403

@@ -38,13 +38,13 @@ def test_it_filters(publisher: Publisher) -> None:
     assert names(publisher.get("bundles", name="vad", state="ready")) == []
 
 
-@pytest.mark.parametrize("query", [{"state": "gone"}, {"name": "A"}, {"name": "a\0"}, {"name": "\ud800"}])
-def test_it_refuses_a_filter_that_cannot_match(publisher: Publisher, query: dict[str, str]) -> None:
-    answer = publisher.client.get(
-        "/api/v1/bundles?" + "&".join(f"{key}=%00{query[key]!a}" for key in query), headers=publisher.headers
-    )
-    assert answer.status_code == 400
-    assert answer.json()["error"]["code"] == "invalid"
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [("state=gone", "invalid"), ("name=A", "invalid"), ("name=a%00", "bad_query"), ("name=%ED%A0%80", "invalid")],
+)
+def test_it_refuses_a_filter_that_cannot_match(publisher: Publisher, query: str, code: str) -> None:
+    answer = publisher.client.get(f"/api/v1/bundles?{query}", headers=publisher.headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
 
 
 @pytest.mark.parametrize("cursor", ["x", "cD1hYmM=", "cD0lMDA=", "bz0x", "cD0yMDI0LTAxLTAx"])

@@ -161,7 +161,7 @@ def test_ten_at_once_get_one_slot(big: Bundle, tmp_path: Path) -> None:
     taken[0].close()
 
 
-def test_a_device_that_takes_nothing_is_cut_off(tmp_path: Path) -> None:
+def test_a_device_that_takes_nothing_is_cut_off(db: None, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(BIG)
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as connection:

@@ -1,0 +1,36 @@
+"""Where a request came from, as far as that can be known."""
+
+from ipaddress import ip_address
+
+from django.conf import settings
+from django.http import HttpRequest
+
+
+def client_address(request: HttpRequest) -> str:
+    """The client's IP address. Only behind a trusted proxy does X-Forwarded-For count.
+
+    Each proxy appends the address that it sees; what stands before those of our own proxies is the client's invention.
+    """
+    if settings.TRUSTED_PROXY:
+        seen = [word.strip() for word in str(request.META.get("HTTP_X_FORWARDED_FOR", "")).split(",")]
+        nearest = seen[-settings.TRUSTED_PROXY_HOPS :][0]
+        if _is_address(nearest):
+            return nearest
+    return str(request.META.get("REMOTE_ADDR", ""))
+
+
+def is_from_this_machine(request: HttpRequest) -> bool:
+    """Whether a process of this machine asks, and asks for itself rather than as a proxy."""
+    forwarded = {"HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP"} & request.META.keys()
+    if settings.TRUSTED_PROXY or forwarded:
+        return False
+    address = str(request.META.get("REMOTE_ADDR", ""))
+    return _is_address(address) and ip_address(address).is_loopback
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

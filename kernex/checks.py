@@ -1,0 +1,48 @@
+"""What `manage.py check --deploy` refuses besides Django's own findings."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.files.storage import FileSystemStorage, storages
+
+
+@register(Tags.security, deploy=True)
+def storage_outlives_and_is_shared(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Bundles on a local disk: lost at each deployment on App Platform, and not seen by other instances."""
+    if not isinstance(storages["default"], FileSystemStorage):
+        return []
+    hint = "Keep bundles in S3-compatible storage."
+    found: list[CheckMessage] = []
+    if is_app_platform():
+        found.append(Error("App Platform loses its local disk at each deployment.", hint=hint, id="kernex.E001"))
+    if settings.INSTANCES > 1:
+        message = f"KERNEX_INSTANCES is {settings.INSTANCES}, but a local disk is not shared between instances."
+        found.append(Error(message, hint=hint, id="kernex.E002"))
+    return found
+
+
+@register(Tags.security, deploy=True)
+def address_is_reachable(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """A fleet elsewhere needs a name and TLS."""
+    found: list[CheckMessage] = []
+    if not settings.SECURE:
+        hint = "Set PUBLIC_URL to the https:// address of the proxy or platform."
+        found.append(Warning(f"PUBLIC_URL is {settings.PUBLIC_URL}: not https.", hint=hint, id="kernex.W001"))
+    if settings.SECURE and not settings.TRUSTED_PROXY:
+        hint = "Set TRUSTED_PROXY=true if the proxy sets X-Forwarded-Proto itself; else every request is redirected."
+        found.append(
+            Warning("TLS ends in front of this process, and no proxy is trusted.", hint=hint, id="kernex.W002")
+        )
+    if "*" in settings.ALLOWED_HOSTS:
+        hint = "Name the hosts, separated by commas."
+        found.append(Warning("ALLOWED_HOSTS allows every host.", hint=hint, id="kernex.W003"))
+    return found
+
+
+def is_app_platform() -> bool:
+    """Whether this process runs on DigitalOcean's App Platform, or is told so."""
+    return bool(settings.ON_APP_PLATFORM or os.environ.get("DIGITALOCEAN_APP_ID"))

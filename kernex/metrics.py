@@ -1,0 +1,118 @@
+"""GET /metrics: the requests of all workers and the state of the fleet, in Prometheus' text format."""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from django.conf import settings
+from django.db import Error
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from deployments.models import Deployment, DeploymentState
+from devices.models import Command, Device
+from kernex.api import shared_figures
+from kernex.api.addresses import is_from_this_machine
+from kernex.scheduling import holder
+from kernex.tokens.models import ApiToken
+
+KEPT_SECONDS = 10
+
+
+class Fleet:
+    """The fleet's figures, counted at most once in `KEPT_SECONDS` by each process, by one thread at a time."""
+
+    def __init__(self, count: Callable[[], dict[str, dict[str, int]]]) -> None:
+        self.count = count
+        self.lock = threading.Lock()
+        self.counted_at = float("-inf")
+        self.counts: dict[str, dict[str, int]] | None = None
+
+    def figures(self) -> dict[str, dict[str, int]] | None:
+        """What was counted; None if the database cannot say."""
+        with self.lock:
+            if time.monotonic() - self.counted_at > KEPT_SECONDS:
+                try:
+                    self.counts = self.count()
+                except Error:
+                    self.counts = None
+                self.counted_at = time.monotonic()
+            return self.counts
+
+
+def count() -> dict[str, dict[str, int]]:
+    return {
+        "devices": {
+            "online": Device.objects.online().count(),
+            "offline": Device.objects.offline().count(),
+            "pending": Device.objects.pending().count(),
+            "decommissioned": Device.objects.decommissioned().count(),
+        },
+        "commands_open": {"": Command.objects.open().count()},
+        "deployments_running": {"": Deployment.objects.filter(state=DeploymentState.RUNNING).count()},
+        "scheduler_running": {"": int(holder() is not None)},
+    }
+
+
+FLEET = Fleet(count)
+HELP = {
+    "devices": ("Devices by state; online and offline are accepted ones.", "state"),
+    "commands_open": ("Commands that no device acknowledged yet.", ""),
+    "deployments_running": ("Deployments that have not ended.", ""),
+    "scheduler_running": ("1 if a scheduler is at work.", ""),
+}
+
+
+class FleetCollector(Collector):
+    """The figures as gauges. Without a database, `kernex_database_up` is 0 and the others are left out."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+
+    def collect(self) -> Iterator[Metric]:
+        counts = self.fleet.figures()
+        yield GaugeMetricFamily("kernex_database_up", "1 if the database answers.", 0 if counts is None else 1)
+        for name, values in (counts or {}).items():
+            text, label = HELP[name]
+            gauge = GaugeMetricFamily(f"kernex_{name}", text, labels=[label] if label else [])
+            for word, value in values.items():
+                gauge.add_metric([word] if label else [], value)
+            yield gauge
+
+
+def may_read(request: HttpRequest) -> bool:
+    """Who shows METRICS_TOKEN or a usable API token, and any process of this machine."""
+    words = request.META.get("HTTP_AUTHORIZATION", "").split()
+    if len(words) == 2 and words[0].lower() == "bearer":
+        given = words[1]
+        if settings.METRICS_TOKEN and secrets.compare_digest(given.encode(), settings.METRICS_TOKEN.encode()):
+            return True
+        return ApiToken.objects.usable().for_secret(given).exists()
+    return is_from_this_machine(request)
+
+
+@never_cache
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    if not may_read(request):
+        refused = HttpResponse("Show METRICS_TOKEN or an API token.\n", status=401, content_type="text/plain")
+        refused["WWW-Authenticate"] = 'Bearer realm="kernex"'
+        return refused
+    return HttpResponse(exposition(), content_type=CONTENT_TYPE_LATEST)
+
+
+def exposition() -> bytes:
+    fleet = CollectorRegistry()
+    fleet.register(FleetCollector(FLEET))
+    if shared_figures.directory() is None:
+        return generate_latest(REGISTRY) + generate_latest(fleet)
+    requests = CollectorRegistry()
+    MultiProcessCollector(requests)  # type: ignore[no-untyped-call]
+    with shared_figures.reading():
+        return generate_latest(requests) + generate_latest(fleet)

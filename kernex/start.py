@@ -1,0 +1,27 @@
+"""What is looked at before the web server starts."""
+
+import sys
+
+import psycopg
+from django.conf import settings
+
+from kernex.granting import address_of
+from kernex.grants import explanation, obstacle
+
+
+def refuse_ungranted() -> None:
+    """End the process with a paragraph if the database's role lacks what Kernex needs.
+
+    A database that is away is no reason: it may come back, and until then /health says so. The connection is one of
+    its own, for a pool opened before the fork would be shared.
+    """
+    database = settings.DATABASES["default"]
+    try:
+        with psycopg.connect(address_of(database), connect_timeout=5) as connection:
+            problem = obstacle(connection)
+    except psycopg.OperationalError as error:
+        text = str(error)
+        problem = text.strip() if "authentication failed" in text or "not permitted to log in" in text else ""
+    if problem:
+        sys.stderr.write(f"{explanation(str(database['USER']), problem)}\n")
+        sys.exit(1)

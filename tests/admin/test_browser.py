@@ -1,0 +1,190 @@
+"""Click-throughs in a real browser: nothing is blocked, nothing is fetched from elsewhere, no error in the console."""
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Response, expect, sync_playwright
+
+from tests.live import ROOT, Live
+from tests.tools import need
+
+pytestmark = pytest.mark.browser
+ARGUMENTS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 800}
+LISTS = [
+    "devices/device", "devices/group", "devices/enrolmenttoken", "bundles/bundle", "deployments/deployment",
+    "events/event", "auth/user", "auth/group", "tokens/apitoken",
+]  # fmt: skip
+
+
+@dataclass
+class Person:
+    """Someone at a browser; `troubles` are errors of the console, refused requests, and requests to other hosts."""
+
+    page: Page
+    url: str
+    troubles: list[str] = field(default_factory=list)
+
+    def watch(self) -> None:
+        self.page.on("console", self.listen)
+        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        self.page.on("request", lambda request: self.look_at(request.url))
+        self.page.on("response", self.read)
+
+    def listen(self, said: ConsoleMessage) -> None:
+        if said.type == "error":
+            self.troubles.append(said.text)
+
+    def read(self, got: Response) -> None:
+        if got.status >= 400:
+            self.troubles.append(f"{got.status} {got.url}")
+
+    def look_at(self, url: str) -> None:
+        if not url.startswith((self.url + "/", "data:", "blob:")):
+            self.troubles.append(f"outside: {url}")
+
+    def log_in(self, password: str) -> None:
+        self.page.goto(f"{self.url}/admin/")
+        self.page.get_by_label("Username").fill("operator")
+        self.page.get_by_label("Password").fill(password)
+        self.page.get_by_role("button", name="Log in").click()
+        expect(self.page.get_by_role("link", name=re.compile("online"))).to_be_visible()
+
+    def see(self, path: str) -> None:
+        self.page.goto(f"{self.url}/admin/{path}")
+
+    def choose(self, name: str, action: str) -> None:
+        """Tick a row of the list, and run an action on it."""
+        self.page.get_by_role("row", name=re.compile(name)).locator("input.action-select").check()
+        self.page.locator("select[name=action]").select_option(action)
+        self.page.get_by_title("Run the selected action").click()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=need("chromium"), args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def fleet(server: Live) -> Live:
+    """The server with a small fleet."""
+    for command in (["-m", "tests.admin.seed"], ["manage.py", "collectstatic", "--no-input", "-v0"]):
+        done = subprocess.run(
+            [sys.executable, *command], env=server.environment, cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    server.kill_web()
+    server.start_web()
+    return server
+
+
+@pytest.fixture(params=["light"])
+def person(request: pytest.FixtureRequest, browser: Browser, fleet: Live) -> Iterator[Person]:
+    """An operator who has logged in, and meets no trouble until the test ends."""
+    context = browser.new_context(viewport=WIDE, color_scheme=request.param)  # type: ignore[arg-type]
+    someone = Person(context.new_page(), fleet.url)
+    someone.watch()
+    someone.log_in(fleet.password)
+    yield someone
+    context.close()
+    assert someone.troubles == []
+
+
+def test_a_pending_device_is_approved(person: Person) -> None:
+    person.see("devices/device/?state__exact=pending")
+    person.choose("edge-007", "approve")
+    expect(person.page.get_by_text("They are offered deployments")).to_be_visible()
+    person.page.get_by_role("button", name="Approve devices").click()
+    expect(person.page.get_by_text("Approved: 1.")).to_be_visible()
+    person.see("devices/device/?q=edge-007")
+    expect(person.page.get_by_role("row", name=re.compile("edge-007"))).to_contain_text("accepted")
+
+
+def test_a_pending_device_is_rejected_from_its_own_page(person: Person) -> None:
+    person.see("devices/device/?q=edge-022")
+    person.page.get_by_role("link", name="edge-022").click()
+    person.page.get_by_role("button", name="Reject").click()
+    person.page.get_by_role("button", name="Reject devices").click()
+    expect(person.page.get_by_text("Rejected: 1.")).to_be_visible()
+    expect(person.page.get_by_role("heading", name="What the device reports")).to_be_visible()
+
+
+def test_the_secret_of_a_token_is_seen_once(person: Person) -> None:
+    person.see("devices/enrolmenttoken/add/")
+    person.page.get_by_label("Name").fill("night shift")
+    person.page.locator("#id_group").select_option(label="lab")
+    person.page.get_by_role("button", name="Make the token").click()
+    secret = person.page.locator("#secret").inner_text()
+    assert re.fullmatch(r"kxe_[\w-]{43}(\.[0-9a-f]{64})?", secret)
+    person.page.reload()
+    expect(person.page.get_by_text("night shift")).to_have_count(1)
+    assert secret not in person.page.content()
+
+
+def test_a_bundle_is_deployed_and_the_deployment_cancelled(person: Person) -> None:
+    person.see("devices/device/?q=edge-033")
+    person.choose("edge-033", "deploy")
+    person.page.get_by_label("Bundle").select_option(label="shelf-vision@0.9.2")
+    person.page.get_by_label("Note").fill("one device")
+    person.page.get_by_role("button", name="Deploy a bundle").click()
+    expect(person.page.get_by_text("shelf-vision@0.9.2 is being deployed.")).to_be_visible()
+    expect(person.page.locator(".kx-part").first).to_have_attribute("style", re.compile("width: 100%"))
+    # The bar follows what the server says, without a new page.
+    expect(person.page.locator(".kx-legend")).to_contain_text("offered", timeout=20_000)
+    person.page.get_by_role("button", name="Cancel this deployment").click()
+    person.page.get_by_role("button", name="Cancel deployments").click()
+    expect(person.page.get_by_text("Cancelled: 1.")).to_be_visible()
+
+
+def test_an_archive_is_uploaded(person: Person, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(os.urandom(50_000))
+    with tarfile.open(tmp_path / "bundle.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "model.onnx", "model.onnx")
+    person.see("bundles/bundle/add/")
+    person.page.get_by_label("Name").fill("Bad Name")
+    person.page.get_by_label("Version").fill("3.0.0")
+    person.page.locator("input[type=file]").set_input_files(tmp_path / "bundle.tar.gz")
+    person.page.get_by_role("button", name="Make the draft").click()
+    expect(person.page.get_by_text("small letters")).to_be_visible()
+    person.page.get_by_label("Name").fill("keywords")
+    person.page.locator("input[type=file]").set_input_files(tmp_path / "bundle.tar.gz")
+    person.page.get_by_role("button", name="Make the draft").click()
+    expect(person.page.get_by_text("keywords@3.0.0 is a draft now.")).to_be_visible()
+
+
+@pytest.mark.parametrize("person", ["light", "dark"], indirect=True)
+def test_every_list_its_form_and_its_first_object_fit_the_page(person: Person) -> None:
+    for size in (WIDE, PHONE):
+        person.page.set_viewport_size(size)  # type: ignore[arg-type]
+        for path in ["", *(f"{one}/" for one in LISTS), *(f"{one}/add/" for one in LISTS if can_add(one))]:
+            person.see(path)
+            fits(person.page)
+        for one in LISTS:
+            person.see(f"{one}/")
+            first = person.page.locator(f"#result_list tbody a[href*='/admin/{one}/']").first
+            if first.count():
+                person.page.goto(person.url + str(first.get_attribute("href")))
+                fits(person.page)
+
+
+def can_add(one: str) -> bool:
+    return one not in {"devices/device", "events/event"}
+
+
+def fits(page: Page) -> None:
+    """Nothing sticks out to the right."""
+    over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert over <= 0, f"{page.url} is {over} px too wide"
