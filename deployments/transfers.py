@@ -56,7 +56,9 @@ class Transfer:
 
     def __del__(self) -> None:
         # An answer that never reached the server, because something failed behind the view, is not closed by it.
-        self.close()
+        # Django puts the answer's close() in place of ours. That ends a request and gives its database connection
+        # back, and garbage is collected in the midst of another one's.
+        Transfer.close(self)
 
 
 def wanted_range(header: str, size: int) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.signals import request_finished
 from django.test import Client, RequestFactory
 from pytest_django import DjangoAssertNumQueries
 
@@ -139,6 +140,26 @@ def test_an_answer_that_nobody_sends_frees_the_slot(big: Bundle, tmp_path: Path)
     transfers.send(RequestFactory().get("/"), path.open("rb"), len(BIG), '"x"')
     gc.collect()
     assert not transfers._slot.locked()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_a_collected_answer_ends_no_other_request(db: None, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(BIG)
+    ended: list[object] = []
+
+    def note(**_: object) -> None:
+        ended.append(1)
+
+    request_finished.connect(note)
+    try:
+        answer: Any = transfers.send(RequestFactory().get("/"), path.open("rb"), len(BIG), '"x"')
+        answer.file_to_stream.close = answer.close  # as Django's WSGI handler does
+        del answer
+        gc.collect()
+    finally:
+        request_finished.disconnect(note)
+    assert (ended, transfers._slot.locked()) == ([], False)
 
 
 def test_ten_at_once_get_one_slot(big: Bundle, tmp_path: Path) -> None:
