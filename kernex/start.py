@@ -1,4 +1,4 @@
-"""What is looked at before the web server starts."""
+"""What is looked at before the web server or the scheduler starts."""
 
 import sys
 

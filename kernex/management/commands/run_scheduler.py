@@ -11,6 +11,7 @@ import bundles.scheduling
 import deployments.scheduling
 import devices.scheduling
 from kernex.scheduling import Scheduler, holder
+from kernex.start import refuse_ungranted
 
 STEPS = [*devices.scheduling.STEPS, *bundles.scheduling.STEPS, *deployments.scheduling.STEPS]
 
@@ -22,6 +23,7 @@ class Command(BaseCommand):
         parser.add_argument("--once", action="store_true", help="run every step once and end; 1 if a step failed")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        refuse_ungranted()
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
