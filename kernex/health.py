@@ -73,7 +73,7 @@ def findings() -> list[Finding]:
 
 def _grants_problem(unusable: int) -> str:
     if unusable:
-        return f"The database role lacks rights on {unusable} tables."
+        return f"The database role lacks rights on {'one table' if unusable == 1 else f'{unusable} tables'}."
     return "The database role may not create tables in schema public (permission denied for schema public)."
 
 
