@@ -44,6 +44,10 @@ SESSION_COOKIE_AGE = 12 * 3600
 DATABASES = {
     "default": env.database("DATABASE_URL") | {"CONN_HEALTH_CHECKS": True, "DISABLE_SERVER_SIDE_CURSORS": True}
 }
+# A server that takes connections and is silent, or that vanished without a word, does not keep a request for minutes.
+DATABASES["default"]["OPTIONS"] = {
+    "connect_timeout": 3, "tcp_user_timeout": 20_000, **DATABASES["default"]["OPTIONS"]
+}  # fmt: skip
 DATABASE_POOL = env.number("DATABASE_POOL", 4, least=0, most=64)
 if DATABASE_POOL:
     # One pool a process, opened after the fork; a health check a checkout survives a database restart.
