@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
 
+from bundles.direct import DirectUploads
 from bundles.errors import DamagedBlob, StorageFull, UploadBusy
 from kernex.errors import NotFound, Unavailable
 
@@ -29,6 +30,8 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 class DiskBlobs:
     """`bundles.storage.Blobs` below one directory."""
+
+    direct: DirectUploads | None = None
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -70,7 +73,7 @@ class DiskBlobs:
             return True
 
     @contextmanager
-    def sealed(self, upload: UUID) -> Iterator["SealedFile"]:
+    def sealed(self, upload: UUID, multipart_id: str = "") -> Iterator["SealedFile"]:
         with _translated(), self._opened(upload) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

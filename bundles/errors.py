@@ -5,6 +5,7 @@ BadRequest
 ApiError
 └── StorageFull 507     no space left; nothing that was acknowledged is lost
 UploadBusy              somebody else is writing or verifying this upload right now; look again later
+└── StillHashing        it is large and was hashed for a while; the next look goes on from there
 DamagedBlob             an object at a final key is not what its name says
 """
 
@@ -26,6 +27,10 @@ class StorageFull(ApiError):
 
 class UploadBusy(Exception):
     """The upload is held by a writer or by another scheduler."""
+
+
+class StillHashing(UploadBusy):
+    """Hashing takes longer than one look; what was hashed is remembered."""
 
 
 class DamagedBlob(Exception):

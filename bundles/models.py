@@ -199,6 +199,8 @@ class Upload(models.Model):
     sha256 = models.CharField(max_length=64)
     size = models.BigIntegerField()
     part_size = models.PositiveIntegerField()
+    # The storage's own name for an upload whose parts are put there directly.
+    multipart_id = models.TextField(default="", db_default="", blank=True)
     state = models.CharField(max_length=16, choices=UploadState, default=UploadState.OPEN)
     state_reason = models.CharField(max_length=500, default="")
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
@@ -251,13 +253,17 @@ class Upload(models.Model):
 
 
 class UploadPart(models.Model):
-    """A part whose bytes are on disk, synced, and matched the sha256 that was announced for them."""
+    """A part whose bytes are on disk, synced, and matched the sha256 that was announced for them.
+
+    One with an `md5` was announced to be put into the bucket directly: whether it arrived is asked there.
+    """
 
     id = models.BigAutoField(primary_key=True)
     upload = models.ForeignKey(Upload, on_delete=models.CASCADE, related_name="parts")
     number = models.PositiveIntegerField()
     sha256 = models.CharField(max_length=64)
     size = models.PositiveIntegerField()
+    md5 = models.CharField(max_length=32, default="", db_default="", blank=True)
 
     class Meta:
         ordering = ["number"]

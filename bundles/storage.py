@@ -16,14 +16,17 @@ from uuid import UUID
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import FileSystemStorage, storages
 
+from bundles.bucket import Bucket
+from bundles.direct import DirectUploads
 from bundles.disk import DiskBlobs
+from bundles.s3 import S3Blobs
 
 
 class SealedUpload(Protocol):
     """An upload that nobody writes to any more and that only the holder of the seal looks at."""
 
     def digest(self) -> tuple[str, int]:
-        """The sha256 and the size of the whole, read in pieces."""
+        """The sha256 and the size of the whole, read in pieces. Raises `StillHashing`: ask again to go on."""
 
     def promote(self, sha256: str) -> None:
         """Give the bytes their final key, durably. Harmless when repeated, and when another upload was first.
@@ -34,6 +37,9 @@ class SealedUpload(Protocol):
 
 class Blobs(Protocol):
     """Every method raises `StorageFull` when the disk is full and `Unavailable` when storage is away."""
+
+    direct: DirectUploads | None
+    """How publishers put parts into storage themselves; None if parts have to pass through here."""
 
     def open(self, sha256: str) -> BinaryIO:
         """The blob's bytes, seekable. Raises `NotFound` (`unknown_blob`)."""
@@ -47,7 +53,7 @@ class Blobs(Protocol):
         """Where to fetch the blob without this process, for a short while; None if it has to pass through here."""
 
     def has_room_for(self, size: int) -> bool:
-        """Whether `size` further bytes would fit now."""
+        """Whether `size` further bytes would fit now. Raises `Unavailable` also when storage was away lately."""
 
     def write(self, upload: UUID, offset: int, chunks: Iterable[bytes], may_write: Callable[[], bool]) -> bool:
         """Write a part at its offset and make it durable. False, with nothing written, unless `may_write` says so.
@@ -55,8 +61,11 @@ class Blobs(Protocol):
         `may_write` is asked once no verification can begin before the part is written.
         """
 
-    def sealed(self, upload: UUID) -> AbstractContextManager[SealedUpload]:
-        """Hold the upload alone. Raises `UploadBusy` while a part is being written or another process holds it."""
+    def sealed(self, upload: UUID, multipart_id: str = "") -> AbstractContextManager[SealedUpload]:
+        """Hold the upload alone. Raises `UploadBusy` while a part is being written or another process holds it.
+
+        `multipart_id` names the parts that were put into storage directly.
+        """
 
     def discard(self, upload: UUID) -> None:
         """Delete the upload's bytes, if there are any."""
@@ -68,8 +77,10 @@ class Blobs(Protocol):
 def blobs() -> Blobs:
     """The storage that the settings name."""
     default = storages["default"]
+    if isinstance(default, Bucket):
+        return S3Blobs(default)
     if isinstance(default, FileSystemStorage):
         return DiskBlobs(Path(default.location))
     raise ImproperlyConfigured(
-        f"STORAGES['default'] is {type(default).__name__}: bundles are kept on a local disk only."
+        f"STORAGES['default'] is {type(default).__name__}: bundles are kept on a local disk or in a bucket."
     )

@@ -1,5 +1,6 @@
 """Uploads, as publishers make them. An upload belongs to the user who started it."""
 
+from typing import Any
 from uuid import UUID
 
 from drf_spectacular.types import OpenApiTypes
@@ -9,9 +10,19 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bundles import uploads
-from bundles.models import Upload, UploadState
+from bundles.addresses import addresses
+from bundles.models import Upload, UploadPart, UploadState
 from bundles.parsers import OctetStream, part_body
-from bundles.serializers import BlobLine, PartAnswer, UploadAnswer, UploadStateAnswer
+from bundles.serializers import (
+    AddressAnswer,
+    AddressesAnswer,
+    PartAnswer,
+    PartLines,
+    StartedUpload,
+    UploadAnswer,
+    UploadRequest,
+    UploadStateAnswer,
+)
 from kernex.errors import NotFound
 from kernex.tokens.authentication import token_of
 from kernex.tokens.permissions import ReadOrPublish
@@ -32,19 +43,26 @@ def own_upload(request: Request, upload_id: UUID) -> Upload:
     return upload
 
 
+def parts_of(message: dict[str, Any]) -> list[UploadPart]:
+    return [UploadPart(**line) for line in message["parts"]]
+
+
 class Uploads(APIView):
     permission_classes = [ReadOrPublish]
 
-    @extend_schema(request=BlobLine, responses={201: UploadAnswer, 200: UploadAnswer})
+    @extend_schema(request=UploadRequest, responses={201: StartedUpload, 200: StartedUpload})
     def post(self, request: Request) -> Response:
         """Start an upload, or take up an unfinished one. `state` is `stored` when nothing has to be sent."""
-        wanted = BlobLine(data=request.data)
-        wanted.is_valid(raise_exception=True)
-        upload, is_new = uploads.start(token_of(request).user, **wanted.validated_data)
+        message = UploadRequest(data=request.data)
+        message.is_valid(raise_exception=True)
+        wanted = message.validated_data
+        upload, is_new = uploads.start(token_of(request).user, wanted["sha256"], wanted["size"])
         if upload is None:
             stored = {"id": None, "state": UploadState.STORED, "state_reason": "", "part_size": uploads.PART_SIZE}
-            return Response(stored | {"size": wanted.validated_data["size"], "parts": []})
-        return Response(UploadAnswer(upload).data, status=201 if is_new else 200)
+            return Response(stored | {"size": wanted["size"], "parts": [], "direct": False, "addresses": []})
+        where = addresses(upload, parts_of(wanted)) if upload.state == UploadState.OPEN else []
+        answer = UploadAnswer(upload).data | {"addresses": AddressAnswer(where, many=True).data}
+        return Response(answer, status=201 if is_new else 200)
 
 
 class OneUpload(APIView):
@@ -54,6 +72,18 @@ class OneUpload(APIView):
     def get(self, request: Request, upload_id: UUID) -> Response:
         """Where an upload stands and which parts are there."""
         return Response(UploadAnswer(own_upload(request, upload_id)).data)
+
+
+class PartAddresses(APIView):
+    permission_classes = [ReadOrPublish]
+
+    @extend_schema(request=PartLines, responses=AddressesAnswer)
+    def post(self, request: Request, upload_id: UUID) -> Response:
+        """Where to PUT these parts, for 15 minutes. Empty when parts are sent to the API itself (`direct` is false)."""
+        message = PartLines(data=request.data)
+        message.is_valid(raise_exception=True)
+        where = addresses(own_upload(request, upload_id), parts_of(message.validated_data))
+        return Response({"addresses": AddressAnswer(where, many=True).data})
 
 
 class OnePart(APIView):

@@ -1,7 +1,8 @@
 """The upload protocol: start, send parts in any order and again, complete. The scheduler verifies afterwards.
 
-A part is acknowledged only when its bytes are on disk, synced, and match the sha256 that was announced for them.
-Whatever is cut off is resumed by asking which parts are there.
+On a local disk a part is acknowledged only when its bytes are on disk, synced, and match the sha256 that was announced
+for them. In a bucket parts never come by here: `bundles.addresses` says where they go. What is cut off is resumed by
+asking which parts are there.
 """
 
 import hashlib
@@ -12,12 +13,14 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from bundles.addresses import arrived_numbers
 from bundles.disk import CHUNK_SIZE
 from bundles.errors import StorageFull
 from bundles.manifest import MAX_NUMBER
 from bundles.models import Blob, Upload, UploadPart, UploadState
 from bundles.storage import blobs
-from kernex.errors import BadRequest, Conflict, NotFound
+from bundles.upload_rules import check_number, closed
+from kernex.errors import BadRequest, Conflict
 
 PART_SIZE = 16 * 1024 * 1024
 
@@ -95,11 +98,13 @@ def start(user: User, sha256: str, size: int) -> tuple[Upload | None, bool]:
     mine = Upload.objects.unfinished().filter(created_by=user, sha256=sha256, size=size)
     if (upload := mine.first()) is not None:
         return upload, False
-    if not blobs().has_room_for(size):
+    storage = blobs()
+    if not storage.has_room_for(size):
         raise StorageFull
+    part_size = storage.direct.part_size(size) if storage.direct else PART_SIZE
     try:
         with transaction.atomic():
-            return Upload.objects.create(created_by=user, sha256=sha256, size=size, part_size=PART_SIZE), True
+            return Upload.objects.create(created_by=user, sha256=sha256, size=size, part_size=part_size), True
     except IntegrityError:  # started twice at once
         return mine.get(), False
 
@@ -108,10 +113,11 @@ def receive(upload: Upload, number: int, body: PartBody) -> UploadPart:
     """Keep one part; the same part again is read and compared, but not written again.
 
     Raises: `NotFound` (`no_such_part`), `BadRequest` (`bad_part_size`, `bad_digest`, `body_cut`),
-    `Conflict` (`upload_closed`), `StorageFull`.
+    `Conflict` (`upload_closed`, `send_to_storage`), `StorageFull`.
     """
-    if not 1 <= number <= upload.part_count:
-        raise NotFound("no_such_part", f"This upload has the parts 1 to {upload.part_count}.")
+    check_number(upload, number)
+    if blobs().direct is not None:
+        raise Conflict("send_to_storage", "Parts go to storage itself: ask for their addresses with POST …/parts.")
     if body.size != upload.size_of_part(number):
         raise BadRequest("bad_part_size", f"Part {number} of this upload has {upload.size_of_part(number)} bytes.")
     if upload.state != UploadState.OPEN:
@@ -153,7 +159,7 @@ def complete(upload: Upload) -> Upload:
     Raises `Conflict`: `parts_missing` (with up to 20 `missing` numbers), `upload_closed`.
     """
     if upload.state == UploadState.OPEN:
-        there = set(upload.parts.values_list("number", flat=True))
+        there = arrived_numbers(upload)
         missing = [number for number in range(1, upload.part_count + 1) if number not in there]
         if missing:
             raise Conflict(
@@ -167,12 +173,3 @@ def complete(upload: Upload) -> Upload:
     if upload.state not in {UploadState.VERIFYING, UploadState.STORED}:
         raise closed(upload)
     return upload
-
-
-def closed(upload: Upload) -> Conflict:
-    """The refusal of a change to an upload that takes none any more."""
-    upload.refresh_from_db()
-    reason = f" ({upload.state_reason})" if upload.state_reason else ""
-    return Conflict(
-        "upload_closed", f"This upload is {upload.state}{reason} and takes nothing more.", state=upload.state
-    )

@@ -4,7 +4,7 @@ from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
 from bundles.manifest import NAME_PATTERN
-from bundles.upload_views import CompleteUpload, OnePart, OneUpload, Uploads
+from bundles.upload_views import CompleteUpload, OnePart, OneUpload, PartAddresses, Uploads
 from bundles.views import Bundles, OneBundle, PublishBundle, WithdrawBundle
 
 
@@ -23,6 +23,7 @@ urlpatterns = [
     path("bundles/<plain:name>/<plain:version>/withdraw", WithdrawBundle.as_view(), name="bundle-withdraw"),
     path("uploads", Uploads.as_view(), name="uploads"),
     path("uploads/<uuid:upload_id>", OneUpload.as_view(), name="upload"),
+    path("uploads/<uuid:upload_id>/parts", PartAddresses.as_view(), name="upload-parts"),
     path("uploads/<uuid:upload_id>/parts/<int:number>", OnePart.as_view(), name="upload-part"),
     path("uploads/<uuid:upload_id>/complete", CompleteUpload.as_view(), name="upload-complete"),
 ]

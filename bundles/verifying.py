@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from bundles.errors import DamagedBlob, UploadBusy
+from bundles.errors import DamagedBlob, StillHashing, UploadBusy
 from bundles.models import Blob, Bundle, BundleState, Upload, UploadState
 from bundles.storage import SealedUpload, blobs
 from kernex.events.models import record
@@ -30,10 +30,13 @@ def verify_uploads() -> int:
     """Hash completed uploads; promote those that are what they claim, refuse the others. Returns how many."""
     ends_at = time.monotonic() + RUN_SECONDS
     moved = 0
-    for pk in list(Upload.objects.verifying().order_by("touched_at").values_list("pk", flat=True)[:BATCH]):
+    waiting = Upload.objects.verifying().order_by("touched_at").values_list("pk", "multipart_id")[:BATCH]
+    for pk, multipart_id in list(waiting):
         try:
-            with blobs().sealed(pk) as sealed:
+            with blobs().sealed(pk, multipart_id) as sealed:
                 moved += verify(pk, sealed)
+        except StillHashing:
+            moved += 1
         except UploadBusy:
             continue
         if time.monotonic() > ends_at:

@@ -36,7 +36,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXY e
 SECURE_HSTS_SECONDS = 31_536_000 if SECURE else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE
 SECURE_SSL_REDIRECT = SECURE
-SECURE_REDIRECT_EXEMPT = [r"^health(/live)?$"]
+SECURE_REDIRECT_EXEMPT = [r"^(health(/live)?|metrics)$"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE
 SESSION_COOKIE_AGE = 12 * 3600
 
@@ -65,6 +65,22 @@ DEVICE_DEADLINE_SECONDS = env.number("DEVICE_DEADLINE_SECONDS", 86_400, least=10
 
 # -- Bundles
 STORAGE_DIR = Path(env.text("STORAGE_DIR", str(BASE_DIR / "var" / "storage")))
+STORAGE_BUCKET = env.text("STORAGE_BUCKET")
+BUCKET = {
+    "bucket_name": STORAGE_BUCKET,
+    "endpoint_url": env.text("STORAGE_ENDPOINT_URL").rstrip("/") or None,
+    "public_endpoint_url": env.text("STORAGE_PUBLIC_ENDPOINT_URL").rstrip("/"),
+    "region_name": env.text("STORAGE_REGION", "us-east-1"),
+    "access_key": env.text("STORAGE_ACCESS_KEY"),
+    "secret_key": env.text("STORAGE_SECRET_KEY"),
+}
+for name in ("endpoint_url", "public_endpoint_url"):
+    if not (BUCKET[name] or "https://").startswith(("http://", "https://")):
+        raise BadSetting(f"STORAGE_{name.upper()} is {BUCKET[name]!r}: it accepts the storage's https:// address.")
+if STORAGE_BUCKET and not (BUCKET["access_key"] and BUCKET["secret_key"]):
+    raise BadSetting("STORAGE_BUCKET is set: it needs STORAGE_ACCESS_KEY and STORAGE_SECRET_KEY, its key.")
+if BUCKET["access_key"] and not STORAGE_BUCKET:
+    raise BadSetting("STORAGE_ACCESS_KEY is set, STORAGE_BUCKET is not: name the bucket that bundles are kept in.")
 UPLOAD_EXPIRY_SECONDS = env.number("UPLOAD_EXPIRY_SECONDS", 86_400, least=60, most=2_592_000)
 
 # -- Rooms
@@ -130,7 +146,9 @@ FORMAT_MODULE_PATH = ["kernex.formats"]
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(env.text("STATIC_ROOT", str(BASE_DIR / "var" / "static")))
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": STORAGE_DIR}},
+    "default": {"BACKEND": "bundles.bucket.Bucket", "OPTIONS": BUCKET}
+    if STORAGE_BUCKET
+    else {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": STORAGE_DIR}},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 

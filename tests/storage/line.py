@@ -1,0 +1,109 @@
+"""A line between two programs that a test can cut, block and measure: a proxy for plain TCP."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+CHUNK = 64 * 1024
+
+
+class Line:
+    """Passes connections on to `target`. `up` and `down` count the bytes from and to whoever connects."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.server.getsockname()[1]
+        self.up = self.down = 0
+        self.is_cut = False
+        self.is_open = threading.Event()
+        self.is_open.set()
+        self.cut_after_bytes = float("inf")
+        self.throttled: list[bytes] = []
+        self._connections: set[socket.socket] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def block(self) -> None:
+        """From now on nothing passes, and nothing is refused: the other end hangs."""
+        self.is_open.clear()
+
+    def cut(self) -> None:
+        """Tear down what is there; whoever connects is turned away until `mend`."""
+        self.is_cut = True
+        self.drop()
+
+    def drop(self) -> None:
+        """Tear down what is there; new connections pass."""
+        for connection in list(self._connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        self.is_cut = False
+        self.cut_after_bytes = float("inf")
+        self.is_open.set()
+
+    def close(self) -> None:
+        self.cut()
+        self.mend()
+        self.server.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self.server.accept()
+            except OSError:
+                return
+            if self.is_cut:
+                near.close()
+                continue
+            threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+
+    def _serve(self, near: socket.socket) -> None:
+        with suppress(OSError), near, socket.create_connection(("127.0.0.1", self.target)) as far:
+            self._connections |= {near, far}
+            back = threading.Thread(target=self._pass, args=(far, near, False), daemon=True)
+            back.start()
+            self._pass(near, far, True)
+            back.join()
+            self._connections -= {near, far}
+
+    def _pass(self, source: socket.socket, target: socket.socket, is_up: bool) -> None:
+        with suppress(OSError):
+            while chunk := source.recv(CHUNK):
+                self.is_open.wait(60)
+                if is_up:
+                    self.up += len(chunk)
+                else:
+                    self.down += len(chunk)
+                target.sendall(chunk)
+                if self.down > self.cut_after_bytes:
+                    self.cut_after_bytes = float("inf")
+                    break
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def line_to(port: int) -> Iterator[Line]:
+    line = Line(port)
+    try:
+        yield line
+    finally:
+        line.close()
+
+
+def wait_for_port(port: int, seconds: float = 30) -> None:
+    gives_up_at = time.monotonic() + seconds
+    while True:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        assert time.monotonic() < gives_up_at, f"nothing listens on {port}"
+        time.sleep(0.05)
