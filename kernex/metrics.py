@@ -19,6 +19,7 @@ from deployments.models import Deployment, DeploymentState
 from devices.models import Command, Device
 from kernex.api import shared_figures
 from kernex.api.addresses import is_from_this_machine
+from kernex.api.exceptions import refuse, translate
 from kernex.scheduling import holder
 from kernex.tokens.models import ApiToken
 
@@ -100,7 +101,14 @@ def may_read(request: HttpRequest) -> bool:
 @never_cache
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    if not may_read(request):
+    try:
+        may = may_read(request)
+    except Error as error:  # whether an API token is good, only the database knows
+        refusal = translate(error)
+        if refusal is None:
+            raise
+        return refuse(request, refusal)
+    if not may:
         refused = HttpResponse("Show METRICS_TOKEN or an API token.\n", status=401, content_type="text/plain")
         refused["WWW-Authenticate"] = 'Bearer realm="kernex"'
         return refused
