@@ -85,8 +85,13 @@ class ControlPlane:
                 refusal = self._refusal(stream.status, stream.headers, stream.read(MAX_ERROR_SIZE, 30))
                 if is_last or not self._learns(refusal):
                     raise refusal
-        with self.transport.open_elsewhere(request.url, location, headers) as stream:
+        # Storage has its own ETags: with If-Range it would begin anew each time. The digest finds another's bytes.
+        asked = {name: value for name, value in headers.items() if name == "Range"}
+        with self.transport.open_elsewhere(request.url, location, asked) as stream:
+            if stream.status == 404:
+                raise Refused(404, "not_in_storage", "The storage does not have it.")
             if stream.status not in {200, 206, 416}:
+                # 403 too: the address has expired, or storage has another clock. The next try asks for a new one.
                 raise TryLater(f"The storage answers {stream.status}.", retry_after_seconds(stream.headers))
             yield stream
 

@@ -102,7 +102,7 @@ class Client:
             return Later(
                 f"{self.server} does not answer",
                 Unreachable(
-                    f"{self.server} cannot be reached: {_reason(error)}. {_advice(once and not _unsent(error))}"
+                    f"{self.server} cannot be reached: {reason_of(error)}. {_advice(once and not _unsent(error))}"
                 ),
                 may_repeat=not once or _unsent(error),
             )
@@ -113,7 +113,7 @@ class Client:
                 f"{self.server} answers {response.status_code}",
                 Unreachable(f"{_message(response)}. {_advice(once and response.status_code not in NOTHING_DONE)}"),
                 may_repeat=not once or response.status_code in NOTHING_DONE,
-                retry_after_seconds=_retry_after(response),
+                retry_after_seconds=retry_after(response),
             )
         return _read(response, self.server)
 
@@ -184,7 +184,7 @@ def _words(value: object) -> Iterable[str]:
     return [str(item) for item in value] if isinstance(value, list) else [str(value)]
 
 
-def _retry_after(response: requests.Response) -> float:
+def retry_after(response: requests.Response) -> float:
     text = response.headers.get("Retry-After", "")
     return min(float(text), LONGEST_RETRY_AFTER_SECONDS) if text.isascii() and text.isdigit() else 0.0
 
@@ -195,7 +195,7 @@ def _unsent(error: requests.RequestException) -> bool:
     return isinstance(error, requests.ConnectTimeout) or isinstance(getattr(inner, "reason", None), NewConnectionError)
 
 
-def _reason(error: requests.RequestException) -> str:
+def reason_of(error: requests.RequestException) -> str:
     """The innermost words of what requests and urllib3 wrapped into each other."""
     if isinstance(error, requests.Timeout):
         return "it took too long"

@@ -1,16 +1,19 @@
 """Blobs on their way to the server: in parts, with constant memory, taken up again where they were cut.
 
 The server remembers which parts it has. Whatever ended the last try, a cut line, a killed process or a restarted
-server, the same command again asks for those and sends the rest.
+server, the same command again asks for those and sends the rest. Where the server keeps bundles in a bucket, parts go
+to that storage itself (`kernex.cli.direct`).
 """
 
 import base64
+import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kernex.cli.client import Client
+from kernex.cli.direct import Storage
 from kernex.cli.errors import Refused, WaitFailed
 from kernex.cli.tree import Source
 
@@ -45,23 +48,26 @@ def upload_all(client: Client, sources: Sequence[tuple[str, Source]], advance: A
     `advance` is told the bytes that the server has, also those that it had before. Raises `FileChanged`,
     `Unreachable`, `Refused`.
     """
+    storage = Storage(client)
     small = [pair for pair in sources if pair[1].size <= SMALL]
     large = [pair for pair in sources if pair[1].size > SMALL]
-    sent = side_by_side(lambda pair: upload(client, *pair, advance), small)
-    return sent + sum(upload(client, *pair, advance) for pair in large)
+    sent = side_by_side(lambda pair: upload(client, storage, *pair, advance), small)
+    return sent + sum(upload(client, storage, *pair, advance) for pair in large)
 
 
-def upload(client: Client, sha256: str, source: Source, advance: Advance) -> int:
+def upload(client: Client, storage: Storage, sha256: str, source: Source, advance: Advance) -> int:
     """Send one blob and hand it to be verified. It is done when the server has every part. Returns the bytes sent."""
     there: set[int] = set()  # the parts that `advance` was told of
     sent = 0
     for _ in range(TRIES):
-        answer = client.post("/uploads", {"sha256": sha256, "size": source.size})
+        # A small file is one part: where it goes, if it goes to storage, is then answered at once.
+        parts = [_line(source, 1, 0, source.size)] if 0 < source.size <= SMALL else []
+        answer = client.post("/uploads", {"sha256": sha256, "size": source.size, "parts": parts})
         if answer["state"] != "open":
             if not there:
                 advance(source.size)
             return sent
-        sent += _send_parts(client, answer, source, there, advance)
+        sent += _send_parts(client, storage, answer, source, there, advance)
         try:
             client.post(f"/uploads/{answer['id']}/complete")
         except Refused as error:
@@ -72,23 +78,40 @@ def upload(client: Client, sha256: str, source: Source, advance: Advance) -> int
     raise WaitFailed(f"The server lost parts of {source.path!a} {TRIES} times: look into its log and its disk.")
 
 
-def _send_parts(client: Client, upload: dict[str, Any], source: Source, there: set[int], advance: Advance) -> int:
+def _send_parts(
+    client: Client, storage: Storage, upload: dict[str, Any], source: Source, there: set[int], advance: Advance
+) -> int:
     """Send the parts that the server does not have, or has otherwise. Returns the bytes sent."""
     known = {part["number"]: part["sha256"] for part in upload["parts"]}
     part_size: int = upload["part_size"]
+    # What was answered to the first call is the address of the whole file.
+    addresses = {line["number"]: line for line in upload.get("addresses", []) if source.size <= part_size}
     sent = 0
     for number, offset in enumerate(range(0, source.size, part_size), start=1):
         length = min(part_size, source.size - offset)
-        digest = source.sha256(_nothing, offset, length)
-        if known.get(number) != digest.hexdigest():
+        line = _line(source, number, offset, length)
+        if known.get(number) != line["sha256"]:
             body = Range(source, offset, length)
-            if not _send(client, f"/uploads/{upload['id']}/parts/{number}", body, digest.digest()):
+            if upload.get("direct"):
+                is_sent = storage.send(upload["id"], line, body, addresses.get(number))
+            else:
+                is_sent = _send(client, f"/uploads/{upload['id']}/parts/{number}", body, bytes.fromhex(line["sha256"]))
+            if not is_sent:
                 return sent
             sent += length
         if number not in there:
             advance(length)
             there.add(number)
     return sent
+
+
+def _line(source: Source, number: int, offset: int, length: int) -> dict[str, Any]:
+    """What announces a part. MD5 is what storage compares with; what a file is, sha256 decides."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    for chunk in source.read(offset, length):
+        sha256.update(chunk)
+        md5.update(chunk)
+    return {"number": number, "sha256": sha256.hexdigest(), "md5": md5.hexdigest()}
 
 
 def _send(client: Client, path: str, body: Range, digest: bytes) -> bool:
@@ -108,10 +131,6 @@ def _send(client: Client, path: str, body: Range, digest: bytes) -> bool:
         else:
             return True
     return False
-
-
-def _nothing(amount: int) -> None:
-    pass
 
 
 def side_by_side(work: Callable[[tuple[str, Source]], int], items: Sequence[tuple[str, Source]]) -> int:

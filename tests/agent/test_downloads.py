@@ -227,8 +227,32 @@ def test_a_redirect_keeps_the_range(server: FakeServer, device: Device) -> None:
         server.faults.append(faults.on(BLOB, faults.status(302, b"", Location=f"{storage.url}/bucket")))
         row = server.deploy(WANTED)
         device.once()
-        assert storage.asked_for("/bucket")[0].headers["Range"] == "bytes=1000000-"
+        headers = storage.asked_for("/bucket")[0].headers
+        assert headers["Range"] == "bytes=1000000-"
+        # Storage would compare it with an ETag of its own, and begin anew.
+        assert "If-Range" not in headers
     assert row.state == "succeeded"
+
+
+def test_an_expired_address_is_asked_for_again(server: FakeServer, device: Device) -> None:
+    with FakeServer().running() as storage:
+        storage.faults.append(faults.on("GET /bucket", faults.status(403, b"<Error>Expired</Error>"), times=1))
+        storage.faults.append(faults.on("GET /bucket", faults.status(200, BIG)))
+        server.faults.append(faults.on(BLOB, faults.status(302, b"", Location=f"{storage.url}/bucket")))
+        row = server.deploy(WANTED)
+        device.once()
+    assert row.state == "succeeded"
+    assert len(server.asked_for(BLOB)) == 2
+
+
+def test_what_storage_does_not_have_is_given_up(server: FakeServer, device: Device) -> None:
+    with FakeServer().running() as storage:
+        storage.faults.append(faults.on("GET /bucket", faults.status(404, b"<Error>NoSuchKey</Error>")))
+        server.faults.append(faults.on(BLOB, faults.status(302, b"", Location=f"{storage.url}/bucket")))
+        row = server.deploy(WANTED)
+        device.once(exit_code=9)
+    assert (row.state, row.last["reason_code"]) == ("failed", "download_failed")
+    device.check()
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ class FakeServer:
     def __init__(self, url: str) -> None:
         self.url = url
         self.part_size = 1000
+        self.is_direct = False
         self.requests: list[str] = []
         self.bodies: list[Any] = []
         self.headers: list[dict[str, str]] = []
@@ -53,6 +54,8 @@ class FakeServer:
         for fault in self.faults:
             if (answer := fault(call)) is not None:
                 return answer
+        if path.startswith("/storage/"):
+            return self._storage(path.split("/"), body, headers)
         if headers.get("Authorization") != f"Bearer {TOKEN}":
             return error(401, "bad_token", "The API token is unknown, expired or revoked.")
         if f"{method} {path}" in self.answers:
@@ -98,8 +101,13 @@ class FakeServer:
             self.sizes[sha256] = wanted["size"]
             parts = self.uploads.setdefault(sha256, {})
             shown = [{"number": n, "sha256": hashlib.sha256(part).hexdigest()} for n, part in sorted(parts.items())]
-            return 201, {"id": sha256, "state": "open", "part_size": self.part_size, "parts": shown}
+            more: dict[str, Any] = {}
+            if self.is_direct:
+                more = {"direct": True, "addresses": self._addresses(sha256, wanted.get("parts", []))}
+            return 201, {"id": sha256, "state": "open", "part_size": self.part_size, "parts": shown, **more}
         sha256 = words[1]
+        if words[2:] == ["parts"]:
+            return 200, {"addresses": self._addresses(sha256, json.loads(body)["parts"])}
         if words[2:] == ["complete"]:
             whole = b"".join(part for _, part in sorted(self.uploads[sha256].items()))
             if len(whole) != self.sizes[sha256]:
@@ -112,6 +120,21 @@ class FakeServer:
             return error(400, "bad_digest", "The part's bytes do not match its Content-Digest: send it again.")
         self.uploads[sha256][int(words[3])] = body
         return 200, {"number": int(words[3])}
+
+    def _addresses(self, sha256: str, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [
+            {"number": line["number"], "url": f"{self.url}/storage/{sha256}/{line['number']}",
+             "headers": {"Content-MD5": base64.b64encode(bytes.fromhex(line["md5"])).decode()}}
+            for line in lines
+        ]  # fmt: skip
+
+    def _storage(self, words: list[str], body: bytes, headers: dict[str, str]) -> Answer:
+        """What lies behind the addresses: it knows nobody's credentials."""
+        md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+        if "Authorization" in headers or headers["Content-MD5"] != md5:
+            return 400, b"<Error><Code>BadDigest</Code></Error>"
+        self.uploads[words[2]][int(words[3])] = body
+        return 200, b""
 
 
 def error(status: int, code: str, message: str) -> Answer:
