@@ -25,4 +25,5 @@ urlpatterns = [
     path("api/v1/", include(api)),
 ]
 
+handler404 = "kernex.api.exceptions.not_found"
 handler500 = "kernex.api.exceptions.server_error"

@@ -9,6 +9,7 @@ from django.core.exceptions import BadRequest as DjangoBadRequest
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import DataError, InterfaceError, OperationalError, ProgrammingError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
+from django.views.defaults import page_not_found
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -108,12 +109,26 @@ def refuse(request: HttpRequest, error: ApiError) -> HttpResponse:
     )
 
 
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler404. A page is drawn for people alone: programs ask for what is not there by the thousand."""
+    if request.path_info.startswith("/api/"):
+        return refuse(request, NotFound("not_found", "There is nothing at this address."))
+    return page_not_found(request, exception)
+
+
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's handler500: for whatever a view or a middleware outside DRF did not expect."""
+    """Django's handler500: for whatever a view, a middleware or another handler outside DRF did not expect.
+
+    Logged here, because Django logs neither what fails in its handlers nor tells an outage from a defect.
+    """
     refusal = translate(sys.exc_info()[1])
     if isinstance(refusal, Unavailable):
-        return refuse(request, refusal)
-    return refuse(request, internal_error())
+        response = refuse(request, refusal)
+    else:
+        logger.error("%s %s failed", request.method, request.path, exc_info=True)
+        response = refuse(request, internal_error())
+    response._has_been_logged = True  # type: ignore[attr-defined]
+    return response
 
 
 def internal_error() -> ApiError:

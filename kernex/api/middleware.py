@@ -73,6 +73,11 @@ def refuse_malformed(request: HttpRequest) -> None:
         raise UnsupportedMedia("unsupported_media_type", "Send UTF-8.")
     if request.path_info in ANY_HOST:
         request.META["HTTP_HOST"] = _own_host()
+    # Django would write an error with a traceback for each stranger who tries.
+    try:
+        request.get_host()
+    except DisallowedHost:
+        raise BadRequest("bad_host", "This server does not go by the name in the Host header.") from None
     if request.path_info.startswith("/api/"):
         _refuse_malformed_api(request)
 
@@ -86,10 +91,6 @@ def _refuse_malformed_api(request: HttpRequest) -> None:
         raise BadRequest("bad_length", "Content-Length is not a whole number of bytes.")
     if "%00" in request.META.get("QUERY_STRING", ""):
         raise BadRequest("bad_query", "The query contains NUL.")
-    try:
-        request.get_host()
-    except DisallowedHost:
-        raise BadRequest("bad_host", "This server does not go by the name in the Host header.") from None
 
 
 def _is_utf8(charset: str) -> bool:

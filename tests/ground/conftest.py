@@ -7,6 +7,7 @@ import pytest
 
 from dev.postgres import Postgres, find_binaries
 from tests.ground.places import Place
+from tests.live import live  # noqa: F401
 
 NEWEST = "18"
 VERSIONS: dict[str, Callable[[], Path]] = {
