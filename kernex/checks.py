@@ -3,11 +3,13 @@
 import os
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.files.storage import FileSystemStorage, storages
+from django.http.request import validate_host
 
 
 @register(Tags.security, deploy=True)
@@ -40,6 +42,10 @@ def address_is_reachable(app_configs: Sequence[AppConfig] | None, **_: Any) -> l
     if "*" in settings.ALLOWED_HOSTS:
         hint = "Name the hosts, separated by commas."
         found.append(Warning("ALLOWED_HOSTS allows every host.", hint=hint, id="kernex.W003"))
+    host = urlsplit(settings.PUBLIC_URL).hostname or ""
+    if not validate_host(f"[{host}]" if ":" in host else host, settings.ALLOWED_HOSTS):
+        hint = f"Add {host} to ALLOWED_HOSTS; else every request to PUBLIC_URL is refused."
+        found.append(Warning("ALLOWED_HOSTS lacks the host of PUBLIC_URL.", hint=hint, id="kernex.W004"))
     return found
 
 
