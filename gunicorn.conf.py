@@ -1,5 +1,6 @@
 """How the control plane is served: few processes with threads, the application loaded once, before the fork."""
 
+import logging
 import os
 import shutil
 import sys
@@ -14,6 +15,7 @@ from kernex.api import shared_figures
 from kernex.environment import Environment
 
 env = Environment()
+logging.captureWarnings(True)  # else libraries write lines of another shape
 OWN_FIGURES = shared_figures.VARIABLE not in os.environ
 if OWN_FIGURES:
     os.environ[shared_figures.VARIABLE] = str(shared_figures.make_directory())

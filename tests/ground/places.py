@@ -84,7 +84,7 @@ class Place:
         return {
             "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "DJANGO_SETTINGS_MODULE": "kernex.settings",
             "SECRET_KEY": "x" * 50, "DATABASE_URL": self.url, "DATABASE_POOL": "0", "HOME": "/nonexistent",
-            "STORAGE_DIR": os.environ["STORAGE_DIR"], **variables,
+            "STORAGE_DIR": os.environ["STORAGE_DIR"], "STATIC_ROOT": os.environ["STATIC_ROOT"], **variables,
         }  # fmt: skip
 
     def grant(self, *words: str, **variables: str) -> Ran:

@@ -13,8 +13,10 @@ from django.db import connection
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries, Settings
 
+from deployments.holding import hold
 from dev.postgres import free_port
 from kernex import __version__
+from kernex.scheduling import Lock
 from tests.ground.places import Place
 from tests.live import Live
 
@@ -42,6 +44,20 @@ def silent_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+@pytest.fixture(autouse=True)
+def scheduler(request: pytest.FixtureRequest) -> Iterator[Lock | None]:
+    """One is at work wherever a test has a database."""
+    if request.node.get_closest_marker("django_db") is None:
+        yield None
+        return
+    request.getfixturevalue("django_db_setup")
+    with request.getfixturevalue("django_db_blocker").unblock():
+        lock = Lock()
+        assert lock.take()
+        yield lock
+        lock.release()
+
+
 def problem(client: Client, status: int) -> dict[str, Any]:
     """The one problem that is told."""
     answer = client.get("/health")
@@ -63,9 +79,9 @@ def test_all_is_well(client: Client) -> None:
 
 
 @pytest.mark.django_db
-def test_it_asks_two_questions(client: Client, django_assert_num_queries: DjangoAssertNumQueries) -> None:
+def test_it_asks_four_questions(client: Client, django_assert_num_queries: DjangoAssertNumQueries) -> None:
     client.get("/health")
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(4):
         client.get("/health")
 
 
@@ -121,6 +137,23 @@ def test_without_storage_heartbeats_go_on(client: Client, settings: Settings, tm
         "problem": "Bundle storage cannot be used: uploads and downloads wait.",
         "mend": "Check STORAGE_DIR.",
     }
+
+
+@pytest.mark.django_db
+def test_no_scheduler_runs(client: Client, scheduler: Lock) -> None:
+    scheduler.release()
+    assert problem(client, 200) == {
+        "part": "scheduler",
+        "problem": "No scheduler runs: deployments, uploads and deadlines wait.",
+        "mend": "python manage.py run_scheduler",
+    }
+
+
+@pytest.mark.django_db
+def test_deployments_are_held(client: Client) -> None:
+    hold("restored", actor="test")
+    told = problem(client, 200)
+    assert (told["part"], told["mend"]) == ("deployments", "python manage.py release_deployments")
 
 
 def test_live_asks_nobody(client: Client) -> None:
