@@ -42,7 +42,7 @@ class Bucket(S3Storage):  # type: ignore[misc]  # django-storages has no types
     devices and publishers reach the same storage, if that is another one.
     """
 
-    def __init__(self, public_endpoint_url: str = "", **options: Any) -> None:
+    def __init__(self, public_endpoint_url: str | None = None, **options: Any) -> None:
         super().__init__(client_config=HASTY, file_overwrite=False, default_acl=None, **options)
         self.public_endpoint_url = public_endpoint_url
         self._clients: dict[tuple[int, str], Any] = {}

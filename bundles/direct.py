@@ -7,6 +7,7 @@ from uuid import UUID
 
 from bundles.bucket import Bucket, translated
 from bundles.multipart import MAX_PARTS, MIB
+from bundles.pulse import Pulse
 
 URL_SECONDS = 15 * 60
 LEAST_PART_SIZE = 16 * MIB
@@ -38,6 +39,7 @@ class DirectUploads:
 
     def begin(self, upload: UUID) -> str:
         """Start a multipart upload. Returns the storage's own id of it."""
+        Pulse.of(self.bucket).check()
         with translated():
             begun = self.bucket.client.create_multipart_upload(
                 Bucket=self.name, Key=upload_key(upload), ContentType="application/octet-stream"
@@ -64,6 +66,7 @@ class DirectUploads:
 
     def arrived(self, upload: UUID, multipart_id: str) -> dict[int, tuple[int, str]]:
         """Of each part that is there its size, and its ETag, which is the MD5 of its bytes with most storages."""
+        Pulse.of(self.bucket).check()
         call = {"Bucket": self.name, "Key": upload_key(upload), "UploadId": multipart_id}
         with translated():
             pages: Iterable[dict[str, list[dict[str, object]]]] = self.bucket.client.get_paginator(

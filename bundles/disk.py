@@ -81,6 +81,10 @@ class DiskBlobs:
                 raise UploadBusy from None
             yield SealedFile(self, file, self._upload_path(upload))
 
+    def has_upload(self, upload: UUID) -> bool:
+        """Whether bytes of this upload are here."""
+        return self._upload_path(upload).exists()
+
     def discard(self, upload: UUID) -> None:
         with _translated():
             self._upload_path(upload).unlink(missing_ok=True)
@@ -116,7 +120,7 @@ class DiskBlobs:
 
 
 class SealedFile:
-    """`bundles.storage.SealedUpload`: `file` is a descriptor of what lies at `path`."""
+    """`bundles.sealing.SealedUpload`: `file` is a descriptor of what lies at `path`."""
 
     def __init__(self, blobs: DiskBlobs, file: int, path: Path) -> None:
         self.blobs = blobs

@@ -1,7 +1,8 @@
 """Multipart uploads that the control plane makes or ends by itself: server-side copies, and wholes of unknown size."""
 
+import base64
+import hashlib
 import io
-import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from bundles.bucket import ABSENT, Bucket, code_of
+from bundles.errors import DamagedBlob
 
 MIB = 1024 * 1024
 # S3's own limit is 10,000 parts; a margin stays.
@@ -71,21 +73,40 @@ def _copy_in_parts(bucket: Bucket, source: dict[str, str], etag: str, size: int,
             parts.append({"PartNumber": number, "ETag": copied["CopyPartResult"]["ETag"]})
 
 
-def put(bucket: Bucket, key: str, chunks: Iterable[bytes]) -> None:
-    """Write a whole of unknown size, in constant memory."""
+def put(bucket: Bucket, key: str, chunks: Iterable[bytes], sha256: str = "") -> None:
+    """Write a whole of unknown size, in constant memory.
+
+    Raises `DamagedBlob`, and keeps nothing, when its digest is not the `sha256` that was given.
+    """
+    digest = hashlib.sha256()
     pieces = _pieces(chunks)
     first = next(pieces, b"")
+    digest.update(first)
     if len(first) < WRITE_SIZE:
-        bucket.patient.put_object(Bucket=bucket.bucket_name, Key=key, Body=first)
+        _check(digest, sha256)
+        bucket.patient.put_object(Bucket=bucket.bucket_name, Key=key, Body=first, ContentMD5=_md5(first))
         return
     with _multipart(bucket, key) as (call, parts):
-        for number, piece in enumerate(itertools.chain([first], pieces), 1):
+        parts.append(_part(bucket, call, 1, first))
+        for number, piece in enumerate(pieces, 2):
+            digest.update(piece)
             parts.append(_part(bucket, call, number, piece))
+        _check(digest, sha256)
+
+
+def _check(digest: "hashlib._Hash", sha256: str) -> None:
+    if sha256 and digest.hexdigest() != sha256:
+        raise DamagedBlob(f"The bytes that were to be stored as {sha256} are others.")
 
 
 def _part(bucket: Bucket, call: dict[str, str], number: int, piece: bytes) -> dict[str, Any]:
-    answer = bucket.patient.upload_part(**call, PartNumber=number, Body=piece)
+    answer = bucket.patient.upload_part(**call, PartNumber=number, Body=piece, ContentMD5=_md5(piece))
     return {"PartNumber": number, "ETag": answer["ETag"]}
+
+
+def _md5(piece: bytes) -> str:
+    """What the storage compares the arriving bytes with."""
+    return base64.b64encode(hashlib.md5(piece, usedforsecurity=False).digest()).decode()
 
 
 def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -1,16 +1,21 @@
-"""Whether storage answers, asked at most every few seconds and by one thread at a time.
+"""Whether storage answers, asked every few seconds by a thread of its own.
 
-Others meanwhile believe the last answer: a storage that hangs holds up one thread of a process, not all of them.
+Nobody waits long for it: whoever asks gets the last answer, and a storage that hangs holds up no request for more than
+`PATIENCE_SECONDS`, and only one at a time.
 """
 
+import threading
 import time
-from threading import Lock
 from typing import Any
 
 from bundles.bucket import Bucket, translated
 from kernex.errors import ApiError, Unavailable
 
 ASK_EVERY_SECONDS = 15.0
+ASK_AGAIN_SECONDS = 5.0
+RETRY_AFTER_SECONDS = 5
+PATIENCE_SECONDS = 2.0
+SILENT = "The server's bundle storage does not answer; try again."
 
 
 class Pulse:
@@ -18,9 +23,10 @@ class Pulse:
 
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
-        self.asked_at = float("-inf")
-        self.failure: ApiError | None = None
-        self._asking = Lock()
+        self.due_at = float("-inf")
+        self.problem = ""
+        self._lock = threading.Lock()
+        self._asking: threading.Thread | None = None
 
     @classmethod
     def of(cls, bucket: Any) -> "Pulse":
@@ -30,19 +36,25 @@ class Pulse:
 
     def check(self) -> None:
         """Raises `Unavailable` if storage did not answer, or refused us, when last asked."""
-        if time.monotonic() - self.asked_at > ASK_EVERY_SECONDS and self._asking.acquire(blocking=False):
-            try:
-                self.failure = self._ask()
-                self.asked_at = time.monotonic()
-            finally:
-                self._asking.release()
-        if self.failure is not None:
-            raise Unavailable("storage_unavailable", self.failure.message, 15)
+        asking = None
+        with self._lock:
+            is_asking = self._asking is not None and self._asking.is_alive()
+            if time.monotonic() > self.due_at and not is_asking:
+                asking = self._asking = threading.Thread(target=self._ask, daemon=True)
+                asking.start()
+        if asking is not None:
+            asking.join(PATIENCE_SECONDS)
+            if asking.is_alive():
+                self.problem = SILENT
+        if self.problem:
+            raise Unavailable("storage_unavailable", self.problem, RETRY_AFTER_SECONDS)
 
-    def _ask(self) -> ApiError | None:
+    def _ask(self) -> None:
+        problem = ""
         try:
             with translated():
                 self.bucket.client.head_bucket(Bucket=self.bucket.bucket_name)
-        except ApiError as error:  # also 404: there is no such bucket
-            return error
-        return None
+        except ApiError as error:
+            problem = "The server's bucket does not exist." if error.status == 404 else error.message
+        self.problem = problem
+        self.due_at = time.monotonic() + (ASK_AGAIN_SECONDS if problem else ASK_EVERY_SECONDS)

@@ -6,7 +6,7 @@ byte changes between hashing and promotion. Promotion is a copy that the storage
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any, BinaryIO, cast
 from uuid import UUID
@@ -18,7 +18,7 @@ from bundles.direct import DirectUploads, upload_key
 from bundles.multipart import complete, put
 from bundles.pulse import Pulse
 from bundles.remote_file import opened
-from bundles.sealing import Hashing, SealedObject, blob_key
+from bundles.sealing import Hashing, SealedObject, SealedUpload, blob_key
 
 MAX_OBJECT_SIZE = 5 * 1024**4  # S3's own limit
 URL_SECONDS = 15 * 60
@@ -63,12 +63,12 @@ class S3Blobs:
             put(self.bucket, upload_key(upload), chunks)
         return True
 
-    @contextmanager
-    def sealed(self, upload: UUID, multipart_id: str = "") -> Iterator[SealedObject]:
+    def sealed(self, upload: UUID, multipart_id: str = "") -> AbstractContextManager[SealedUpload]:
         with translated():
             if multipart_id:
                 complete(self.bucket, upload_key(upload), multipart_id)
-        yield SealedObject(self.bucket, upload_key(upload))
+        # Nothing has to be given back: an object that was completed cannot be written to.
+        return nullcontext(SealedObject(self.bucket, upload_key(upload)))
 
     def discard(self, upload: UUID) -> None:
         key, client = upload_key(upload), self.bucket.patient

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from bundles.bucket import Bucket, translated
 from bundles.errors import DamagedBlob, StillHashing
@@ -14,6 +14,19 @@ from kernex.errors import NotFound
 READ_SIZE = MIB
 # One look at an object hashes for so long, the next goes on from there: a large one does not hold up the scheduler.
 HASH_SECONDS = 5.0
+
+
+class SealedUpload(Protocol):
+    """An upload that nobody writes to any more and that only the holder of the seal looks at."""
+
+    def digest(self) -> tuple[str, int]:
+        """The sha256 and the size of the whole, read in pieces. Raises `StillHashing`: ask again to go on."""
+
+    def promote(self, sha256: str) -> None:
+        """Give the bytes their final key, durably. Harmless when repeated, and when another upload was first.
+
+        Raises `DamagedBlob` if something else already lies at that key.
+        """
 
 
 def blob_key(sha256: str) -> str:
@@ -44,7 +57,7 @@ _HASHING: dict[str, Hashing] = {}
 
 
 class SealedObject:
-    """`bundles.storage.SealedUpload`: the object at `key`, or that there is none."""
+    """`SealedUpload`: the object at `key`, or that there is none."""
 
     def __init__(self, bucket: Bucket, key: str) -> None:
         self.bucket = bucket

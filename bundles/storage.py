@@ -13,26 +13,16 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from uuid import UUID
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import FileSystemStorage, storages
 
 from bundles.bucket import Bucket
 from bundles.direct import DirectUploads
 from bundles.disk import DiskBlobs
+from bundles.moving import MovingBlobs, is_moving
 from bundles.s3 import S3Blobs
-
-
-class SealedUpload(Protocol):
-    """An upload that nobody writes to any more and that only the holder of the seal looks at."""
-
-    def digest(self) -> tuple[str, int]:
-        """The sha256 and the size of the whole, read in pieces. Raises `StillHashing`: ask again to go on."""
-
-    def promote(self, sha256: str) -> None:
-        """Give the bytes their final key, durably. Harmless when repeated, and when another upload was first.
-
-        Raises `DamagedBlob` if something else already lies at that key.
-        """
+from bundles.sealing import SealedUpload
 
 
 class Blobs(Protocol):
@@ -78,6 +68,8 @@ def blobs() -> Blobs:
     """The storage that the settings name."""
     default = storages["default"]
     if isinstance(default, Bucket):
+        if is_moving(settings.STORAGE_DIR):
+            return MovingBlobs(default, DiskBlobs(settings.STORAGE_DIR))
         return S3Blobs(default)
     if isinstance(default, FileSystemStorage):
         return DiskBlobs(Path(default.location))

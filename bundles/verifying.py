@@ -17,7 +17,8 @@ from django.utils import timezone
 
 from bundles.errors import DamagedBlob, StillHashing, UploadBusy
 from bundles.models import Blob, Bundle, BundleState, Upload, UploadState
-from bundles.storage import SealedUpload, blobs
+from bundles.sealing import SealedUpload
+from bundles.storage import blobs
 from kernex.events.models import record
 
 ACTOR = "scheduler"

@@ -18,10 +18,13 @@ from pytest_django.fixtures import Settings
 from bundles.bucket import COMMON, Bucket
 from dev.postgres import free_port
 from tests.bundles.publisher import Publisher
+from tests.deployments.conftest import device, make_signing
 from tests.factories import make_token, make_user
 from tests.live import ROOT
 from tests.storage.line import Line, line_to, wait_for_port
 from tests.storage.uploader import Uploader
+
+__all__ = ["device", "make_signing"]
 
 KEY, SECRET = "AKKERNEX", secrets.token_hex(16)
 REGION = "us-east-1"

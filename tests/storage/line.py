@@ -20,8 +20,7 @@ class Line:
         self.is_cut = False
         self.is_open = threading.Event()
         self.is_open.set()
-        self.cut_after_bytes = float("inf")
-        self.throttled: list[bytes] = []
+        self.cut_at = float("inf")
         self._connections: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -38,6 +37,10 @@ class Line:
         self.is_cut = True
         self.drop()
 
+    def cut_after(self, count: int) -> None:
+        """Cut when so many more bytes have passed, in either direction."""
+        self.cut_at = self.up + self.down + count
+
     def drop(self) -> None:
         """Tear down what is there; new connections pass."""
         for connection in list(self._connections):
@@ -46,7 +49,7 @@ class Line:
 
     def mend(self) -> None:
         self.is_cut = False
-        self.cut_after_bytes = float("inf")
+        self.cut_at = float("inf")
         self.is_open.set()
 
     def close(self) -> None:
@@ -83,9 +86,8 @@ class Line:
                 else:
                     self.down += len(chunk)
                 target.sendall(chunk)
-                if self.down > self.cut_after_bytes:
-                    self.cut_after_bytes = float("inf")
-                    break
+                if self.up + self.down > self.cut_at:
+                    self.cut()
         for end in (source, target):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

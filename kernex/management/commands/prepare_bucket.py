@@ -1,0 +1,98 @@
+"""Gives the bucket the rules that Kernex wants: who may upload from a browser, and when leftovers go."""
+
+import json
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from botocore.exceptions import ClientError
+from django.conf import settings
+from django.core.files.storage import storages
+from django.core.management.base import BaseCommand, CommandError
+
+from bundles.bucket import Bucket, code_of, translated
+from kernex.errors import ApiError
+
+ABORT_DAYS, LEFTOVER_DAYS = 7, 7
+NO_RULES = {"NoSuchCORSConfiguration", "NoSuchLifecycleConfiguration"}
+# Multipart uploads that nobody ended, also those of copies; and objects below uploads/ that were never promoted.
+LIFECYCLE = [
+    {
+        "ID": "kernex-abandoned-parts", "Status": "Enabled", "Filter": {"Prefix": ""},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": ABORT_DAYS},
+    },
+    {
+        "ID": "kernex-leftovers", "Status": "Enabled", "Filter": {"Prefix": "uploads/"},
+        "Expiration": {"Days": LEFTOVER_DAYS}, "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
+    },
+]  # fmt: skip
+
+
+def cors(origins: list[str]) -> dict[str, Any]:
+    return {
+        "AllowedOrigins": origins, "AllowedMethods": ["GET", "PUT"], "AllowedHeaders": ["*"],
+        "ExposeHeaders": ["ETag"], "MaxAgeSeconds": 3600,
+    }  # fmt: skip
+
+
+class Command(BaseCommand):
+    help = (
+        "Set the CORS and lifecycle rules of STORAGE_BUCKET. Rules of others stay. Safe to repeat. Needs a key that "
+        "may change the bucket. Exit code 1 with --check: something is missing."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--origin", action="append", help="who may upload from a browser (default: PUBLIC_URL)")
+        parser.add_argument("--check", action="store_true", help="change nothing; name what is missing")
+        parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        bucket = storages["default"]
+        if not isinstance(bucket, Bucket):
+            raise CommandError("Which bucket? Set STORAGE_BUCKET, STORAGE_ENDPOINT_URL and their key.")
+        try:
+            with translated():
+                changed = self.prepare(bucket, options["origin"] or [settings.PUBLIC_URL], options["check"])
+        except ApiError as error:
+            raise CommandError(f"{error.message} The log says why.") from error
+        if options["json"]:
+            self.stdout.write(
+                json.dumps({"bucket": bucket.bucket_name, "missing" if options["check"] else "set": changed})
+            )
+        else:
+            verb = "Missing" if options["check"] else "Set"
+            self.stdout.write(f"{verb}: {', '.join(changed)}." if changed else "All rules are there.")
+        if options["check"] and changed:
+            sys.exit(1)
+
+    def prepare(self, bucket: Bucket, origins: list[str], only_look: bool) -> list[str]:
+        """Returns which kinds of rules were missing: `cors`, `lifecycle`."""
+        name, client, missing = bucket.bucket_name, bucket.patient, []
+        kept = _rules(lambda: client.get_bucket_cors(Bucket=name)["CORSRules"])
+        if not any(_holds(rule, cors(origins)) for rule in kept):
+            missing.append("cors")
+            if not only_look:
+                client.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": [*kept, cors(origins)]})
+        kept = _rules(lambda: client.get_bucket_lifecycle_configuration(Bucket=name)["Rules"])
+        if not all(any(_holds(rule, wanted) for rule in kept) for wanted in LIFECYCLE):
+            missing.append("lifecycle")
+            if not only_look:
+                names = {rule["ID"] for rule in LIFECYCLE}
+                rules = [*(rule for rule in kept if rule.get("ID") not in names), *LIFECYCLE]
+                client.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": rules})
+        return missing
+
+
+def _holds(rule: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether a rule says all that is wanted. Storages leave out what is empty, and add what they like."""
+    return all(rule.get(name) == value for name, value in wanted.items() if name != "Filter")
+
+
+def _rules(ask: Any) -> list[dict[str, Any]]:
+    try:
+        rules: list[dict[str, Any]] = ask()
+    except ClientError as error:
+        if code_of(error) not in NO_RULES:
+            raise
+        return []
+    return rules
