@@ -10,6 +10,7 @@ from django.db.models import Count, Q
 from django.utils import timezone
 
 from bundles.models import Bundle
+from deployments.hold import Hold
 from deployments.states import (
     ACTIVE,
     FINISHED,
@@ -37,6 +38,7 @@ __all__ = [
     "DeviceDeployment",
     "DeviceDeploymentQuerySet",
     "DeviceDeploymentState",
+    "Hold",
     "Phase",
     "PhaseState",
 ]

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models import Count, Exists, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from bundles.models import Bundle, BundleState
@@ -20,6 +20,7 @@ from deployments.models import (
     DeviceDeployment,
     DeviceDeploymentQuerySet,
     DeviceDeploymentState,
+    Hold,
     Phase,
     PhaseState,
 )
@@ -164,9 +165,12 @@ def offer() -> int:
 
 
 def open_phases() -> list[int]:
-    """The phases from which devices are offered their turn."""
+    """The phases from which devices are offered their turn; none while deployments are held."""
     phases = Phase.objects.filter(
-        state=PhaseState.OPEN, deployment__state=DeploymentState.RUNNING, deployment__bundle__state=BundleState.READY
+        ~Exists(Hold.objects.active()),
+        state=PhaseState.OPEN,
+        deployment__state=DeploymentState.RUNNING,
+        deployment__bundle__state=BundleState.READY,
     )
     return list(phases.values_list("pk", flat=True))
 

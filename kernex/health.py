@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from functools import cache
 
 from django.apps import apps
+from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations.loader import MigrationLoader
 
 from bundles.storage import blobs
+from deployments.models import Hold
 from kernex.errors import ApiError
+from kernex.scheduling import holder
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +33,8 @@ REASONS = {
 }
 GRANT = "python manage.py grant_perms"
 MIGRATE = "python manage.py migrate"
+SCHEDULE = "python manage.py run_scheduler"
+RELEASE = "python manage.py release_deployments"
 # The privileges without which the tables are of no use, and which migrations were run here.
 _ASK = """
     SELECT has_schema_privilege('public', 'USAGE'), has_schema_privilege('public', 'CREATE'),
@@ -68,7 +73,22 @@ def findings() -> list[Finding]:
     if waiting:
         problem = "One migration is not applied." if waiting == 1 else f"{waiting} migrations are not applied."
         return [Finding("migrations", problem, MIGRATE), *_storage()]
-    return _storage()
+    return [*_standing_still(), *_storage()]
+
+
+def _standing_still() -> list[Finding]:
+    """What keeps deployments from going on while heartbeats do."""
+    found = []
+    try:
+        if holder() is None:
+            problem = "No scheduler runs: deployments, uploads and deadlines wait."
+            found.append(Finding("scheduler", problem, SCHEDULE, stops_heartbeats=False))
+        held = Hold.objects.active().first()
+        if held is not None:
+            found.append(Finding("deployments", f"Deployments are {held}.", RELEASE, stops_heartbeats=False))
+    except DatabaseError as error:
+        return [_unreachable(error)]
+    return found
 
 
 def _grants_problem(unusable: int) -> str:
@@ -105,6 +125,5 @@ def _storage() -> list[Finding]:
         has_room = False
     if has_room:
         return []
-    return [
-        Finding("storage", "Bundle storage cannot be used: uploads and downloads wait.", "Check STORAGE_DIR.", False)
-    ]
+    mend = "Check STORAGE_BUCKET, its address and its key." if settings.STORAGE_BUCKET else "Check STORAGE_DIR."
+    return [Finding("storage", "Bundle storage cannot be used: uploads and downloads wait.", mend, False)]

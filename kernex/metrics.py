@@ -15,7 +15,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from deployments.models import Deployment, DeploymentState
+from deployments.models import Deployment, DeploymentState, Hold
 from devices.models import Command, Device
 from kernex.api import shared_figures
 from kernex.api.addresses import is_from_this_machine
@@ -57,6 +57,7 @@ def count() -> dict[str, dict[str, int]]:
         },
         "commands_open": {"": Command.objects.open().count()},
         "deployments_running": {"": Deployment.objects.filter(state=DeploymentState.RUNNING).count()},
+        "deployments_held": {"": int(Hold.objects.active().exists())},
         "scheduler_running": {"": int(holder() is not None)},
     }
 
@@ -66,6 +67,7 @@ HELP = {
     "devices": ("Devices by state; online and offline are accepted ones.", "state"),
     "commands_open": ("Commands that no device acknowledged yet.", ""),
     "deployments_running": ("Deployments that have not ended.", ""),
+    "deployments_held": ("1 while deployments are held after a restore.", ""),
     "scheduler_running": ("1 if a scheduler is at work.", ""),
 }
 

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bundles.models import Bundle
-from deployments.models import Deployment, DeviceDeployment
+from deployments.models import Deployment, DeviceDeployment, Hold
 from devices.models import Device
 from kernex import __version__
 from kernex.events.models import Event
@@ -55,7 +55,10 @@ def figures() -> dict[str, Any]:
             "pending": Device.objects.pending().count(),
             "decommissioned": Device.objects.decommissioned().count(),
         },
-        "deployments": {"running": Deployment.objects.running().count()},
+        "deployments": {
+            "running": Deployment.objects.running().count(),
+            "are_held": Hold.objects.active().exists(),
+        },
         "bundles": {"ready": Bundle.objects.ready().count()},
         "version": __version__,
     }
@@ -87,6 +90,8 @@ def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         if request.user.has_perm(f"{room}.view_{model}") or request.user.has_perm(f"{room}.change_{model}")
     ]
     failed = DeviceDeployment.objects.unsuccessful().select_related("device", "deployment__bundle")
+    if deployments["are_held"]:
+        context["held"] = Hold.objects.active().first()
     context["running"] = with_bars(Deployment.objects.running().select_related("bundle").defer("bundle__manifest"))
     context["failures"] = failed.defer("deployment__bundle__manifest").order_by("-finished_at")[:SHOWN]
     context["events"] = Event.objects.all()[:SHOWN]
@@ -102,6 +107,7 @@ class DeviceFigures(serializers.Serializer[Any]):
 
 class DeploymentFigures(serializers.Serializer[Any]):
     running = serializers.IntegerField()
+    are_held = serializers.BooleanField(help_text="After a restore, until an operator releases them.")
 
 
 class BundleFigures(serializers.Serializer[Any]):

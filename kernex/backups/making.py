@@ -1,0 +1,75 @@
+"""Making a backup beside a running control plane."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from bundles.models import Blob
+from bundles.storage import blobs
+from devices.models import Device
+from kernex import __version__
+from kernex.backups import dumping
+from kernex.backups.places import Place
+
+CHUNK_SIZE = 1024 * 1024
+Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
+
+
+def make(place: Place, *, with_blobs: bool, programs: Path | None, track: Track) -> tuple[str, dict[str, Any]]:
+    """Make a backup. Returns its name and what backup.json says.
+
+    1. Dump the database: one consistent state.
+    2. List the blobs. Those are only ever added, so the list holds all that the dump names.
+    3. Copy blobs that the place does not hold yet, if wanted.
+    4. Write backup.json last: a backup that was cut off has none.
+
+    `track(things, title, count)` shows the progress of going through things. Raises `DumpFailed`, `PlaceFailed`.
+    """
+    name = f"kernex-{timezone.now():%Y%m%dT%H%M%SZ}"
+    about: dict[str, Any] = {
+        "kernex": __version__,
+        "made_at": timezone.now().isoformat(),
+        "devices": Device.objects.count(),
+    }
+    with tempfile.TemporaryDirectory(prefix="kernex-backup-") as directory:
+        work = Path(directory)
+        dumping.dump(settings.DATABASES["default"], work / "database.dump", programs)
+        place.put(work / "database.dump", f"{name}/database.dump")
+        about["dump"] = described(work / "database.dump")
+        known = list(Blob.objects.order_by("sha256").values_list("sha256", "size"))
+        (work / "blobs.txt").write_text("".join(f"{sha256} {size}\n" for sha256, size in known))
+        place.put(work / "blobs.txt", f"{name}/blobs.txt")
+        if with_blobs:
+            for sha256, _ in track(known, "blobs", len(known)):
+                copy_out(sha256, place, work / "blob")
+        about["blobs"] = {**described(work / "blobs.txt"), "count": len(known), "are_copied": with_blobs}
+        (work / "backup.json").write_text(json.dumps(about, indent=2))
+        place.put(work / "backup.json", f"{name}/backup.json")
+    return name, about
+
+
+def copy_out(sha256: str, place: Place, part: Path) -> None:
+    """Copy one blob to the place, unless it is there: content never changes."""
+    name = blob_name(sha256)
+    if place.has(name):
+        return
+    with blobs().open(sha256) as source, part.open("wb") as target:
+        while chunk := source.read(CHUNK_SIZE):
+            target.write(chunk)
+    place.put(part, name)
+
+
+def blob_name(sha256: str) -> str:
+    return f"blobs/{sha256[:2]}/{sha256}"
+
+
+def described(path: Path) -> dict[str, Any]:
+    """The sha256 and the size of a file."""
+    with path.open("rb") as file:
+        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "size": path.stat().st_size}

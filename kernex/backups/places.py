@@ -1,0 +1,106 @@
+"""Where backups are kept: a directory, or a bucket that the storage key of the settings opens."""
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from botocore.exceptions import BotoCoreError, ClientError
+from django.conf import settings
+
+from bundles.bucket import ABSENT, Bucket, code_of
+from bundles.disk import make_directory, sync_directory
+
+
+class PlaceFailed(Exception):
+    """The place cannot be used. The message says what to do."""
+
+
+class Place(Protocol):
+    """Names are relative, with slashes. Every method raises `PlaceFailed`."""
+
+    def has(self, name: str) -> bool: ...
+
+    def put(self, source: Path, name: str) -> None:
+        """Keep the content of `source` under `name`, whole or not at all."""
+
+    def get(self, name: str, target: Path) -> None:
+        """Write what is kept under `name` to the file `target`."""
+
+
+class Directory:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def has(self, name: str) -> bool:
+        return (self.path / name).is_file()
+
+    def put(self, source: Path, name: str) -> None:
+        target = self.path / name
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            make_directory(target.parent)
+            with source.open("rb") as read, part.open("wb") as written:
+                os.fchmod(written.fileno(), 0o600)
+                shutil.copyfileobj(read, written, 1024 * 1024)
+                written.flush()
+                os.fsync(written.fileno())
+            part.replace(target)
+            sync_directory(target.parent)
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink()
+            raise PlaceFailed(f"{target} cannot be written: {error.strerror}.") from error
+
+    def get(self, name: str, target: Path) -> None:
+        try:
+            shutil.copyfile(self.path / name, target)
+        except OSError as error:
+            raise PlaceFailed(f"{self.path / name} cannot be read: {error.strerror}.") from error
+
+
+class BucketPlace:
+    def __init__(self, bucket: str, prefix: str) -> None:
+        self.bucket = bucket
+        self.prefix = f"{prefix}/" if prefix else ""
+        self.client = Bucket(**{**settings.BUCKET, "bucket_name": bucket}).patient
+
+    def has(self, name: str) -> bool:
+        try:
+            self.client.head_object(Bucket=self.bucket, Key=self.prefix + name)
+        except ClientError as error:
+            if code_of(error) in ABSENT:
+                return False
+            raise self._failed(error) from error
+        except BotoCoreError as error:
+            raise self._failed(error) from error
+        return True
+
+    def put(self, source: Path, name: str) -> None:
+        try:
+            self.client.upload_file(str(source), self.bucket, self.prefix + name)
+        except (ClientError, BotoCoreError, OSError) as error:
+            raise self._failed(error) from error
+
+    def get(self, name: str, target: Path) -> None:
+        try:
+            self.client.download_file(self.bucket, self.prefix + name, str(target))
+        except (ClientError, BotoCoreError, OSError) as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> PlaceFailed:
+        return PlaceFailed(f"The bucket {self.bucket} cannot be used: {str(error).partition(chr(10))[0][:300]}")
+
+
+def place_at(text: str) -> Place:
+    """`s3://BUCKET/PREFIX` or a directory. Raises `PlaceFailed`."""
+    if not text.startswith("s3://"):
+        return Directory(Path(text).expanduser().absolute())
+    if not settings.STORAGE_BUCKET:
+        raise PlaceFailed("s3:// needs the key of object storage: set STORAGE_BUCKET and the variables beside it.")
+    url = urlsplit(text)
+    if not url.netloc:
+        raise PlaceFailed("Name the bucket: s3://BUCKET/PREFIX.")
+    return BucketPlace(url.netloc, url.path.strip("/"))

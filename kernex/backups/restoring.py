@@ -1,0 +1,117 @@
+"""Restoring a backup into an empty database, and being careful with the fleet afterwards."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection, transaction
+
+from bundles.storage import blobs
+from deployments.holding import hold
+from deployments.models import Hold
+from kernex.backups import dumping
+from kernex.backups.making import CHUNK_SIZE, Track, blob_name, described
+from kernex.backups.places import Place
+from kernex.events.models import record
+
+ACTOR = "restore"
+# Devices remember commands by their ids. Ids that were given out after the backup must not come again.
+IDS_LEFT_OUT = 10_000_000
+_SKIP_IDS = """
+    SELECT setval(pg_get_serial_sequence('devices_command', 'id'), greatest(max(id), 1) + %s) FROM devices_command
+"""
+
+
+class RestoreRefused(Exception):
+    """Nothing was changed. The message says what to do."""
+
+
+def restore(place: Place, name: str, *, programs: Path | None, track: Track) -> dict[str, Any]:
+    """Restore a backup. Returns what backup.json says, and `missing`: blobs that storage does not hold.
+
+    1. Look at everything first: the backup whole, the database empty.
+    2. Load the dump in one transaction; migrate it to this code.
+    3. Hold deployments: the database is older than the fleet.
+    4. Bring back the blobs that storage lacks, and name those that nobody has.
+
+    Raises `RestoreRefused`, `DumpFailed`, `PlaceFailed`.
+    """
+    with tempfile.TemporaryDirectory(prefix="kernex-restore-") as directory:
+        work = Path(directory)
+        about = fetch(place, name, work)
+        refuse_unless_empty()
+        dumping.load(settings.DATABASES["default"], work / "database.dump", programs)
+        call_command("migrate", verbosity=0, interactive=False)
+        with transaction.atomic():
+            be_careful(about)
+        listed = [line.split() for line in (work / "blobs.txt").read_text().splitlines()]
+        lacking = [sha256 for sha256, size in track(listed, "looking", len(listed)) if not has_blob(sha256, int(size))]
+        missing = [
+            sha256 for sha256 in track(lacking, "blobs", len(lacking)) if not copy_in(sha256, place, work / "blob")
+        ]
+    return {**about, "missing": missing}
+
+
+def fetch(place: Place, name: str, work: Path) -> dict[str, Any]:
+    """Bring the backup's files here. Raises `RestoreRefused` if they are not what backup.json says."""
+    if not place.has(f"{name}/backup.json"):
+        raise RestoreRefused(f"{name} has no backup.json: it is no backup, or one that was cut off.")
+    for file in ("backup.json", "database.dump", "blobs.txt"):
+        place.get(f"{name}/{file}", work / file)
+    about: dict[str, Any] = json.loads((work / "backup.json").read_text())
+    for file, said in (("database.dump", about["dump"]), ("blobs.txt", about["blobs"])):
+        if described(work / file)["sha256"] != said["sha256"]:
+            raise RestoreRefused(f"{name}/{file} is damaged: its sha256 is not the one in backup.json.")
+    return about
+
+
+def refuse_unless_empty() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+        (count,) = cursor.fetchone()
+    if count:
+        raise RestoreRefused(
+            f"{settings.DATABASES['default']['NAME']} has {count} tables: restore into an empty database. Make one, run"
+            " grant_perms for it, and set DATABASE_URL to it."
+        )
+
+
+def be_careful(about: dict[str, Any]) -> Hold:
+    """Hold deployments and skip command ids."""
+    held = hold(f"restored from the backup of {about['made_at']}", actor=ACTOR)
+    with connection.cursor() as cursor:
+        cursor.execute(_SKIP_IDS, [IDS_LEFT_OUT])
+    record("installation.restored", f"Restored from the backup of {about['made_at']}.", actor=ACTOR)
+    return held
+
+
+def has_blob(sha256: str, size: int) -> bool:
+    return blobs().exists(sha256) and blobs().size(sha256) == size
+
+
+def copy_in(sha256: str, place: Place, part: Path) -> bool:
+    """Bring a blob back into storage, verified. False if the place does not hold it, or holds something else."""
+    if not place.has(blob_name(sha256)):
+        return False
+    place.get(blob_name(sha256), part)
+    with part.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            return False
+    upload = uuid4()
+    blobs().write(upload, 0, _chunks(part), lambda: True)
+    with blobs().sealed(upload) as sealed:
+        sealed.promote(sha256)
+    blobs().discard(upload)
+    return True
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_SIZE):
+            yield chunk

@@ -1,0 +1,44 @@
+"""Keeps what the control plane knows, so that it can be had again elsewhere."""
+
+import json
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from kernex.backups.dumping import DumpFailed
+from kernex.backups.making import make
+from kernex.backups.places import PlaceFailed, place_at
+from kernex.management.tracking import tracker
+
+
+class Command(BaseCommand):
+    help = (
+        "Back up the database and the list of blobs, beside a running control plane. On a local disk add --blobs, and "
+        "the blobs come along; each is copied to a place once."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("place", help="a directory, or s3://BUCKET/PREFIX (opened by the STORAGE_ variables)")
+        parser.add_argument("--blobs", action="store_true", help="copy blobs, too, unless the place holds them")
+        parser.add_argument("--programs", type=Path, help="the directory of pg_dump; else it is looked for on PATH")
+        parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            name, about = make(
+                place_at(options["place"]),
+                with_blobs=options["blobs"],
+                programs=options["programs"],
+                track=tracker(sys.stderr),
+            )
+        except (DumpFailed, PlaceFailed) as error:
+            raise CommandError(str(error)) from None
+        if options["json"]:
+            self.stdout.write(json.dumps({"name": name, **about}))
+            return
+        copied = "with them" if options["blobs"] else "not copied: keep your storage, or add --blobs"
+        self.stdout.write(f"{name}: {about['dump']['size']} bytes, {about['devices']} devices.")
+        self.stdout.write(f"{about['blobs']['count']} blobs, {copied}.")

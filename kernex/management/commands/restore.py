@@ -1,0 +1,47 @@
+"""Brings a backup back into an empty database."""
+
+import json
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from kernex.backups.dumping import DumpFailed
+from kernex.backups.places import PlaceFailed, place_at
+from kernex.backups.restoring import RestoreRefused, restore
+from kernex.management.tracking import tracker
+
+SHOWN = 10
+NEXT = """Deployments are held until you release them: python manage.py release_deployments, or in the admin.
+Look first at what came back to life: API tokens and enrolment tokens that were revoked, devices that were
+decommissioned, and people who were deactivated after the backup. Devices that were enrolled since are unknown."""
+
+
+class Command(BaseCommand):
+    help = (
+        "Restore a backup into the empty database of DATABASE_URL, and hold deployments. Exit code 1: refused or"
+        " failed, and nothing was restored; or blobs are missing."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("place", help="the directory or s3://BUCKET/PREFIX that `backup` was given")
+        parser.add_argument("name", help="which backup, such as kernex-20260131T120000Z")
+        parser.add_argument("--programs", type=Path, help="the directory of pg_restore; else it is looked for on PATH")
+        parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            place = place_at(options["place"])
+            about = restore(place, options["name"], programs=options["programs"], track=tracker(sys.stderr))
+        except (RestoreRefused, DumpFailed, PlaceFailed) as error:
+            raise CommandError(str(error)) from None
+        missing = about["missing"]
+        if options["json"]:
+            self.stdout.write(json.dumps(about))
+        else:
+            self.stdout.write(f"Restored the state of {about['made_at']}, {about['devices']} devices.\n{NEXT}")
+        if missing:
+            names = ", ".join(missing[:SHOWN])
+            raise CommandError(f"{len(missing)} blobs are in neither storage nor backup, bring them back: {names}")

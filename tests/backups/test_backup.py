@@ -1,0 +1,168 @@
+"""Backup and restore on real databases: what comes back, what is refused, and how careful it is with the fleet."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from dev.postgres import find_binaries
+from tests.live import ROOT, Live, own_database, running
+
+PROGRAMS = str(find_binaries())
+SEED = """
+import django; django.setup()
+from tests.factories import make_bundle, make_deployment, make_device
+from deployments.rollout import offer
+make_deployment(make_bundle("vad@1.0.0", {"model": b"m" * 100_000, "run": b"r"}), make_device(name="edge-1"))
+assert offer() == 1
+"""
+
+
+def manage(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "manage.py", *words], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def ask(environment: dict[str, str], query: str) -> Any:
+    with psycopg.connect(environment["DATABASE_URL"]) as connection:
+        row = connection.execute(query).fetchone()
+    assert row is not None
+    return row[0] if len(row) == 1 else row
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A control plane in which one device was offered a bundle."""
+    with running(tmp_path_factory.mktemp("source")) as live:
+        live.stop()
+        made = subprocess.run(
+            [sys.executable, "-c", SEED], env=live.environment, cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert made.returncode == 0, made.stderr
+        yield live
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("backups")
+
+
+@pytest.fixture(scope="module")
+def backup(source: Live, place: Path) -> dict[str, Any]:
+    done = manage(source.environment, "backup", str(place), "--blobs", "--json", "--programs", PROGRAMS)
+    assert done.returncode == 0, done.stderr
+    about: dict[str, Any] = json.loads(done.stdout)
+    return about
+
+
+@pytest.fixture
+def empty(source: Live, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of another machine: an empty database, an empty disk."""
+    with own_database() as url:
+        yield {**source.environment, "DATABASE_URL": url, "STORAGE_DIR": str(tmp_path / "storage")}
+
+
+def restore(empty: dict[str, str], place: Path, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return manage(empty, "restore", str(place), name, "--programs", PROGRAMS, *words)
+
+
+def test_everything_comes_back(empty: dict[str, str], place: Path, backup: dict[str, Any]) -> None:
+    done = restore(empty, place, backup["name"])
+    assert done.returncode == 0, done.stderr
+    assert "Deployments are held" in done.stdout
+    assert ask(empty, "SELECT name, state FROM devices_device") == ("edge-1", "accepted")
+    stored = {path.name: path.stat().st_size for path in Path(empty["STORAGE_DIR"]).glob("blobs/*/*")}
+    assert sorted(stored.values()) == [1, 100_000]
+    assert len(list((place / "blobs").glob("*/*"))) == 2
+    assert list(Path(empty["STORAGE_DIR"]).glob("uploads/*")) == []
+
+
+def test_nothing_is_offered_until_it_is_released(empty: dict[str, str], place: Path, backup: dict[str, Any]) -> None:
+    restore(empty, place, backup["name"])
+    assert ask(empty, "SELECT state, attempt FROM deployments_devicedeployment") == ("waiting", 2)
+    assert ask(empty, "SELECT count(*) FROM devices_command WHERE withdrawn_at IS NULL") == 0
+    assert manage(empty, "run_scheduler", "--once").returncode == 0
+    assert ask(empty, "SELECT state FROM deployments_devicedeployment") == "waiting"
+    assert manage(empty, "release_deployments").returncode == 0
+    assert manage(empty, "run_scheduler", "--once").returncode == 0
+    assert ask(empty, "SELECT state, attempt FROM deployments_devicedeployment") == ("offered", 2)
+    assert ask(empty, "SELECT id > 10000000 FROM devices_command WHERE withdrawn_at IS NULL") is True
+    again = manage(empty, "release_deployments")
+    assert (again.returncode, "not held" in again.stderr) == (1, True)
+
+
+def test_a_database_in_use_is_refused(source: Live, place: Path, backup: dict[str, Any]) -> None:
+    done = restore(source.environment, place, backup["name"])
+    assert done.returncode == 1
+    assert "restore into an empty database" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert ask(source.environment, "SELECT count(*) FROM deployments_hold") == 0
+
+
+@pytest.mark.parametrize("name", ["backup.json", "database.dump", "blobs.txt"])
+def test_a_damaged_or_cut_backup_changes_nothing(
+    empty: dict[str, str], place: Path, backup: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    damaged = tmp_path / "place" / "b"
+    damaged.mkdir(parents=True)
+    for file in (place / backup["name"]).iterdir():
+        content = file.read_bytes()
+        if file.name == name == "backup.json":
+            continue
+        (damaged / file.name).write_bytes(content[:-1] + b"?" if file.name == name else content)
+    done = restore(empty, damaged.parent, "b")
+    assert done.returncode == 1
+    assert "backup.json" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert ask(empty, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
+
+
+def test_blobs_that_nobody_has_are_named(
+    empty: dict[str, str], place: Path, backup: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "b").symlink_to(place / backup["name"])
+    done = restore(empty, tmp_path / "bare", "b")
+    assert done.returncode == 1
+    assert "2 blobs are in neither storage nor backup" in done.stderr
+
+
+def test_a_swapped_blob_is_not_taken(
+    empty: dict[str, str], place: Path, backup: dict[str, Any], tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "b").symlink_to(place / backup["name"])
+    for blob in place.glob("blobs/*/*"):
+        copy = other / blob.relative_to(place)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(b"x" * blob.stat().st_size)
+    done = restore(empty, other, "b")
+    assert "2 blobs are in neither" in done.stderr
+    assert list(Path(empty["STORAGE_DIR"]).glob("blobs/*/*")) == []
+
+
+def test_missing_programs_are_a_sentence(source: Live, tmp_path: Path) -> None:
+    done = manage(source.environment, "backup", str(tmp_path), "--programs", str(tmp_path))
+    assert done.returncode == 1
+    assert "There is no pg_dump" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_place_that_cannot_be_written_is_a_sentence(source: Live, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = manage(source.environment, "backup", str(tmp_path / "file"), "--programs", PROGRAMS)
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bucket_without_a_key_is_a_sentence(source: Live) -> None:
+    done = manage(source.environment, "backup", "s3://backups", "--programs", PROGRAMS)
+    assert (done.returncode, "STORAGE_BUCKET" in done.stderr) == (1, True)
