@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-PACKAGES = {"chromium": "chromium", "systemd-analyze": "systemd", "strace": "strace"}
+PACKAGES = {"chromium": "chromium", "systemd-analyze": "systemd", "strace": "strace", "ceph": "ceph-common"}
 
 
 def need(program: str) -> str:

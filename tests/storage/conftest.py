@@ -5,6 +5,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,7 @@ from tests.bundles.publisher import Publisher
 from tests.deployments.conftest import device, make_signing
 from tests.factories import make_token, make_user
 from tests.live import ROOT
+from tests.storage.ceph import ceph
 from tests.storage.line import Line, line_to, wait_for_port
 from tests.storage.uploader import Uploader
 
@@ -75,10 +77,10 @@ def client_of(port: int) -> Any:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def s3_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+@contextmanager
+def moto(directory: Path) -> Iterator[int]:
+    """A stand-in from PyPI alone. Yields its port."""
     port = free_port()
-    directory = tmp_path_factory.mktemp("s3")
     environment = {"PATH": os.environ["PATH"], "S3_UPLOAD_PART_MIN_SIZE": "1024", "TMPDIR": str(directory)}
     command = [sys.executable, "-m", "tests.storage.s3_server", str(port), KEY, SECRET]
     with (directory / "log").open("wb") as log:
@@ -89,6 +91,14 @@ def s3_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="session", params=["moto", pytest.param("ceph", marks=pytest.mark.long)])
+def s3_port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Every test runs against the stand-in, and where there is time against a real server."""
+    directory = tmp_path_factory.mktemp(request.param)
+    with moto(directory) if request.param == "moto" else ceph(directory, KEY, SECRET) as port:
+        yield port
 
 
 @pytest.fixture
