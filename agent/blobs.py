@@ -123,6 +123,9 @@ class Store:
             file.seek(0)
             file.truncate(0)
             digest, have = hashlib.sha256(), 0
+        if _is_another(stream, size):
+            file.truncate(0)
+            raise WrongBytes("What the server holds under this digest has another size.")
         synced = have
         for chunk in stream.chunks():
             check()
@@ -145,6 +148,19 @@ class Store:
         os.fsync(file.fileno())
         part.replace(self.path(sha256))
         sync_directory(self.directory)
+
+
+def _is_another(stream: Stream, size: int) -> bool:
+    """Whether the answer announces bytes that cannot be the file: asking for them again and again would not end.
+
+    A page of text is nobody's file but that of a network that wants a login: that passes.
+    """
+    if stream.status == 206:
+        total = stream.headers.get("Content-Range", "").rpartition("/")[2]
+    else:
+        total = stream.headers.get("Content-Length", "")
+    is_page = stream.headers.get("Content-Type", "").startswith("text/")
+    return total.isdecimal() and int(total) != size and not is_page
 
 
 def _continues(stream: Stream, have: int) -> bool:

@@ -1,7 +1,8 @@
 """Every option of the agent, in one frozen dataclass.
 
-An option comes from the command line (`--state-dir`), else from the environment (`KERNEX_AGENT_STATE_DIR`), else from
-the TOML file (`state_dir = "…"`), else it has its default. docs/agent.md lists them all.
+An option comes from the command line (`--state-dir`; secrets never do), else from the environment
+(`KERNEX_AGENT_STATE_DIR`), else from the TOML file (`state_dir = "…"`), else it has its default. docs/agent.md lists
+them all.
 """
 
 import os
@@ -28,8 +29,11 @@ _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
 def option(default: Any, sentence: str, unit: str = "", *, least: int = 0, secret: bool = False) -> Any:
-    """One option: what it is for, in which unit it is counted, and the least that makes sense."""
-    metadata = {"sentence": sentence, "unit": unit, "least": least}
+    """One option: what it is for, in which unit it is counted, and the least that makes sense.
+
+    A secret one is no option of the command line: everybody on a machine can read argument lists.
+    """
+    metadata = {"sentence": sentence, "unit": unit, "least": least, "is_secret": secret}
     return field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -38,7 +42,7 @@ class Config:
     """What the agent was told. Sizes are bytes, times seconds."""
 
     server: str = option("", "Address of the control plane, such as https://kernex.example.com.", "URL")
-    token: str = option("", "Enrolment token. Prefer `token_file`: others can read argument lists.", secret=True)
+    token: str = option("", "The enrolment token. Needed until the device is enrolled.", secret=True)
     token_file: str = option("", "File that holds the enrolment token; `-` reads standard input.", "path")
     state_dir: Path = option(  # noqa: RUF009 - `option` is `field` with our metadata
         Path("/var/lib/kernex-agent"), "Where the agent keeps its key, its journal and all releases.", "path"

@@ -1,11 +1,14 @@
 """The command line: `enrol`, `run`, `once`, `status`, `rollback`. docs/agent.md describes it and its exit codes."""
 
 import argparse
+import errno
+import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import Field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from agent import __version__, asking, enrolment, identity, log, state_dir, status
 from agent.config import OPTIONS, Config, load
@@ -16,7 +19,29 @@ from agent.journal import Journal, Outcome
 from agent.manifest import NAME
 from agent.sequence import Clock
 
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 ROLLBACK_PATIENCE_SECONDS = 600.0
+INTERRUPTED = 130
+
+logger = logging.getLogger(__name__)
+EXAMPLES = """\
+examples:
+  kernex-agent enrol --server https://fleet.example.com --token-file -   # then paste the token
+  kernex-agent run                                                       # what the service does
+  kernex-agent status --json
+  kernex-agent rollback vad
+
+Options come from the command line, else from the environment (KERNEX_AGENT_STATE_DIR for --state-dir), else from
+/etc/kernex-agent/agent.toml (state_dir = "…"). The enrolment token never stands on the command line.
+
+exit codes:
+  0  done                               6  no server answered, or it is busy: try later
+  1  a defect of the agent              7  another agent works on this state directory
+  2  an option is missing or wrong      8  the state directory cannot be used
+  3  not enrolled, and no token         9  the work ended otherwise than hoped
+  4  the server refused                10  there is no previous release
+  5  this device is decommissioned    130  interrupted
+"""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -25,25 +50,55 @@ def main(words: Sequence[str] | None = None) -> int:
     given = vars(_parser().parse_args(words))
     file = given.pop("config")
     try:
-        config = load({name: given[name] for name in OPTIONS}, file=Path(file) if file else None)
+        config = load({name: given.get(name) for name in OPTIONS}, file=Path(file) if file else None)
         log.start(config)
         COMMANDS[given["command"]](config, given)
+        sys.stdout.flush()
     except AgentError as error:
-        sys.stderr.write(f"kernex-agent: {log.clean(str(error))}\n")
-        return error.exit_code
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has seen enough. Python would complain when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        sys.stderr.write(f"kernex-agent: The state directory cannot be used: {error}\n")
-        return Exit.BROKEN_STATE
+        hint = " Make room on its disk." if error.errno in NO_SPACE else ""
+        return _fail(f"The state directory cannot be used: {error}.{hint}", Exit.BROKEN_STATE)
+    except Exception as error:
+        logger.debug("An exception that nobody expected.", exc_info=True)
+        return _fail(
+            f"A defect of the agent: {type(error).__name__}: {error}. What is installed is as it was; --log-level debug"
+            " shows where. Please report it.",
+            Exit.DEFECT,
+        )
     return Exit.OK
 
 
+def _fail(sentence: str, code: int) -> int:
+    sys.stderr.write(f"kernex-agent: {log.clean(sentence)}\n")
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Somebody may have typed the token where it does not belong."""
+        super().error(log.clean(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kernex-agent", description="Installs and runs what Kernex sends here.")
+    parser = _Parser(
+        prog="kernex-agent",
+        description="Installs what Kernex sends to this device, keeps it running, and can always go back.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=__version__)
-    shared = argparse.ArgumentParser(add_help=False)
+    shared = _Parser(add_help=False)
     shared.add_argument("--config", metavar="FILE", help="the configuration file, instead of the usual place")
     for name, known in OPTIONS.items():
-        words: dict[str, Any] = {"help": known.metadata["sentence"], "default": None, "dest": name}
+        if known.metadata["is_secret"]:
+            continue
+        words: dict[str, Any] = {"help": _help(known), "default": None, "dest": name}
         if known.type is bool:
             words |= {"action": "store_const", "const": "true"}
         else:
@@ -51,12 +106,19 @@ def _parser() -> argparse.ArgumentParser:
         shared.add_argument(f"--{name.replace('_', '-')}", **words)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        sub = commands.add_parser(name, help=command.__doc__, description=command.__doc__, parents=[shared])
+        sub = commands.add_parser(
+            name, help=command.__doc__, description=command.__doc__, parents=[shared], allow_abbrev=False
+        )
         if name == "status":
             sub.add_argument("--json", action="store_true", help="for programs")
         if name == "rollback":
             sub.add_argument("product", metavar="PRODUCT", help="the bundle's name")
     return parser
+
+
+def _help(known: Field[Any]) -> str:
+    shown = f" (default: {known.default})" if known.default not in ("", False) else ""
+    return f"{known.metadata['sentence']}{shown}"
 
 
 def _enrol(config: Config, _: dict[str, Any]) -> None:

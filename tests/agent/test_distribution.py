@@ -1,0 +1,68 @@
+"""What is shipped as `kernex-agent`: the package `agent` alone."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.tools import need
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+UNIT = ROOT / "agent/kernex-agent.service"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("wheel")
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--wheel",
+        "--outdir",
+        str(directory),
+        str(ROOT / "agent"),
+    ]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    return next(directory.glob("kernex_agent-*.whl"))
+
+
+def test_the_wheel_holds_the_agent_alone(wheel: Path) -> None:
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    assert set(names) == {f"agent/{path.name}" for path in (ROOT / "agent").glob("*.py")}
+
+
+def test_the_wheel_needs_what_requirements_in_names(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    metadata = next(archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA"))
+    needed = {line.split()[1].partition(">")[0] for line in metadata.splitlines() if line.startswith("Requires-Dist")}
+    lines = (ROOT / "agent/requirements.in").read_text().splitlines()
+    assert needed == {line.split()[0] for line in lines if not line.startswith("#")}
+
+
+def test_the_wheel_runs_on_its_own(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    command = [sys.executable, "-P", "-m", "agent", "--help"]
+    shown = subprocess.run(
+        command, cwd="/", env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "exit codes" in shown.stdout
+
+
+def test_systemd_understands_every_line_of_the_unit(tmp_path: Path) -> None:
+    """It ends with 0 on words that it does not know: what it says counts."""
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace("/opt/kernex-agent/bin/kernex-agent", "/bin/true"))
+    done = subprocess.run([need("systemd-analyze"), "verify", unit], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_unit_is_confined() -> None:
+    command = [need("systemd-analyze"), "security", "--offline=yes", "--threshold=25", UNIT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-600:]
