@@ -63,6 +63,6 @@ def test_systemd_understands_every_line_of_the_unit(tmp_path: Path) -> None:
 
 
 def test_the_unit_is_confined() -> None:
-    command = [need("systemd-analyze"), "security", "--offline=yes", "--threshold=25", UNIT]
+    command = [need("systemd-analyze"), "security", "--offline=yes", "--threshold=25", str(UNIT)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-600:]
