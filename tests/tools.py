@@ -6,6 +6,8 @@ import shutil
 import pytest
 
 PACKAGES = {"chromium": "chromium", "systemd-analyze": "systemd", "strace": "strace", "ceph": "ceph-common"}
+# What Debian does not have.
+ELSEWHERE = {"terraform": "docs/infrastructure.md says where it is had"}
 
 
 def need(program: str) -> str:
@@ -13,7 +15,7 @@ def need(program: str) -> str:
     found = shutil.which(program)
     if found is not None:
         return found
-    advice = f"{program} is missing: apt install {PACKAGES.get(program, program)}"
+    advice = f"{program} is missing: {ELSEWHERE.get(program) or 'apt install ' + PACKAGES.get(program, program)}"
     if os.environ.get("CI"):
         pytest.fail(advice)
     pytest.skip(advice)

@@ -1,0 +1,78 @@
+# What growth.tf switches on.
+
+resource "digitalocean_database_cluster" "valkey" {
+  count                = var.valkey_size == null ? 0 : 1
+  name                 = "kernex-cache-${var.environment}"
+  engine               = "valkey"
+  version              = "8"
+  size                 = coalesce(var.valkey_size, "-")
+  node_count           = 1
+  region               = var.region
+  private_network_uuid = digitalocean_vpc.this.id
+  # A cache: what is old goes.
+  eviction_policy = "allkeys_lru"
+  tags            = local.tags
+}
+
+resource "digitalocean_database_firewall" "valkey" {
+  count      = var.valkey_size == null || var.stage == "base" ? 0 : 1
+  cluster_id = digitalocean_database_cluster.valkey[0].id
+
+  dynamic "rule" {
+    for_each = module.app[*].id
+    content {
+      type  = "app"
+      value = rule.value
+    }
+  }
+  dynamic "rule" {
+    for_each = module.kubernetes[*].id
+    content {
+      type  = "k8s"
+      value = rule.value
+    }
+  }
+}
+
+module "kubernetes" {
+  source = "./modules/kubernetes"
+  count  = var.kubernetes == null ? 0 : 1
+
+  name   = local.name
+  region = var.region
+  vpc_id = digitalocean_vpc.this.id
+  shape  = var.kubernetes
+  tags   = local.tags
+}
+
+module "second_region" {
+  source = "./modules/region"
+  count  = var.second_region == null ? 0 : 1
+
+  name         = local.name
+  region       = var.second_region.region
+  cluster_id   = module.database.id
+  replica_size = var.second_region.replica_size
+  bucket_name  = "${local.bucket_name}-${var.second_region.region}"
+  tags         = local.tags
+}
+
+# Web instances in the second region: they write to the first region's database, over its public host with TLS.
+module "app_second" {
+  source = "./modules/app"
+  count  = try(var.second_region.serve, false) && local.has_app ? 1 : 0
+
+  name         = "${local.name}-${var.second_region.region}"
+  region       = local.app_regions[var.second_region.region]
+  vpc_id       = module.second_region[0].vpc_id
+  source_code  = { repo = var.github_repo, branch = var.github_branch, deploy_on_push = var.deploy_on_push }
+  background   = null
+  domain       = null
+  alert_emails = var.alert_emails
+  settings     = merge(local.settings, { ALLOWED_HOSTS = join(",", distinct([local.host, "$${APP_DOMAIN}"])) })
+  web_settings = { WEB_WORKERS = tostring(var.web_workers) }
+  secrets      = local.secrets
+  web_secrets  = { DATABASE_URL = module.database.public_url }
+
+  web = { size = var.web_size, instances = var.web_instances, most = var.web_instances, cpu_percent = 70 }
+}

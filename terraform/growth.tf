@@ -1,0 +1,99 @@
+# What the seed leaves for later. Each is off until its variable is set.
+
+variable "connection_pool" {
+  description = "Put PgBouncer between the web instances and the database, with so many server connections. Null: none."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.connection_pool == null || (coalesce(var.connection_pool, 0) >= 1 && coalesce(var.connection_pool, 0) <= local.connections.limit - local.connections.direct)
+    error_message = "connection_pool accepts 1 to ${local.connections.limit - local.connections.direct} on ${var.database_size}: the scheduler and the migration connect beside it."
+  }
+}
+
+variable "read_replica_size" {
+  description = "A read replica in the same region, for reports and as a spare. Null: none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.read_replica_size == null || contains(keys(local.prices.database), coalesce(var.read_replica_size, "-"))
+    error_message = "read_replica_size accepts ${join(", ", keys(local.prices.database))}, or null."
+  }
+}
+
+variable "valkey_size" {
+  description = "A managed Valkey (the Redis of the plan) for a cache. The control plane does not need one. Null: none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.valkey_size == null || contains(keys(local.prices.valkey), coalesce(var.valkey_size, "-"))
+    error_message = "valkey_size accepts ${join(", ", keys(local.prices.valkey))}, or null."
+  }
+}
+
+variable "cdn" {
+  description = "Whether Spaces' network of caches stands before the bucket."
+  type        = bool
+  default     = false
+}
+
+variable "app_platform" {
+  description = "Whether App Platform serves. False once Kubernetes does."
+  type        = bool
+  default     = true
+
+  validation {
+    condition     = var.app_platform || var.kubernetes != null
+    error_message = "app_platform accepts false only with kubernetes: something has to serve."
+  }
+}
+
+variable "kubernetes" {
+  description = "A Kubernetes cluster (DOKS) for the manifests in kubernetes/. Null: none."
+  type = object({
+    version_prefix = optional(string, "1.33.")
+    node_size      = optional(string, "s-2vcpu-4gb")
+    least_nodes    = optional(number, 2)
+    most_nodes     = optional(number, 4)
+    ha             = optional(bool, false)
+    registry       = optional(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.kubernetes == null || contains(keys(local.prices.node), try(var.kubernetes.node_size, "-"))
+    error_message = "kubernetes.node_size accepts ${join(", ", keys(local.prices.node))}."
+  }
+  validation {
+    condition     = var.kubernetes == null || (try(var.kubernetes.least_nodes, 0) >= 2 && try(var.kubernetes.most_nodes, 0) >= try(var.kubernetes.least_nodes, 0))
+    error_message = "kubernetes.least_nodes accepts 2 or more, most_nodes at least as many: one node alone is away whenever it is replaced."
+  }
+  validation {
+    condition     = var.kubernetes == null || can(regex("^1\\.[0-9]+\\.$", try(var.kubernetes.version_prefix, "-")))
+    error_message = "kubernetes.version_prefix accepts a minor version with its dot, such as 1.33."
+  }
+}
+
+variable "second_region" {
+  description = <<-EOT
+    A second data centre: its own network, a replica of the database, a bucket for copies, and with `serve` web instances
+    there that write to the first region's database. Null: none.
+  EOT
+  type        = object({ region = optional(string, "nyc3"), replica_size = optional(string, "db-s-2vcpu-4gb"), serve = optional(bool, false) })
+  default     = null
+
+  validation {
+    condition     = var.second_region == null || contains(keys(local.app_regions), try(var.second_region.region, "-"))
+    error_message = "second_region.region accepts ${join(", ", keys(local.app_regions))}."
+  }
+  validation {
+    condition     = var.second_region == null || try(var.second_region.region, "-") != var.region
+    error_message = "second_region.region accepts another data centre than region."
+  }
+  validation {
+    condition     = var.second_region == null || contains(keys(local.prices.database), try(var.second_region.replica_size, "-"))
+    error_message = "second_region.replica_size accepts ${join(", ", keys(local.prices.database))}."
+  }
+}

@@ -1,0 +1,184 @@
+# The seed's installation: network, database, bucket, app, and who may reach what.
+
+locals {
+  name        = "kernex-${var.environment}"
+  tags        = ["kernex", "kernex-${var.environment}"]
+  has_app     = var.app_platform && var.stage != "base"
+  bucket_name = coalesce(var.bucket_name, var.environment == "production" ? "kernex-bundles" : "kernex-bundles-${var.environment}")
+  most_web    = var.web_autoscaling == null ? var.web_instances : var.web_autoscaling.most
+
+  # App Platform replaces $${APP_URL} and $${APP_DOMAIN} when it starts a process.
+  public_url = var.domain == null ? "$${APP_URL}" : "https://${var.domain}"
+  host       = var.domain == null ? "$${APP_DOMAIN}" : var.domain
+
+  settings = merge(module.bundles.settings, {
+    PUBLIC_URL             = local.public_url
+    ALLOWED_HOSTS          = local.host
+    TRUSTED_PROXY          = "true"
+    KERNEX_ON_APP_PLATFORM = "true"
+    KERNEX_INSTANCES       = tostring(local.most_web)
+    DATABASE_POOL          = tostring(var.worker_connections)
+    LOG_FORMAT             = "json"
+  }, var.settings)
+
+  web_settings = merge(
+    { WEB_WORKERS = tostring(var.web_workers) },
+    # PgBouncer in transaction mode forgets prepared statements.
+    var.connection_pool == null ? {} : { DATABASE_PREPARE = "false" },
+  )
+
+  secrets = merge(
+    {
+      SECRET_KEY         = var.secret_key
+      DATABASE_URL       = module.database.private_url
+      STORAGE_SECRET_KEY = module.bundles.secret_key
+    },
+    nonsensitive(var.metrics_token == null) ? {} : { METRICS_TOKEN = var.metrics_token },
+    var.secrets,
+  )
+
+  # During a deployment old and new instances run side by side. Scheduler: one for its lock, one process with its pool.
+  connections = {
+    limit  = local.connection_limits[var.database_size]
+    web    = 2 * local.most_web * var.web_workers * var.worker_connections
+    direct = 2 * (1 + var.worker_connections) + 2
+  }
+  connections_needed = local.connections.direct + (var.connection_pool == null ? local.connections.web : var.connection_pool)
+}
+
+resource "digitalocean_vpc" "this" {
+  name        = "${local.name}-${var.region}"
+  region      = var.region
+  description = "Kernex ${var.environment}: app, database and cluster talk here"
+}
+
+module "database" {
+  source = "./modules/database"
+
+  name         = "kernex-db-${var.environment}"
+  region       = var.region
+  vpc_id       = digitalocean_vpc.this.id
+  size         = var.database_size
+  nodes        = var.database_nodes
+  restore_from = var.restore_from
+  pool_size    = var.connection_pool
+  replica_size = var.read_replica_size
+  tags         = local.tags
+  alert_emails = var.alert_emails
+}
+
+module "bundles" {
+  source = "./modules/bundles"
+
+  name          = local.bucket_name
+  region        = var.region
+  recovery_days = var.bundle_recovery_days
+  cdn           = var.cdn
+}
+
+module "app" {
+  source = "./modules/app"
+  count  = local.has_app ? 1 : 0
+
+  name         = local.name
+  region       = local.app_regions[var.region]
+  vpc_id       = digitalocean_vpc.this.id
+  source_code  = { repo = var.github_repo, branch = var.github_branch, deploy_on_push = var.deploy_on_push }
+  background   = var.scheduler_size
+  domain       = var.domain == null ? null : { name = var.domain, zone = var.dns_zone }
+  alert_emails = var.alert_emails
+  settings     = local.settings
+  web_settings = local.web_settings
+  secrets      = local.secrets
+  web_secrets  = nonsensitive(var.connection_pool == null) ? {} : { DATABASE_URL = module.database.pool_url }
+
+  web = {
+    size        = var.web_size
+    instances   = var.web_instances
+    most        = local.most_web
+    cpu_percent = try(var.web_autoscaling.cpu_percent, 70)
+  }
+}
+
+# Without this resource every address that knows a password is admitted; with it, only what it names.
+resource "digitalocean_database_firewall" "this" {
+  count      = var.stage == "open" ? 0 : 1
+  cluster_id = module.database.id
+
+  dynamic "rule" {
+    for_each = var.database_addresses
+    content {
+      type  = "ip_addr"
+      value = rule.value
+    }
+  }
+  dynamic "rule" {
+    for_each = concat(module.app[*].id, module.app_second[*].id)
+    content {
+      type  = "app"
+      value = rule.value
+    }
+  }
+  dynamic "rule" {
+    for_each = module.kubernetes[*].id
+    content {
+      type  = "k8s"
+      value = rule.value
+    }
+  }
+
+  lifecycle {
+    precondition {
+      condition     = local.connections_needed <= local.connections.limit
+      error_message = "${var.database_size} takes ${local.connections.limit} connections, and these sizes open up to ${local.connections_needed} during a deployment: choose a larger database_size, fewer instances, workers or worker_connections, or a connection_pool."
+    }
+  }
+}
+
+# The bucket lets pages of the control plane upload, and no others.
+resource "digitalocean_spaces_bucket_cors_configuration" "bundles" {
+  count  = var.domain != null || local.has_app ? 1 : 0
+  bucket = module.bundles.name
+  region = var.region
+
+  cors_rule {
+    allowed_origins = [var.domain == null ? module.app[0].url : "https://${var.domain}"]
+    allowed_methods = ["GET", "PUT"]
+    allowed_headers = ["*"]
+    expose_headers  = ["ETag"]
+    max_age_seconds = 3600
+  }
+}
+
+# Asked from outside, as devices would: what App Platform thinks of itself is not enough.
+resource "digitalocean_uptime_check" "health" {
+  count  = local.has_app || var.domain != null ? 1 : 0
+  name   = "${local.name} health"
+  target = "${var.domain == null ? module.app[0].url : "https://${var.domain}"}/health"
+  type   = "https"
+}
+
+resource "digitalocean_uptime_alert" "health" {
+  for_each   = local.has_app || var.domain != null ? { down = null, ssl_expiry = 14 } : {}
+  check_id   = digitalocean_uptime_check.health[0].id
+  name       = "${local.name} ${each.key}"
+  type       = each.key
+  period     = "3m"
+  threshold  = each.value
+  comparison = each.value == null ? null : "less_than"
+
+  notifications {
+    email = var.alert_emails
+  }
+}
+
+resource "digitalocean_project" "this" {
+  name        = local.name
+  description = "Ships bundles to a fleet of edge devices"
+  purpose     = "Operational / Developer tooling"
+  environment = title(var.environment)
+  resources = concat(
+    [module.database.urn, module.bundles.urn], module.app[*].urn, module.app_second[*].urn,
+    module.kubernetes[*].urn, module.second_region[*].urn,
+  )
+}

@@ -1,0 +1,46 @@
+# A cluster for the manifests in terraform/kubernetes/: the same image, scaled by itself.
+
+data "digitalocean_kubernetes_versions" "offered" {
+  version_prefix = var.shape.version_prefix
+}
+
+resource "digitalocean_kubernetes_cluster" "this" {
+  name                 = var.name
+  region               = var.region
+  vpc_uuid             = var.vpc_id
+  version              = data.digitalocean_kubernetes_versions.offered.latest_version
+  ha                   = var.shape.ha
+  auto_upgrade         = true
+  surge_upgrade        = true
+  registry_integration = var.shape.registry != null
+  tags                 = var.tags
+
+  maintenance_policy {
+    day        = "sunday"
+    start_time = "10:00"
+  }
+
+  node_pool {
+    name       = "kernex"
+    size       = var.shape.node_size
+    auto_scale = true
+    min_nodes  = var.shape.least_nodes
+    max_nodes  = var.shape.most_nodes
+    tags       = var.tags
+    labels     = { "kernex/pool" = "kernex" }
+  }
+
+  lifecycle {
+    # Patches are applied in the maintenance window; the number of nodes is the autoscaler's.
+    ignore_changes = [version, node_pool[0].node_count]
+  }
+
+  depends_on = [digitalocean_container_registry.this]
+}
+
+resource "digitalocean_container_registry" "this" {
+  count                  = var.shape.registry == null ? 0 : 1
+  name                   = var.shape.registry
+  subscription_tier_slug = "professional"
+  region                 = var.region
+}

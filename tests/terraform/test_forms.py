@@ -1,0 +1,53 @@
+"""The files themselves: format, validity, no secret in any."""
+
+import re
+import subprocess
+
+from tests.live import ROOT
+from tests.terraform.places import Place
+from tests.tools import need
+
+
+def tracked() -> list[str]:
+    listed = subprocess.run(["git", "ls-files", "terraform"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return listed.stdout.split()
+
+
+def test_files_are_formatted() -> None:
+    done = subprocess.run(
+        [need("terraform"), "fmt", "-check", "-recursive", "-diff"],
+        cwd=ROOT / "terraform", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+def test_configuration_is_valid(place: Place) -> None:
+    assert "The configuration is valid" in place.run("validate", "-no-color")
+
+
+def test_every_variable_and_output_is_described() -> None:
+    for path in (ROOT / "terraform").rglob("*.tf"):
+        for kind, name, body in re.findall(r'^(variable|output) "(\w+)" \{\n(.*?)^\}', path.read_text(), re.M | re.S):
+            assert "description = " in body, f"{path.name}: {kind} {name}"
+
+
+def test_no_file_holds_a_secret_or_a_state() -> None:
+    names = tracked()
+    assert len(names) > 20
+    assert [name for name in names if re.search(r"\.tfstate|\.tfvars$|\.tfplan$|kubeconfig", name)] == []
+    looks_secret = re.compile(r"(AVNS_|dop_v1_|DO00|ghp_|kxa_|kxe_|AKIA)[A-Za-z0-9_-]{6,}|://[^/\s:]+:[^$%\s@{]+@")
+    assert [name for name in names if looks_secret.search((ROOT / name).read_text())] == []
+    for name in ("production", "staging"):
+        text = (ROOT / "terraform" / f"{name}.tfvars.example").read_text()
+        assert not re.search(r"^\s*(secret|metrics_token|\w*password)\w*\s*=", text, re.M)
+
+
+def test_places_that_hold_data_can_not_be_destroyed_by_mistake() -> None:
+    kinds = {"digitalocean_database_cluster", "digitalocean_database_db", "digitalocean_spaces_bucket"}
+    found = set()
+    for path in (ROOT / "terraform" / "modules").rglob("*.tf"):
+        for kind, name, body in re.findall(r'^resource "(\w+)" "(\w+)" \{\n(.*?)^\}', path.read_text(), re.M | re.S):
+            if kind in kinds:
+                assert "prevent_destroy = true" in body, f"{kind}.{name}"
+                found.add(kind)
+    assert found == kinds
