@@ -1,5 +1,6 @@
 """A database, its admin and the role of the application, as a provider hands them over: nothing granted yet."""
 
+import io
 import json
 import os
 import secrets
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command
 from psycopg import sql
 
 from dev.postgres import Postgres
@@ -87,6 +91,15 @@ class Place:
             "STORAGE_DIR": os.environ["STORAGE_DIR"], "STATIC_ROOT": os.environ["STATIC_ROOT"], **variables,
         }  # fmt: skip
 
-    def grant(self, *words: str, **variables: str) -> Ran:
-        """`manage.py grant_perms` as the admin, as a process."""
-        return manage(self.environment(ADMIN_DATABASE_URL=self.admin_url, **variables), "grant_perms", *words)
+    def grant(self, *words: str) -> Ran:
+        """`manage.py grant_perms` as the admin, in this process: Django takes a second to start."""
+        names = {"NAME": self.database, "USER": self.role, "PASSWORD": self.password, "PORT": str(self.postgres.port)}
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(settings, "DATABASES", {"default": settings.DATABASES["default"] | names})
+            patch.setenv("ADMIN_DATABASE_URL", self.admin_url)
+            try:
+                call_command("grant_perms", *words, stdout=out, stderr=err)
+            except CommandError as error:
+                return Ran(1, out.getvalue(), f"{err.getvalue()}CommandError: {error}\n")
+        return Ran(0, out.getvalue(), err.getvalue())

@@ -5,11 +5,14 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from kernex.granting import grant
+from kernex.grants import Need, Role
 from tests.ground.places import ROOT, Place, Ran, manage
 
 AT_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
@@ -163,16 +166,36 @@ def test_it_works_beside_a_session_at_work(place: Place) -> None:
     works(place)
 
 
-def test_two_at_once_both_succeed(new_place: Place) -> None:
-    command = [sys.executable, "manage.py", "grant_perms"]
-    environment = new_place.environment(ADMIN_DATABASE_URL=new_place.admin_url)
-    both = [
-        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=60)[0].decode() for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+def test_many_at_once_do_each_thing_once(new_place: Place) -> None:
+    """As when every container of a deployment begins with it."""
+    role = Role(new_place.role, new_place.password, new_place.database)
+    told: list[str] = []
+    left: list[Need] = []
+    together = threading.Barrier(6)
+
+    def work() -> None:
+        with psycopg.connect(new_place.admin_url, autocommit=True) as admin:
+            together.wait()
+            left.extend(grant(admin, role, told.append, new_place.url))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert left == []
+    assert [line for line in told if line.startswith("refused")] == []
+    assert len(told) == len(set(told))
     works(new_place)
+
+
+def test_as_a_process_it_says_and_ends_the_same(new_place: Place) -> None:
+    environment = new_place.environment(ADMIN_DATABASE_URL=new_place.admin_url)
+    before = manage(environment, "grant_perms", "--check", "--json")
+    assert (before.code, before.json) == (1, {"missing": [f"The role {new_place.role} does not exist."]})
+    assert manage(environment, "grant_perms").out.endswith(f"all that Kernex needs in {new_place.database}.\n")
+    assert manage(environment, "grant_perms", "--json") == Ran(0, '{"done": [], "missing": []}\n', "")
+    assert manage(environment, "grant_perms", "--check").code == 0
 
 
 def test_a_role_with_a_strange_name_is_quoted(new_place: Place) -> None:

@@ -74,7 +74,7 @@ def test_any_bytes_are_understood_or_refused(body: bytes) -> None:
 
 
 @bounded
-@given(st.integers(1, 3 * MAX_DEPTH), st.data())
+@given(st.integers(MAX_DEPTH - 1, MAX_DEPTH + 1) | st.integers(1, 3 * MAX_DEPTH), st.data())
 def test_the_depth_is_counted_through_lists_and_objects(levels: int, data: st.DataObject) -> None:
     value: Any = 1
     for is_list in data.draw(st.lists(st.booleans(), min_size=levels, max_size=levels)):
