@@ -53,7 +53,7 @@ def planned(initialised: Path, standin: dict[str, str]) -> Callable[..., dict[st
     place = Place(initialised, standin)
     kept: dict[tuple[str, ...], dict[str, dict[str, object]]] = {}
 
-    def planned(environment: str = "production", **variables: object) -> dict[str, dict[str, object]]:
+    def planned(environment: str = "production", /, **variables: object) -> dict[str, dict[str, object]]:
         words = place.words(environment, variables)
         if words not in kept:
             kept[words] = place.plan(words)

@@ -44,7 +44,7 @@ class Place:
         outputs = told["planned_values"].get("outputs", {})
         return found | {f"output.{name}": content.get("value") for name, content in outputs.items()}
 
-    def refused(self, environment: str = "production", **variables: object) -> str:
+    def refused(self, environment: str = "production", /, **variables: object) -> str:
         """What a plan that must fail says, its lines joined and its frame taken off."""
         said = self.run("plan", "-no-color", *self.words(environment, variables), passes=False)
         return " ".join(said.replace("│", " ").split())

@@ -1,4 +1,4 @@
-"""The files themselves: format, validity, no secret in any."""
+"""The files themselves: format, validity, their own tests, no secret in any."""
 
 import re
 import subprocess
@@ -51,3 +51,8 @@ def test_places_that_hold_data_can_not_be_destroyed_by_mistake() -> None:
                 assert "prevent_destroy = true" in body, f"{kind}.{name}"
                 found.add(kind)
     assert found == kinds
+
+
+def test_terraforms_own_tests_pass(place: Place) -> None:
+    said = place.run("test", "-no-color")
+    assert "6 passed, 0 failed" in said

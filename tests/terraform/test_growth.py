@@ -1,0 +1,97 @@
+"""What is added when its variable is set, and is not there before."""
+
+from tests.terraform.test_plan import APP, CLUSTER, FIREWALL, Plan, rules, spec, variables
+
+POOL = "module.database.digitalocean_database_connection_pool.web[0]"
+REPLICA = "module.database.digitalocean_database_replica.reading[0]"
+CACHE = "digitalocean_database_cluster.valkey[0]"
+CDN = "module.bundles.digitalocean_cdn.this[0]"
+NODES = "module.kubernetes[0].digitalocean_kubernetes_cluster.this"
+REGION = "module.second_region[0]"
+
+
+def test_nothing_of_it_is_there_at_first(planned: Plan) -> None:
+    plan = planned()
+    for address in (POOL, REPLICA, CACHE, CDN, NODES):
+        assert address not in plan
+    assert [address for address in plan if address.startswith((REGION, "module.app_second"))] == []
+
+
+def test_pool_serves_the_web_alone(planned: Plan) -> None:
+    plan = planned(connection_pool=40)
+    pool = plan[POOL]
+    assert (pool["mode"], pool["size"], pool["db_name"], pool["user"]) == (
+        "transaction", 40, "kernex_db", "kernex_app",
+    )  # fmt: skip
+    app = spec(plan)
+    assert variables(app["service"][0])["DATABASE_PREPARE"] == ("false", "GENERAL")
+    for direct in (*app["worker"], *app["job"]):
+        assert "DATABASE_PREPARE" not in variables(direct)
+
+
+def test_replica_reads_beside_the_primary(planned: Plan) -> None:
+    plan = planned(read_replica_size="db-s-1vcpu-2gb")
+    assert (plan[REPLICA]["size"], plan[REPLICA]["region"]) == ("db-s-1vcpu-2gb", "sfo3")
+    assert plan["output.monthly_cost"]["items"]["read_replica"] == 30
+
+
+def test_valkey_admits_the_app_alone(planned: Plan) -> None:
+    plan = planned(valkey_size="db-s-1vcpu-1gb")
+    assert (plan[CACHE]["engine"], plan[CACHE]["size"]) == ("valkey", "db-s-1vcpu-1gb")
+    assert [rule["type"] for rule in plan["digitalocean_database_firewall.valkey[0]"]["rule"]] == ["app"]
+
+
+def test_cdn_stands_before_the_bucket(planned: Plan) -> None:
+    assert planned(cdn=True)[CDN]["ttl"] == 604800
+
+
+def test_larger_sizes_and_standby(planned: Plan) -> None:
+    plan = planned(database_size="db-s-4vcpu-8gb", database_nodes=2, web_size="apps-s-1vcpu-1gb", web_instances=4)
+    assert (plan[CLUSTER]["size"], plan[CLUSTER]["node_count"]) == ("db-s-4vcpu-8gb", 2)
+    assert spec(plan)["service"][0]["instance_count"] == 4
+    assert plan["output.monthly_cost"]["items"] == {"web": 48, "scheduler": 5, "database": 240, "bundles": 5}
+
+
+def test_web_scales_by_itself_on_dedicated_processors(planned: Plan) -> None:
+    plan = planned(web_size="apps-d-1vcpu-1gb", web_autoscaling={"most": 4}, connection_pool=40)
+    (web,) = spec(plan)["service"]
+    assert web["instance_count"] is None
+    assert web["autoscaling"] == [
+        {"min_instance_count": 2, "max_instance_count": 4, "metrics": [{"cpu": [{"percent": 70}]}]}
+    ]
+    assert variables(web)["KERNEX_INSTANCES"] == ("4", "GENERAL")
+    assert "AUTOSCALE_FAILED" in {alert["rule"] for alert in spec(plan)["alert"]}
+
+
+def test_kubernetes_joins_the_app(planned: Plan) -> None:
+    plan = planned(kubernetes={"registry": "kernex"})
+    cluster = plan[NODES]
+    (pool,) = cluster["node_pool"]
+    assert (pool["auto_scale"], pool["min_nodes"], pool["max_nodes"], pool["size"]) == (True, 2, 4, "s-2vcpu-4gb")
+    assert (cluster["region"], cluster["registry_integration"], cluster["surge_upgrade"]) == ("sfo3", True, True)
+    assert [kind for kind, _ in rules(plan)] == ["app", "ip_addr", "k8s"]
+    assert plan["output.monthly_cost"]["items"]["kubernetes"] == 2 * 24 + 12 + 20
+
+
+def test_kubernetes_replaces_the_app(planned: Plan) -> None:
+    plan = planned(kubernetes={}, app_platform=False, domain="fleet.example.com")
+    assert APP not in plan
+    assert [rule["type"] for rule in plan[FIREWALL]["rule"]].count("app") == 0
+    assert plan["digitalocean_uptime_check.health[0]"]["target"] == "https://fleet.example.com/health"
+
+
+def test_second_region_keeps_copies(planned: Plan) -> None:
+    plan = planned(second_region={})
+    assert plan[f"{REGION}.digitalocean_vpc.this"]["region"] == "nyc3"
+    replica = plan[f"{REGION}.digitalocean_database_replica.standby"]
+    assert (replica["region"], replica["size"]) == ("nyc3", "db-s-2vcpu-4gb")
+    bucket = plan[f"{REGION}.digitalocean_spaces_bucket.copies"]
+    assert (bucket["name"], bucket["versioning"]) == ("kernex-bundles-nyc3", [{"enabled": True}])
+    assert "module.app_second[0].digitalocean_app.this" not in plan
+
+
+def test_second_region_serves_without_a_second_scheduler(planned: Plan) -> None:
+    plan = planned(second_region={"serve": True})
+    app = spec(plan, "module.app_second[0].digitalocean_app.this")
+    assert (app["region"], len(app["service"]), app["worker"], app["job"]) == ("nyc", 1, [], [])
+    assert [rule["type"] for rule in plan[FIREWALL]["rule"]].count("app") == 2

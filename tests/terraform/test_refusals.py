@@ -1,0 +1,99 @@
+"""Broken variants: each is refused, and told why."""
+
+import pytest
+
+from tests.terraform.places import Place
+
+VALUES: dict[str, tuple[str, dict[str, object], str]] = {
+    "an unknown environment": ("production", {"environment": "prod"}, "environment accepts production or staging"),
+    "an unknown stage": ("production", {"stage": "half"}, "stage accepts base, open or complete"),
+    "a base that nobody can grant from": (
+        "production", {"stage": "base", "database_addresses": []}, "stage base needs database_addresses",
+    ),
+    "a region without the services": ("production", {"region": "nyc1"}, "region accepts a data centre"),
+    "an address as repository": (
+        "production", {"github_repo": "https://github.com/a/b"}, "github_repo accepts owner/name",
+    ),
+    "an address as domain": ("production", {"domain": "https://a.example.com/"}, "domain accepts a bare name"),
+    "a zone of another domain": (
+        "production", {"domain": "a.example.com", "dns_zone": "example.org"}, "dns_zone accepts the zone",
+    ),
+    "no one to write to": ("production", {"alert_emails": []}, "alert_emails accepts one or more"),
+    "a name as database address": ("production", {"database_addresses": ["laptop"]}, "accepts IPv4 addresses"),
+    "a firewall for everybody": ("production", {"database_addresses": ["0.0.0.0/0"]}, "that is no firewall"),
+    "a bucket with capitals": ("production", {"bucket_name": "Kernex"}, "bucket_name accepts 3 to 63"),
+    "a secret among the settings": ("production", {"settings": {"SECRET_KEY": "x"}}, "that are no secrets"),
+    "a short secret key": ("production", {"secret_key": "short"}, "secret_key accepts 50 or more"),
+    "a short metrics token": ("production", {"metrics_token": "short"}, "metrics_token accepts 20 or more"),
+    "an unknown web size": ("production", {"web_size": "basic-xxs"}, "web_size accepts"),
+    "one instance in production": ("production", {"web_instances": 1}, "accepts 2 or more in production"),
+    "half an instance": ("production", {"web_instances": 2.5}, "accepts a whole number"),
+    "scaling shared processors": (
+        "production", {"web_autoscaling": {"most": 4}}, "needs a web_size with dedicated processors",
+    ),
+    "scaling down to more": (
+        "production", {"web_size": "apps-d-1vcpu-1gb", "web_autoscaling": {"most": 2}}, "above web_instances",
+    ),
+    "the smallest database in production": (
+        "production", {"database_size": "db-s-1vcpu-1gb"}, "accepts no 1 GB node in production",
+    ),
+    "a standby of the smallest database": ("staging", {"database_nodes": 2}, "accepts 1 for a 1 GB node"),
+    "more connections than there are": ("production", {"web_instances": 12}, "takes 97 connections"),
+    "a pool larger than the database": ("production", {"connection_pool": 90}, "connection_pool accepts 1 to"),
+    "nothing that serves": ("production", {"app_platform": False}, "something has to serve"),
+    "a cluster of one node": ("production", {"kubernetes": {"least_nodes": 1}}, "accepts 2 or more"),
+    "the first region as second": ("production", {"second_region": {"region": "sfo3"}}, "another data centre"),
+}  # fmt: skip
+
+CODE: dict[str, tuple[str, str, str, str]] = {
+    "an argument that the provider does not know": (
+        "modules/app/main.tf", "http_port ", "http_prot ", 'An argument named "http_prot" is not expected here',
+    ),
+    "a block that the provider does not know": (
+        "modules/app/main.tf", "liveness_health_check {", "liveness {", 'Blocks of type "liveness" are not expected',
+    ),
+    "a missing argument": (
+        "modules/database/main.tf", '  engine               = "pg"\n', "", 'The argument "engine" is required',
+    ),
+    "a value of another type": (
+        "modules/app/main.tf", "http_port          = 8000", 'http_port          = "http"', "a number is required",
+    ),
+    "an output that shows a password": (
+        "outputs.tf", "  value       = module.database.password\n  sensitive   = true",
+        "  value = module.database.password",
+        "Output refers to sensitive values",
+    ),
+    "a reference to nothing": (
+        "main.tf", "module.database.private_url", "module.database.url", "Unsupported attribute",
+    ),
+    "a kind of firewall rule that does not exist": (
+        "main.tf", 'type  = "app"', 'type  = "application"', "expected rule.type to be one of",
+    ),
+    "a kind of job that does not exist": (
+        "modules/app/main.tf", '"PRE_DEPLOY"', '"BEFORE"', "expected spec.job.kind to be one of",
+    ),
+    "an alert that does not exist": (
+        "modules/app/main.tf", '"DEPLOYMENT_FAILED"', '"BROKEN"', "expected spec.alert.rule to be one of",
+    ),
+    "a key with a right that does not exist": (
+        "modules/bundles/main.tf", '"readwrite"', '"write"', "expected grant.permission to be one of",
+    ),
+    "a name that is too long": (
+        "main.tf", 'name        = "kernex-${', 'name        = "kernex-of-the-whole-wide-world-${',
+        "spec.name to be in the range (2 - 32)",
+    ),
+    "a module that lacks an input": ("main.tf", "  pool_size    = var.connection_pool\n", "", "is required"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", VALUES, ids=str)
+def test_wrong_values_are_refused(place: Place, case: str) -> None:
+    environment, variables, told = VALUES[case]
+    assert told in place.refused(environment, **variables)
+
+
+@pytest.mark.parametrize("case", CODE, ids=str)
+def test_wrong_code_is_refused(place: Place, case: str) -> None:
+    file, old, new, told = CODE[case]
+    place.change(file, old, new)
+    assert told in place.refused()
