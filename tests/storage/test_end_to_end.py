@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.bundles.publisher import sha256
 from tests.live import ROOT, Live, running
 from tests.storage.conftest import Place
 from tests.storage.line import Line, line_to
@@ -91,15 +92,15 @@ def bundle(directory: Path, size: int) -> Path:
     return directory
 
 
-def start_push(server: Live, line: Line, directory: Path) -> "subprocess.Popen[bytes]":
+def start_push(server: Live, line: Line, directory: Path, version: str = "1") -> "subprocess.Popen[bytes]":
     environment = {"PATH": os.environ["PATH"], "KERNEX_SERVER": line.url, "KERNEX_TOKEN": server.token}
-    command = [sys.executable, "-m", "kernex", "push", str(directory), "--name", "big", "--version", "1"]
+    command = [sys.executable, "-m", "kernex", "push", str(directory), "--name", "big", "--version", version]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
 
 
-def deploy(server: Live) -> str:
+def deploy(server: Live, version: str = "1") -> str:
     device = wait(lambda: server.call("GET", "/devices").json()["results"])[0]["id"]
-    made = server.call("POST", "/deployments", {"bundle": "big@1", "devices": [device], "groups": []})
+    made = server.call("POST", "/deployments", {"bundle": f"big@{version}", "devices": [device], "groups": []})
     assert made.status_code == 201, made.text
     return str(made.json()["id"])
 
@@ -107,6 +108,11 @@ def deploy(server: Live) -> str:
 def row(server: Live, deployment: str) -> dict[str, Any]:
     found: dict[str, Any] = server.call("GET", f"/deployments/{deployment}/devices").json()["results"][0]
     return found
+
+
+def end_of(server: Live, deployment: str, seconds: float = 120) -> dict[str, Any]:
+    wait(lambda: row(server, deployment)["state"] in ENDED, seconds)
+    return row(server, deployment)
 
 
 def wait(what: Any, seconds: float = 120) -> Any:
@@ -122,8 +128,7 @@ def test_no_byte_of_a_bundle_passes_the_web_server(place: Place, tmp_path: Path,
         machine = machine_in(server, line)
         assert start_push(server, line, bundle(tmp_path / "tree", 24 * MIB)).wait(120) == 0
         deployment = deploy(server)
-        wait(lambda: row(server, deployment)["state"] in ENDED)
-        assert row(server, deployment)["state"] == "succeeded", machine.log.read_text()
+        assert end_of(server, deployment)["state"] == "succeeded", machine.log.read_text()
         # 24 MiB went up and down; all that the web server saw are calls about them.
         assert place.line.up > 24 * MIB
         assert place.line.down > 2 * 24 * MIB  # hashed, and fetched by the device
@@ -147,10 +152,42 @@ def test_heartbeats_and_rollouts_outlive_an_outage(place: Place, tmp_path: Path,
         assert here > 4 * MIB
         down = place.line.down
         place.line.mend()
-        wait(lambda: row(server, deployment)["state"] in ENDED)
-        assert row(server, deployment)["state"] == "succeeded", machine.log.read_text()
+        assert end_of(server, deployment)["state"] == "succeeded", machine.log.read_text()
         # It went on where it was cut.
         assert place.line.down - down < 24 * MIB - here + 2 * MIB
+
+
+def flip(content: bytes) -> bytes:
+    return content[:-5] + bytes([content[-5] ^ 1]) + content[-4:]
+
+
+DAMAGES: dict[str, tuple[Callable[[bytes], bytes] | None, str]] = {
+    "missing": (None, "download_failed"),
+    "truncated": (lambda content: content[: len(content) // 2], "bad_blob"),
+    "longer": (lambda content: content + b"more", "bad_blob"),
+    "flipped": (flip, "bad_blob"),
+    "swapped": (lambda content: b"another", "bad_blob"),
+}
+
+
+def test_what_is_wrong_in_the_bucket_is_never_installed(place: Place, tmp_path: Path, machine_in: Any) -> None:
+    with control_plane(tmp_path, place) as (server, line):
+        machine = machine_in(server, line)
+        for version, (damage, reason) in DAMAGES.items():
+            tree = bundle(tmp_path / version, 2 * MIB)
+            content = version.encode() + (tree / "model.bin").read_bytes()
+            (tree / "model.bin").write_bytes(content)
+            assert start_push(server, line, tree, version).wait(120) == 0
+            key = f"blobs/{sha256(content)[:2]}/{sha256(content)}"
+            if damage is None:
+                place.client.delete_object(Bucket=place.name, Key=key)
+            else:
+                place.put(key, damage(content))
+            ended = end_of(server, deploy(server, version))
+            assert (ended["state"], ended["reason_code"]) == ("failed", reason), machine.log.read_text()
+            assert not machine.installed("model.bin")
+        place.put(key, content)
+        assert end_of(server, deploy(server, version))["state"] == "succeeded", machine.log.read_text()
 
 
 @pytest.mark.long
@@ -182,8 +219,7 @@ def test_200_mb_through_kills_of_all(place: Place, tmp_path: Path, machine_in: A
             machine.start()
             wait(lambda here=here: machine.here() > here + 10 * MIB or machine.installed("model.bin"))
             assert place.line.down - down < 60 * MIB  # it went on, not from the beginning
-        wait(lambda: row(server, deployment)["state"] in ENDED, 300)
-        assert row(server, deployment)["state"] == "succeeded", machine.log.read_text()
+        assert end_of(server, deployment, 300)["state"] == "succeeded", machine.log.read_text()
         (model,) = {path.resolve() for path in machine.installed("model.bin")}
         assert model.read_bytes() == (tree / "model.bin").read_bytes()
         assert line.up + line.down < 3 * MIB

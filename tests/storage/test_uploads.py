@@ -1,7 +1,10 @@
 """Uploads whose parts are put into a bucket, from the first call to the blob at its final key."""
 
 import os
+import tracemalloc
+from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import requests
@@ -17,7 +20,7 @@ from tests.storage.conftest import Place
 from tests.storage.uploader import Uploader, part
 
 CONTENT = os.urandom(50_000)
-KIB = 1024
+KIB, MIB = 1024, 1024 * 1024
 
 
 def final(content: bytes) -> str:
@@ -258,3 +261,41 @@ def test_two_publishers_send_the_same_blob(publisher: Uploader, bucket: Bucket, 
     verify_uploads()
     assert [state_of(upload)[0] for upload in uploads] == ["stored", "stored"]
     assert place.keys() == [final(CONTENT)]
+
+
+def test_hashing_and_promoting_take_little_memory(publisher: Uploader, place: Place) -> None:
+    publisher.upload(b"the first makes the client")
+    verify_uploads()
+    content = os.urandom(MIB) * 40
+    publisher.upload(content, 8 * MIB)
+    tracemalloc.start()
+    try:
+        verify_uploads()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert place.get(final(content)) == content
+    assert peak < 8 * MIB
+
+
+def test_a_whole_is_written_in_parts_with_little_memory(bucket: Bucket, place: Place) -> None:
+    """As members of an archive are, whose size nobody knows."""
+    upload = uuid4()
+    tracemalloc.start()
+    try:
+        blobs().write(upload, 0, (bytes([number]) * MIB for number in range(70)), lambda: True)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 70 * MIB
+    assert place.get(f"uploads/{upload}") == b"".join(bytes([number]) * MIB for number in range(70))
+
+
+def test_a_whole_that_is_cut_leaves_nothing(bucket: Bucket, place: Place) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield bytes(40 * MIB)
+        raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        blobs().write(uuid4(), 0, chunks(), lambda: True)
+    assert (place.keys(), place.begun()) == ([], [])
