@@ -117,9 +117,10 @@ def test_a_migration_is_not_applied(client: Client) -> None:
 
 
 @pytest.mark.django_db
-def test_a_right_is_missing(client: Client) -> None:
+@pytest.mark.parametrize("right", ["INSERT ON devices_device", "SELECT ON django_migrations"])
+def test_a_right_is_missing(right: str, client: Client) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("REVOKE INSERT ON devices_device FROM current_user")
+        cursor.execute(f"REVOKE {right} FROM current_user")
     assert problem(client, 503) == {
         "part": "grants",
         "problem": "The database role lacks rights on one table.",

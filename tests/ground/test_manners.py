@@ -253,7 +253,7 @@ def test_a_defect_of_ours_is_logged_with_its_id(
 
 
 def test_after_all_that_it_still_works(live: Live) -> None:
-    assert requests.get(f"{live.url}/health", timeout=30).json()["status"] == "ok"
+    assert requests.get(f"{live.url}/health", timeout=30).status_code == 200
     assert "Traceback" not in (live.directory / "web.log").read_text()
     made = post(live, json.dumps({"name": "manners"}).encode())
     assert made.status == 201

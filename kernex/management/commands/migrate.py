@@ -8,7 +8,6 @@ import psycopg
 from django.core.management.base import CommandError
 from django.core.management.commands.migrate import Command as Migrate
 from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, ProgrammingError, connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.exceptions import MigrationSchemaMissing
 
 from kernex.grants import explanation
@@ -27,11 +26,11 @@ DENIED = re.compile(
 class Command(Migrate):
     help = f"{Migrate.help} Two at once wait for each other."
 
-    def handle(self, *args: Any, **options: Any) -> str | None:
-        connection = connections[options.get("database") or DEFAULT_DB_ALIAS]
-        role = str(connection.settings_dict["USER"])
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Around all of it: Django's checks of the models ask the database before `handle` does."""
+        role = str(connections[options.get("database") or DEFAULT_DB_ALIAS].settings_dict["USER"])
         try:
-            return self.locked(connection, *args, **options)
+            return super().execute(*args, **options)
         except (OperationalError, MigrationSchemaMissing) as error:
             # The second wraps the refusal to create Django's own table.
             denied = DENIED.search(str(error))
@@ -49,8 +48,9 @@ class Command(Migrate):
                 raise
             raise CommandError(explanation(role, str(error.__cause__.diag.message_primary))) from None
 
-    def locked(self, connection: BaseDatabaseWrapper, *args: Any, **options: Any) -> str | None:
+    def handle(self, *args: Any, **options: Any) -> str | None:
         """Migrate while no other does."""
+        connection = connections[options.get("database") or DEFAULT_DB_ALIAS]
         try:
             with connection.cursor() as cursor:
                 cursor.execute(PATIENCE)
