@@ -53,7 +53,7 @@ variable "app_platform" {
 variable "kubernetes" {
   description = "A Kubernetes cluster (DOKS) for the manifests in kubernetes/. Null: none."
   type = object({
-    version_prefix = optional(string, "1.33.")
+    version_prefix = optional(string, "1.35.")
     node_size      = optional(string, "s-2vcpu-4gb")
     least_nodes    = optional(number, 2)
     most_nodes     = optional(number, 4)
@@ -72,7 +72,7 @@ variable "kubernetes" {
   }
   validation {
     condition     = var.kubernetes == null || can(regex("^1\\.[0-9]+\\.$", try(var.kubernetes.version_prefix, "-")))
-    error_message = "kubernetes.version_prefix accepts a minor version with its dot, such as 1.33."
+    error_message = "kubernetes.version_prefix accepts a minor version with its dot, such as 1.35."
   }
 }
 

@@ -1,0 +1,212 @@
+"""The Kubernetes manifests: against the API's own schemas, against each other, and against what the image needs."""
+
+import functools
+import json
+import re
+import subprocess
+import zipfile
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from tests.live import ROOT
+from tests.terraform.wheels import wheel
+
+FOLDER = ROOT / "terraform" / "kubernetes"
+Object = dict[str, Any]
+VERSIONS = ["1.34", "1.35", "1.36"]
+
+
+def kustomization() -> Object:
+    found: Object = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+    return found
+
+
+def objects() -> list[Object]:
+    """All that is applied."""
+    return [found for name in kustomization()["resources"] for found in yaml.safe_load_all((FOLDER / name).read_text())]
+
+
+def one(kind: str, name: str) -> Object:
+    (found,) = [found for found in objects() if (found["kind"], found["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+@functools.cache
+def definitions(version: str) -> Any:
+    """The schemas of a Kubernetes minor version, in which unknown fields are errors."""
+    with zipfile.ZipFile(wheel("kubernetes-validate")) as archive:
+        name = f"kubernetes_validate/kubernetes-json-schema/v{version}.0-local-strict/_definitions.json"
+        return json.loads(archive.read(name))
+
+
+def problems(found: Object, version: str) -> list[str]:
+    """What the API of that version would say against an object."""
+    group, _, api = found["apiVersion"].rpartition("/")
+    name = f"io.k8s.api.{group.split('.')[0] or 'core'}.{api}.{found['kind']}"
+    told = definitions(version)
+    assert name in told["$defs"], f"{version} knows no {name}"
+    schema = {"$schema": told["$schema"], "$id": told["$id"], "$defs": told["$defs"], "$ref": f"#/$defs/{name}"}
+    return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(found)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_api_takes_every_object(version: str) -> None:
+    found = {f"{each['kind']} {each['metadata']['name']}": problems(each, version) for each in objects()}
+    assert {name: told for name, told in found.items() if told} == {}
+    assert {name.split()[0] for name in found} == {
+        "Namespace", "Job", "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy",
+        "Ingress",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("web.yaml", "readinessProbe:", "readynessProbe:"),
+        ("web.yaml", "containerPort: 8000", 'containerPort: "eight thousand"'),
+        (
+            "web.yaml",
+            "            httpGet:\n              path: /health\n",
+            "            get:\n              path: /health\n",
+        ),
+        ("web.yaml", "  selector:\n    matchLabels:", "  selectors:\n    matchLabels:"),
+        ("migrate.yaml", "backoffLimit: 2", 'backoffLimit: "2"'),
+        ("scaling.yaml", "maxReplicas: 4", "most: 4"),
+        ("scaling.yaml", "- type: Resource", "- kind: Resource"),
+        ("network.yaml", 'policyTypes: ["Ingress", "Egress"]', "policyTypes: Ingress"),
+        ("ingress.yaml", "pathType: Prefix", "path_type: Prefix"),
+        ("ingress.yaml", "secretName: kernex-tls", "secret: kernex-tls"),
+    ],
+)
+def test_broken_objects_are_refused(name: str, old: str, new: str) -> None:
+    text = (FOLDER / name).read_text()
+    assert old in text
+    broken = yaml.safe_load_all(text.replace(old, new, 1))
+    assert [problem for found in broken for problem in problems(found, "1.35")] != []
+
+
+def test_terraform_orders_a_version_that_is_tested() -> None:
+    prefix = re.search(
+        r'version_prefix = optional\(string, "([\d.]+)\."\)', (ROOT / "terraform" / "growth.tf").read_text()
+    )
+    assert prefix is not None
+    assert prefix[1] in VERSIONS
+
+
+def pods() -> dict[str, Object]:
+    """The pod of each workload by its start word."""
+    found = [each["spec"]["template"] for each in objects() if each["kind"] in ("Deployment", "Job")]
+    return {template["spec"]["containers"][0]["args"][0]: template for template in found}
+
+
+def test_one_image_is_started_in_three_ways() -> None:
+    assert set(pods()) == {"web", "scheduler", "migrate"}
+    assert {template["spec"]["containers"][0]["image"] for template in pods().values()} == {"kernex"}
+    assert [image["name"] for image in kustomization()["images"]] == ["kernex"]
+
+
+def test_pods_run_without_rights() -> None:
+    """As the namespace's `restricted` standard demands."""
+    for template in pods().values():
+        pod, (container,) = template["spec"], template["spec"]["containers"]
+        rights = container["securityContext"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        assert rights["readOnlyRootFilesystem"]
+        assert not rights["allowPrivilegeEscalation"]
+        assert rights["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["limits"]["memory"] == "512Mi"
+    assert one("Namespace", "kernex")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_web_is_checked_and_drains() -> None:
+    pod = pods()["web"]["spec"]
+    (container,) = pod["containers"]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/health"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/health/live"
+    # gunicorn's graceful_timeout is 25 s.
+    assert container["lifecycle"]["preStop"]["sleep"]["seconds"] + 25 < pod["terminationGracePeriodSeconds"]
+    assert one("Deployment", "kernex-web")["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def test_objects_point_at_each_other() -> None:
+    labels = {word: template["metadata"]["labels"].items() for word, template in pods().items()}
+    web = one("Service", "kernex-web")["spec"]
+    assert web["selector"].items() <= labels["web"]
+    assert web["ports"][0]["targetPort"] == pods()["web"]["spec"]["containers"][0]["ports"][0]["name"]
+    for name in ("web", "scheduler"):
+        deployment = one("Deployment", f"kernex-{name}")
+        assert deployment["spec"]["selector"]["matchLabels"].items() <= labels[name]
+        budget = one("PodDisruptionBudget", f"kernex-{name}")["spec"]
+        assert budget["selector"]["matchLabels"] == deployment["spec"]["selector"]["matchLabels"]
+    backend = one("Ingress", "kernex")["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
+    assert (backend["name"], backend["port"]["name"]) == ("kernex-web", web["ports"][0]["name"])
+    assert one("HorizontalPodAutoscaler", "kernex-web")["spec"]["scaleTargetRef"]["name"] == "kernex-web"
+    sources = {
+        source["configMapRef"]["name"] for word in pods() for source in sources_of(word) if "configMapRef" in source
+    }
+    assert sources == {generator["name"] for generator in kustomization()["configMapGenerator"]}
+
+
+def sources_of(word: str) -> list[Object]:
+    listed: list[Object] = pods()[word]["spec"]["containers"][0]["envFrom"]
+    return listed
+
+
+def test_ingress_ends_tls_and_buffers() -> None:
+    ingress = one("Ingress", "kernex")
+    notes = {name.rpartition("/")[2]: value for name, value in ingress["metadata"]["annotations"].items()}
+    assert (notes["proxy-request-buffering"], notes["proxy-buffering"], notes["ssl-redirect"]) == ("on", "on", "true")
+    # A part has up to 16 MiB, a manifest 4.
+    assert int(notes["proxy-body-size"].removesuffix("m")) > 16
+    assert ingress["spec"]["tls"][0]["hosts"] == [ingress["spec"]["rules"][0]["host"]]
+
+
+def test_only_the_ingress_reaches_the_web() -> None:
+    everyone = one("NetworkPolicy", "kernex")["spec"]
+    assert everyone["podSelector"] == {}
+    assert set(everyone["policyTypes"]) == {"Ingress", "Egress"}
+    assert "ingress" not in everyone
+    (rule,) = one("NetworkPolicy", "kernex-web")["spec"]["ingress"]
+    (peer,) = rule["from"]
+    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "ingress-nginx"}
+    ports = {port["port"] for rule in everyone["egress"] for port in rule["ports"]}
+    assert ports == {53, 443, 25060, 25061}
+
+
+def settings() -> dict[str, str]:
+    lines = (FOLDER / "settings.env").read_text().split()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def test_settings_are_read_by_the_control_plane_and_hold_no_secret() -> None:
+    read = (ROOT / "kernex" / "settings.py").read_text() + (ROOT / "gunicorn.conf.py").read_text()
+    assert set(settings()) <= set(re.findall(r'env\.\w+\(\s*"([A-Z_]+)"', read))
+    assert [name for name in settings() if re.search("SECRET|TOKEN|DATABASE_URL|ACCESS_KEY", name)] == []
+    assert settings()["PUBLIC_URL"] == f"https://{one('Ingress', 'kernex')['spec']['rules'][0]['host']}"
+
+
+def test_pods_fit_into_the_seeds_database() -> None:
+    most = one("HorizontalPodAutoscaler", "kernex-web")["spec"]["maxReplicas"]
+    told = settings()
+    assert int(told["KERNEX_INSTANCES"]) == most
+    pool = int(told["DATABASE_POOL"])
+    schedulers = one("Deployment", "kernex-scheduler")["spec"]["replicas"]
+    # A rolling update adds one pod of each (maxSurge); the scheduler's lock has a connection of its own.
+    web = (most + 1) * int(told["WEB_WORKERS"]) * pool
+    assert web + (schedulers + 1) * (1 + pool) + 2 <= 97
+
+
+def test_release_migrates_before_it_rolls_out() -> None:
+    script = FOLDER / "release.sh"
+    subprocess.run(["sh", "-n", str(script)], check=True)
+    text = script.read_text()
+    assert text.index("wait --for=condition=complete") < text.index('kubectl apply -f "$rendered"\n')
+    for name in ("kernex-web", "kernex-scheduler"):
+        assert one("Deployment", name)["metadata"]["labels"] == {"kernex/step": "serve"}
+    assert "kernex/step" not in one("Job", "kernex-migrate")["metadata"].get("labels", {})
