@@ -180,7 +180,7 @@ def test_only_the_ingress_reaches_the_web() -> None:
 
 
 def settings() -> dict[str, str]:
-    lines = (FOLDER / "settings.env").read_text().split()
+    lines = (FOLDER / "settings.properties").read_text().split()
     return dict(line.split("=", 1) for line in lines)
 
 
