@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 
-from tests.terraform.wire import UNKNOWN, Message, dynamic, field, parse, refusal, schema, value
+from tests.terraform.wire import UNKNOWN, Message, dynamic, field, is_unknown, parse, refusal, schema, value
 
 SOURCE = "registry.terraform.io/digitalocean/digitalocean"
 # What the provider itself refuses, beyond its schema: (resource, path to the value) and the values that it takes.
@@ -32,9 +32,23 @@ CHOICES: list[tuple[str, tuple[str, ...], set[str]]] = [
         {f"DEPLOYMENT_{end}" for end in ("FAILED", "LIVE", "STARTED", "CANCELED")}
         | {"DOMAIN_FAILED", "DOMAIN_LIVE", "AUTOSCALE_FAILED", "AUTOSCALE_SUCCEEDED"},
     ),
+    *(
+        ("digitalocean_app", ("spec", part, "alert", name), accepted)
+        for part in ("service", "worker", "job")
+        for name, accepted in (
+            ("rule", {"CPU_UTILIZATION", "MEM_UTILIZATION", "RESTART_COUNT"}),
+            ("operator", {"GREATER_THAN", "LESS_THAN"}),
+            ("window", {"FIVE_MINUTES", "TEN_MINUTES", "THIRTY_MINUTES", "ONE_HOUR"}),
+        )
+    ),
+    ("digitalocean_monitor_alert", ("window",), {"5m", "10m", "30m", "1h"}),
+    ("digitalocean_monitor_alert", ("compare",), {"GreaterThan", "LessThan"}),
+    ("digitalocean_uptime_alert", ("type",), {"latency", "down", "down_global", "ssl_expiry"}),
+    ("digitalocean_uptime_alert", ("period",), {"2m", "3m", "5m", "10m", "15m", "30m", "1h"}),
+    ("digitalocean_project", ("environment",), {"Development", "Staging", "Production"}),
     (
-        "digitalocean_app", ("spec", "service", "alert", "rule"),
-        {"CPU_UTILIZATION", "MEM_UTILIZATION", "RESTART_COUNT", "REQUESTS_PER_SECOND", "REQUEST_DURATION_P95_MS"},
+        "digitalocean_spaces_bucket", ("region",),
+        {"ams3", "atl1", "blr1", "fra1", "lon1", "nyc3", "sfo2", "sfo3", "sgp1", "syd1", "tor1"},
     ),
     ("digitalocean_spaces_key", ("grant", "permission"), {"read", "readwrite", "fullaccess"}),
 ]  # fmt: skip
@@ -132,7 +146,7 @@ def _at(content: Any, path: tuple[str, ...]) -> Iterator[Any]:
             yield from _at(item, path)
     elif path and isinstance(content, dict):
         yield from _at(content.get(path[0]), path[1:])
-    elif not path and content is not None and content != UNKNOWN:
+    elif not path and content is not None and not is_unknown(content):
         yield content
 
 
@@ -141,7 +155,7 @@ def _fill(content: Any, block: dict[str, Any], make: Callable[[Any, str], Any]) 
     if not isinstance(content, dict):
         return content
     for name, attribute in block["attributes"].items():
-        if attribute["computed"] and (content.get(name) is None or content[name] == UNKNOWN):
+        if attribute["computed"] and (content.get(name) is None or is_unknown(content[name])):
             content[name] = make(attribute["type"], name)
     for name, nested in block["blocks"].items():
         inner = content.get(name)

@@ -31,6 +31,15 @@ def test_every_variable_and_output_is_described() -> None:
             assert "description = " in body, f"{path.name}: {kind} {name}"
 
 
+def test_every_variable_and_output_stands_in_the_document() -> None:
+    document = (ROOT / "docs" / "infrastructure.md").read_text()
+    named = set(re.findall(r"`(\w+)`", document))
+    sources = [path.read_text() for path in (ROOT / "terraform").glob("*.tf")]
+    declared = {name for text in sources for name in re.findall(r'^(?:variable|output) "(\w+)"', text, re.M)}
+    assert len(declared) > 40
+    assert declared - named == set()
+
+
 def test_no_file_holds_a_secret_or_a_state() -> None:
     names = tracked()
     assert len(names) > 20

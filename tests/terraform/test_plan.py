@@ -63,6 +63,12 @@ def test_secrets_are_secret_variables_of_every_process(planned: Plan) -> None:
         assert {entry["scope"] for entry in component["env"]} == {"RUN_TIME"}
 
 
+def test_further_secrets_reach_every_process_while_a_key_changes(planned: Plan) -> None:
+    app = spec(planned(secrets={"SECRET_KEY_FALLBACKS": "o" * 60}))
+    for component in (*app["service"], *app["worker"], *app["job"]):
+        assert variables(component)["SECRET_KEY_FALLBACKS"] == ("o" * 60, "SECRET")
+
+
 def test_settings_are_those_that_the_control_plane_reads(planned: Plan) -> None:
     read = (ROOT / "kernex" / "settings.py").read_text() + (ROOT / "gunicorn.conf.py").read_text()
     known = set(re.findall(r'env\.\w+\(\s*"([A-Z_]+)"', read))

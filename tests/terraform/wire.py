@@ -7,8 +7,12 @@ import msgpack
 
 Message = dict[int, list[Any]]
 NESTINGS = {"single": 1, "list": 2, "set": 3, "map": 4}
-# Terraform's sign for a value that is known only after the apply.
+# Terraform's sign for a value that is known only after the apply; with other content it tells a little of that value.
 UNKNOWN = msgpack.ExtType(0, b"\0")
+
+
+def is_unknown(content: Any) -> bool:
+    return isinstance(content, msgpack.ExtType)
 
 
 def varint(number: int) -> bytes:
