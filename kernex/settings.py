@@ -81,6 +81,7 @@ if STORAGE_BUCKET and not (BUCKET["access_key"] and BUCKET["secret_key"]):
     raise BadSetting("STORAGE_BUCKET is set: it needs STORAGE_ACCESS_KEY and STORAGE_SECRET_KEY, its key.")
 if BUCKET["access_key"] and not STORAGE_BUCKET:
     raise BadSetting("STORAGE_ACCESS_KEY is set, STORAGE_BUCKET is not: name the bucket that bundles are kept in.")
+BROWSER_STORAGE = BUCKET["public_endpoint_url"] or BUCKET["endpoint_url"] or "https://*.amazonaws.com"
 UPLOAD_EXPIRY_SECONDS = env.number("UPLOAD_EXPIRY_SECONDS", 86_400, least=60, most=2_592_000)
 
 # -- Rooms
@@ -208,6 +209,8 @@ CONTENT_SECURITY_POLICY = {
         "script-src": ["'self'", "'unsafe-eval'"],
         "style-src": ["'self'", "'unsafe-inline'"],
         "img-src": ["'self'", "data:"],
+        # The admin sends archives to storage itself.
+        "connect-src": ["'self'", *([BROWSER_STORAGE] if STORAGE_BUCKET else [])],
         "object-src": ["'none'"],
         "base-uri": ["'self'"],
         "frame-ancestors": ["'none'"],
@@ -233,6 +236,12 @@ LOGGING = {
         "django.security": {"level": "ERROR"},
     },
 }
+
+SENTRY_DSN = env.text("SENTRY_DSN")
+if SENTRY_DSN and not SENTRY_DSN.startswith(("http://", "https://")):
+    raise BadSetting(
+        "SENTRY_DSN is no address: it accepts the DSN that Sentry shows for a project, https://KEY@HOST/ID."
+    )
 
 # -- The admin's look
 UNFOLD = look.UNFOLD

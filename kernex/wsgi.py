@@ -4,6 +4,9 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from kernex.defects import report_defects
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kernex.settings")
 
+report_defects()
 application = get_wsgi_application()

@@ -25,6 +25,7 @@ WRONG: dict[str, list[str]] = {
         "postgresql://app:s3cret@[db/x", "postgresql://app:s3cret@db:99999/x", "postgresql://app:s3cret@db/x?sslmode",
     ],
     "PUBLIC_URL": ["fleet.example.com", "ftp://fleet.example.com"],
+    "SENTRY_DSN": ["s3cret"],
     "METRICS_TOKEN": ["s3cret"],
     "KERNEX_DEBUG": ["maybe", "2"],
     "TRUSTED_PROXY": ["perhaps"],

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 import bundles.scheduling
 import deployments.scheduling
 import devices.scheduling
+from kernex.defects import report_defects
 from kernex.scheduling import Scheduler, holder
 from kernex.start import refuse_ungranted
 
@@ -23,6 +24,7 @@ class Command(BaseCommand):
         parser.add_argument("--once", action="store_true", help="run every step once and end; 1 if a step failed")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        report_defects()
         refuse_ungranted()
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

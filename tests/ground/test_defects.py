@@ -1,0 +1,75 @@
+"""Defects reach Sentry where SENTRY_DSN is set, and no secret goes with them."""
+
+import gzip
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+import sentry_sdk
+from django.test import Client
+from pytest_django import Settings
+
+from kernex.defects import report_defects
+from tests.factories import make_token, make_user
+
+# Said in reverse: a report quotes the lines of code around a defect.
+PASSWORD, COOKIE, OTHER = "esroh-tcerroc"[::-1], "dinoisses"[::-1], "terc3s"[::-1]
+SECRETS = ("kxa_", PASSWORD, COOKIE, OTHER)
+
+
+@pytest.fixture
+def project(settings: Settings) -> Iterator[list[str]]:
+    """A Sentry that keeps what it is told, and a process that reports to it."""
+    told: list[str] = []
+
+    class Sentry(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            told.append((gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body).decode())
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Sentry) as server:
+        threading.Thread(target=server.serve_forever).start()
+        settings.SENTRY_DSN = f"http://key@127.0.0.1:{server.server_port}/1"
+        try:
+            report_defects()
+            yield told
+            sentry_sdk.get_client().close(timeout=5)
+            sentry_sdk.init()
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.django_db
+def test_a_defect_is_reported_without_secrets(
+    project: list[str], client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise ValueError(f"password={PASSWORD} at postgresql://app:{OTHER}@db/x")
+
+    monkeypatch.setattr("kernex.pages.figures", broken)
+    token = make_token(make_user(), "viewer")
+    client.raise_request_exception = False
+    client.cookies["session"] = COOKIE
+    answer = client.get("/api/v1/status", headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == 500
+    sentry_sdk.flush(5)
+    reports = [text for text in project if '"exception"' in text]
+    assert len(reports) == 1
+    assert "ValueError" in reports[0]
+    assert "/api/v1/status" in reports[0]
+    assert [word for word in SECRETS if word in reports[0]] == []
+
+
+@pytest.mark.django_db
+def test_a_refusal_is_no_defect(project: list[str], client: Client) -> None:
+    assert client.get("/api/v1/status").status_code == 401
+    assert client.get("/nothing").status_code == 404
+    sentry_sdk.flush(5)
+    assert [text for text in project if '"exception"' in text] == []
