@@ -1,0 +1,51 @@
+"""Every stable code that the server may answer with stands in the documents."""
+
+import ast
+import re
+from pathlib import Path
+
+from tests.live import ROOT
+
+ROOMS = ("kernex", "devices", "bundles", "deployments")
+
+
+def sources() -> list[ast.Module]:
+    paths = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    return [ast.parse(path.read_text()) for path in paths if "cli" not in path.parts and "migrations" not in path.parts]
+
+
+def error_classes(trees: list[ast.Module]) -> set[str]:
+    """The names of `ApiError` and of whatever stands below it."""
+    known, size = {"ApiError"}, 0
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    while len(known) > size:
+        size = len(known)
+        known |= {
+            one.name for one in classes if any(isinstance(base, ast.Name) and base.id in known for base in one.bases)
+        }
+    return known
+
+
+def codes() -> set[str]:
+    trees = sources()
+    known = error_classes(trees)
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    raised = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in known and call.args]
+    return {str(call.args[0].value) for call in raised if isinstance(call.args[0], ast.Constant)}
+
+
+def test_every_code_is_documented() -> None:
+    documented = {
+        word for page in (ROOT / "docs").glob("*.md") for word in re.findall(r"`([a-z_0-9]+)`", page.read_text())
+    }
+    assert len(codes()) > 60
+    assert codes() - documented == set()
+
+
+def test_every_code_of_the_errors_page_exists() -> None:
+    """Those of DRF are not raised by us."""
+    table = Path(ROOT / "docs/api.md").read_text().partition("## Errors")[2]
+    rows = re.findall(r"^\| (?:\d+|other) \| (.+?) \|", table, re.MULTILINE)
+    named = {code for row in rows for code in re.findall(r"`([a-z_0-9]+)`", row)}
+    assert len(named) > 40
+    assert named - codes() == {"not_authenticated", "authentication_failed", "role_forbids"}
