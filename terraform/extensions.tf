@@ -45,6 +45,11 @@ module "kubernetes" {
   tags   = local.tags
 }
 
+locals {
+  has_failed_over = nonsensitive(var.failover_database_url != null)
+  serves_twice    = try(var.second_region.serve, false) && local.has_app
+}
+
 module "second_region" {
   source = "./modules/region"
   count  = var.second_region == null ? 0 : 1
@@ -53,26 +58,37 @@ module "second_region" {
   region       = var.second_region.region
   cluster_id   = module.database.id
   replica_size = var.second_region.replica_size
+  is_promoted  = local.has_failed_over
   bucket_name  = "${local.bucket_name}-${var.second_region.region}"
   tags         = local.tags
 }
 
-# Web instances in the second region: they write to the first region's database, over its public host with TLS.
+# Web instances in the second region: they write to the first region's database, over its public host with TLS. After a
+# failover they are joined by scheduler and migration, and all use what is kept there.
 module "app_second" {
   source = "./modules/app"
-  count  = try(var.second_region.serve, false) && local.has_app ? 1 : 0
+  count  = local.serves_twice ? 1 : 0
 
   name         = "${local.name}-${var.second_region.region}"
   region       = local.app_regions[var.second_region.region]
   vpc_id       = module.second_region[0].vpc_id
   source_code  = { repo = var.github_repo, branch = var.github_branch, deploy_on_push = var.deploy_on_push }
-  background   = null
+  background   = local.has_failed_over ? var.scheduler_size : null
   domain       = null
   alert_emails = var.alert_emails
-  settings     = merge(local.settings, { ALLOWED_HOSTS = join(",", distinct([local.host, "$${APP_DOMAIN}"])) })
   web_settings = { WEB_WORKERS = tostring(var.web_workers) }
-  secrets      = local.secrets
-  web_secrets  = { DATABASE_URL = module.database.public_url }
+  web_secrets  = {}
+
+  settings = merge(
+    local.settings,
+    { ALLOWED_HOSTS = join(",", distinct([local.settings.ALLOWED_HOSTS, "$${APP_DOMAIN}"])) },
+    local.has_failed_over ? module.second_region[0].bucket : {},
+  )
+  secrets = merge(
+    local.secrets,
+    { DATABASE_URL = local.has_failed_over ? var.failover_database_url : module.database.public_url },
+    local.has_failed_over ? { STORAGE_SECRET_KEY = module.second_region[0].bucket_secret_key } : {},
+  )
 
   web = { size = var.web_size, instances = var.web_instances, most = var.web_instances, cpu_percent = 70 }
 }

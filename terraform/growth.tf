@@ -97,3 +97,22 @@ variable "second_region" {
     error_message = "second_region.replica_size accepts ${join(", ", keys(local.prices.database))}."
   }
 }
+
+variable "failover_database_url" {
+  description = <<-EOT
+    DATABASE_URL of the promoted replica, by TF_VAR_failover_database_url, once the first region is lost: the second region
+    then migrates, schedules and serves by itself, with the bucket of copies. Null: the first region is well.
+  EOT
+  type        = string
+  sensitive   = true
+  default     = null
+
+  validation {
+    condition     = var.failover_database_url == null || try(var.second_region.serve, false)
+    error_message = "failover_database_url needs second_region with serve = true: nothing else could take over."
+  }
+  validation {
+    condition     = var.failover_database_url == null || can(regex("^postgres(ql)?://[^:]+:[^@]+@[^/]+/.+", coalesce(var.failover_database_url, "-")))
+    error_message = "failover_database_url accepts postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
+  }
+}

@@ -37,11 +37,12 @@ locals {
     var.secrets,
   )
 
-  # During a deployment old and new instances run side by side. Scheduler: one for its lock, one process with its pool.
+  # During a deployment old and new instances run side by side. A scheduler has one for its lock and one for its work; so
+  # has the migration, which ends before the new scheduler starts.
   connections = {
     limit  = local.connection_limits[var.database_size]
     web    = 2 * local.most_web * var.web_workers * var.worker_connections
-    direct = 2 * (1 + var.worker_connections) + 2
+    direct = 4
   }
   connections_needed = local.connections.direct + (var.connection_pool == null ? local.connections.web : var.connection_pool)
 }

@@ -83,7 +83,7 @@ def test_kubernetes_replaces_the_app(planned: Plan) -> None:
 def test_second_region_keeps_copies(planned: Plan) -> None:
     plan = planned(second_region={})
     assert plan[f"{REGION}.digitalocean_vpc.this"]["region"] == "nyc3"
-    replica = plan[f"{REGION}.digitalocean_database_replica.standby"]
+    replica = plan[f"{REGION}.digitalocean_database_replica.standby[0]"]
     assert (replica["region"], replica["size"]) == ("nyc3", "db-s-2vcpu-4gb")
     bucket = plan[f"{REGION}.digitalocean_spaces_bucket.copies"]
     assert (bucket["name"], bucket["versioning"]) == ("kernex-bundles-nyc3", [{"enabled": True}])
@@ -95,3 +95,16 @@ def test_second_region_serves_without_a_second_scheduler(planned: Plan) -> None:
     app = spec(plan, "module.app_second[0].digitalocean_app.this")
     assert (app["region"], len(app["service"]), app["worker"], app["job"]) == ("nyc", 1, [], [])
     assert [rule["type"] for rule in plan[FIREWALL]["rule"]].count("app") == 2
+
+
+def test_second_region_takes_over_with_what_it_keeps(planned: Plan) -> None:
+    url = "postgresql://kernex_app:p@promoted.example.com:25060/kernex_db?sslmode=require"
+    plan = planned(second_region={"serve": True}, failover_database_url=url)
+    app = spec(plan, "module.app_second[0].digitalocean_app.this")
+    for component in (*app["service"], *app["worker"], *app["job"]):
+        told = variables(component)
+        assert told["DATABASE_URL"] == (url, "SECRET")
+        assert told["STORAGE_BUCKET"] == ("kernex-bundles-nyc3", "GENERAL")
+        assert told["STORAGE_ENDPOINT_URL"] == ("https://nyc3.digitaloceanspaces.com", "GENERAL")
+    assert [part["name"] for part in (*app["worker"], *app["job"])] == ["scheduler", "migrate"]
+    assert f"{REGION}.digitalocean_database_replica.standby[0]" not in plan

@@ -197,9 +197,9 @@ def test_pods_fit_into_the_seeds_database() -> None:
     assert int(told["KERNEX_INSTANCES"]) == most
     pool = int(told["DATABASE_POOL"])
     schedulers = one("Deployment", "kernex-scheduler")["spec"]["replicas"]
-    # A rolling update adds one pod of each (maxSurge); the scheduler's lock has a connection of its own.
+    # A rolling update adds one pod of each (maxSurge); a scheduler has a connection for its lock and one for its work.
     web = (most + 1) * int(told["WEB_WORKERS"]) * pool
-    assert web + (schedulers + 1) * (1 + pool) + 2 <= 97
+    assert web + (schedulers + 1) * 2 + 2 <= 97
 
 
 def test_release_migrates_before_it_rolls_out() -> None:

@@ -39,9 +39,12 @@ VALUES: dict[str, tuple[str, dict[str, object], str]] = {
     ),
     "a standby of the smallest database": ("staging", {"database_nodes": 2}, "accepts 1 for a 1 GB node"),
     "more connections than there are": ("production", {"web_instances": 12}, "takes 97 connections"),
-    "a pool larger than the database": ("production", {"connection_pool": 90}, "connection_pool accepts 1 to"),
+    "a pool larger than the database": ("production", {"connection_pool": 94}, "connection_pool accepts 1 to"),
     "nothing that serves": ("production", {"app_platform": False}, "something has to serve"),
     "a cluster of one node": ("production", {"kubernetes": {"least_nodes": 1}}, "accepts 2 or more"),
+    "a failover to nowhere": (
+        "production", {"failover_database_url": "postgresql://a:b@c:1/d"}, "needs second_region with serve = true",
+    ),
     "the first region as second": ("production", {"second_region": {"region": "sfo3"}}, "another data centre"),
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ resource "digitalocean_vpc" "this" {
 }
 
 resource "digitalocean_database_replica" "standby" {
+  count                = var.is_promoted ? 0 : 1
   cluster_id           = var.cluster_id
   name                 = "${var.name}-${var.region}"
   region               = var.region

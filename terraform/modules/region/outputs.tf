@@ -4,8 +4,8 @@ output "vpc_id" {
 }
 
 output "replica_host" {
-  description = "The replica's public host."
-  value       = digitalocean_database_replica.standby.host
+  description = "The replica's public host; null once it is promoted."
+  value       = one(digitalocean_database_replica.standby[*].host)
 }
 
 output "bucket" {

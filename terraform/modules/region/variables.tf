@@ -27,3 +27,8 @@ variable "tags" {
   description = "What the replica is tagged with."
   type        = list(string)
 }
+
+variable "is_promoted" {
+  description = "Whether the replica has become a database of its own, which is no longer kept here."
+  type        = bool
+}
