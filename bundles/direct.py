@@ -3,14 +3,20 @@
 import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import BinaryIO, cast
 from uuid import UUID
 
-from bundles.bucket import Bucket, translated
+from botocore.exceptions import ClientError
+
+from bundles.bucket import ABSENT, Bucket, code_of, translated
 from bundles.multipart import MAX_PARTS, MIB
 from bundles.pulse import Pulse
+from bundles.remote_file import opened
 
 URL_SECONDS = 15 * 60
 LEAST_PART_SIZE = 16 * MIB
+# What S3 takes in one PUT.
+MAX_WHOLE_SIZE = 5 * 1024**3
 
 
 def upload_key(upload: UUID) -> str:
@@ -63,6 +69,27 @@ class DirectUploads:
         }  # fmt: skip
         url = self.bucket.signing.generate_presigned_url("upload_part", Params=params, ExpiresIn=URL_SECONDS)
         return Address(number, url, {"Content-MD5": content_md5})
+
+    def whole_address(self, upload: UUID, size: int) -> str:
+        """Where to PUT a whole of exactly so many bytes, without parts."""
+        Pulse.of(self.bucket).check()
+        params = {"Bucket": self.name, "Key": upload_key(upload), "ContentLength": size}
+        return str(self.bucket.signing.generate_presigned_url("put_object", Params=params, ExpiresIn=URL_SECONDS))
+
+    def whole_size(self, upload: UUID) -> int:
+        """How many bytes arrived there; 0 if none did."""
+        with translated():
+            try:
+                head = self.bucket.client.head_object(Bucket=self.name, Key=upload_key(upload))
+            except ClientError as error:
+                if code_of(error) in ABSENT:
+                    return 0
+                raise
+            return int(head["ContentLength"])
+
+    def open_whole(self, upload: UUID) -> BinaryIO:
+        """What arrived there, seekable. Raises `NotFound`."""
+        return cast(BinaryIO, opened(self.bucket, upload_key(upload)))
 
     def arrived(self, upload: UUID, multipart_id: str) -> dict[int, tuple[int, str]]:
         """Of each part that is there its size, and its ETag, which is the MD5 of its bytes with most storages."""

@@ -17,7 +17,12 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Exists, OuterRef, Q
 
+from bundles.sent_archives import SentArchive
 from kernex.errors import NotFound
+
+__all__ = [
+    "Blob", "Bundle", "BundleFile", "BundleState", "SentArchive", "Upload", "UploadPart", "UploadState",
+]  # fmt: skip
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._+-]{0,62}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"

@@ -1,5 +1,6 @@
 """The time-driven steps of this room."""
 
+from bundles.sending import expire_archives, read_archives
 from bundles.verifying import expire_uploads, sweep, verify_bundles, verify_uploads
 from kernex.scheduling import Step
 
@@ -8,4 +9,6 @@ STEPS = [
     Step("verify bundles", verify_bundles, every_seconds=1),
     Step("expire uploads", expire_uploads, every_seconds=60),
     Step("sweep uploads", sweep, every_seconds=300),
+    Step("read archives", read_archives, every_seconds=1),
+    Step("expire archives", expire_archives, every_seconds=60),
 ]

@@ -13,7 +13,9 @@ from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextInputWidge
 from bundles import publishing
 from bundles.archives import draft_from_archive
 from bundles.models import NAME_PATTERN, Bundle
-from kernex.admin.manners import Page, actor_of, is_confirmed
+from bundles.sending import sends_directly
+from kernex.admin.archives import PLAIN, SendingArchives
+from kernex.admin.manners import actor_of, is_confirmed
 from kernex.errors import ApiError
 from kernex.events.models import Event
 from kernex.showing import size
@@ -21,7 +23,6 @@ from kernex.showing import size
 STATE_COLOURS = {"draft": "info", "verifying": "warning", "ready": "success", "withdrawn": "danger"}
 FILES_SHOWN = 200
 HISTORY_SHOWN = 15
-PLAIN = {"invalid": "Use at most 63 small letters, digits and . _ + - after a letter or a digit."}
 
 
 class ArchiveForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -47,6 +48,8 @@ class ArchiveForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
+        if sends_directly():
+            raise forms.ValidationError("Archives go to storage itself here: let this page run its script.")
         if not self.errors:
             try:
                 self.drafted = draft_from_archive(
@@ -62,7 +65,7 @@ class ArchiveForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Bundle)
-class BundleAdmin(Page):
+class BundleAdmin(SendingArchives):
     list_display = (
         "__str__",
         "shown_state",

@@ -55,7 +55,7 @@ class Place:
             "STORAGE_ACCESS_KEY": KEY, "STORAGE_SECRET_KEY": SECRET,
         }  # fmt: skip
 
-    def keys(self) -> list[str]:
+    def listed(self) -> list[str]:
         return [line["Key"] for line in self.client.list_objects_v2(Bucket=self.name).get("Contents", [])]
 
     def begun(self) -> list[str]:

@@ -51,6 +51,9 @@ def preflight(environ: dict[str, Any], start_response: StartResponse) -> list[by
         for rule in bucket.cors if bucket else []:
             if origin in listed(rule.allowed_origins) and method in listed(rule.allowed_methods):
                 headers = [("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Methods", method)]
+                asked = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
+                if asked and "*" in listed(rule.allowed_headers):
+                    headers.append(("Access-Control-Allow-Headers", asked))
                 start_response("200 OK", [*headers, ("Content-Length", "0")])
                 return [b""]
     return refuse("AccessForbidden", start_response)

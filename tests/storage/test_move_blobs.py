@@ -77,10 +77,10 @@ def test_it_may_be_stopped_and_run_again(switched: Path, place: Place, monkeypat
     place.line.cut_after(40_000)  # in the middle of the large one, after the small ones
     with pytest.raises(CommandError, match="run this again"):
         move()
-    assert len(place.keys()) == 2
+    assert len(place.listed()) == 2
     place.line.mend()
     assert move() == {"moved": 1, "bytes": 70_000, "left": 0, "damaged": []}
-    assert sorted(place.keys()) == sorted(f"blobs/{sha256(c)[:2]}/{sha256(c)}" for c in CONTENTS.values())
+    assert sorted(place.listed()) == sorted(f"blobs/{sha256(c)[:2]}/{sha256(c)}" for c in CONTENTS.values())
     assert move() == {"moved": 0, "bytes": 0, "left": 0, "damaged": []}
 
 
@@ -88,7 +88,7 @@ def test_a_copy_beforehand_deletes_nothing(switched: Path, place: Place) -> None
     before = sorted(path for path in switched.rglob("*"))
     assert move("--copy")["moved"] == 3
     assert sorted(path for path in switched.rglob("*")) == before
-    assert len(place.keys()) == 3
+    assert len(place.listed()) == 3
     assert move() == {"moved": 3, "bytes": 70_003, "left": 0, "damaged": []}
 
 
@@ -101,7 +101,7 @@ def test_damaged_bytes_stay_where_they_are(switched: Path, place: Place) -> None
     assert (said["moved"], said["left"]) == (2, 1)
     assert wanted in said["damaged"][0]
     assert path.exists()
-    assert (len(place.keys()), place.begun()) == (2, [])
+    assert (len(place.listed()), place.begun()) == (2, [])
 
 
 def test_what_is_damaged_in_the_bucket_is_not_trusted(switched: Path, place: Place) -> None:
@@ -131,7 +131,7 @@ def test_uploads_go_on_over_the_switch(
     assert verify_uploads() == 1
     assert Upload.objects.get(pk=opened).state == "stored"
     assert move()["left"] == 0
-    assert len(place.keys()) == 5
+    assert len(place.listed()) == 5
     assert not (disk / "blobs").exists()
 
 

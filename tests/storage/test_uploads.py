@@ -34,10 +34,10 @@ def state_of(upload: str) -> tuple[str, str]:
 
 def test_it_becomes_a_blob(publisher: Uploader, place: Place) -> None:
     upload = publisher.upload(CONTENT, 16 * KIB)
-    assert place.keys() == []
+    assert place.listed() == []
     assert verify_uploads() == 1
     assert state_of(upload) == ("stored", "")
-    assert place.keys() == [final(CONTENT)]
+    assert place.listed() == [final(CONTENT)]
     assert place.get(final(CONTENT)) == CONTENT
     assert place.begun() == []
     assert Blob.objects.get(pk=sha256(CONTENT)).size == len(CONTENT)
@@ -60,7 +60,7 @@ def test_one_call_starts_and_says_where_to_put_it(publisher: Uploader, place: Pl
     assert publisher.put(address, CONTENT).status_code == 200
     assert publisher.complete(answer.json()["id"]).status_code == 202
     assert verify_uploads() == 1
-    assert place.keys() == [final(CONTENT)]
+    assert place.listed() == [final(CONTENT)]
 
 
 def test_it_is_resumed_from_what_the_bucket_has(publisher: Uploader) -> None:
@@ -135,7 +135,7 @@ def test_what_the_hash_contradicts_is_deleted_with_the_reason(publisher: Uploade
     state, reason = state_of(upload)
     assert state == "refused"
     assert sha256(CONTENT) in reason
-    assert (place.keys(), place.begun()) == ([], [])
+    assert (place.listed(), place.begun()) == ([], [])
     assert not Blob.objects.exists()
 
 
@@ -186,7 +186,7 @@ def test_verifying_twice_changes_nothing(publisher: Uploader, place: Place) -> N
             sealed.promote(sha256(CONTENT))
     assert verify_uploads() == 1
     assert state_of(upload) == ("stored", "")
-    assert place.keys() == [final(CONTENT)]
+    assert place.listed() == [final(CONTENT)]
 
 
 def test_a_final_key_is_never_written_over(publisher: Uploader, place: Place) -> None:
@@ -260,7 +260,7 @@ def test_two_publishers_send_the_same_blob(publisher: Uploader, bucket: Bucket, 
     uploads = [publisher.upload(CONTENT), other.upload(CONTENT)]
     verify_uploads()
     assert [state_of(upload)[0] for upload in uploads] == ["stored", "stored"]
-    assert place.keys() == [final(CONTENT)]
+    assert place.listed() == [final(CONTENT)]
 
 
 def test_hashing_and_promoting_take_little_memory(publisher: Uploader, place: Place) -> None:
@@ -298,4 +298,4 @@ def test_a_whole_that_is_cut_leaves_nothing(bucket: Bucket, place: Place) -> Non
 
     with pytest.raises(ValueError):  # noqa: PT011
         blobs().write(uuid4(), 0, chunks(), lambda: True)
-    assert (place.keys(), place.begun()) == ([], [])
+    assert (place.listed(), place.begun()) == ([], [])

@@ -1,0 +1,55 @@
+"""Archives that a browser put into the bucket, on their way to becoming drafts.
+
+open ──the browser says it is there──► reading ──► drafted
+  │                                       └──────► refused   (with the reason)
+  └── nothing came for a long time ──► expired
+"""
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+
+class ArchiveState(models.TextChoices):
+    OPEN = "open", "open"
+    READING = "reading", "reading"
+    DRAFTED = "drafted", "drafted"
+    REFUSED = "refused", "refused"
+    EXPIRED = "expired", "expired"
+
+
+class SentArchive(models.Model):
+    """One archive, at `uploads/<id>` in the bucket until it was read."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=63)
+    version = models.CharField(max_length=63)
+    size = models.BigIntegerField()
+    state = models.CharField(max_length=16, choices=ArchiveState, default=ArchiveState.OPEN)
+    state_reason = models.CharField(max_length=500, default="")
+    actor = models.CharField(max_length=200)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    bundle = models.ForeignKey("bundles.Bundle", null=True, on_delete=models.SET_NULL, related_name="+")
+
+    class Meta:
+        ordering = ["-created_at"]
+        verbose_name = "archive"
+        indexes = [
+            # The scheduler's look for archives to read and to expire.
+            models.Index(fields=["created_at"], name="archive_unfinished", condition=Q(state__in=["open", "reading"])),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    def move_to(self, state: ArchiveState, *, only_from: ArchiveState, reason: str = "", **fields: object) -> bool:
+        """Change the state by one conditional UPDATE. False if the row was no longer in `only_from`."""
+        changes = {"state": state, "state_reason": reason[:500], **fields}
+        if not SentArchive.objects.filter(pk=self.pk, state=only_from).update(**changes):
+            return False
+        for field, value in changes.items():
+            setattr(self, field, value)
+        return True

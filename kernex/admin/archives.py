@@ -1,0 +1,109 @@
+"""Archives that browsers send to storage themselves, where bundles are kept in a bucket."""
+
+from typing import Any, cast
+from uuid import UUID
+
+from django import forms
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, JsonResponse
+from django.shortcuts import get_object_or_404
+from django.urls import path, reverse
+from django.utils.html import format_html
+from unfold.decorators import display
+
+from bundles import sending
+from bundles.models import NAME_PATTERN, SentArchive
+from kernex.admin.manners import Page, ReadOnly, actor_of
+from kernex.errors import ApiError
+from kernex.showing import NOTHING, size
+
+COLOURS = {"reading": "warning", "drafted": "success", "refused": "danger"}
+PLAIN = {"invalid": "Use at most 63 small letters, digits and . _ + - after a letter or a digit."}
+
+
+class SentArchiveForm(forms.Form):
+    """What a browser says of an archive before it sends it to storage."""
+
+    name = forms.RegexField(NAME_PATTERN, error_messages=PLAIN)
+    version = forms.RegexField(NAME_PATTERN, error_messages=PLAIN)
+    size = forms.IntegerField(min_value=1)
+
+
+def refusal(message: str) -> JsonResponse:
+    return JsonResponse({"message": message}, status=400)
+
+
+@admin.register(SentArchive)
+class SentArchiveAdmin(ReadOnly):
+    """What became of archives that browsers sent to storage."""
+
+    list_display = ("__str__", "shown_state", "state_reason", "shown_size", "created_by", "created_at")
+    list_select_related = ("created_by",)
+    fields = readonly_fields = (
+        "name", "version", "shown_state", "state_reason", "shown_bundle", "shown_size", "created_by", "created_at",
+    )  # fmt: skip
+    change_form_after_template = "kernex/sent_archive.html"
+    empty_text = "No archive was sent to storage."
+
+    def has_view_permission(self, request: HttpRequest, obj: SentArchive | None = None) -> bool:
+        return self.has_right(request, "bundles.view_bundle")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_right(request, "bundles.view_bundle")
+
+    @display(description="state", ordering="state", label=COLOURS)
+    def shown_state(self, archive: SentArchive) -> str:
+        return archive.state
+
+    @display(description="size", ordering="size")
+    def shown_size(self, archive: SentArchive) -> str:
+        return size(archive.size)
+
+    @display(description="draft")
+    def shown_bundle(self, archive: SentArchive) -> str:
+        if archive.bundle_id is None:
+            return NOTHING
+        address = reverse("admin:bundles_bundle_change", args=[archive.bundle_id])
+        return format_html('<a class="kx-link" href="{}">{}</a>', address, archive)
+
+
+class SendingArchives(Page):
+    """The page to add a bundle, with what its script asks."""
+
+    def get_urls(self) -> list[Any]:
+        guard = self.admin_site.admin_view
+        own = [
+            path("archive/", guard(self.start_archive), name="bundles_start_archive"),
+            path("archive/<uuid:pk>/", guard(self.archive_arrived), name="bundles_archive_arrived"),
+        ]
+        return [*own, *super().get_urls()]
+
+    def start_archive(self, request: HttpRequest) -> JsonResponse:
+        """Where a browser puts an archive, if name and version will do."""
+        if request.method != "POST" or not self.has_add_permission(request):
+            raise PermissionDenied
+        form = SentArchiveForm(request.POST)
+        if not form.is_valid():
+            return refusal(" ".join(f"{name}: {' '.join(map(str, said))}" for name, said in form.errors.items()))
+        try:
+            archive, url = sending.start(**form.cleaned_data, actor=actor_of(request), user=cast(User, request.user))
+        except ApiError as error:
+            return refusal(error.message)
+        return JsonResponse({"url": url, "arrived_url": reverse("admin:bundles_archive_arrived", args=[archive.pk])})
+
+    def archive_arrived(self, request: HttpRequest, pk: UUID) -> JsonResponse:
+        """The browser has put it there."""
+        if request.method != "POST" or not self.has_add_permission(request):
+            raise PermissionDenied
+        archive = get_object_or_404(SentArchive, pk=pk, created_by=request.user)
+        try:
+            sending.hand_over(archive)
+        except ApiError as error:
+            return refusal(error.message)
+        return JsonResponse({"url": reverse("admin:bundles_sentarchive_change", args=[pk])})
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **more: Any) -> Any:
+        context["sends_directly"] = context.get("original") is None and sending.sends_directly()
+        return super().render_change_form(request, context, *args, **more)
