@@ -16,6 +16,12 @@ def environment(component: dict[str, Any]) -> dict[str, str]:
     return {entry["key"]: entry["value"] for entry in component["env"]}
 
 
+def made(place: Place) -> dict[str, dict[str, Any]]:
+    """What the state holds, by address."""
+    root = json.loads(place.run("show", "-json"))["values"]["root_module"]
+    return {found["address"]: found["values"] for found in walk(root)}
+
+
 def walk(module: dict[str, Any]) -> list[dict[str, Any]]:
     found = list(module.get("resources", []))
     for child in module.get("child_modules", []):
@@ -44,8 +50,7 @@ def test_installation_is_complete_and_stays_as_it_is(applied: Place) -> None:
     assert told["storage_secret_key"].startswith("made-up-secret_key")
     assert told["next_step"].startswith("Nothing")
 
-    state = json.loads(applied.run("show", "-json"))["values"]["root_module"]
-    resources = {found["address"]: found["values"] for found in walk(state)}
+    resources = made(applied)
     app = resources["module.app[0].digitalocean_app.this"]
     firewall = resources["digitalocean_database_firewall.this[0]"]
     admitted = {(rule["type"], rule["value"]) for rule in firewall["rule"]}
@@ -77,3 +82,18 @@ def test_secrets_are_not_printed(applied: Place) -> None:
     said = applied.run("plan", "-no-color", *words) + applied.run("output", "-no-color")
     for secret in ("made-up-password", "made-up-secret_key", "s" * 60, "m" * 30):
         assert secret not in said
+
+
+def test_storage_key_changes_without_a_gap(applied: Place) -> None:
+    key, app = "module.bundles.digitalocean_spaces_key.app", "module.app[0].digitalocean_app.this"
+    before = made(applied)
+    said = applied.run(
+        "apply", "-no-color", "-auto-approve", f"-replace={key}", *applied.words("production", VARIABLES)
+    )
+    after = made(applied)
+    steps = [said.index(step) for step in (f"{key}: Creating...", f"{app}: Modifications complete", "Destroying...")]
+    assert steps == sorted(steps)
+    assert after[key]["secret_key"] != before[key]["secret_key"]
+    told = environment(after[app]["spec"][0]["service"][0])
+    assert told["STORAGE_ACCESS_KEY"] == after[key]["access_key"]
+    assert told["STORAGE_SECRET_KEY"] == after[key]["secret_key"]

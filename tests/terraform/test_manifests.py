@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -202,11 +203,41 @@ def test_pods_fit_into_the_seeds_database() -> None:
     assert web + (schedulers + 1) * 2 + 2 <= 97
 
 
-def test_release_migrates_before_it_rolls_out() -> None:
-    script = FOLDER / "release.sh"
-    subprocess.run(["sh", "-n", str(script)], check=True)
-    text = script.read_text()
-    assert text.index("wait --for=condition=complete") < text.index('kubectl apply -f "$rendered"\n')
+# Stands in for kubectl: writes down what it is asked, and lets the migration end as it is told.
+KUBECTL = """#!/bin/sh
+echo "$*" >> "$ASKED"
+case "$*" in *" wait "*) exit "$MIGRATION" ;; esac
+"""
+
+
+def release(folder: Path, migration: int) -> tuple[int, list[str]]:
+    """The exit code of release.sh, and what it asked of kubectl."""
+    asked = folder / "asked"
+    (folder / "kubectl").write_text(KUBECTL)
+    (folder / "kubectl").chmod(0o755)
+    done = subprocess.run(
+        ["sh", str(FOLDER / "release.sh")], capture_output=True, check=False,
+        env={"PATH": f"{folder}:/usr/bin:/bin", "ASKED": str(asked), "MIGRATION": str(migration)},
+    )  # fmt: skip
+    return done.returncode, [re.sub(r"/\S*tmp\S*", "ALL", line) for line in asked.read_text().splitlines()]
+
+
+def test_release_migrates_before_it_rolls_out(tmp_path: Path) -> None:
+    code, asked = release(tmp_path, migration=0)
+    assert code == 0
+    assert [line for line in asked if line.startswith("apply") or " wait " in line] == [
+        "apply -f namespace.yaml",
+        "apply -f ALL --selector kernex/step!=serve",
+        "-n kernex wait --for=condition=complete --timeout=610s job/kernex-migrate",
+        "apply -f ALL",
+    ]
     for name in ("kernex-web", "kernex-scheduler"):
         assert one("Deployment", name)["metadata"]["labels"] == {"kernex/step": "serve"}
     assert "kernex/step" not in one("Job", "kernex-migrate")["metadata"].get("labels", {})
+
+
+def test_release_whose_migration_fails_rolls_nothing_out(tmp_path: Path) -> None:
+    code, asked = release(tmp_path, migration=1)
+    assert code == 1
+    assert "apply -f ALL" not in asked
+    assert asked[-1] == "-n kernex logs job/kernex-migrate --tail=50"

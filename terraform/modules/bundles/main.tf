@@ -57,6 +57,11 @@ resource "digitalocean_spaces_key" "app" {
     bucket     = digitalocean_spaces_bucket.this.name
     permission = "readwrite"
   }
+
+  # A new key is in use before the old one goes.
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 resource "digitalocean_cdn" "this" {
