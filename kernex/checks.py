@@ -28,6 +28,16 @@ def storage_outlives_and_is_shared(app_configs: Sequence[AppConfig] | None, **_:
 
 
 @register(Tags.security, deploy=True)
+def storage_is_reachable(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Devices follow to storage only over TLS, unless it is on the very host that sent them there."""
+    if not settings.STORAGE_BUCKET or settings.BROWSER_STORAGE.startswith("https://"):
+        return []
+    hint = "Set STORAGE_ENDPOINT_URL, or STORAGE_PUBLIC_ENDPOINT_URL beside it, to an https:// address."
+    message = f"Devices and publishers are sent to {settings.BROWSER_STORAGE}: not https."
+    return [Warning(message, hint=hint, id="kernex.W005")]
+
+
+@register(Tags.security, deploy=True)
 def address_is_reachable(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """A fleet elsewhere needs a name and TLS."""
     found: list[CheckMessage] = []

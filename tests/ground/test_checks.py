@@ -14,6 +14,15 @@ FINDINGS: dict[str, tuple[dict[str, str], set[str]]] = {
     "App Platform told": ({"KERNEX_ON_APP_PLATFORM": "true"}, {"kernex.E001"}),
     "two machines, one disk": ({"KERNEX_INSTANCES": "2"}, {"kernex.E002"}),
     "a bucket instead of a disk": ({"KERNEX_INSTANCES": "2", "DIGITALOCEAN_APP_ID": "1", **BUCKET}, set()),
+    "a bucket without TLS": ({**BUCKET, "STORAGE_ENDPOINT_URL": "http://s3.example.com"}, {"kernex.W005"}),
+    "a bucket without TLS behind one with it": (
+        {
+            **BUCKET,
+            "STORAGE_ENDPOINT_URL": "http://s3.internal",
+            "STORAGE_PUBLIC_ENDPOINT_URL": "https://s3.example.com",
+        },
+        set(),
+    ),
     "no TLS": ({"PUBLIC_URL": "http://fleet.example.com"}, {"kernex.W001"}),
     "TLS ends where nobody is trusted": ({"TRUSTED_PROXY": "false"}, {"kernex.W002"}),
     "every host": ({"ALLOWED_HOSTS": "*"}, {"kernex.W003"}),
