@@ -179,7 +179,7 @@ resource "digitalocean_project" "this" {
   purpose     = "Operational / Developer tooling"
   environment = title(var.environment)
   resources = concat(
-    [module.database.urn, module.bundles.urn], module.app[*].urn, module.app_second[*].urn,
+    [module.database.urn, module.bundles.urn, module.bundles.backups_urn], module.app[*].urn, module.app_second[*].urn,
     module.kubernetes[*].urn, module.second_region[*].urn,
   )
 }

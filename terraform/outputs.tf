@@ -60,6 +60,17 @@ output "storage_secret_key" {
   sensitive   = true
 }
 
+output "backups" {
+  description = "Where `manage.py backup` writes, and the settings with which it does beside those of `storage`."
+  value       = module.bundles.backups
+}
+
+output "backups_secret_key" {
+  description = "STORAGE_SECRET_KEY of `manage.py backup`."
+  value       = module.bundles.backups_secret_key
+  sensitive   = true
+}
+
 output "cdn_endpoint" {
   description = "The host of the caches before the bucket; null without them."
   value       = module.bundles.cdn_endpoint
@@ -83,6 +94,12 @@ output "second_region" {
     replica_host = other.replica_host
     bucket       = other.bucket
   }])
+}
+
+output "second_region_secret_key" {
+  description = "STORAGE_SECRET_KEY of the second region's bucket; null without one."
+  value       = one(module.second_region[*].bucket_secret_key)
+  sensitive   = true
 }
 
 output "connections" {

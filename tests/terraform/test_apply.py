@@ -71,6 +71,7 @@ def test_data_is_not_destroyed(applied: Place) -> None:
     for kept in (
         "digitalocean_database_cluster.this",
         "digitalocean_spaces_bucket.this",
+        "digitalocean_spaces_bucket.backups",
         "digitalocean_spaces_bucket.copies",
     ):
         assert kept in said

@@ -163,6 +163,18 @@ def test_key_reaches_that_bucket_alone(planned: Plan) -> None:
     assert key["grant"] == [{"bucket": "kernex-bundles", "permission": "readwrite"}]
 
 
+def test_backups_lie_apart_under_a_key_of_their_own(planned: Plan) -> None:
+    plan = planned()
+    bucket = plan["module.bundles.digitalocean_spaces_bucket.backups"]
+    assert (bucket["name"], bucket["acl"], bucket["versioning"]) == (
+        "kernex-bundles-backups", "private", [{"enabled": True}],
+    )  # fmt: skip
+    assert plan["module.bundles.digitalocean_spaces_key.backups"]["grant"] == [
+        {"bucket": "kernex-bundles-backups", "permission": "readwrite"},
+        {"bucket": "kernex-bundles", "permission": "read"},
+    ]
+
+
 def test_outputs_are_the_seeds(planned: Plan) -> None:
     seed = {"app_url", "database_host", "database_port", "database_user", "database_password"}
     assert {f"output.{name}" for name in seed} <= set(planned())

@@ -64,6 +64,52 @@ resource "digitalocean_spaces_key" "app" {
   }
 }
 
+# Backups lie apart, under a key that the control plane never has: whoever takes it over can not take them back.
+resource "digitalocean_spaces_bucket" "backups" {
+  name   = "${var.name}-backups"
+  region = var.region
+  acl    = "private"
+
+  versioning {
+    enabled = true
+  }
+
+  lifecycle_rule {
+    id                                     = "kernex-abandoned-parts"
+    enabled                                = true
+    abort_incomplete_multipart_upload_days = 7
+  }
+  lifecycle_rule {
+    id      = "deleted-versions"
+    enabled = true
+
+    noncurrent_version_expiration {
+      days = var.recovery_days
+    }
+  }
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "digitalocean_spaces_key" "backups" {
+  name = "${var.name}-backups"
+
+  grant {
+    bucket     = digitalocean_spaces_bucket.backups.name
+    permission = "readwrite"
+  }
+  grant {
+    bucket     = digitalocean_spaces_bucket.this.name
+    permission = "read"
+  }
+
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
 resource "digitalocean_cdn" "this" {
   count  = var.cdn ? 1 : 0
   origin = digitalocean_spaces_bucket.this.bucket_domain_name

@@ -28,3 +28,22 @@ output "cdn_endpoint" {
   description = "The caches' host; null without them."
   value       = one(digitalocean_cdn.this[*].endpoint)
 }
+
+output "backups" {
+  description = "Where backups go: `manage.py backup` with these settings and the key's secret."
+  value = {
+    place              = "s3://${digitalocean_spaces_bucket.backups.name}/nightly"
+    STORAGE_ACCESS_KEY = digitalocean_spaces_key.backups.access_key
+  }
+}
+
+output "backups_secret_key" {
+  description = "The secret of the key to the backups."
+  value       = digitalocean_spaces_key.backups.secret_key
+  sensitive   = true
+}
+
+output "backups_urn" {
+  description = "The backups' bucket in a project."
+  value       = digitalocean_spaces_bucket.backups.urn
+}
