@@ -92,3 +92,17 @@ module "app_second" {
 
   web = { size = var.web_size, instances = var.web_instances, most = var.web_instances, cpu_percent = 70 }
 }
+
+resource "digitalocean_spaces_bucket_cors_configuration" "second" {
+  count  = local.serves_twice ? 1 : 0
+  bucket = module.second_region[0].bucket.STORAGE_BUCKET
+  region = var.second_region.region
+
+  cors_rule {
+    allowed_origins = local.origins
+    allowed_methods = ["GET", "PUT"]
+    allowed_headers = ["*"]
+    expose_headers  = ["ETag"]
+    max_age_seconds = 3600
+  }
+}

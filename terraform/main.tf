@@ -136,6 +136,11 @@ resource "digitalocean_database_firewall" "this" {
   }
 }
 
+locals {
+  first_origin = var.domain == null ? one(module.app[*].url) : "https://${var.domain}"
+  origins      = concat([local.first_origin], module.app_second[*].url)
+}
+
 # The bucket lets pages of the control plane upload, and no others.
 resource "digitalocean_spaces_bucket_cors_configuration" "bundles" {
   count  = var.domain != null || local.has_app ? 1 : 0
@@ -143,7 +148,7 @@ resource "digitalocean_spaces_bucket_cors_configuration" "bundles" {
   region = var.region
 
   cors_rule {
-    allowed_origins = [var.domain == null ? module.app[0].url : "https://${var.domain}"]
+    allowed_origins = local.origins
     allowed_methods = ["GET", "PUT"]
     allowed_headers = ["*"]
     expose_headers  = ["ETag"]
@@ -155,7 +160,7 @@ resource "digitalocean_spaces_bucket_cors_configuration" "bundles" {
 resource "digitalocean_uptime_check" "health" {
   count  = local.has_app || var.domain != null ? 1 : 0
   name   = "${local.name} health"
-  target = "${var.domain == null ? module.app[0].url : "https://${var.domain}"}/health"
+  target = "${local.first_origin}/health"
   type   = "https"
 }
 

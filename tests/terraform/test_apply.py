@@ -58,6 +58,11 @@ def test_installation_is_complete_and_stays_as_it_is(applied: Place) -> None:
     assert admitted == {("app", app["id"]), ("app", second["id"]), ("ip_addr", "203.0.113.7")}
     assert app["spec"][0]["vpc"] == [{"id": resources["digitalocean_vpc.this"]["id"]}]
 
+    browsers = {app["live_url"], second["live_url"]}
+    for bucket in ("bundles", "second"):
+        (rule,) = resources[f"digitalocean_spaces_bucket_cors_configuration.{bucket}[0]"]["cors_rule"]
+        assert set(rule["allowed_origins"]) == browsers
+
     addresses = {part["name"]: environment(part)["DATABASE_URL"] for kind in PARTS for part in app["spec"][0][kind]}
     assert "/kernex-web?" in addresses["web"]
     assert "made-up-private_host" in addresses["scheduler"] == addresses["migrate"]

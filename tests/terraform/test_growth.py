@@ -95,6 +95,8 @@ def test_second_region_serves_without_a_second_scheduler(planned: Plan) -> None:
     app = spec(plan, "module.app_second[0].digitalocean_app.this")
     assert (app["region"], len(app["service"]), app["worker"], app["job"]) == ("nyc", 1, [], [])
     assert [rule["type"] for rule in plan[FIREWALL]["rule"]].count("app") == 2
+    (rule,) = plan["digitalocean_spaces_bucket_cors_configuration.second[0]"]["cors_rule"]
+    assert rule["allowed_methods"] == ["GET", "PUT"]
 
 
 def test_second_region_takes_over_with_what_it_keeps(planned: Plan) -> None:

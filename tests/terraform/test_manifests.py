@@ -4,6 +4,7 @@ import functools
 import json
 import re
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,12 @@ def test_broken_objects_are_refused(name: str, old: str, new: str) -> None:
     assert old in text
     broken = yaml.safe_load_all(text.replace(old, new, 1))
     assert [problem for found in broken for problem in problems(found, "1.35")] != []
+
+
+def test_files_are_tidy() -> None:
+    linter = Path(sys.executable).with_name("yamllint")
+    done = subprocess.run([linter, "--strict", FOLDER], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_terraform_orders_a_version_that_is_tested() -> None:
