@@ -27,9 +27,10 @@ COMMON = Config(
     max_pool_connections=16,
     tcp_keepalive=True,
 )
-# A web worker's thread is held up for seconds at most; the scheduler may wait for a copy to be made.
+# A web worker's thread is held up for seconds at most; the scheduler may wait for a copy to be made, but not so long
+# that rollouts stand still behind it.
 HASTY = COMMON.merge(Config(read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2}))
-PATIENT = COMMON.merge(Config(read_timeout=60, retries={"mode": "standard", "total_max_attempts": 4}))
+PATIENT = COMMON.merge(Config(read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3}))
 ABSENT = {"404", "NoSuchKey", "NoSuchUpload"}
 BUSY = {"SlowDown", "ServiceUnavailable", "RequestLimitExceeded", "Throttling", "TooManyRequests", "503", "429"}
 BUSY_SECONDS, AWAY_SECONDS = 5, 15

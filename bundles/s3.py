@@ -64,6 +64,7 @@ class S3Blobs:
         return True
 
     def sealed(self, upload: UUID, multipart_id: str = "") -> AbstractContextManager[SealedUpload]:
+        Pulse.of(self.bucket).check()
         with translated():
             if multipart_id:
                 complete(self.bucket, upload_key(upload), multipart_id)
@@ -83,6 +84,7 @@ class S3Blobs:
         Hashing.forget(key)
 
     def uploads(self) -> Iterator[tuple[UUID, datetime]]:
+        Pulse.of(self.bucket).check()
         with translated():
             pages = self.bucket.patient.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix="uploads/")
             found = [(line["Key"], line["LastModified"]) for page in pages for line in page.get("Contents", [])]

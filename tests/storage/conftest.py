@@ -16,6 +16,7 @@ from django.core.files.storage import storages
 from django.test import Client
 from pytest_django.fixtures import Settings
 
+from bundles import pulse
 from bundles.bucket import COMMON, Bucket
 from dev.postgres import free_port
 from tests.bundles.publisher import Publisher
@@ -109,6 +110,12 @@ def place(s3_port: int) -> Iterator[Place]:
     client.create_bucket(Bucket=name)
     with line_to(s3_port) as line:
         yield Place(name, line, client)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy with tests is not taken for a storage that hangs."""
+    monkeypatch.setattr(pulse, "PATIENCE_SECONDS", 30.0)
 
 
 @pytest.fixture

@@ -5,13 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
+import requests
 
 from tests.bundles.publisher import sha256
 from tests.live import ROOT, Live, running
@@ -155,6 +158,36 @@ def test_heartbeats_and_rollouts_outlive_an_outage(place: Place, tmp_path: Path,
         assert end_of(server, deployment)["state"] == "succeeded", machine.log.read_text()
         # It went on where it was cut.
         assert place.line.down - down < 24 * MIB - here + 2 * MIB
+
+
+def test_storage_that_hangs_stops_no_heartbeat(place: Place, tmp_path: Path, machine_in: Any) -> None:
+    """More publishers ask at once than the web server has threads."""
+    with control_plane(tmp_path, place) as (server, line):
+        machine_in(server, line)
+        device = wait(lambda: server.call("GET", "/devices").json()["results"])[0]["id"]
+        place.line.block()
+
+        def publish(number: int) -> None:
+            """Those at whose time nobody had asked the storage yet may begin; then all are told to wait."""
+            wait(lambda: server.call("POST", "/uploads", {"sha256": token_hex(32), "size": 5}).status_code == 503, 60)
+            told.append(number)
+
+        told: list[int] = []
+        publishers = [threading.Thread(target=publish, args=[number]) for number in range(16)]
+        for publisher in publishers:
+            publisher.start()
+        for _ in range(3):
+            seen = server.call("GET", f"/devices/{device}").json()["last_heartbeat_at"]
+            wait(lambda seen=seen: server.call("GET", f"/devices/{device}").json()["last_heartbeat_at"] > seen, 20)
+        for publisher in publishers:
+            publisher.join()
+        assert sorted(told) == list(range(16))
+        health = requests.get(f"{server.url}/health", timeout=10)
+        assert (health.status_code, health.json()["status"]) == (200, "degraded")
+        assert server.call("POST", "/uploads", {"sha256": "f" * 64, "size": 5}).headers["Retry-After"] == "5"
+        place.line.drop()
+        place.line.mend()
+        wait(lambda: server.call("POST", "/uploads", {"sha256": "f" * 64, "size": 5}).status_code == 201, 30)
 
 
 def flip(content: bytes) -> bytes:
