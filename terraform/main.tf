@@ -127,13 +127,6 @@ resource "digitalocean_database_firewall" "this" {
       value = rule.value
     }
   }
-
-  lifecycle {
-    precondition {
-      condition     = local.connections_needed <= local.connections.limit
-      error_message = "${var.database_size} takes ${local.connections.limit} connections, and these sizes open up to ${local.connections_needed} during a deployment: choose a larger database_size, fewer instances, workers or worker_connections, or a connection_pool."
-    }
-  }
 }
 
 locals {

@@ -105,6 +105,11 @@ output "second_region_secret_key" {
 output "connections" {
   description = "How many connections the database takes, and how many these sizes open during a deployment."
   value       = merge(local.connections, { needed = local.connections_needed })
+
+  precondition {
+    condition     = local.connections_needed <= local.connections.limit
+    error_message = "${var.database_size} takes ${local.connections.limit} connections, and these sizes open up to ${local.connections_needed} during a deployment: choose a larger database_size, fewer instances, workers or worker_connections, or a connection_pool."
+  }
 }
 
 output "next_step" {

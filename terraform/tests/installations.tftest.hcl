@@ -116,5 +116,5 @@ run "connections_are_counted" {
     web_instances = 12
   }
 
-  expect_failures = [digitalocean_database_firewall.this]
+  expect_failures = [output.connections]
 }
