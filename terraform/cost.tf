@@ -32,9 +32,8 @@ output "monthly_cost" {
       ) + (
       var.kubernetes == null ? 0 : try(local.prices.node[var.kubernetes.node_size] * (var.kubernetes.most_nodes - var.kubernetes.least_nodes), 0)
     )
-    seed_budget     = merge(local.seed_budget, { total = local.seed_total })
-    above_seed      = local.cost_total - local.seed_total
-    months_of_200   = floor(10 * 200 / local.cost_total) / 10
-    list_prices_are = "those of prices.tf"
+    seed_budget            = merge(local.seed_budget, { total = local.seed_total })
+    above_seed             = local.cost_total - local.seed_total
+    months_for_200_dollars = floor(10 * 200 / local.cost_total) / 10
   }
 }
