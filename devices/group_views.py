@@ -52,6 +52,7 @@ class Groups(generics.ListAPIView[Group]):
 class OneGroup(APIView):
     @extend_schema(responses=GroupAnswer)
     def get(self, request: Request, name: str) -> Response:
+        """One group."""
         return Response(GroupAnswer(get_object_or_404(Group, name=name)).data)
 
     @extend_schema(request=GroupRequest(partial=True), responses={200: GroupAnswer, 409: TAKEN})

@@ -81,7 +81,7 @@ def test_a_newcomers_way(tmp_path: Path) -> None:
     assert "demo-device runs vad 1.0.0, healthy" in second
 
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(60) in {0, 2, 130}
+    assert process.wait(60) in {0, 2, -signal.SIGINT}
     assert gone(clone), processes_of(clone)
 
     until_ready(clone, process := begin(clone, port))

@@ -1,0 +1,135 @@
+"""Made-up requests after the OpenAPI document, to every operation, as everybody: never a 5xx, always the one shape.
+
+Seeded and bounded: the same requests each time. `make check-all` makes more of them.
+"""
+
+import json
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+import schemathesis
+from django.db import transaction
+from django.test import Client
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import Case
+from schemathesis.core.result import Ok
+
+from kernex.api.schema_view import document
+from tests.devices.signing import SigningDevice, sign
+from tests.factories import make_bundle, make_deployment, make_device, make_enrolment_token, make_token, make_user
+
+SCHEMA = schemathesis.openapi.from_dict(json.loads(document()))
+FOUND: list[Any] = [one.ok() for one in SCHEMA.get_all_operations() if isinstance(one, Ok)]
+OPERATIONS = {f"{one.method.upper()} {one.path}": one for one in FOUND}
+HOST = "testserver"
+Headers = Callable[[str, str, bytes], dict[str, str]]
+
+
+@dataclass
+class World:
+    """What exists, so that some of the made-up requests hit something; and who asks."""
+
+    ids: dict[str, str]
+    people: dict[str, Headers]
+
+
+def with_token(secret: str) -> Headers:
+    return lambda method, target, body: {"Authorization": f"Bearer {secret}"}
+
+
+@pytest.fixture
+def world(db: None, device: SigningDevice) -> World:
+    bundle = make_bundle("vad@1.0.0", {"model": b"m" * 100})
+    deployment = make_deployment(bundle, make_device(name="edge-9"))
+    token, _ = make_enrolment_token()
+    alice = make_user()
+    tokens = {role: make_token(alice, role) for role in ("admin", "viewer")}
+    people = {role: with_token(secret) for role, secret in tokens.items()}
+    people["nobody"] = lambda method, target, body: {}
+    people["a device"] = lambda method, target, body: sign(
+        device.key, method, HOST, target, body, sequence=7 if target.endswith("/heartbeat") else None
+    )
+    ids = {
+        "device_id": str(device.id), "deployment_id": str(deployment.pk), "token_id": str(token.pk),
+        "name": "vad", "version": "1.0.0", "sha256": bundle.files.get().sha256,
+        "manifest_sha256": bundle.manifest_sha256, "number": "1",
+    }  # fmt: skip
+    return World(ids, people)
+
+
+@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+def test_made_up_requests(client: Client, world: World, operation: str) -> None:
+    attack(client, world, operation, examples=4)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+def test_many_made_up_requests(client: Client, world: World, operation: str) -> None:
+    attack(client, world, operation, examples=300)
+
+
+def attack(client: Client, world: World, operation: str, examples: int) -> None:
+    client.raise_request_exception = False
+
+    @settings(
+        max_examples=examples, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(case=OPERATIONS[operation].as_strategy())
+    def ask(case: Case[Any]) -> None:
+        for path in (str(case.formatted_path), address(case.path, world.ids)):
+            for who, headers in world.people.items():
+                with transaction.atomic():
+                    check(send(client, case, path, headers), f"{who}: {case.method} {path}")
+                    transaction.set_rollback(True)
+
+    ask()
+
+
+def address(path: str, ids: dict[str, str]) -> str:
+    """The operation's path with what exists."""
+    for name, known in ids.items():
+        path = path.replace(f"{{{name}}}", known)
+    return path.replace("{upload_id}", ids["device_id"])
+
+
+def send(client: Client, case: Case[Any], path: str, headers: Headers) -> Any:
+    body = encoded(case.body)
+    query = urlencode({name: encoded(value) for name, value in (case.query or {}).items()}, doseq=True)
+    target = quote(path, safe="/%-._~+") + (f"?{query}" if query else "")
+    given_headers = {
+        name: b64encode(str(value).encode()).decode()
+        for name, value in (case.headers or {}).items()
+        if value is not None
+    }
+    return client.generic(
+        case.method, target, body, content_type=case.media_type or "application/json",
+        headers=given_headers | headers(case.method, target, body),
+    )  # fmt: skip
+
+
+def encoded(body: Any) -> bytes:
+    if isinstance(body, bytes):
+        return body
+    if type(body).__name__ == "NotSet" or body is None:
+        return b""
+    if isinstance(body, str):
+        return body.encode("utf-8", "surrogatepass")
+    try:
+        return json.dumps(body).encode()
+    except (TypeError, ValueError):
+        return str(body).encode("utf-8", "surrogatepass")
+
+
+def check(answer: Any, what: str) -> None:
+    assert answer.status_code < 500, f"{what}: {answer.status_code}"
+    if answer.status_code >= 400:
+        assert answer["Content-Type"] == "application/json", what
+        error = answer.json()["error"]
+        assert error["code"], what
+        assert error["message"], what
