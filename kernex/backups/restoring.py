@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection, transaction
@@ -19,12 +20,19 @@ from kernex.backups import dumping
 from kernex.backups.making import CHUNK_SIZE, Track, blob_name, described
 from kernex.backups.places import Place
 from kernex.events.models import record
+from kernex.granting import address_of
 
 ACTOR = "restore"
 # Devices remember commands by their ids. Ids that were given out after the backup must not come again.
 IDS_LEFT_OUT = 10_000_000
 _SKIP_IDS = """
     SELECT setval(pg_get_serial_sequence('devices_command', 'id'), greatest(max(id), 1) + %s) FROM devices_command
+"""
+
+_LOOK = """
+    SELECT (SELECT count(*) FROM pg_tables WHERE schemaname = 'public'),
+        (SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid())
 """
 
 
@@ -35,7 +43,7 @@ class RestoreRefused(Exception):
 def restore(place: Place, name: str, *, programs: Path | None, track: Track) -> dict[str, Any]:
     """Restore a backup. Returns what backup.json says, and `missing`: blobs that storage does not hold.
 
-    1. Look at everything first: the backup whole, the database empty.
+    1. Look at everything first: the backup whole, the database empty, and nobody in it who would act on it at once.
     2. Load the dump in one transaction; migrate it to this code.
     3. Hold deployments: the database is older than the fleet.
     4. Bring back the blobs that storage lacks, and name those that nobody has.
@@ -45,7 +53,7 @@ def restore(place: Place, name: str, *, programs: Path | None, track: Track) -> 
     with tempfile.TemporaryDirectory(prefix="kernex-restore-") as directory:
         work = Path(directory)
         about = fetch(place, name, work)
-        refuse_unless_empty()
+        refuse_unless_empty_and_alone()
         dumping.load(settings.DATABASES["default"], work / "database.dump", programs)
         call_command("migrate", verbosity=0, interactive=False)
         with transaction.atomic():
@@ -71,15 +79,19 @@ def fetch(place: Place, name: str, work: Path) -> dict[str, Any]:
     return about
 
 
-def refuse_unless_empty() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
-        (count,) = cursor.fetchone()
-    if count:
+def refuse_unless_empty_and_alone() -> None:
+    """A scheduler or a web server at work would hand out old commands before they are held."""
+    # A connection of its own: the pool has several, and they would be counted.
+    with psycopg.connect(address_of(settings.DATABASES["default"])) as looking:
+        tables, others = looking.execute(_LOOK).fetchone() or (0, 0)
+    name = settings.DATABASES["default"]["NAME"]
+    if tables:
         raise RestoreRefused(
-            f"{settings.DATABASES['default']['NAME']} has {count} tables: restore into an empty database. Make one, run"
-            " grant_perms for it, and set DATABASE_URL to it."
+            f"{name} has {tables} tables: restore into an empty database. Make one, run grant_perms for it, and set"
+            " DATABASE_URL to it."
         )
+    if others:
+        raise RestoreRefused(f"{others} sessions use {name}: stop web servers and schedulers until it is restored.")
 
 
 def be_careful(about: dict[str, Any]) -> Hold:

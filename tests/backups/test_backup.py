@@ -105,6 +105,15 @@ def test_a_database_in_use_is_refused(source: Live, place: Path, backup: dict[st
     assert ask(source.environment, "SELECT count(*) FROM deployments_hold") == 0
 
 
+def test_a_database_that_somebody_uses_is_refused(empty: dict[str, str], place: Path, backup: dict[str, Any]) -> None:
+    """They would hand out what is not held yet."""
+    with psycopg.connect(empty["DATABASE_URL"]):
+        done = restore(empty, place, backup["name"])
+    assert done.returncode == 1
+    assert "stop web servers and schedulers" in done.stderr
+    assert ask(empty, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
+
+
 @pytest.mark.parametrize("name", ["backup.json", "database.dump", "blobs.txt"])
 def test_a_damaged_or_cut_backup_changes_nothing(
     empty: dict[str, str], place: Path, backup: dict[str, Any], tmp_path: Path, name: str
@@ -146,6 +155,14 @@ def test_a_swapped_blob_is_not_taken(
     done = restore(empty, other, "b")
     assert "2 blobs are in neither" in done.stderr
     assert list(Path(empty["STORAGE_DIR"]).glob("blobs/*/*")) == []
+
+
+def test_a_database_that_a_provider_restored_is_held_by_hand(source: Live) -> None:
+    assert manage(source.environment, "hold_deployments", "restored by the provider").returncode == 0
+    again = manage(source.environment, "hold_deployments", "said twice")
+    assert "restored by the provider" in again.stdout
+    assert ask(source.environment, "SELECT state, attempt FROM deployments_devicedeployment") == ("waiting", 2)
+    assert manage(source.environment, "release_deployments").returncode == 0
 
 
 def test_missing_programs_are_a_sentence(source: Live, tmp_path: Path) -> None:
