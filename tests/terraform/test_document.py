@@ -2,21 +2,9 @@
 
 import re
 
-import pytest
-from django.db import connection
-
-from deployments.models import Hold
 from tests.live import ROOT
 
 DOCUMENT = (ROOT / "docs" / "infrastructure.md").read_text()
-
-
-@pytest.mark.django_db
-def test_its_statement_holds_deployments() -> None:
-    (statement,) = re.findall(r'"(INSERT INTO deployments_hold [^"]*)"', DOCUMENT)
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-    assert [hold.reason for hold in Hold.objects.active()] == ["restored by DigitalOcean"]
 
 
 def test_its_commands_name_outputs_that_there_are() -> None:
