@@ -59,6 +59,8 @@ def test_storage_gets_no_credentials(
 ) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login a password b\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setattr(direct, "LOOPBACK", set[str]())  # as if storage were far away
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     assert push().code == 0
     sent = [headers for call, headers in zip(fake.requests, fake.headers, strict=True) if call.startswith("PUT")]
     assert len(sent) == 5

@@ -12,6 +12,8 @@ from dev.postgres import free_port
 from tests.storage.line import wait_for_port
 from tests.tools import need
 
+# A busy machine takes its time; an idle one needs 12 seconds for all.
+START_SECONDS = 200
 CONFIG = """
 [global]
 fsid={fsid}
@@ -67,7 +69,7 @@ class Ceph:
         """One command to its end. Returns what it wrote."""
         done = subprocess.run(
             [need(words[0]), "--conf", str(self.config), *words[1:]],
-            capture_output=True, text=True, check=False, timeout=60,
+            capture_output=True, text=True, check=False, timeout=START_SECONDS,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-1000:]
         return done.stdout
@@ -85,7 +87,7 @@ class Ceph:
 
     def wait_for(self, what: str, *words: str) -> None:
         """Ask until the answer holds `what`. The monitor takes a while to answer at all."""
-        gives_up_at = time.monotonic() + 60
+        gives_up_at = time.monotonic() + START_SECONDS
         answer = ""
         while what not in answer:
             assert time.monotonic() < gives_up_at, answer
@@ -116,5 +118,5 @@ def ceph(home: Path, access_key: str, secret_key: str) -> Iterator[int]:
         key = ["--access-key", access_key, "--secret-key", secret_key]
         cluster.run("radosgw-admin", "user", "create", *person, *key)
         stack.enter_context(cluster.running("radosgw", "-n", "client.rgw"))
-        wait_for_port(cluster.port, 60)
+        wait_for_port(cluster.port, START_SECONDS)
         yield cluster.port

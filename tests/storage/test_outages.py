@@ -102,13 +102,14 @@ def test_hanging_storage_holds_up_one_caller_for_two_seconds(
         beat.check()
     # While the one question is still open, nobody asks another.
     asking = beat._asking
+    assert asking is not None
+    assert asking.is_alive()
     for _ in range(20):
         with pytest.raises(Unavailable):
             beat.check()
         assert beat._asking is asking
     place.line.drop()
     place.line.mend()
-    assert asking is not None
     asking.join(30)
 
 
