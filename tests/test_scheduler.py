@@ -209,7 +209,10 @@ def start() -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
 
 def holder_pid() -> int | None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT application_name FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE objsubid = 2")
+        cursor.execute(
+            "SELECT application_name FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE objsubid = 2"
+            " AND datname = current_database() AND application_name LIKE 'kernex scheduler%'"
+        )
         rows = cursor.fetchall()
     return int(rows[0][0].split()[-1]) if rows else None
 
