@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -150,3 +151,17 @@ def test_a_reader_keeps_its_file(switched: Path, place: Place) -> None:
         assert file.read(10) == CONTENTS["model"][:10]
         move()
         assert file.read() == CONTENTS["model"][10:]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_how_far_it_is(switched: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, out = Terminal(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    call_command("move_blobs", stdout=out)
+    assert "of 70.0 kB" in screen.getvalue()
+    assert screen.getvalue().endswith("\r\x1b[K")
+    assert out.getvalue().startswith("Moved 3 blobs (70.0 kB).")
