@@ -5,7 +5,7 @@ VAR ?= var
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check check-all bench lock format clean
+.PHONY: help run test check check-all bench image lock format clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST) | \
@@ -26,6 +26,9 @@ check-all: .venv ## the same with the tests that take minutes
 
 bench: .venv ## measure the heartbeat beside a bare Django view
 	@$(BIN)/python -m tests.performance.bench_heartbeat
+
+image: .venv ## build the container images without a Docker engine (needs root, buildah, debootstrap)
+	@$(BIN)/python -m dev.image --var "$(VAR)"
 
 lock: .venv ## compile the pinned requirements from the *.in files
 	@$(BIN)/python -m dev.lock
