@@ -188,3 +188,9 @@ def fits(page: Page) -> None:
     """Nothing sticks out to the right."""
     over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert over <= 0, f"{page.url} is {over} px too wide"
+
+
+def test_the_api_shows_itself_without_an_outside_host(person: Person) -> None:
+    person.page.goto(f"{person.url}/api/v1/docs")
+    expect(person.page.get_by_role("heading", name=re.compile("Kernex"))).to_be_visible(timeout=20_000)
+    expect(person.page.get_by_text("/api/v1/devices/register").first).to_be_visible()
