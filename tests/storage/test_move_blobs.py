@@ -97,7 +97,7 @@ def test_damaged_bytes_stay_where_they_are(switched: Path, place: Place) -> None
     wanted = sha256(CONTENTS["model"])
     path = switched / "blobs" / wanted[:2] / wanted
     path.chmod(0o600)
-    path.write_bytes(b"!" + CONTENTS["model"][1:])
+    path.write_bytes(bytes([CONTENTS["model"][0] ^ 1]) + CONTENTS["model"][1:])
     said = move(code=1)
     assert (said["moved"], said["left"]) == (2, 1)
     assert wanted in said["damaged"][0]

@@ -71,3 +71,10 @@ def test_storage_that_is_away_is_a_sentence(place: Place, bucket: Bucket) -> Non
 def test_it_needs_a_bucket() -> None:
     with pytest.raises(CommandError, match="STORAGE_BUCKET"):
         call_command("prepare_bucket")
+
+
+def test_it_makes_a_bucket_that_is_missing_and_only_that(place: Place, bucket: Bucket) -> None:
+    place.client.delete_bucket(Bucket=place.name)
+    assert prepare("--make") == {"bucket": place.name, "set": ["bucket"]}
+    assert prepare("--make")["set"] == []
+    assert prepare("--origin", ORIGIN)["set"] == ["cors", "lifecycle"]

@@ -84,6 +84,7 @@ def test_reading_it_twice_makes_one_draft(boss: Client, bucket: Bucket) -> None:
 @pytest.mark.parametrize(
     ("packed", "why"),
     [(b"no archive at all", "no tar"), (PACKED[:-20], "cannot be read"), (archive(**{"../a": b""}), "'../a'")],
+    ids=["no archive", "cut", "out of its place"],
 )
 def test_what_is_wrong_with_it_is_said(boss: Client, bucket: Bucket, place: Place, packed: bytes, why: str) -> None:
     pk = send(boss, packed)

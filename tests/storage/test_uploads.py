@@ -129,7 +129,7 @@ def test_after_completion_no_address_changes_anything(publisher: Uploader, place
 
 def test_what_the_hash_contradicts_is_deleted_with_the_reason(publisher: Uploader, place: Place) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
-    publisher.send_all(upload, CONTENT[:-1] + b"!")
+    publisher.send_all(upload, CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
     assert publisher.complete(upload).status_code == 202
     assert verify_uploads() == 1
     state, reason = state_of(upload)
