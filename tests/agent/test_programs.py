@@ -1,0 +1,141 @@
+"""What is installed runs: started again, stopped as a whole, found again after a crash, and given up in time."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.execution import Place
+from agent.manifest import Run
+from agent.supervisor import LONGEST_DELAY_SECONDS, Program, Supervisor
+from tests.agent import bundle
+from tests.agent.device import Device, wait_for
+from tests.agent.server import TOKEN, FakeServer
+
+FAMILY = """
+import os, signal, subprocess, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+"""
+# Well until the file `broken` stands beside the releases.
+FRAGILE = bundle.GOOD.replace(
+    "time.sleep(600)",
+    "broken = os.path.join(os.environ['KERNEX_STATE_DIR'], '..', '..', '..', '..', 'broken')\n"
+    "while not os.path.exists(broken):\n    time.sleep(0.05)\nsys.exit(3)",
+)
+TELLING = """
+import json, os
+with open(os.path.join(os.environ["KERNEX_STATE_DIR"], "environment.json"), "w") as file:
+    json.dump(dict(os.environ), file)
+"""
+
+
+def installed(server: FakeServer, device: Device, *bundles: bundle.Bundle) -> None:
+    for one in bundles:
+        row = server.deploy(one)
+        device.finish(row)
+        assert row.state == "succeeded", device.said()
+
+
+def test_a_program_that_was_killed_is_started_again(server: FakeServer, device: Device) -> None:
+    device.start()
+    installed(server, device, bundle.program("1"))
+    (first,) = device.running()
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: device.running() not in (set(), {first}))
+
+
+def test_nothing_of_a_program_survives_its_end(server: FakeServer, device: Device) -> None:
+    """A deaf program, and a child in a session of its own."""
+    device.start()
+    installed(server, device, bundle.program("1", FAMILY + bundle.GOOD))
+    wait_for(lambda: len(device.running()) == 2)
+    assert device.stop() == 0
+    assert device.running() == set()
+
+
+def test_a_program_outlives_its_agent_and_is_found_again(server: FakeServer, device: Device) -> None:
+    device.start()
+    installed(server, device, bundle.program("1"))
+    before = device.running()
+    device.kill()
+    assert device.running() == before
+    count = len(server.heartbeats)
+    device.start()
+    wait_for(lambda: len(server.heartbeats) > count + 1)
+    assert device.running() == before
+
+
+def test_a_crash_loop_while_it_bakes_goes_back(server: FakeServer, device: Device) -> None:
+    device.options |= {"CRASH_LOOP_STARTS": "2"}
+    device.start()
+    installed(server, device, one := bundle.program("1"), bundle.program("2", FRAGILE))
+    (device.state_dir / "broken").touch()
+    wait_for(lambda: device.runs(one), 40, device.said)
+    wait_for(lambda: server.heartbeats[-1]["running_bundles"]["vad"]["version"] == "1")
+    assert device.stop() == 0
+    device.check()
+
+
+def test_what_has_baked_is_not_rolled_back(server: FakeServer, device: Device) -> None:
+    device.options |= {"CRASH_LOOP_STARTS": "1", "BAKE_SECONDS": "0"}
+    device.start()
+    installed(server, device, bundle.program("1"), two := bundle.program("2", FRAGILE))
+    wait_for(lambda: not getattr(device.state.installed("vad").current, "is_baking", True))
+    (device.state_dir / "broken").touch()
+    wait_for(lambda: device.said().count("ended with exit code 3") >= 3, 40, device.said)
+    assert device.current() == two.sha256
+
+
+def test_a_program_sees_nothing_of_the_agents_secrets(server: FakeServer, device: Device) -> None:
+    device.options["PROXY"] = ""
+    device.start()
+    installed(server, device, bundle.program("1", TELLING + bundle.GOOD))
+    (told,) = device.state_dir.rglob("environment.json")
+    text = told.read_text()
+    assert TOKEN not in text
+    assert "KERNEX_AGENT" not in text
+    assert '"KERNEX_PRODUCT": "vad"' in text
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
+    supervisor = Supervisor(stop_grace_seconds=1)
+    yield supervisor
+    supervisor.stop_all()
+
+
+def program(directory: Path, *command: str) -> Program:
+    place = Place(directory, directory, str(directory), "vad", "1", "python3")
+    return Program(place, Run(command=command, environment={}), "0" * 64, directory)
+
+
+def test_the_pauses_between_starts_grow_and_have_a_limit(supervisor: Supervisor, tmp_path: Path) -> None:
+    one = program(tmp_path, "false")
+    supervisor.start(one)
+    pauses = []
+    for _ in range(9):
+        wait_for(lambda: not one.is_running)
+        supervisor.poll()
+        assert one.retry_at is not None
+        pauses.append(one.retry_at - time.monotonic())
+        one.retry_at = time.monotonic()
+        supervisor.poll()
+    assert all(0.7 < pause < 1.3 * LONGEST_DELAY_SECONDS for pause in pauses)
+    assert pauses[3] > 3 * pauses[0]
+    assert one.exits == 9
+
+
+def test_a_program_that_cannot_be_started_is_tried_again(supervisor: Supervisor, tmp_path: Path) -> None:
+    one = program(tmp_path, "./missing")
+    supervisor.keep(one)
+    assert "missing" in one.last_exit
+    script = tmp_path / "missing"
+    script.write_text("#!/bin/sh\nexec sleep 60\n")
+    script.chmod(0o755)
+    one.retry_at = time.monotonic()
+    supervisor.poll()
+    assert one.is_running
