@@ -5,17 +5,22 @@ ARG BASE=docker.io/library/python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d
 
 # What both need for building; nothing of pip reaches the images that run.
 FROM ${BASE} AS tools
-# Unset unless given: a directory of wheels for builds without an index.
-ARG PIP_NO_INDEX
-ARG PIP_FIND_LINKS
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python3 -m venv /opt/python
 
 FROM tools AS build
-COPY requirements.txt /build/
+# One requirement is C without a wheel. The compiler stays in this stage, so its version is Debian's to choose.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev python3-dev \
+    && rm -rf /var/lib/apt/lists/*
+COPY deploy/build.txt requirements.txt /build/
+# Unset unless given: a directory of wheels for builds without an index.
+ARG PIP_NO_INDEX
+ARG PIP_FIND_LINKS
 # Bytecode is written now: the root file system is read-only later.
-RUN /opt/python/bin/pip install --require-hashes --only-binary :all: -r /build/requirements.txt \
-    && /opt/python/bin/pip uninstall -y pip setuptools
+RUN /opt/python/bin/pip install --require-hashes --only-binary :all: -r /build/build.txt \
+    && /opt/python/bin/pip install --require-hashes --no-build-isolation -r /build/requirements.txt \
+    && /opt/python/bin/pip uninstall -y pip setuptools wheel
 WORKDIR /app
 COPY manage.py gunicorn.conf.py ./
 COPY kernex kernex
@@ -31,6 +36,8 @@ RUN SECRET_KEY=only-for-collecting-static-files-while-the-image-is-built-0 \
 
 FROM tools AS agent-build
 COPY agent/requirements.txt /build/
+ARG PIP_NO_INDEX
+ARG PIP_FIND_LINKS
 RUN /opt/python/bin/pip install --require-hashes --only-binary :all: -r /build/requirements.txt \
     && /opt/python/bin/pip uninstall -y pip setuptools
 WORKDIR /app

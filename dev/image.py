@@ -22,9 +22,9 @@ PYTHON_OF_SUITE = "3.11"
 PACKAGES = ["ca-certificates", "python3", "python3-venv"]
 BASE = "localhost/kernex-base:latest"
 TARGETS = {"control-plane": "localhost/kernex:latest", "agent": "localhost/kernex-agent:latest"}
-REQUIREMENTS = ["requirements.txt", "agent/requirements.txt"]
+REQUIREMENTS = ["deploy/build.txt", "requirements.txt", "agent/requirements.txt"]
 # Nobody reads them in a container.
-LEFT_OUT = ["usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt/lists", "var/log"]
+LEFT_OUT = ["usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt/archives", "var/lib/apt/lists"]
 
 
 class CannotBuild(Exception):
@@ -80,7 +80,7 @@ class Builder:
         fresh = place.with_suffix(".new")
         for path in REQUIREMENTS:
             _run([
-                sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--only-binary", ":all:",
+                sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--no-deps",
                 "--python-version", PYTHON_OF_SUITE, "--dest", str(fresh), "--requirement", str(ROOT / path),
             ])  # fmt: skip
         return fresh.rename(place)

@@ -15,6 +15,7 @@ from kernex.errors import ApiError
 
 ABORT_DAYS, LEFTOVER_DAYS = 7, 7
 NO_RULES = {"NoSuchCORSConfiguration", "NoSuchLifecycleConfiguration"}
+NO_BUCKET = {"404", "NoSuchBucket"}
 # Multipart uploads that nobody ended, also those of copies; and objects below uploads/ that were never promoted.
 LIFECYCLE = [
     {
@@ -43,7 +44,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--origin", action="append", help="who may upload from a browser (default: PUBLIC_URL)")
-        parser.add_argument("--check", action="store_true", help="change nothing; name what is missing")
+        how = parser.add_mutually_exclusive_group()
+        how.add_argument("--check", action="store_true", help="change nothing; name what is missing")
+        how.add_argument("--make", action="store_true", help="make the bucket if it is missing, without any rules")
         parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -52,7 +55,10 @@ class Command(BaseCommand):
             raise CommandError("Which bucket? Set STORAGE_BUCKET, STORAGE_ENDPOINT_URL and their key.")
         try:
             with translated():
-                changed = self.prepare(bucket, options["origin"] or [settings.PUBLIC_URL], options["check"])
+                if options["make"]:
+                    changed = self.make(bucket)
+                else:
+                    changed = self.prepare(bucket, options["origin"] or [settings.PUBLIC_URL], options["check"])
         except ApiError as error:
             raise CommandError(f"{error.message} The log says why.") from error
         if options["json"]:
@@ -61,9 +67,20 @@ class Command(BaseCommand):
             )
         else:
             verb = "Missing" if options["check"] else "Set"
-            self.stdout.write(f"{verb}: {', '.join(changed)}." if changed else "All rules are there.")
+            self.stdout.write(f"{verb}: {', '.join(changed)}." if changed else "Nothing is missing.")
         if options["check"] and changed:
             sys.exit(1)
+
+    def make(self, bucket: Bucket) -> list[str]:
+        """For stores of one's own, where nobody else makes it."""
+        try:
+            bucket.patient.head_bucket(Bucket=bucket.bucket_name)
+        except ClientError as error:
+            if code_of(error) not in NO_BUCKET:
+                raise
+            bucket.patient.create_bucket(Bucket=bucket.bucket_name)
+            return ["bucket"]
+        return []
 
     def prepare(self, bucket: Bucket, origins: list[str], only_look: bool) -> list[str]:
         """Returns which kinds of rules were missing: `cors`, `lifecycle`."""
