@@ -9,21 +9,19 @@ BUFFER_SIZE = 1024 * 1024
 
 
 class RemoteFile(io.RawIOBase):
-    """The bytes of one object. Seeking costs a new request with the next read. `etag` fixes which bytes are meant.
+    """The bytes of one object. Seeking costs a new request with the next read.
 
-    Raises `NotFound` when made, and `Unavailable` whenever storage is away.
+    Without `known`, its ETag and size, storage is asked for them. Raises `NotFound` then, and `Unavailable` whenever
+    storage is away.
     """
 
-    def __init__(self, bucket: Bucket, key: str, etag: str = "") -> None:
+    def __init__(self, bucket: Bucket, key: str, known: tuple[str, int] | None = None) -> None:
         super().__init__()
         self.bucket = bucket
         self.key = key
         self._body: Any = None
         self._position = 0
-        with translated():
-            head = bucket.client.head_object(Bucket=bucket.bucket_name, Key=key)
-        self.size: int = head["ContentLength"]
-        self.etag: str = etag or head["ETag"]
+        self.etag, self.size = known or _look(bucket, key)
 
     def readable(self) -> bool:
         return True
@@ -64,6 +62,12 @@ class RemoteFile(io.RawIOBase):
         body, self._body = self._body, None
         if body is not None:
             body.close()
+
+
+def _look(bucket: Bucket, key: str) -> tuple[str, int]:
+    with translated():
+        head = bucket.client.head_object(Bucket=bucket.bucket_name, Key=key)
+    return str(head["ETag"]), int(head["ContentLength"])
 
 
 def opened(bucket: Bucket, key: str) -> io.BufferedReader:

@@ -70,21 +70,23 @@ class SealedObject:
 
     def digest(self) -> tuple[str, int]:
         """Raises `StillHashing` after a few seconds, for large ones; asked again it goes on."""
-        return _digest(self.bucket, self.key, self.etag) if self.etag else (hashlib.sha256().hexdigest(), 0)
+        if not self.etag:
+            return hashlib.sha256().hexdigest(), 0
+        return _digest(self.bucket, self.key, self.etag, self.size)
 
     def promote(self, sha256: str) -> None:
         final = blob_key(sha256)
         try:
             with translated(), RemoteFile(self.bucket, final) as present:
-                etag = present.etag
+                etag, size = present.etag, present.size
         except NotFound:
             self._copy(final)
             return
-        if _digest(self.bucket, final, etag)[0] != sha256:
+        if _digest(self.bucket, final, etag, size, self.key)[0] != sha256:
             raise DamagedBlob(
                 f"The object {final} does not match its name: move it away, then send the file again."
             ) from None
-        Hashing.forget(final)
+        Hashing.forget(final + self.key)
 
     def _copy(self, final: str) -> None:
         with translated():
@@ -94,11 +96,11 @@ class SealedObject:
                 self.bucket.patient.put_object(Bucket=self.bucket.bucket_name, Key=final, Body=b"")
 
 
-def _digest(bucket: Bucket, key: str, etag: str) -> tuple[str, int]:
-    """Raises `StillHashing` when it takes longer than `HASH_SECONDS`."""
-    hashing = Hashing.of(key, etag)
+def _digest(bucket: Bucket, key: str, etag: str, size: int, on_behalf_of: str = "") -> tuple[str, int]:
+    """Raises `StillHashing` when it takes longer than `HASH_SECONDS`. Who asks for whom keeps hashes apart."""
+    hashing = Hashing.of(key + on_behalf_of, etag)
     ends_at = time.monotonic() + HASH_SECONDS
-    with RemoteFile(bucket, key, etag) as file:
+    with RemoteFile(bucket, key, (etag, size)) as file:
         file.seek(hashing.done)
         while chunk := file.read(READ_SIZE):
             hashing.hash.update(chunk)

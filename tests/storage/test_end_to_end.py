@@ -203,6 +203,7 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes] | None, str]] = {
 }
 
 
+@pytest.mark.long
 def test_what_is_wrong_in_the_bucket_is_never_installed(place: Place, tmp_path: Path, machine_in: Any) -> None:
     with control_plane(tmp_path, place) as (server, line):
         machine = machine_in(server, line)

@@ -299,3 +299,18 @@ def test_a_whole_that_is_cut_leaves_nothing(bucket: Bucket, place: Place) -> Non
     with pytest.raises(ValueError):  # noqa: PT011
         blobs().write(uuid4(), 0, chunks(), lambda: True)
     assert (place.listed(), place.begun()) == ([], [])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_are_verified_side_by_side(publisher: Uploader, place: Place) -> None:
+    contents = [f"file {number}".encode() for number in range(12)]
+    for content in contents:
+        publisher.upload(content)
+    wrong = publisher.start(b"what it is not")
+    publisher.send(wrong, 1, b"what it is, no")
+    publisher.complete(wrong)
+    while Upload.objects.verifying().exists():
+        assert verify_uploads() > 0
+    assert sorted(place.listed()) == sorted(final(content) for content in contents)
+    assert Blob.objects.count() == 12
+    assert state_of(wrong)[0] == "refused"
