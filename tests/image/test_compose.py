@@ -1,0 +1,89 @@
+"""compose.yaml and the Dockerfile, without building anything."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.live import ROOT
+
+TEXT = (ROOT / "compose.yaml").read_text()
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
+OURS = {name: service for name, service in SERVICES.items() if service["image"] == "kernex"}
+BIN = Path(sys.executable).parent
+READ = re.compile(r'env\.\w+\(\s*"([A-Z_]+)"')
+
+
+def program(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(BIN / words[0]), *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_dockerfile_passes_its_linter() -> None:
+    linted = program("hadolint", "Dockerfile")
+    assert linted.returncode == 0, linted.stdout
+
+
+def test_compose_is_valid() -> None:
+    checked = program("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml")
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_each_variable_is_a_setting() -> None:
+    read = set(READ.findall((ROOT / "kernex" / "settings.py").read_text())) | {"ADMIN_DATABASE_URL"}
+    given = {name for service in OURS.values() for name in service["environment"]}
+    assert given <= read
+    assert {"SECRET_KEY", "DATABASE_URL", "STORAGE_BUCKET", "STORAGE_SECRET_KEY", "TRUSTED_PROXY"} <= given
+
+
+def test_the_admins_password_is_told_to_one_process_alone() -> None:
+    assert [name for name, service in OURS.items() if "ADMIN_DATABASE_URL" in service["environment"]] == ["grant"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_containers_are_confined(name: str) -> None:
+    service = OURS[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "ports" not in service  # only the proxy is reached from outside
+
+
+def test_only_the_proxy_is_reached_from_outside() -> None:
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["proxy"]
+
+
+def test_images_of_others_are_pinned() -> None:
+    for name, service in SERVICES.items():
+        if name not in OURS:
+            assert re.search(r":(RELEASE\.)?\d[\w.-]*\.?\d", service["image"]), service["image"]
+            assert "latest" not in service["image"]
+    base = re.search(r"^ARG BASE=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert base is not None
+    assert re.search(r"@sha256:[0-9a-f]{64}$", base[1])
+
+
+def test_web_may_take_as_long_to_stop_as_gunicorn_drains() -> None:
+    drains = re.search(r"^graceful_timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
+    assert drains is not None
+    assert int(SERVICES["web"]["stop_grace_period"].removesuffix("s")) > int(drains[1])
+
+
+def test_docs_name_each_variable_of_dotenv() -> None:
+    wanted = set(re.findall(r"\$\{([A-Z_]+)", TEXT))
+    shown = (ROOT / "docs" / "image.md").read_text()
+    assert {name for name in wanted if f"{name}=" not in shown} == set()
+
+
+def test_the_build_context_leaves_secrets_and_environments_out() -> None:
+    lines = (ROOT / ".dockerignore").read_text().split()
+    assert "*" in lines
+    admitted = {line[1:] for line in lines if line.startswith("!")}
+    copied = re.findall(r"^COPY (?!--from)(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    wanted = {word for line in copied for word in line.split()[:-1] if not word.startswith("--")}
+    # A directory that is admitted admits what is below it.
+    assert {word for word in wanted if word not in admitted and word.split("/")[0] not in admitted} == set()
+    assert {word for word in admitted if not any(one == word or one.startswith(f"{word}/") for one in wanted)} == set()

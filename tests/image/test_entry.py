@@ -1,0 +1,64 @@
+"""The image's entry point: what each word becomes, found out with stand-ins for the two programs that it starts."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.live import ROOT
+
+ENTRY = ROOT / "deploy" / "entry"
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """`gunicorn` and `python` that print their process, their directory and their words."""
+    for name in ("gunicorn", "python"):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho "$$ $PWD {name} $*"\n')
+        program.chmod(0o755)
+    return tmp_path
+
+
+def said(programs: Path, entry: Path, *words: str) -> str:
+    """What became of the words. The program took the entry point's own process, or the order to stop would be lost."""
+    environment = {"PATH": f"{programs}:/usr/bin:/bin"}
+    process = subprocess.Popen([entry, *words], env=environment, stdout=subprocess.PIPE, text=True, cwd="/")
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    pid, directory, text = out.strip().split(" ", 2)
+    assert int(pid) == process.pid
+    assert directory == str(ROOT)
+    return text
+
+
+@pytest.mark.parametrize(
+    ("words", "becomes"),
+    [
+        ([], "gunicorn -c gunicorn.conf.py kernex.wsgi"),
+        (["web"], "gunicorn -c gunicorn.conf.py kernex.wsgi"),
+        (["web", "--log-level", "debug"], "gunicorn -c gunicorn.conf.py --log-level debug kernex.wsgi"),
+        (["scheduler"], "python manage.py run_scheduler"),
+        (["scheduler", "--once"], "python manage.py run_scheduler --once"),
+        (["migrate"], "python manage.py migrate --no-input"),
+        (["grant_perms", "--check"], "python manage.py grant_perms --check"),
+        (["create_operator", "two words"], "python manage.py create_operator two words"),
+    ],
+)
+def test_a_word_becomes_a_program(programs: Path, words: list[str], becomes: str) -> None:
+    assert said(programs, ENTRY, *words) == becomes
+
+
+@pytest.mark.parametrize("word", ["web", "scheduler", "migrate"])
+def test_its_other_names_are_words(programs: Path, word: str) -> None:
+    link = programs / "bin" / word
+    link.parent.mkdir()
+    link.symlink_to(ENTRY)
+    assert said(programs, link, "--help").split()[-1 if word != "web" else -2] == "--help"
+
+
+def test_the_exit_code_is_the_programs(programs: Path) -> None:
+    (programs / "python").write_text("#!/bin/sh\nexit 7\n")
+    environment = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    assert subprocess.run([ENTRY, "migrate"], env=environment, check=False).returncode == 7

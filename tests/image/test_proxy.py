@@ -1,0 +1,117 @@
+"""Behind deploy/nginx.conf slow clients stop nobody, and web servers are replaced without a lost request."""
+
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.end_to_end.fleet import agent_process, device_called, online, wait_for
+from tests.image.proxy import Nginx, Slow, nginx, ports, wait, web
+from tests.live import Live, own_database
+from tests.tools import need
+
+SLOW_CLIENTS = 50
+DRAIN_SECONDS = 25
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    """A control plane that is reached at its proxy's port; the processes are the test's to start."""
+    need("nginx")
+    (port,) = ports(1)
+    with own_database() as url:
+        environment = {
+            "PATH": os.environ["PATH"], "DJANGO_SETTINGS_MODULE": "kernex.settings", "DATABASE_URL": url,
+            "SECRET_KEY": secrets.token_hex(32), "STORAGE_DIR": str(tmp_path / "storage"), "TRUSTED_PROXY": "true",
+            "PUBLIC_URL": f"http://127.0.0.1:{port}",
+        }  # fmt: skip
+        server = Live(tmp_path, environment, port)
+        server.prepare()
+        yield server
+
+
+def test_slow_clients_do_not_stop_heartbeats_behind_the_proxy(live: Live, tmp_path: Path) -> None:
+    (behind,) = ports(1)
+    with web(live, behind), nginx(tmp_path, live.port, behind), agent_process(live, tmp_path):
+        online(live, tmp_path.name)
+        slow = [Slow(live.port) for _ in range(SLOW_CLIENTS)]
+        for _ in range(3):
+            before = (device_called(live, tmp_path.name) or {})["last_heartbeat_at"]
+            wait_for(lambda: (device_called(live, tmp_path.name) or {})["last_heartbeat_at"] != before)  # noqa: B023
+        assert all(client.is_connected() for client in slow)
+        # Refused by the form, for they bring no cookie: the whole request has come through.
+        assert {client.finish() for client in slow} == {"HTTP/1.1 403 Forbidden"}
+
+
+def test_without_a_proxy_they_occupy_every_thread(live: Live) -> None:
+    """Why the docs ask for one."""
+    (port,) = ports(1)
+    with web(live, port):
+        slow = [Slow(port) for _ in range(SLOW_CLIENTS)]
+        with pytest.raises(requests.ReadTimeout):
+            requests.get(f"http://127.0.0.1:{port}/health/live", timeout=3)
+        for client in slow:
+            client.socket.close()
+
+
+class Traffic:
+    """Asks without pause from several threads; keeps every answer that was not a success."""
+
+    def __init__(self, url: str, threads: int = 4) -> None:
+        self.url = url
+        self.is_over = threading.Event()
+        self.answered = 0
+        self.lost: list[str] = []
+        self.threads = [threading.Thread(target=self.ask) for _ in range(threads)]
+
+    def ask(self) -> None:
+        while not self.is_over.is_set():
+            try:
+                answer = requests.get(f"{self.url}/health", timeout=60)
+            except requests.RequestException as error:
+                self.lost.append(repr(error))
+                continue
+            if not answer.ok:
+                self.lost.append(f"{answer.status_code} {answer.text[:200]}")
+            self.answered += 1
+
+    def __enter__(self) -> "Traffic":
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def test_web_servers_are_replaced_one_by_one_without_a_lost_request(live: Live, tmp_path: Path) -> None:
+    """As platforms do it: out of the balancer, the order to stop, a new one, back into the balancer."""
+    both = ports(2)
+    with ExitStack() as stack:
+        servers = {port: stack.enter_context(web(live, port)) for port in both}
+        proxy = stack.enter_context(nginx(tmp_path, live.port, *both))
+        traffic = stack.enter_context(Traffic(live.url))
+        for port in both:
+            under_way = Slow(port)
+            point(proxy, [other for other in both if other != port])
+            servers[port].terminate()
+            wait(lambda: "Handling signal: term" in (tmp_path / f"web-{port}.log").read_text())  # noqa: B023
+            assert under_way.finish() == "HTTP/1.1 403 Forbidden"
+            assert servers[port].wait(DRAIN_SECONDS) == 0
+            servers[port] = stack.enter_context(web(live, port))
+            point(proxy, both)
+        answered = traffic.answered
+        wait(lambda: traffic.answered > answered + 20)
+    assert traffic.lost == []
+
+
+def point(proxy: Nginx, servers: list[int]) -> None:
+    proxy.point_at(*servers)
+    proxy.reload()
