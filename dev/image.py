@@ -91,7 +91,8 @@ class Builder:
         self.run(
             "build", "--isolation", "chroot", "--format", "docker", "--layers=false", "--pull-never",
             "--target", target, "--tag", TARGETS[target], "--volume", f"{self.wheels()}:/wheels:ro",
-            "--build-arg", f"BASE={base}", "--build-arg", "PIP_NO_INDEX=1", "--build-arg", "PIP_FIND_LINKS=/wheels", ".",
+            "--build-arg", f"BASE={base}", "--build-arg", "PIP_NO_INDEX=1",
+            "--build-arg", "PIP_FIND_LINKS=/wheels", ".",
         )  # fmt: skip
         return TARGETS[target]
 

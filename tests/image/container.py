@@ -42,7 +42,9 @@ class Image:
         """The runtime's configuration for one container. `mounts`: where in the container, from where outside."""
         user, group = self.said["User"].split(":")
         given = [f"{name}={value}" for name, value in environment.items()]
-        nothing = {kind: [] for kind in ("bounding", "effective", "inheritable", "permitted", "ambient")}
+        nothing: dict[str, list[str]] = {
+            kind: [] for kind in ("bounding", "effective", "inheritable", "permitted", "ambient")
+        }
         return {
             "ociVersion": "1.0.0",
             "process": {
