@@ -179,14 +179,15 @@ def missing(connection: Connection, role: Role) -> list[Need]:
     """
     (admin,) = connection.execute("SELECT current_user").fetchone() or ("",)
     everything = list(needs(role, admin, hidden_password(connection, role)))
-    if not _holds(connection, role, everything[0]):
+    if not holds(connection, role, everything[0]):
         return everything
     foreign = [table for table in sorted(role.tables) if _ask(connection, role, _IS_FOREIGN, table)]
     everything += _owner_needs(role, admin, foreign)
-    return [need for need in everything if not _holds(connection, role, need)]
+    return [need for need in everything if not holds(connection, role, need)]
 
 
-def _holds(connection: Connection, role: Role, need: Need) -> bool:
+def holds(connection: Connection, role: Role, need: Need) -> bool:
+    """Whether a need is met."""
     return _ask(connection, role, need.holds, need.detail)
 
 

@@ -15,6 +15,7 @@ from django.db.migrations.loader import MigrationLoader
 from bundles.storage import blobs
 from deployments.models import Hold
 from kernex.errors import ApiError
+from kernex.runtime_role import ADDED_TO, READ
 from kernex.scheduling import holder
 
 logger = logging.getLogger(__name__)
@@ -39,9 +40,13 @@ RELEASE = "python manage.py release_deployments"
 _ASK = """
     SELECT has_schema_privilege('public', 'USAGE'), has_schema_privilege('public', 'CREATE'),
         (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname = ANY(%s)
-            AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
-                     AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'))),
-        EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public' AND tablename = 'django_migrations')
+            AND NOT (has_table_privilege(oid, 'SELECT')
+                     AND (relname = ANY(%s) OR has_table_privilege(oid, 'INSERT'))
+                     AND (relname = ANY(%s)
+                          OR has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')))),
+        EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public' AND tablename = 'django_migrations'),
+        EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public' AND tablename = 'django_migrations'
+                AND tableowner <> current_user)
 """
 
 
@@ -59,8 +64,8 @@ def findings() -> list[Finding]:
     """What is wrong right now; empty when all is well. Never raises for a backend that is away."""
     try:
         with connection.cursor() as cursor:
-            cursor.execute(_ASK, [[*own_tables()]])
-            uses, creates, unusable, is_migrated = cursor.fetchone()
+            cursor.execute(_ASK, [[*own_tables()], [*READ], [*READ, *ADDED_TO]])
+            uses, creates, unusable, is_migrated, is_runtime_role = cursor.fetchone()
             applied: set[tuple[str, str]] = set()
             if uses and is_migrated and not unusable:
                 cursor.execute("SELECT app, name FROM django_migrations")
@@ -68,7 +73,7 @@ def findings() -> list[Finding]:
     except DatabaseError as error:
         return [_unreachable(error), *_storage()]
     waiting = len(migrations() - applied)
-    if not uses or unusable or (waiting and not creates):
+    if not uses or unusable or (waiting and not creates and not is_runtime_role):
         return [Finding("grants", _grants_problem(unusable), GRANT), *_storage()]
     if waiting:
         problem = "One migration is not applied." if waiting == 1 else f"{waiting} migrations are not applied."

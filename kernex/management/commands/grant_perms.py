@@ -14,7 +14,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from kernex.environment import Environment
 from kernex.granting import address_of, grant, role_of
-from kernex.grants import Need, as_sql, missing, needs
+from kernex.grants import Need, Role, as_sql, missing, needs
+from kernex.runtime_role import grant_runtime
 
 
 def own_tables() -> frozenset[str]:
@@ -35,6 +36,11 @@ class Command(BaseCommand):
             "--admin-url",
             help="instead of ADMIN_DATABASE_URL, without a password: ADMIN_PASSWORD_FILE, ADMIN_PASSWORD, ~/.pgpass or "
             "the terminal gives it",
+        )
+        parser.add_argument(
+            "--runtime-role",
+            metavar="NAME",
+            help="also a role for web server and scheduler, for data alone; its password: RUNTIME_PASSWORD(_FILE)",
         )
         how = parser.add_mutually_exclusive_group()
         how.add_argument("--check", action="store_true", help="change nothing; name what is missing; 1 if anything is")
@@ -57,6 +63,8 @@ class Command(BaseCommand):
         try:
             with self.connect(admin) as connection:
                 self.name_missing(connection) if options["check"] else self.grant(connection)
+                if options["runtime_role"]:
+                    self.grant_runtime(connection, options["runtime_role"], is_check=options["check"])
         except psycopg.Error as error:
             who = "the admin" if admin else self.role.name
             raise CommandError(f"Asking the database as {who} failed: {str(error).strip()}") from None
@@ -101,6 +109,24 @@ class Command(BaseCommand):
             raise CommandError("\n".join(["Not everything could be granted:", *problems, *self.hint(left)]))
         if not self.is_json:
             self.stdout.write(f"{self.role.name} has all that Kernex needs in {self.role.database}.")
+
+    def grant_runtime(self, admin: psycopg.Connection[Any], name: str, *, is_check: bool) -> None:
+        env = Environment()
+        role = Role(name, env.text("RUNTIME_PASSWORD"), self.role.database)
+        if name == self.role.name or not role.password:
+            raise CommandError(
+                "--runtime-role names a role other than DATABASE_URL's, and RUNTIME_PASSWORD or RUNTIME_PASSWORD_FILE"
+                " its password."
+            )
+        done: list[str] = []
+        with psycopg.connect(self.own, autocommit=True, connect_timeout=10) as owner:
+            left = grant_runtime(admin, owner, role, done.append, is_check=is_check)
+        if not self.is_json:
+            self.stdout.write("\n".join(done))
+        if left:
+            raise CommandError("\n".join([need.lack for need in left]))
+        if not self.is_json:
+            self.stdout.write(f"{name} may read and write data in {role.database}, and nothing else.")
 
     def name_missing(self, connection: psycopg.Connection[Any]) -> None:
         found = missing(connection, self.role)
