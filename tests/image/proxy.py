@@ -118,14 +118,14 @@ def web(live: Live, port: int) -> Iterator[subprocess.Popen[bytes]]:
 class Slow:
     """A client that has sent half of what it promised."""
 
-    body = b"username=somebody&password=" + b"x" * 1000
+    body = b'{"name": "' + b"x" * 1000 + b'"}'
     half = 100
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, token: str) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
         head = (
-            f"POST /admin/login/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(self.body)}\r\n"
-            "Content-Type: application/x-www-form-urlencoded\r\nConnection: close\r\n\r\n"
+            f"POST /api/v1/groups HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
+            f"Content-Length: {len(self.body)}\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
         )
         self.socket.sendall(head.encode() + self.body[: self.half])
 

@@ -16,8 +16,9 @@ from tests.live import ROOT, Live, own_database
 from tests.tools import need
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
-# Built where `make image` builds, so that the base and unchanged layers are there the next time.
-PLACE = Path(os.environ.get("KERNEX_IMAGE_DIR", ROOT / "var" / "image"))
+# Built where `make image` builds, so that the base is there the next time; KERNEX_IMAGE_DIR names images built already.
+BUILT = os.environ.get("KERNEX_IMAGE_DIR")
+PLACE = Path(BUILT or ROOT / "var" / "image")
 NOBODY = 10001
 LARGEST_ADDED_BYTES = 250 * 1024 * 1024
 
@@ -26,7 +27,8 @@ LARGEST_ADDED_BYTES = 250 * 1024 * 1024
 def builder() -> Iterator[Builder]:
     for program in ("buildah", "debootstrap", "runc"):
         need(program)
-    build_all(PLACE, MIRROR)
+    if not BUILT:
+        build_all(PLACE, MIRROR)
     with alone(PLACE) as builder:
         yield builder
 

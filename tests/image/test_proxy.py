@@ -39,20 +39,20 @@ def test_slow_clients_do_not_stop_heartbeats_behind_the_proxy(live: Live, tmp_pa
     (behind,) = ports(1)
     with web(live, behind), nginx(tmp_path, live.port, behind), agent_process(live, tmp_path):
         online(live, tmp_path.name)
-        slow = [Slow(live.port) for _ in range(SLOW_CLIENTS)]
+        slow = [Slow(live.port, live.token) for _ in range(SLOW_CLIENTS)]
         for _ in range(3):
             before = (device_called(live, tmp_path.name) or {})["last_heartbeat_at"]
             wait_for(lambda: (device_called(live, tmp_path.name) or {})["last_heartbeat_at"] != before)  # noqa: B023
         assert all(client.is_connected() for client in slow)
-        # Refused by the form, for they bring no cookie: the whole request has come through.
-        assert {client.finish() for client in slow} == {"HTTP/1.1 403 Forbidden"}
+        # The name is too long, which only shows in the whole body.
+        assert {client.finish() for client in slow} == {"HTTP/1.1 400 Bad Request"}
 
 
 def test_without_a_proxy_they_occupy_every_thread(live: Live) -> None:
     """Why the docs ask for one."""
     (port,) = ports(1)
     with web(live, port):
-        slow = [Slow(port) for _ in range(SLOW_CLIENTS)]
+        slow = [Slow(port, live.token) for _ in range(SLOW_CLIENTS)]
         with pytest.raises(requests.ReadTimeout):
             requests.get(f"http://127.0.0.1:{port}/health/live", timeout=3)
         for client in slow:
@@ -99,11 +99,11 @@ def test_web_servers_are_replaced_one_by_one_without_a_lost_request(live: Live, 
         proxy = stack.enter_context(nginx(tmp_path, live.port, *both))
         traffic = stack.enter_context(Traffic(live.url))
         for port in both:
-            under_way = Slow(port)
+            under_way = Slow(port, live.token)
             point(proxy, [other for other in both if other != port])
             servers[port].terminate()
             wait(lambda: "Handling signal: term" in (tmp_path / f"web-{port}.log").read_text())  # noqa: B023
-            assert under_way.finish() == "HTTP/1.1 403 Forbidden"
+            assert under_way.finish() == "HTTP/1.1 400 Bad Request"
             assert servers[port].wait(DRAIN_SECONDS) == 0
             servers[port] = stack.enter_context(web(live, port))
             point(proxy, both)
