@@ -140,8 +140,8 @@ class Slow:
 
     def finish(self) -> str:
         """Send the rest. Returns the answer's first line."""
-        self.socket.sendall(self.body[self.half :])
-        with self.socket.makefile("rb") as answer:
+        with self.socket, self.socket.makefile("rb") as answer:
+            self.socket.sendall(self.body[self.half :])
             return answer.readline().decode().strip()
 
 

@@ -97,18 +97,18 @@ def test_web_servers_are_replaced_one_by_one_without_a_lost_request(live: Live, 
     with ExitStack() as stack:
         servers = {port: stack.enter_context(web(live, port)) for port in both}
         proxy = stack.enter_context(nginx(tmp_path, live.port, *both))
-        traffic = stack.enter_context(Traffic(live.url))
-        for port in both:
-            under_way = Slow(port, live.token)
-            point(proxy, [other for other in both if other != port])
-            servers[port].terminate()
-            wait(lambda: "Handling signal: term" in (tmp_path / f"web-{port}.log").read_text())  # noqa: B023
-            assert under_way.finish() == "HTTP/1.1 400 Bad Request"
-            assert servers[port].wait(DRAIN_SECONDS) == 0
-            servers[port] = stack.enter_context(web(live, port))
-            point(proxy, both)
-        answered = traffic.answered
-        wait(lambda: traffic.answered > answered + 20)
+        with Traffic(live.url) as traffic:
+            for port in both:
+                under_way = Slow(port, live.token)
+                point(proxy, [other for other in both if other != port])
+                servers[port].terminate()
+                wait(lambda: "Handling signal: term" in (tmp_path / f"web-{port}.log").read_text())  # noqa: B023
+                assert under_way.finish() == "HTTP/1.1 400 Bad Request"
+                assert servers[port].wait(DRAIN_SECONDS) == 0
+                servers[port] = stack.enter_context(web(live, port))
+                point(proxy, both)
+            answered = traffic.answered
+            wait(lambda: traffic.answered > answered + 20)
     assert traffic.lost == []
 
 
