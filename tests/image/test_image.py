@@ -99,8 +99,9 @@ def test_a_device_installs_a_bundle_from_a_control_plane_under_its_limits(
         push(live, tmp_path / "one", "1", healthy=True)
         assert end_of(live, deploy(live, name, "1"))["state"] == "succeeded"
 
-        assert web.memory_peak() < LIMIT_BYTES
-        assert scheduler.memory_peak() < LIMIT_BYTES
+        # Half is left for load, and for the storage library that only a bucket needs.
+        assert web.memory_peak() < LIMIT_BYTES // 2
+        assert scheduler.memory_peak() < LIMIT_BYTES // 2
         assert [device.terminate(), scheduler.terminate(), web.terminate()] == [0, 0, 0]
 
 
