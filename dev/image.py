@@ -120,8 +120,11 @@ def alone(directory: Path) -> Iterator[Builder]:
 def build_all(directory: Path, mirror: str = MIRROR) -> dict[str, str]:
     """Build every target; returns their images' names."""
     with alone(directory) as builder:
+        builder.run("rm", "--all")  # what a build left that was killed: each is a copy of everything
         base = builder.make_base(mirror)
-        return {target: builder.build(target, base) for target in TARGETS}
+        images = {target: builder.build(target, base) for target in TARGETS}
+        builder.run("rmi", "--prune")  # the images that these replace
+        return images
 
 
 def main() -> int:
