@@ -13,13 +13,13 @@ FROM tools AS build
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev python3-dev \
     && rm -rf /var/lib/apt/lists/*
-COPY deploy/build.txt requirements.txt /build/
+COPY deploy/build.txt deploy/fast.txt requirements.txt /build/
 # Unset unless given: a directory of wheels for builds without an index.
 ARG PIP_NO_INDEX
 ARG PIP_FIND_LINKS
 # Bytecode is written now: the root file system is read-only later.
 RUN /opt/python/bin/pip install --require-hashes --only-binary :all: -r /build/build.txt \
-    && /opt/python/bin/pip install --require-hashes --no-build-isolation -r /build/requirements.txt \
+    && /opt/python/bin/pip install --require-hashes --no-build-isolation -r /build/requirements.txt -r /build/fast.txt \
     && /opt/python/bin/pip uninstall -y pip setuptools wheel
 WORKDIR /app
 COPY manage.py gunicorn.conf.py ./

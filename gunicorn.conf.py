@@ -30,7 +30,8 @@ worker_class = "gthread"
 workers = env.number("WEB_WORKERS", 2, least=1, most=64)
 threads = env.number("WEB_THREADS", 4, least=1, most=64)
 preload_app = True
-http_parser = "fast"
+# The C parser where it is installed, as in the image: it has no wheels, and a laptop may have no compiler.
+http_parser = "auto"
 control_socket_disable = True
 graceful_timeout = 25
 timeout = 60

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # The development set is compiled first, so that the others agree with it.
-FILES = ["dev/requirements", "requirements", "agent/requirements", "demo/requirements", "deploy/build"]
+FILES = ["dev/requirements", "requirements", "agent/requirements", "demo/requirements", "deploy/build", "deploy/fast"]
 COMMAND = [
     "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--python-version", "3.11",
 ]  # fmt: skip

@@ -9,6 +9,8 @@ from devices.models import Device, DeviceState, EnrolmentToken, Group, Heartbeat
 YEAR_SECONDS = 31_536_000
 MAX_TAGS = 32
 
+NO_GROUP = {"does_not_exist": "There is no group `{value}`: make it first."}
+
 
 class GroupAnswer(serializers.ModelSerializer[Group]):
     class Meta:
@@ -87,7 +89,9 @@ class DevicePatch(serializers.Serializer[Any]):
     tags = serializers.ListField(
         child=serializers.CharField(validators=[is_label]), max_length=MAX_TAGS, required=False
     )
-    group = serializers.SlugRelatedField(slug_field="name", queryset=Group.objects.all(), required=False)
+    group = serializers.SlugRelatedField(
+        slug_field="name", queryset=Group.objects.all(), required=False, error_messages=NO_GROUP
+    )
 
     def validate_tags(self, tags: list[str]) -> list[str]:
         """A tag stands once, and in order."""
@@ -132,7 +136,7 @@ class NewEnrolmentToken(EnrolmentTokenAnswer):
 
 class EnrolmentTokenRequest(serializers.Serializer[Any]):
     name = serializers.CharField(max_length=100)
-    group = serializers.SlugRelatedField(slug_field="name", queryset=Group.objects.all())
+    group = serializers.SlugRelatedField(slug_field="name", queryset=Group.objects.all(), error_messages=NO_GROUP)
     uses_allowed = serializers.IntegerField(min_value=1, max_value=1_000_000, default=1)
     expires_in_seconds = serializers.IntegerField(min_value=1, max_value=YEAR_SECONDS, default=86_400)
     accepts_at_once = serializers.BooleanField(default=False)
