@@ -9,7 +9,7 @@ from devices.models import Device, DeviceState, EnrolmentToken, Group, Heartbeat
 YEAR_SECONDS = 31_536_000
 MAX_TAGS = 32
 
-NO_GROUP = {"does_not_exist": "There is no group `{value}`: make it first."}
+NO_GROUP: dict[str, Any] = {"does_not_exist": "There is no group `{value}`: make it first."}
 
 
 class GroupAnswer(serializers.ModelSerializer[Group]):
