@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from kernex import __version__
 from kernex.cli.arguments import Context
-from kernex.cli.commands import bundles, deployments, devices, enrolment, overview, push, session
+from kernex.cli.commands import bundles, deployments, devices, enrolment, groups, overview, push, session
 from kernex.cli.errors import CommandFailed, Exit
 from kernex.cli.screen import Screen
 
@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"kernex {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for room in (session, push, deployments, bundles, devices, enrolment, overview):
+    for room in (session, push, deployments, bundles, devices, groups, enrolment, overview):
         room.add_to(commands)
     return parser
 

@@ -67,6 +67,13 @@ class Screen:
     def failed(self, sentence: str) -> None:
         self.err.print(Text.assemble(("kernex: ", "bold red"), clean(sentence)), soft_wrap=True)
 
+    def agreed(self, question: str) -> bool:
+        """Ask on the terminal; where there is none, nobody agreed."""
+        if not sys.stdin.isatty():
+            return False
+        self.err.print(Text(f"{clean(question)} [y/N] "), end="")
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
     def result(self, document: object, *lines: str) -> None:
         """The outcome: `document` for scripts, or `lines` for people."""
         if self.as_json:

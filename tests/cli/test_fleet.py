@@ -1,5 +1,6 @@
-"""`devices`, `approve`, `groups`, `bundles`, `token create` and `status` at the HTTP seam."""
+"""The commands for devices, groups, bundles, enrolment tokens and the status, at the HTTP seam."""
 
+import io
 import json
 from typing import Any
 
@@ -49,6 +50,39 @@ def test_it_approves(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers[f"POST /devices/{DEVICE['id']}/approve"] = DEVICE
     assert at_fake("approve", "shelf-4").out == "shelf-4 is accepted.\n"
     assert at_fake("approve", DEVICE["id"], "--json").document == DEVICE
+
+
+@pytest.mark.parametrize("verb", ["reject", "decommission"])
+def test_what_is_for_good_needs_a_yes(
+    at_fake: Kernex, fake: FakeServer, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"POST /devices/{DEVICE['id']}/{verb}"
+    fake.answers[address] = {**DEVICE, "state": "decommissioned"}
+    refused = at_fake(verb, DEVICE["id"])
+    assert refused.code == 2
+    assert "--yes" in refused.err
+    for answer in ("", "n\n", "yes please\n"):
+        answers(monkeypatch, answer)
+        assert at_fake(verb, DEVICE["id"]).code == 2
+    assert fake.requests == []
+    answers(monkeypatch, "y\n")
+    assert at_fake(verb, DEVICE["id"]).out == "shelf-4 is decommissioned.\n"
+    assert at_fake(verb, DEVICE["id"], "--yes", "--json").document["state"] == "decommissioned"
+    assert len(fake.requests) == 2
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """A person at a terminal who types this."""
+    terminal = io.StringIO(text)
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", terminal)
+
+
+def test_it_makes_a_group(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers["POST /groups"] = {"name": "lab", "interval_seconds": 10, "description": "desk"}
+    shown = at_fake("group", "create", "lab", "--every", "10s", "--description", "desk")
+    assert shown.out == "Group lab: devices report every 10 s.\n"
+    assert json.loads(fake.bodies[0]) == {"name": "lab", "interval_seconds": 10, "description": "desk"}
 
 
 def test_it_lists_groups(at_fake: Kernex, fake: FakeServer) -> None:

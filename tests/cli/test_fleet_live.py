@@ -1,5 +1,7 @@
 """The commands for devices, groups and tokens against a real control plane."""
 
+import uuid
+
 from tests.cli.conftest import Kernex
 from tests.cli.machine import Machine
 from tests.live import Live
@@ -22,6 +24,25 @@ def test_a_device_comes_into_the_fleet(at_live: Kernex, live: Live) -> None:
     assert len(online) == 2
     assert "\tvad@1.0.0\t" in online[1]
     assert at_live("devices", "--group", group, "--offline", "--json").document["results"] == []
+
+
+def test_a_group_is_made_once(at_live: Kernex) -> None:
+    name = f"made-{uuid.uuid4().hex[:8]}"
+    made = at_live("group", "create", name, "--json").document
+    assert (made["name"], made["interval_seconds"]) == (name, 60)
+    again = at_live("group", "create", name)
+    assert again.code == 4
+    assert "group_exists" in again.err
+    for words in [("No Label",), (name + "2", "--every", "0")]:
+        assert at_live("group", "create", *words).code == 4
+
+
+def test_devices_are_kept_out(at_live: Kernex, live: Live) -> None:
+    token = at_live("token", "create", "--group", live.group(), "--uses", "2").out.strip()
+    pending, accepted = Machine(live).register(token), Machine(live).register(token)
+    assert at_live("approve", accepted.id).code == 0
+    assert at_live("reject", pending.id, "--yes", "--json").document["state"] == "decommissioned"
+    assert at_live("decommission", accepted.id, "--yes", "--json").document["state"] == "decommissioned"
 
 
 def test_a_token_is_used_up(at_live: Kernex, live: Live) -> None:

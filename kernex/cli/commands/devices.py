@@ -1,4 +1,4 @@
-"""`devices`, `approve` and `groups`: who is in the fleet."""
+"""`devices`, `approve`, `reject` and `decommission`: who is in the fleet."""
 
 import uuid
 from argparse import ArgumentParser
@@ -15,6 +15,8 @@ EXAMPLES = """\
   kernex devices --state pending
   kernex devices --group lab --online --json
 """
+FOR_GOOD = """\
+Its key stays out, also when it registers again: the machine comes back only with a new key, as a new device."""
 
 
 def add_to(commands: "Commands[ArgumentParser]") -> None:
@@ -29,8 +31,18 @@ def add_to(commands: "Commands[ArgumentParser]") -> None:
         commands, "approve", approve_device, "accept a device that waits for approval",
         examples="  kernex devices --state pending\n  kernex approve 6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e\n",
     )  # fmt: skip
-    approve.add_argument("device", metavar="ID", help="the device's id, or its name if no other has it")
-    add_command(commands, "groups", show_groups, "list groups of devices", examples="  kernex groups\n")
+    reject = add_command(
+        commands, "reject", reject_device, "keep out a device that waits for approval, for good",
+        text=FOR_GOOD, examples="  kernex devices --state pending\n  kernex reject shelf-4\n",
+    )  # fmt: skip
+    decommission = add_command(
+        commands, "decommission", decommission_device, "put a device out of service, for good",
+        text=FOR_GOOD, examples="  kernex decommission shelf-4\n  kernex decommission shelf-4 --yes --json\n",
+    )  # fmt: skip
+    for parser in (approve, reject, decommission):
+        parser.add_argument("device", metavar="ID", help="the device's id, or its name if no other has it")
+    for parser in (reject, decommission):
+        parser.add_argument("--yes", action="store_true", help="do not ask; needed where nobody can answer")
 
 
 def show_devices(context: Context) -> int:
@@ -60,8 +72,27 @@ def _running(device: dict[str, Any]) -> str:
 
 
 def approve_device(context: Context) -> int:
-    device_id = find_device(context.client, context.arguments.device)
-    device = context.client.post(f"/devices/{device_id}/approve")
+    return _move(context, find_device(context.client, context.arguments.device), "approve")
+
+
+def reject_device(context: Context) -> int:
+    return _move_for_good(context, "reject")
+
+
+def decommission_device(context: Context) -> int:
+    return _move_for_good(context, "decommission")
+
+
+def _move_for_good(context: Context, verb: str) -> int:
+    device = context.arguments.device
+    device_id = find_device(context.client, device)
+    if not context.arguments.yes and not context.screen.agreed(f"{verb.capitalize()} {device} for good?"):
+        raise BadUsage("Nothing was changed: answer `y`, or give --yes.")
+    return _move(context, device_id, verb)
+
+
+def _move(context: Context, device_id: str, verb: str) -> int:
+    device = context.client.post(f"/devices/{device_id}/{verb}")
     context.screen.result(device, f"{device.get('name') or device_id} is {device['state']}.")
     return Exit.OK
 
@@ -77,10 +108,3 @@ def find_device(client: Client, text: str) -> str:
         found = "No device has" if not named else f"{len(named)} devices have"
         raise BadUsage(f"{found} the name {text!r}: give the id that `kernex devices` shows.")
     return str(named[0]["id"])
-
-
-def show_groups(context: Context) -> int:
-    groups = context.client.pages("/groups", {})
-    rows = [(group["name"], group.get("interval_seconds"), group.get("description")) for group in groups]
-    context.screen.listing(groups, ("NAME", "HEARTBEAT SECONDS", "DESCRIPTION"), rows)
-    return Exit.OK
