@@ -41,7 +41,10 @@ ROLES = ("viewer", "operator", "publisher", "approver", "admin")
 
 @dataclass
 class Live:
-    """One running control plane. `tokens` holds an API token for each role; `directory` its storage and logs."""
+    """One running control plane. `tokens` holds an API token for each role; `directory` its storage and logs.
+
+    `code` is the release that runs.
+    """
 
     directory: Path
     environment: dict[str, str]
@@ -49,6 +52,7 @@ class Live:
     tokens: dict[str, str] = field(default_factory=dict)
     password: str = field(default_factory=lambda: secrets.token_hex(12))
     workers: int = 2
+    code: Path = ROOT
     web: subprocess.Popen[bytes] | None = None
     scheduler: subprocess.Popen[bytes] | None = None
 
@@ -87,7 +91,13 @@ class Live:
         """Migrate as `kernex_app`, make an operator and one API token a role."""
         command = [sys.executable, "-c", PREPARE, *ROLES]
         made = subprocess.run(
-            command, input=self.password, env=self.environment, cwd=ROOT, capture_output=True, text=True, check=False
+            command,
+            input=self.password,
+            env=self.environment,
+            cwd=self.code,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert made.returncode == 0, made.stderr[-2000:]
         self.tokens = json.loads(made.stdout)
@@ -132,7 +142,7 @@ class Live:
         with (self.directory / log).open("ab") as file:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                env=self.environment, cwd=ROOT, start_new_session=True,
+                env=self.environment, cwd=self.code, start_new_session=True,
             )  # fmt: skip
 
 
@@ -171,7 +181,7 @@ def own_database() -> Iterator[str]:
 
 
 @contextmanager
-def running(directory: Path, **settings: Any) -> Iterator[Live]:
+def running(directory: Path, code: Path = ROOT, **settings: Any) -> Iterator[Live]:
     """A control plane with its data in `directory`; `settings` become further environment variables."""
     with own_database() as url:
         port = free_port()
@@ -180,7 +190,7 @@ def running(directory: Path, **settings: Any) -> Iterator[Live]:
             "SECRET_KEY": secrets.token_hex(32), "DATABASE_URL": url, "STORAGE_DIR": str(directory / "storage"),
             "PUBLIC_URL": f"http://127.0.0.1:{port}", **{name: str(value) for name, value in settings.items()},
         }  # fmt: skip
-        server = Live(directory, environment, port)
+        server = Live(directory, environment, port, code=code)
         server.prepare()
         try:
             server.start()

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Kernex
-from tests.cli.machine import Machine
 from tests.live import Live
+from tests.machine import Machine
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import uuid
 
 from tests.cli.conftest import Kernex
-from tests.cli.machine import Machine
 from tests.live import Live
+from tests.machine import Machine
 
 
 def test_a_device_comes_into_the_fleet(at_live: Kernex, live: Live) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ from tests.end_to_end.fleet import agent_process, device_called, online, wait_fo
 from tests.image.proxy import Nginx, Slow, nginx, ports, wait, web
 from tests.live import Live, own_database
 from tests.tools import need
+from tests.traffic import Traffic
 
 SLOW_CLIENTS = 50
 DRAIN_SECONDS = 25
@@ -59,45 +59,13 @@ def test_without_a_proxy_they_occupy_every_thread(live: Live) -> None:
             client.socket.close()
 
 
-class Traffic:
-    """Asks without pause from several threads; keeps every answer that was not a success."""
-
-    def __init__(self, url: str, threads: int = 4) -> None:
-        self.url = url
-        self.is_over = threading.Event()
-        self.answered = 0
-        self.lost: list[str] = []
-        self.threads = [threading.Thread(target=self.ask) for _ in range(threads)]
-
-    def ask(self) -> None:
-        while not self.is_over.is_set():
-            try:
-                answer = requests.get(f"{self.url}/health", timeout=60)
-            except requests.RequestException as error:
-                self.lost.append(repr(error))
-                continue
-            if not answer.ok:
-                self.lost.append(f"{answer.status_code} {answer.text[:200]}")
-            self.answered += 1
-
-    def __enter__(self) -> "Traffic":
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.is_over.set()
-        for thread in self.threads:
-            thread.join()
-
-
 def test_web_servers_are_replaced_one_by_one_without_a_lost_request(live: Live, tmp_path: Path) -> None:
     """As platforms do it: out of the balancer, the order to stop, a new one, back into the balancer."""
     both = ports(2)
     with ExitStack() as stack:
         servers = {port: stack.enter_context(web(live, port)) for port in both}
         proxy = stack.enter_context(nginx(tmp_path, live.port, *both))
-        with Traffic(live.url) as traffic:
+        with Traffic(*[lambda: requests.get(f"{live.url}/health", timeout=60)] * 4) as traffic:
             for port in both:
                 under_way = Slow(port, live.token)
                 point(proxy, [other for other in both if other != port])
@@ -109,7 +77,7 @@ def test_web_servers_are_replaced_one_by_one_without_a_lost_request(live: Live, 
                 point(proxy, both)
             answered = traffic.answered
             wait(lambda: traffic.answered > answered + 20)
-    assert traffic.lost == []
+    assert (traffic.lost, traffic.put_off) == ([], 0)
 
 
 def point(proxy: Nginx, servers: list[int]) -> None:
