@@ -1,28 +1,58 @@
 """Progress of long commands: a bar on a terminal, nothing elsewhere."""
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
 from kernex.backups.making import Track
+from kernex.showing import size
 
 WIDTH = 30
+SHOW_EVERY_SECONDS = 0.2
 
 
-def tracker(stream: TextIO) -> Track:
+class Bar:
+    """How far it is, in one line that is written over and gone at the end. `total` may grow on the way.
+
+    A bar `in_bytes` also says how fast they come.
+    """
+
+    def __init__(self, screen: TextIO, title: str, total: int = 0, *, in_bytes: bool = False) -> None:
+        self.screen = screen
+        self.title = title
+        self.total = total
+        self.in_bytes = in_bytes
+        self.done = 0
+        self.shown_at = 0.0
+        self.began_at = time.monotonic()
+
+    def advance(self, amount: int) -> None:
+        self.done += amount
+        if self.screen.isatty() and time.monotonic() - self.shown_at > SHOW_EVERY_SECONDS:
+            self.shown_at = time.monotonic()
+            full = WIDTH * self.done // max(1, self.total)
+            self.screen.write(f"\r{self.title} {'█' * full}{'░' * (WIDTH - full)} {self._amounts()}   ")
+            self.screen.flush()
+
+    def end(self) -> None:
+        if self.shown_at:
+            self.screen.write("\r\x1b[K")
+
+    def _amounts(self) -> str:
+        if not self.in_bytes:
+            return f"{self.done} of {self.total}"
+        speed = self.done / max(0.1, self.shown_at - self.began_at)
+        return f"{size(self.done)} of {size(self.total)}, {size(speed)}/s"
+
+
+def tracker(screen: TextIO) -> Track:
+    """A bar around whatever a backup or a restore goes through."""
+
     def track(things: Iterable[Any], title: str, count: int) -> Iterator[Any]:
-        is_shown = stream.isatty() and count > 0
-        for done, thing in enumerate(things):
-            if is_shown:
-                _draw(stream, title, done, count)
+        bar = Bar(screen, title, count)
+        for thing in things:
             yield thing
-        if is_shown:
-            _draw(stream, title, count, count)
-            stream.write("\n")
+            bar.advance(1)
+        bar.end()
 
     return track
-
-
-def _draw(stream: TextIO, title: str, done: int, count: int) -> None:
-    full = WIDTH * done // count
-    stream.write(f"\r{title:10} {'█' * full}{'░' * (WIDTH - full)} {done}/{count}")
-    stream.flush()

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from argparse import ArgumentParser
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,10 +15,8 @@ from bundles.bucket import Bucket
 from bundles.disk import DiskBlobs
 from bundles.errors import DamagedBlob
 from kernex.errors import ApiError
+from kernex.management.tracking import Bar
 from kernex.showing import size
-
-BAR_WIDTH = 30
-SHOW_EVERY_SECONDS = 0.2
 
 
 @dataclass
@@ -30,31 +27,6 @@ class Moved:
     bytes: int = 0
     left: int = 0
     damaged: list[str] = field(default_factory=list)
-
-
-class Bar:
-    """How far it is, in one line that is written over; nothing outside a terminal."""
-
-    def __init__(self, screen: Any, is_shown: bool) -> None:
-        self.screen = screen
-        self.is_shown = is_shown and screen.isatty()
-        self.done = self.total = 0
-        self.shown_at = 0.0
-        self.began_at = time.monotonic()
-
-    def advance(self, amount: int) -> None:
-        self.done += amount
-        if self.is_shown and time.monotonic() - self.shown_at > SHOW_EVERY_SECONDS:
-            self.shown_at = time.monotonic()
-            filled = BAR_WIDTH * self.done // max(1, self.total)
-            speed = self.done / max(0.1, self.shown_at - self.began_at)
-            bar = "█" * filled + "░" * (BAR_WIDTH - filled)
-            self.screen.write(f"\r{bar} {size(self.done)} of {size(self.total)}, {size(int(speed))}/s   ")
-            self.screen.flush()
-
-    def end(self) -> None:
-        if self.shown_at:
-            self.screen.write("\r\x1b[K")
 
 
 class Command(BaseCommand):
@@ -74,7 +46,7 @@ class Command(BaseCommand):
         if not isinstance(bucket, Bucket):
             raise CommandError("Where to? Set STORAGE_BUCKET, STORAGE_ENDPOINT_URL and their key; keep STORAGE_DIR.")
         try:
-            done = self.move(bucket, disk, options["copy"], Bar(sys.stderr, not options["json"]))
+            done = self.move(bucket, disk, options["copy"], Bar(sys.stderr, "blobs", in_bytes=True))
         except ApiError as error:
             raise CommandError(f"{error.message} What was moved stays moved: run this again.") from error
         if options["json"]:
