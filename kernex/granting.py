@@ -24,17 +24,18 @@ def grant(connection: Connection, role: Role, told: Callable[[str], object], add
         connection.execute(SESSION)
         found = missing(connection, role)
         if found and found[0].makes_role:
-            _mend(connection, found[0], told, "")
+            mend(connection, found[0], told)
             found = missing(connection, role)
         for need in found:
-            _mend(connection, need, told, address)
+            mend(connection, need, told, address)
         # PostgreSQL only warns about a grant that had no effect: look again.
         return missing(connection, role)
     finally:
         connection.execute("SELECT pg_advisory_unlock(%s, %s)", LOCK_KEY)
 
 
-def _mend(connection: Connection, need: Need, told: Callable[[str], object], address: str) -> None:
+def mend(connection: Connection, need: Need, told: Callable[[str], object], address: str = "") -> None:
+    """Meet one need; `told` gets its statement, or why that was refused. With `address` the role itself may try, too."""
     statement = need.statement.as_string(connection).partition(" PASSWORD ")[0]
     try:
         connection.execute(need.statement)

@@ -65,34 +65,43 @@ def needs(role: Role, admin: str, verifier: str = "") -> Iterator[Need]:
 
     `admin` is who will grant; `verifier` is what the password of a new role is sent as (see `hidden_password`).
     """
-    name = role.identifier
+    yield existence(role, verifier)
     yield Need(
+        f"{role.name} may not log in.",
+        sql.SQL("ALTER ROLE {} LOGIN").format(role.identifier),
+        "(SELECT rolcanlogin FROM pg_roles WHERE rolname = %(role)s)",
+    )
+    yield from way_in(role)
+    yield from _creation_needs(role)
+    yield from _object_needs(role, admin)
+    yield from setting_needs(role)
+
+
+def existence(role: Role, verifier: str) -> Need:
+    """The role itself."""
+    return Need(
         f"The role {role.name} does not exist.",
-        sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, sql.Literal(verifier)),
+        sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role.identifier, sql.Literal(verifier)),
         "EXISTS (SELECT FROM pg_roles WHERE rolname = %(role)s)",
         makes_role=True,
     )
-    yield Need(
-        f"{role.name} may not log in.",
-        sql.SQL("ALTER ROLE {} LOGIN").format(name),
-        "(SELECT rolcanlogin FROM pg_roles WHERE rolname = %(role)s)",
-    )
+
+
+def way_in(role: Role) -> Iterator[Need]:
+    """Into the database and to what is in its schema."""
     yield Need(
         f"{role.name} may not connect to the database {role.database}.",
-        sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(role.database), name),
+        sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(role.database), role.identifier),
         "has_database_privilege(%(role)s, %(database)s, 'CONNECT')",
     )
-    yield from _schema_needs(role)
-    yield from _object_needs(role, admin)
-    yield from _setting_needs(role)
-
-
-def _schema_needs(role: Role) -> Iterator[Need]:
     yield Need(
         f"{role.name} may not use what is in schema {SCHEMA}.",
         sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(role.identifier),
         "has_schema_privilege(%(role)s, 'public', 'USAGE')",
     )
+
+
+def _creation_needs(role: Role) -> Iterator[Need]:
     yield Need(
         f"{role.name} may not create tables in schema {SCHEMA}.",
         sql.SQL("GRANT CREATE ON SCHEMA public TO {}").format(role.identifier),
@@ -136,7 +145,8 @@ def _kind_needs(role: Role, admin: str, kind: str, relkinds: str, rights: str, o
     )
 
 
-def _setting_needs(role: Role) -> Iterator[Need]:
+def setting_needs(role: Role) -> Iterator[Need]:
+    """The settings that its sessions begin with."""
     for name, value in SETTINGS.items():
         yield Need(
             f"{role.name} does not have {name} = {value}.",

@@ -7,7 +7,6 @@ import logging
 from dataclasses import dataclass
 from functools import cache
 
-from django.apps import apps
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations.loader import MigrationLoader
@@ -17,6 +16,7 @@ from deployments.models import Hold
 from kernex.errors import ApiError
 from kernex.runtime_role import ADDED_TO, READ
 from kernex.scheduling import holder
+from kernex.tables import own_tables
 
 logger = logging.getLogger(__name__)
 
@@ -110,13 +110,6 @@ def _unreachable(error: DatabaseError) -> Finding:
 
 
 @cache
-def own_tables() -> frozenset[str]:
-    """The tables that Kernex's migrations make."""
-    models = apps.get_models(include_auto_created=True)
-    return frozenset({"django_migrations", *(model._meta.db_table for model in models)})
-
-
-@cache
 def migrations() -> frozenset[tuple[str, str]]:
     """All migrations that this code brings, by application and name."""
     return frozenset(MigrationLoader(None).graph.nodes)
@@ -131,4 +124,6 @@ def _storage() -> list[Finding]:
     if has_room:
         return []
     mend = "Check STORAGE_BUCKET, its address and its key." if settings.STORAGE_BUCKET else "Check STORAGE_DIR."
-    return [Finding("storage", "Bundle storage cannot be used: uploads and downloads wait.", mend, False)]
+    return [
+        Finding("storage", "Bundle storage cannot be used: uploads and downloads wait.", mend, stops_heartbeats=False)
+    ]

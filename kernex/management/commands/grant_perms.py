@@ -7,7 +7,6 @@ from getpass import getpass
 from typing import Any
 
 import psycopg
-from django.apps import apps
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -16,12 +15,7 @@ from kernex.environment import Environment
 from kernex.granting import address_of, grant, role_of
 from kernex.grants import Need, Role, as_sql, missing, needs
 from kernex.runtime_role import grant_runtime
-
-
-def own_tables() -> frozenset[str]:
-    """The tables that Kernex's migrations make."""
-    models = apps.get_models(include_auto_created=True)
-    return frozenset({"django_migrations", *(model._meta.db_table for model in models)})
+from kernex.tables import own_tables
 
 
 class Command(BaseCommand):
@@ -62,7 +56,10 @@ class Command(BaseCommand):
             )
         try:
             with self.connect(admin) as connection:
-                self.name_missing(connection) if options["check"] else self.grant(connection)
+                if options["check"]:
+                    self.name_missing(connection)
+                else:
+                    self.grant(connection)
                 if options["runtime_role"]:
                     self.grant_runtime(connection, options["runtime_role"], is_check=options["check"])
         except psycopg.Error as error:

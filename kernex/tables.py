@@ -1,0 +1,12 @@
+"""Which tables are Kernex's own."""
+
+from functools import cache
+
+from django.apps import apps
+
+
+@cache
+def own_tables() -> frozenset[str]:
+    """The tables that Kernex's migrations make."""
+    models = apps.get_models(include_auto_created=True)
+    return frozenset({"django_migrations", *(model._meta.db_table for model in models)})
