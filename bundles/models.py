@@ -47,22 +47,12 @@ class UploadState(models.TextChoices):
 UNFINISHED = (UploadState.OPEN, UploadState.VERIFYING)
 
 
-class BlobQuerySet(models.QuerySet["Blob"]):
-    def deliverable(self) -> "BlobQuerySet":
-        """What devices may fetch: the blobs of bundles that are ready."""
-        return self.filter(
-            Exists(BundleFile.objects.filter(sha256=OuterRef("sha256"), bundle__state=BundleState.READY))
-        )
-
-
 class Blob(models.Model):
     """The bytes of one file, stored once under their sha256. The row exists only while the object does."""
 
     sha256 = models.CharField(max_length=64, primary_key=True)
     size = models.BigIntegerField()
     stored_at = models.DateTimeField(auto_now_add=True)
-
-    objects = BlobQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -90,10 +80,6 @@ class BundleQuerySet(models.QuerySet["Bundle"]):
         if bundle is None:
             raise NotFound("unknown_bundle", f"There is no bundle {label[:130]!a}; names look like vad@1.0.0.")
         return bundle
-
-    def deliverable(self, name: str, version: str, manifest_sha256: str) -> "BundleQuerySet":
-        """The one ready bundle whose manifest a device may fetch under this name, or nothing."""
-        return self.ready().filter(name=name, version=version, manifest_sha256=manifest_sha256)
 
 
 class Bundle(models.Model):

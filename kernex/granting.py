@@ -35,7 +35,7 @@ def grant(connection: Connection, role: Role, told: Callable[[str], object], add
 
 
 def mend(connection: Connection, need: Need, told: Callable[[str], object], address: str = "") -> None:
-    """Meet one need; `told` gets its statement, or why that was refused. With `address` the role itself may try, too."""
+    """Meet one need; `told` gets its statement, or why that was refused. With `address` the role may try itself."""
     statement = need.statement.as_string(connection).partition(" PASSWORD ")[0]
     try:
         connection.execute(need.statement)

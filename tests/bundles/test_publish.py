@@ -1,6 +1,7 @@
 """POST /api/v1/bundles/{name}/{version}/publish and …/withdraw, and every other change of a bundle's state."""
 
 from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -9,7 +10,8 @@ from django.test import Client
 from bundles.models import Blob, Bundle, Upload
 from bundles.publishing import publish, withdraw
 from bundles.verifying import verify_bundles, verify_uploads
-from kernex.errors import IllegalTransition
+from deployments import downloads
+from kernex.errors import IllegalTransition, NotFound
 from kernex.events.models import Event
 from tests.bundles.publisher import Publisher, manifest_of, sha256
 from tests.factories import make_token, make_user
@@ -68,8 +70,10 @@ def test_it_withdraws(publisher: Publisher, viewer: Publisher) -> None:
     bundle = Bundle.objects.get()
     assert bundle.withdrawn_at is not None
     assert not Bundle.objects.ready().exists()
-    assert not Bundle.objects.deliverable("vad", "1.0.0", bundle.manifest_sha256).exists()
-    assert not Blob.objects.deliverable().exists()
+    with pytest.raises(NotFound):
+        downloads.manifest(uuid4(), "vad", "1.0.0", bundle.manifest_sha256)
+    with pytest.raises(NotFound):
+        downloads.size_of_blob(uuid4(), sha256(b"1"))
     assert Event.objects.filter(kind="bundle.withdrawn").count() == 1
 
 
@@ -79,7 +83,7 @@ def test_a_withdrawn_blob_is_delivered_for_another_bundle(publisher: Publisher) 
     publisher.post("bundles/vad/2/publish")
     verify_bundles()
     publisher.post(WITHDRAW)
-    assert Blob.objects.deliverable().count() == 1
+    assert downloads.size_of_blob(uuid4(), sha256(b"1")) == 1
 
 
 def test_others_may_neither_publish_nor_withdraw(publisher: Publisher, viewer: Publisher, stranger: Publisher) -> None:
