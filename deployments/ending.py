@@ -4,8 +4,7 @@ Every function is a step of the scheduler. It works in batches and skips rows th
 """
 
 import time
-from collections.abc import Callable, Collection
-from uuid import UUID
+from collections.abc import Callable
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef
@@ -106,7 +105,7 @@ def _cancel(rows: list[DeviceDeployment]) -> None:
         _end(waiting, DeviceDeploymentState.CANCELLED, "cancelled")
     ids = [row.pk for row in told]
     DeviceDeployment.objects.filter(pk__in=ids).move_to(DeviceDeploymentState.CANCELLING)
-    withdraw_commands(ids)
+    Command.objects.for_device_deployments(ids).withdraw()
     Command.objects.queue_many(
         Command(
             device_id=row.device_id,
@@ -132,13 +131,8 @@ def _end(rows: list[DeviceDeployment], state: str, reason_code: str) -> None:
     """Give held rows their last state; their devices are not asked for anything any more."""
     ids = [row.pk for row in rows]
     DeviceDeployment.objects.filter(pk__in=ids).move_to(state, reason_code=reason_code)
-    withdraw_commands(ids)
+    Command.objects.for_device_deployments(ids).withdraw()
     Event.objects.bulk_create(ended_event(row, state, reason_code, ACTOR) for row in rows)
-
-
-def withdraw_commands(ids: Collection[UUID]) -> None:
-    """Take back what these device deployments asked for, as far as no device has acknowledged it."""
-    Command.objects.open().filter(device_deployment_id__in=ids).update(withdrawn_at=timezone.now())
 
 
 def ended_event(row: DeviceDeployment, state: str, reason_code: str, actor: str) -> Event:

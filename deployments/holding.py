@@ -30,7 +30,7 @@ def take_back() -> int:
         state=DeviceDeploymentState.OFFERED, pk__in=unheard.values("device_deployment_id")
     )
     ids = list(offered.select_for_update().values_list("pk", flat=True))
-    unheard.filter(device_deployment_id__in=ids).update(withdrawn_at=timezone.now())
+    unheard.for_device_deployments(ids).withdraw()
     return DeviceDeployment.objects.filter(pk__in=ids).update(
         state=DeviceDeploymentState.WAITING,
         attempt=F("attempt") + 1,

@@ -16,10 +16,11 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from deployments.ending import ended_event, withdraw_commands
+from deployments.ending import ended_event
 from deployments.models import FINISHED, DeviceDeployment
 from deployments.rollout import as_text
 from deployments.states import after_report, passed
+from devices.models import Command
 from kernex.errors import BadRequest, Conflict, NotFound, Unavailable
 from kernex.events.models import record
 
@@ -82,7 +83,7 @@ def _apply(row: DeviceDeployment, said: Report) -> bool:
         if not row.advance(target, **_changes(row, said, target)):
             return False
         if target in FINISHED:
-            withdraw_commands([row.pk])
+            Command.objects.for_device_deployments([row.pk]).withdraw()
             ended_event(row, target, said.reason_code, "device").save(force_insert=True)
     return True
 

@@ -1,12 +1,12 @@
 """The queue of commands: each is created once, offered in order until acknowledged, and never to another device."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db import models
-from django.utils import timezone
+from django.db.models.functions import Now
 
 if TYPE_CHECKING:
     from devices.models import Command
@@ -33,6 +33,10 @@ class CommandQuerySet(models.QuerySet["Command"]):
 
     def for_device(self, device_id: UUID) -> "CommandQuerySet":
         return self.filter(device_id=device_id)
+
+    def for_device_deployments(self, ids: Collection[UUID]) -> "CommandQuerySet":
+        """What these device deployments asked for, in whichever attempt."""
+        return self.filter(device_deployment_id__in=ids)
 
     def queue(
         self,
@@ -67,10 +71,9 @@ class CommandQuerySet(models.QuerySet["Command"]):
         ]
         return list(self.raw(_QUEUE, columns))
 
-    def withdraw(self, *, device_deployment_id: UUID, attempt: int, kind: str) -> bool:
-        """Take a command back. False if there is none, or the device has acknowledged it already.
+    def withdraw(self) -> int:
+        """Take back those of these commands that no device has acknowledged. Returns how many.
 
-        True says that no heartbeat will offer it any more, not that the device never saw it.
+        No heartbeat will offer them any more, which does not say that their devices never saw them.
         """
-        wanted = self.open().filter(device_deployment_id=device_deployment_id, attempt=attempt, kind=kind)
-        return bool(wanted.update(withdrawn_at=timezone.now()))
+        return self.open().update(withdrawn_at=Now())

@@ -83,6 +83,15 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         """Online again after an event said that it had gone."""
         return self.online().filter(offline_noted_at__isnull=False)
 
+    def counts(self) -> dict[str, int]:
+        """How many are online, offline, pending and decommissioned."""
+        return {
+            "online": self.online().count(),
+            "offline": self.offline().count(),
+            "pending": self.pending().count(),
+            "decommissioned": self.decommissioned().count(),
+        }
+
     def matching(
         self, *, state: str = "", group: str = "", online: bool | None = None, tag: str = "", q: str = ""
     ) -> "DeviceQuerySet":
@@ -199,7 +208,7 @@ class Device(models.Model):
             if moved:
                 record(f"device.{verb}", f"Device {self} was {verb}.", actor=actor, device=self.pk)
             if moved and target == DeviceState.DECOMMISSIONED:
-                Command.objects.for_device(self.pk).open().update(withdrawn_at=Now())
+                Command.objects.for_device(self.pk).withdraw()
         self.refresh_from_db()
         if self.state != target:
             raise IllegalTransition(

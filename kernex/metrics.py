@@ -15,7 +15,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from deployments.models import Deployment, DeploymentState, Hold
+from deployments.models import Deployment, Hold
 from devices.models import Command, Device
 from kernex.api import shared_figures
 from kernex.api.addresses import is_from_this_machine
@@ -49,14 +49,9 @@ class Fleet:
 
 def count() -> dict[str, dict[str, int]]:
     return {
-        "devices": {
-            "online": Device.objects.online().count(),
-            "offline": Device.objects.offline().count(),
-            "pending": Device.objects.pending().count(),
-            "decommissioned": Device.objects.decommissioned().count(),
-        },
+        "devices": Device.objects.counts(),
         "commands_open": {"": Command.objects.open().count()},
-        "deployments_running": {"": Deployment.objects.filter(state=DeploymentState.RUNNING).count()},
+        "deployments_running": {"": Deployment.objects.running().count()},
         "deployments_held": {"": int(Hold.objects.active().exists())},
         "scheduler_running": {"": int(holder() is not None)},
     }

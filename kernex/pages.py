@@ -49,12 +49,7 @@ def live(request: HttpRequest) -> JsonResponse:
 def figures() -> dict[str, Any]:
     """The numbers of the start page and of GET /api/v1/status."""
     return {
-        "devices": {
-            "online": Device.objects.online().count(),
-            "offline": Device.objects.offline().count(),
-            "pending": Device.objects.pending().count(),
-            "decommissioned": Device.objects.decommissioned().count(),
-        },
+        "devices": Device.objects.counts(),
         "deployments": {
             "running": Deployment.objects.running().count(),
             "are_held": Hold.objects.active().exists(),

@@ -85,9 +85,9 @@ def test_many_are_queued_in_one_statement(row: Device, django_assert_num_queries
 def test_a_withdrawn_command_is_not_offered(device: SigningDevice, row: Device) -> None:
     asked = uuid4()
     Command.objects.queue(row.id, "deploy", {}, device_deployment_id=asked, attempt=1)
-    assert Command.objects.withdraw(device_deployment_id=asked, attempt=1, kind="deploy")
+    assert Command.objects.for_device_deployments([asked]).withdraw() == 1
     assert device.heartbeat().json()["commands"] == []
-    assert not Command.objects.withdraw(device_deployment_id=asked, attempt=1, kind="deploy")
+    assert Command.objects.for_device_deployments([asked]).withdraw() == 0
 
 
 def test_an_acknowledged_command_cannot_be_withdrawn(device: SigningDevice, row: Device) -> None:
@@ -95,7 +95,7 @@ def test_an_acknowledged_command_cannot_be_withdrawn(device: SigningDevice, row:
     command = Command.objects.queue(row.id, "deploy", {}, device_deployment_id=asked, attempt=1)
     assert command is not None
     device.heartbeat(acknowledged_commands=[command.id])
-    assert not Command.objects.withdraw(device_deployment_id=asked, attempt=1, kind="deploy")
+    assert Command.objects.for_device_deployments([asked]).withdraw() == 0
     assert Command.objects.get().withdrawn_at is None
 
 
