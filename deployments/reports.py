@@ -18,9 +18,9 @@ from django.utils import timezone
 
 from deployments.ending import ended_event
 from deployments.models import FINISHED, DeviceDeployment
-from deployments.rollout import as_text
 from deployments.states import after_report, passed
 from devices.models import Command
+from kernex.api.times import as_text
 from kernex.errors import BadRequest, Conflict, NotFound, Unavailable
 from kernex.events.models import record
 

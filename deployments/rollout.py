@@ -25,6 +25,7 @@ from deployments.models import (
     PhaseState,
 )
 from devices.models import Command, CommandKind, Device, DeviceState, Group
+from kernex.api.times import as_text
 from kernex.errors import BadRequest, Conflict
 from kernex.events.models import record
 
@@ -80,12 +81,6 @@ def start(
             skipped=_skipped(bundle, group_ids, devices),
         )
         count = _choose(deployment, group_ids, devices)
-        if not count:
-            raise Conflict(
-                "no_devices",
-                f"None of the chosen devices is accepted and of a type that {bundle} is for.",
-                skipped=deployment.skipped,
-            )
         record(
             "deployment.started",
             f"{bundle} is being deployed to {count} devices.",
@@ -125,6 +120,7 @@ def _skipped(bundle: Bundle, group_ids: Collection[UUID], ids: Collection[UUID])
 
 
 def _choose(deployment: Deployment, group_ids: Collection[UUID], ids: Collection[UUID]) -> int:
+    """Let the chosen devices wait in the deployment's one phase. Returns how many; raises `Conflict` for none."""
     phase = Phase.objects.create(
         deployment=deployment, number=1, state=PhaseState.OPEN, device_count=0, opened_at=timezone.now()
     )
@@ -140,6 +136,12 @@ def _choose(deployment: Deployment, group_ids: Collection[UUID], ids: Collection
     with connection.cursor() as cursor:
         cursor.execute(_CHOOSE, values)
         count: int = cursor.rowcount
+    if not count:
+        raise Conflict(
+            "no_devices",
+            f"None of the chosen devices is accepted and of a type that {deployment.bundle} is for.",
+            skipped=deployment.skipped,
+        )
     Phase.objects.filter(pk=phase.pk).update(device_count=count)
     return count
 
@@ -239,8 +241,3 @@ def _offer(deployment: Deployment, rows: list[DeviceDeployment], now: datetime) 
             device_deployment_id=row.pk,
             attempt=row.attempt,
         )
-
-
-def as_text(moment: datetime) -> str:
-    """ISO 8601 with `Z`, as everywhere in the API."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
