@@ -21,7 +21,7 @@ from bundles.sent_archives import SentArchive
 from kernex.errors import NotFound
 
 __all__ = [
-    "Blob", "Bundle", "BundleFile", "BundleState", "SentArchive", "Upload", "UploadPart", "UploadState",
+    "UNFINISHED", "Blob", "Bundle", "BundleFile", "BundleState", "SentArchive", "Upload", "UploadPart", "UploadState",
 ]  # fmt: skip
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._+-]{0,62}$"

@@ -17,12 +17,12 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from bundles.errors import DamagedBlob, StillHashing, UploadBusy
-from bundles.models import Blob, Bundle, BundleState, Upload, UploadState
+from bundles.models import UNFINISHED, Blob, Bundle, BundleState, Upload, UploadState
 from bundles.sealing import SealedUpload
 from bundles.storage import blobs
 from kernex.events.models import record
+from kernex.scheduling import ACTOR
 
-ACTOR = "scheduler"
 # One run hands the loop back after this long, so that a flood of small files does not hold up deadlines.
 RUN_SECONDS = 5.0
 BATCH = 500
@@ -163,7 +163,7 @@ def sweep() -> int:
     states = dict(Upload.objects.filter(pk__in=found).values_list("pk", "state"))
     for pk, touched_at in found.items():
         state = states.get(pk)
-        ended = timezone.now() - touched_at > patience if state is None else state not in {"open", "verifying"}
+        ended = timezone.now() - touched_at > patience if state is None else state not in UNFINISHED
         if ended:
             blobs().discard(pk)
             swept += 1

@@ -13,8 +13,8 @@ from django.db.models import Exists, OuterRef
 from deployments.models import Comparison, DeviceDeployment, DeviceDeploymentState
 from devices.models import Device, DeviceQuerySet
 from kernex.events.models import Event
+from kernex.scheduling import ACTOR
 
-ACTOR = "scheduler"
 BATCH = 1000
 RUN_SECONDS = 5.0
 BUNDLE_FIELDS = ("name", "version", "manifest_sha256")

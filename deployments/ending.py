@@ -22,8 +22,8 @@ from deployments.models import (
 )
 from devices.models import Command, CommandKind, DeviceState
 from kernex.events.models import Event, record
+from kernex.scheduling import ACTOR
 
-ACTOR = "scheduler"
 BATCH = 1000
 RUN_SECONDS = 5.0
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from devices.models import Device, DeviceQuerySet, HeartbeatSample
 from kernex.events.models import Event
-from kernex.scheduling import Step
+from kernex.scheduling import ACTOR, Step
 
 BATCH = 5_000
 
@@ -29,7 +29,7 @@ def _note(devices: DeviceQuerySet, kind: str, words: str, *, noted: bool) -> int
         due = list(devices.select_for_update(skip_locked=True, of=("self",))[:BATCH])
         Device.objects.filter(pk__in=[device.pk for device in due]).update(offline_noted_at=Now() if noted else None)
         Event.objects.bulk_create(
-            Event(kind=f"device.{kind}", message=f"Device {device} {words}.", actor="scheduler", device_id=device.pk)
+            Event(kind=f"device.{kind}", message=f"Device {device} {words}.", actor=ACTOR, device_id=device.pk)
             for device in due
         )
     return len(due)

@@ -20,6 +20,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 logger = logging.getLogger(__name__)
 
+# How events name the scheduler.
+ACTOR = "scheduler"
 # Two numbers of our own: who else uses this database will hardly use them.
 LOCK_KEY = (0x6B65726E, 1)
 # How often the lock's session is asked whether it still lives, and how often a waiting scheduler asks for the lock.
