@@ -6,7 +6,6 @@ While anything lies on disk, it is served from there. An interrupted copy leaves
 """
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
@@ -18,6 +17,7 @@ from uuid import UUID
 from bundles.bucket import Bucket, translated
 from bundles.disk import CHUNK_SIZE, DiskBlobs
 from bundles.errors import DamagedBlob
+from bundles.manifest import is_sha256
 from bundles.models import Upload
 from bundles.multipart import put
 from bundles.s3 import S3Blobs
@@ -73,7 +73,7 @@ def left(disk: DiskBlobs) -> list[tuple[str, int]]:
     found = []
     for path in (disk.directory / "blobs").glob("*/*"):
         with suppress(FileNotFoundError):
-            if re.fullmatch(r"[0-9a-f]{64}", path.name):
+            if is_sha256(path.name):
                 found.append((path.name, path.stat().st_size))
     return sorted(found, key=lambda blob: (blob[1], blob[0]))
 

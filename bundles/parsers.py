@@ -11,8 +11,8 @@ from rest_framework.request import Request
 
 from bundles.manifest import MAX_MANIFEST_SIZE
 from bundles.uploads import PART_SIZE, PartBody, Readable
-from kernex.api.parsers import LengthRequired, TooLarge, parse_json
-from kernex.errors import BadRequest
+from kernex.api.parsers import parse_json
+from kernex.errors import BadRequest, LengthRequired, TooLarge
 
 # Room for `{"manifest": …}` around the largest manifest, written with generous white space.
 MAX_BODY_SIZE = MAX_MANIFEST_SIZE + 1024 * 1024

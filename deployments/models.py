@@ -20,8 +20,8 @@ from deployments.states import (
     DeploymentState,
     DeviceDeploymentState,
     PhaseState,
+    sources_of,
 )
-from deployments.states import sources_of as _sources_of
 from devices.models import Device
 from kernex.errors import IllegalTransition
 from kernex.events.models import record
@@ -187,7 +187,7 @@ class DeviceDeploymentQuerySet(models.QuerySet["DeviceDeployment"]):
         now = timezone.now()
         if state in FINISHED:
             fields["finished_at"] = now
-        return self.filter(state__in=_sources_of(state)).update(state=state, state_changed_at=now, **fields)
+        return self.filter(state__in=sources_of(state)).update(state=state, state_changed_at=now, **fields)
 
 
 class DeviceDeployment(models.Model):

@@ -3,6 +3,7 @@
 from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
+from bundles.manifest import NAME_PATTERN
 from deployments.device_views import BlobBytes, Manifest, Result
 from deployments.views import CancelDeployment, DeploymentDevices, Deployments, OneDeployment
 
@@ -14,7 +15,7 @@ class Sha256(StringConverter):
 class Word(StringConverter):
     """A bundle's name or version."""
 
-    regex = "[a-z0-9][a-z0-9._+-]{0,62}"
+    regex = NAME_PATTERN
 
 
 register_converter(Sha256, "sha256")

@@ -10,8 +10,6 @@ from rest_framework.parsers import BaseParser
 
 from kernex.errors import BadRequest, LengthRequired, TooLarge
 
-__all__ = ["LengthRequired", "StrictJson", "TooLarge", "parse_json", "read_body"]
-
 MAX_DEPTH = 32
 LEAST_NUMBER, MOST_NUMBER = -(2**63), 2**63 - 1
 
