@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from agent.clock import Clock
 from agent.config import Config
 from agent.errors import Refused, TryLater
 from agent.identity import Identity
-from agent.sequence import Clock
 from agent.signing import SignedRequest
 from agent.transport import REDIRECTS, Stream, Transport, retry_after_seconds
 

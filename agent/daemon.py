@@ -15,6 +15,7 @@ from typing import Any
 from agent.asking import Asked
 from agent.backoff import Backoff
 from agent.bake import Bake
+from agent.clock import Clock
 from agent.config import Config
 from agent.control_plane import ControlPlane
 from agent.errors import AgentError, BadConfiguration, NotEnrolled, Refused, TryLater, WorkFailed
@@ -22,8 +23,9 @@ from agent.health import read_file
 from agent.identity import Identity
 from agent.installer import Installer
 from agent.journal import RETURNABLE, Job, Journal, Outcome, Release
-from agent.line import Line, Schedule
-from agent.sequence import Clock, Sequence
+from agent.line import Line
+from agent.schedule import Schedule
+from agent.sequence import Sequence
 from agent.steps import Stopping, Unwanted
 from agent.supervisor import Supervisor
 

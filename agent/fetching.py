@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent import preflight
 from agent.backoff import Backoff
-from agent.blobs import Store, WrongBytes
+from agent.blobs import Check, Store, WrongBytes
 from agent.config import Config
 from agent.control_plane import ControlPlane
 from agent.errors import Refused, StepFailed, TryLater
@@ -21,7 +21,6 @@ from agent.steps import note
 
 log = logging.getLogger(__name__)
 
-Check = Callable[[], None]
 # Waits for so many seconds, or raises when the work is no longer wanted.
 Pause = Callable[[float], None]
 

@@ -13,16 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 from agent import __version__, enrolment, inbox, machine
-from agent.backoff import Backoff
 from agent.control_plane import ControlPlane
 from agent.enrolment import Enrolment
-from agent.errors import AgentError, Refused, TryLater
+from agent.errors import Refused
 from agent.journal import Journal, Report
 from agent.sequence import Sequence
 from agent.signing import SignedRequest
 
 RETRY_SECONDS = 120.0
-DECOMMISSIONED_SECONDS = 3600.0
 IS_OVER = {"ended", "old_attempt", "not_found"}
 
 log = logging.getLogger(__name__)
@@ -159,27 +157,3 @@ class Line:
                 job = state.job(report.key)
                 if job is not None:
                     job.is_ended = True
-
-
-class Schedule:
-    """When to do something next: at its interval, or after a failure with a wait that grows."""
-
-    def __init__(self, first: float, limit: float) -> None:
-        self.backoff = Backoff(first, limit)
-        self.due_at = time.monotonic()
-
-    @property
-    def left_seconds(self) -> float:
-        return max(0.0, self.due_at - time.monotonic())
-
-    def succeeded(self, interval_seconds: float) -> None:
-        self.backoff.success()
-        self.due_at = time.monotonic() + interval_seconds
-
-    def failed(self, error: AgentError) -> None:
-        at_least = error.retry_after_seconds if isinstance(error, TryLater) else 0.0
-        if isinstance(error, Refused) and error.code == "decommissioned":
-            at_least = DECOMMISSIONED_SECONDS
-        wait = self.backoff.failure(at_least)
-        self.due_at = time.monotonic() + wait
-        log.warning("%s Trying again in %.0f s.", error, wait)

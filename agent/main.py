@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from agent import __version__, asking, enrolment, identity, log, state_dir, status
+from agent.clock import Clock
 from agent.config import OPTIONS, Config, load
 from agent.control_plane import ControlPlane
 from agent.daemon import Daemon
 from agent.errors import AgentError, AlreadyRunning, BadConfiguration, Exit, NothingToRollBack, WorkFailed
-from agent.journal import Journal, Outcome
+from agent.journal import Journal
 from agent.manifest import NAME
-from agent.sequence import Clock
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 ROLLBACK_PATIENCE_SECONDS = 600.0
@@ -167,14 +167,10 @@ def _rollback(config: Config, given: dict[str, Any]) -> None:
             daemon = Daemon(config, identity.load_or_make(config.state_dir), Journal(config.state_dir))
             outcome = daemon.roll_back(product)
     except AlreadyRunning:
-        outcome = _ask(config, product)
+        outcome = asking.ask(config.state_dir, product, ROLLBACK_PATIENCE_SECONDS)
     if outcome.state != "succeeded":
         raise WorkFailed(f"{product} was not rolled back: {outcome.reason_code} {outcome.message}")
     sys.stdout.write(f"{product} runs {found['previous']['version']} again.\n")
-
-
-def _ask(config: Config, product: str) -> Outcome:
-    return asking.ask(config.state_dir, product, ROLLBACK_PATIENCE_SECONDS)
 
 
 def _need_server(config: Config) -> None:

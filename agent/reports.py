@@ -4,7 +4,6 @@ from agent.journal import Job, Outcome, Release, Report, State
 from agent.log import clean
 
 MESSAGE_SIZE = 4096
-TERMINAL = {"succeeded", "failed", "rolled_back", "rejected", "cancelled"}
 
 
 def tail(text: str, size: int = MESSAGE_SIZE) -> str:

@@ -1,9 +1,6 @@
-"""Numbers that are never used twice, and the server's clock as far as this device knows it."""
+"""Numbers that are never used twice."""
 
 import json
-import threading
-import time
-from datetime import datetime
 from pathlib import Path
 
 from agent.files import read_limited, write_atomically
@@ -46,30 +43,3 @@ class Sequence:
     def _reserve(self, up_to: int) -> None:
         write_atomically(self.path, json.dumps({"reserved": up_to}).encode("ascii"))
         self.reserved = up_to
-
-
-class Clock:
-    """The time to sign with: this device's clock and an offset that the server taught, of any size.
-
-    It serves `created` alone. Nothing else believes it.
-    """
-
-    def __init__(self) -> None:
-        self._offset = 0.0
-        self._lock = threading.Lock()
-
-    def now(self) -> int:
-        with self._lock:
-            return max(1, int(time.time() + self._offset))
-
-    def learn(self, server_time: object) -> bool:
-        """Take the server's time (ISO 8601). False if it is none."""
-        try:
-            moment = datetime.fromisoformat(str(server_time))
-        except ValueError:
-            return False
-        if moment.tzinfo is None:
-            return False
-        with self._lock:
-            self._offset = moment.timestamp() - time.time()
-        return True
