@@ -1,10 +1,9 @@
-"""Who may do what: users, groups of users, API tokens; and what happened: events.
+"""Who may do what: users, groups of users, API tokens.
 
 Nobody hands out more than they have: rights, groups and the accounts of superusers are for superusers to change.
 """
 
 from typing import Any
-from uuid import UUID
 
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
@@ -12,14 +11,10 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, Permission, User
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
-from django.utils.html import format_html
-from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from kernex.admin.manners import Issuing, Listed, ReadOnly, actor_of, is_confirmed
-from kernex.events.models import Event, record
-from kernex.showing import NOTHING, facts
+from kernex.admin.manners import Issuing, Listed, actor_of, is_confirmed
+from kernex.events.models import record
 from kernex.tokens.models import ApiToken, Role
 
 admin.site.unregister(User)
@@ -156,37 +151,3 @@ class ApiTokenAdmin(Issuing):
 def roles_for(user: Any) -> list[Role]:
     """The roles that this person may give to an API token: never more than they may do themselves."""
     return [role for role in Role if user.is_superuser or (role in NEEDED and user.has_perms(NEEDED[role]))]
-
-
-@admin.register(Event)
-class EventAdmin(ReadOnly):
-    list_display = ("at", "message", "actor", "kind", "shown_device", "shown_deployment")
-    list_filter = ("kind",)
-    search_fields = ("message", "actor", "device_id", "deployment_id", "bundle_id")
-    fields = ("at", "kind", "message", "actor", "shown_device", "shown_bundle", "shown_deployment", "shown_data")
-    readonly_fields = fields
-    empty_text = "Nothing has happened yet."
-
-    @display(description="device")
-    def shown_device(self, event: Event) -> str:
-        return link("devices_device", event.device_id)
-
-    @display(description="bundle")
-    def shown_bundle(self, event: Event) -> str:
-        return link("bundles_bundle", event.bundle_id)
-
-    @display(description="deployment")
-    def shown_deployment(self, event: Event) -> str:
-        return link("deployments_deployment", event.deployment_id)
-
-    @display(description="details")
-    def shown_data(self, event: Event) -> str:
-        return facts(event.data)
-
-
-def link(page: str, pk: UUID | None) -> str:
-    """The way to an object's page, under the first letters of its id."""
-    if pk is None:
-        return NOTHING
-    address = reverse(f"admin:{page}_change", args=[pk])
-    return format_html('<a class="kx-link" href="{}" title="{}">{}</a>', address, pk, str(pk)[:8])

@@ -1,0 +1,46 @@
+"""Events: what happened, to what, and who did it."""
+
+from uuid import UUID
+
+from django.contrib import admin
+from django.urls import reverse
+from django.utils.html import format_html
+from unfold.decorators import display
+
+from kernex.admin.manners import ReadOnly
+from kernex.events.models import Event
+from kernex.showing import NOTHING, facts
+
+
+@admin.register(Event)
+class EventAdmin(ReadOnly):
+    list_display = ("at", "message", "actor", "kind", "shown_device", "shown_deployment")
+    list_filter = ("kind",)
+    search_fields = ("message", "actor", "device_id", "deployment_id", "bundle_id")
+    fields = ("at", "kind", "message", "actor", "shown_device", "shown_bundle", "shown_deployment", "shown_data")
+    readonly_fields = fields
+    empty_text = "Nothing has happened yet."
+
+    @display(description="device")
+    def shown_device(self, event: Event) -> str:
+        return link("devices_device", event.device_id)
+
+    @display(description="bundle")
+    def shown_bundle(self, event: Event) -> str:
+        return link("bundles_bundle", event.bundle_id)
+
+    @display(description="deployment")
+    def shown_deployment(self, event: Event) -> str:
+        return link("deployments_deployment", event.deployment_id)
+
+    @display(description="details")
+    def shown_data(self, event: Event) -> str:
+        return facts(event.data)
+
+
+def link(page: str, pk: UUID | None) -> str:
+    """The way to an object's page, under the first letters of its id."""
+    if pk is None:
+        return NOTHING
+    address = reverse(f"admin:{page}_change", args=[pk])
+    return format_html('<a class="kx-link" href="{}" title="{}">{}</a>', address, pk, str(pk)[:8])
