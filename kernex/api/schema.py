@@ -2,14 +2,6 @@
 
 from typing import Any
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
-from drf_spectacular.openapi import AutoSchema
-
-
-class Schema(AutoSchema):
-    """Where an endpoint of ours would differ from drf-spectacular's."""
-
-
 ERROR = {
     "type": "object",
     "description": "Branch on `code`; docs/api.md and docs/device-api.md list them. Some errors carry more members.",
@@ -32,11 +24,3 @@ def with_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         for operation in operations.values():
             operation["responses"].setdefault("default", {"description": "A refusal", "content": content})
     return result
-
-
-class ApiTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    target_class = "kernex.tokens.authentication.BearerToken"
-    name = "apiToken"
-
-    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
-        return {"type": "http", "scheme": "bearer", "description": "An API token: kxa_…"}
