@@ -58,7 +58,6 @@ DATABASES["default"]["OPTIONS"]["prepare_threshold"] = 5 if DATABASE_PREPARE els
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # -- Fleet
-HEARTBEAT_INTERVAL_SECONDS = env.number("HEARTBEAT_INTERVAL_SECONDS", 60, least=1, most=86_400)
 HEARTBEAT_SAMPLE_SECONDS = env.number("HEARTBEAT_SAMPLE_SECONDS", 900, least=1, most=86_400)
 HEARTBEAT_KEEP_DAYS = env.number("HEARTBEAT_KEEP_DAYS", 7, least=1, most=366)
 DEVICE_DEADLINE_SECONDS = env.number("DEVICE_DEADLINE_SECONDS", 86_400, least=10, most=31_536_000)
@@ -177,7 +176,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["kernex.tokens.authentication.BearerToken"],
     "DEFAULT_PERMISSION_CLASSES": ["kernex.tokens.permissions.ReadOrOperate"],
     "DEFAULT_PAGINATION_CLASS": "kernex.api.pagination.Pages",
-    "DEFAULT_SCHEMA_CLASS": "kernex.api.schema.Schema",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "kernex.api.exceptions.answer",
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "kernex.api.negotiation.AlwaysJson",
     "DATETIME_FORMAT": "%Y-%m-%dT%H:%M:%S.%fZ",
