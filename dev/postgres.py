@@ -95,7 +95,7 @@ class Postgres:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.passwords = Passwords.load(self.directory / "passwords")
         try:
-            self.guise = guise(self.directory, find_binaries())
+            self.guise = guise(self.directory, self.binaries)
         except CannotStepDown as error:
             raise PostgresFailed(str(error)) from None
         self.prefix, self.data, self.binaries = self.guise.prefix, self.guise.data, self.guise.binaries

@@ -182,7 +182,7 @@ def own_database() -> Iterator[str]:
 
 
 @contextmanager
-def running(directory: Path, code: Path = ROOT, **settings: Any) -> Iterator[Live]:
+def running(directory: Path, code: Path | str = ROOT, **settings: Any) -> Iterator[Live]:
     """A control plane with its data in `directory`; `settings` become further environment variables."""
     with own_database() as url:
         port = free_port()
@@ -191,7 +191,7 @@ def running(directory: Path, code: Path = ROOT, **settings: Any) -> Iterator[Liv
             "SECRET_KEY": secrets.token_hex(32), "DATABASE_URL": url, "STORAGE_DIR": str(directory / "storage"),
             "PUBLIC_URL": f"http://127.0.0.1:{port}", **{name: str(value) for name, value in settings.items()},
         }  # fmt: skip
-        server = Live(directory, environment, port, code=code)
+        server = Live(directory, environment, port, code=Path(code))
         server.prepare()
         try:
             server.start()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from dev.postgres import Postgres, find_binaries
@@ -20,17 +21,20 @@ VERSIONS: dict[str, Callable[[], Path]] = {
 @pytest.fixture(scope="session", params=VERSIONS)
 def any_version(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """One server after the other, of each version that is here."""
-    with _server(request.param, tmp_path_factory) as postgres:
+    with server_of(request.param, tmp_path_factory) as postgres:
+        with psycopg.connect(postgres.superuser_url) as session:
+            assert session.info.server_version // 10_000 == int(request.param)
         yield postgres
 
 
 @pytest.fixture(scope="session")
 def newest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    with _server(NEWEST, tmp_path_factory) as postgres:
+    with server_of(NEWEST, tmp_path_factory) as postgres:
         yield postgres
 
 
-def _server(version: str, tmp_path_factory: pytest.TempPathFactory) -> Postgres:
+def server_of(version: str, tmp_path_factory: pytest.TempPathFactory) -> Postgres:
+    """A server of this version that is not started yet; skips the test where the version is missing."""
     binaries = VERSIONS[version]()
     if not (binaries / "initdb").exists():
         pytest.skip(f"PostgreSQL {version} is missing: apt install postgresql-{version}")
