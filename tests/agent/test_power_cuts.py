@@ -86,8 +86,8 @@ def attempt(server: FakeServer, device: Device, power: Power, scenario: Scenario
         assert row.state == "succeeded", device.said()
     row = server.deploy(scenario.deployed)
     cut = power.run(device, "once", kill_at=kill_at)
-    if kill_at != NEVER:
-        assert cut["code"] == -9, (cut, device.said())
+    if kill_at != NEVER:  # a run that waits less for its program has a few moments less, and may be over by then
+        assert cut["code"] == -9 or cut["moments"] < kill_at, (cut, device.said())
     for _ in range(3):
         done = power.run(device, "once")
         assert done["code"] in {0, 9}, device.said()
