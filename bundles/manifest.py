@@ -27,7 +27,7 @@ MAX_SECONDS = 86_400
 MAX_DEVICE_TYPES = 100
 MAX_WORDS = 256
 MAX_WORD_SIZE = 4096
-PLAIN_MODE, EXECUTABLE_MODE = 0o644, 0o755
+PLAIN, EXECUTABLE = 0o644, 0o755
 
 _NAME = re.compile(NAME_PATTERN)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -121,7 +121,7 @@ def read(value: object) -> Manifest:
         raise BadBundle("bad_schema", f"`schema` is not {SCHEMA}: this version of Kernex reads no other.")
     requires = _members(members.get("requires", {}), "requires", set(), {"memory", "disk"})
     files = _files(members["files"])
-    executables = {file.path: file.mode == EXECUTABLE_MODE for file in files}
+    executables = {file.path: file.mode == EXECUTABLE for file in files}
     hooks = _members(members.get("hooks", {}), "hooks", set(), {"pre_install", "post_install"})
     run = _run(members["run"], executables) if "run" in members else None
     manifest = Manifest(
@@ -199,7 +199,7 @@ def _file(value: object) -> File:
     if not is_sha256(sha256):
         raise BadBundle("bad_sha256", f"The sha256 of {path!a} is not 64 lower-case hex digits.")
     size = _whole(members["size"], "bad_size", f"The size of {path!a}")
-    if _whole(mode, "bad_mode", f"The mode of {path!a}") not in {PLAIN_MODE, EXECUTABLE_MODE}:
+    if _whole(mode, "bad_mode", f"The mode of {path!a}") not in {PLAIN, EXECUTABLE}:
         raise BadBundle("bad_mode", f"The mode of {path!a} is neither 420 (0644) nor 493 (0755).")
     return File(path, sha256, size, mode)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import IO, BinaryIO
 
 from bundles.errors import BadBundle
-from bundles.manifest import EXECUTABLE_MODE, MAX_FILES, PLAIN_MODE
+from bundles.manifest import EXECUTABLE, MAX_FILES, PLAIN
 from bundles.paths import check_path
 
 MAX_UNPACKED_SIZE = 16 * 1024**3
@@ -185,7 +185,7 @@ def _plain_path(name: str) -> str:
 
 
 def _mode(mode: int) -> int:
-    return EXECUTABLE_MODE if mode & stat.S_IXUSR else PLAIN_MODE
+    return EXECUTABLE if mode & stat.S_IXUSR else PLAIN
 
 
 @contextmanager

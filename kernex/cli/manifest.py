@@ -14,10 +14,13 @@ from kernex.cli.paths import check_path, check_together
 
 SCHEMA = 1
 PLAIN, EXECUTABLE = 0o644, 0o755
-LARGEST = 2**53 - 1
-LARGEST_MANIFEST = 4 * 1024 * 1024
-MOST_FILES = 10_000
-A_DAY = 86_400
+MAX_NUMBER = 2**53 - 1
+MAX_MANIFEST_SIZE = 4 * 1024 * 1024
+MAX_FILES = 10_000
+MAX_SECONDS = 86_400
+MAX_DEVICE_TYPES = 100
+MAX_WORDS = 256
+MAX_WORD_SIZE = 4096
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VARIABLE = re.compile(r"(?!KERNEX_)[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -73,11 +76,11 @@ def check(manifest: object) -> None:
     for member, hook in hooks.items():
         inner = _object(hook, f"hooks.{member}", {"command", "timeout_seconds"}, set())
         _check_command(inner["command"], commands, f"hooks.{member}.command")
-        _whole(inner["timeout_seconds"], "bad_timeout", f"hooks.{member}.timeout_seconds", 1, A_DAY)
+        _whole(inner["timeout_seconds"], "bad_timeout", f"hooks.{member}.timeout_seconds", 1, MAX_SECONDS)
     if "health" in top:
         _check_health(top["health"], commands, supervised="run" in top)
-    if len(canonical(manifest)) > LARGEST_MANIFEST:
-        _refuse("manifest_too_large", f"The manifest must not be larger than {LARGEST_MANIFEST} bytes")
+    if len(canonical(manifest)) > MAX_MANIFEST_SIZE:
+        _refuse("manifest_too_large", f"The manifest must not be larger than {MAX_MANIFEST_SIZE} bytes")
 
 
 def check_name(value: object, code: str, what: str) -> None:
@@ -91,16 +94,16 @@ def check_files(value: object) -> Commands:
     """Every path, and whether it is executable. Raises `BadManifest`."""
     if not isinstance(value, list) or not value:
         _refuse("bad_files", "A bundle holds at least one file")
-    if len(value) > MOST_FILES:
-        _refuse("too_many_files", f"A bundle holds at most {MOST_FILES} files, not {len(value)}")
+    if len(value) > MAX_FILES:
+        _refuse("too_many_files", f"A bundle holds at most {MAX_FILES} files, not {len(value)}")
     for entry in value:
         _check_file(entry)
     paths = [entry["path"] for entry in value]
     check_together(paths)
     if sorted(paths) != paths:
         _refuse("files_not_sorted", "`files` must be sorted by path")
-    if sum(entry["size"] for entry in value) > LARGEST:
-        _refuse("bundle_too_large", f"The files together must not be larger than {LARGEST} bytes")
+    if sum(entry["size"] for entry in value) > MAX_NUMBER:
+        _refuse("bundle_too_large", f"The files together must not be larger than {MAX_NUMBER} bytes")
     if len({entry["sha256"] for entry in value}) != len({(entry["sha256"], entry["size"]) for entry in value}):
         _refuse("size_differs", "One sha256 is named with two sizes")
     return {entry["path"]: entry["mode"] == EXECUTABLE for entry in value}
@@ -117,8 +120,8 @@ def _check_file(value: object) -> None:
 
 
 def _check_device_types(value: object) -> None:
-    if not isinstance(value, list) or len(value) > 100:
-        _refuse("bad_device_types", "`device_types` must be a list of at most 100 names")
+    if not isinstance(value, list) or len(value) > MAX_DEVICE_TYPES:
+        _refuse("bad_device_types", f"`device_types` must be a list of at most {MAX_DEVICE_TYPES} names")
     for item in value:
         check_name(item, "bad_device_types", "device type")
     if len(set(value)) < len(value):
@@ -128,25 +131,25 @@ def _check_device_types(value: object) -> None:
 def _check_run(value: object, commands: Commands) -> None:
     run = _object(value, "run", {"command"}, {"environment"})
     environment = run.get("environment", {})
-    if not isinstance(environment, dict) or len(environment) > 256:
-        _refuse("bad_environment", "`run.environment` must be an object of at most 256 variables")
+    if not isinstance(environment, dict) or len(environment) > MAX_WORDS:
+        _refuse("bad_environment", f"`run.environment` must be an object of at most {MAX_WORDS} variables")
     for name, text in environment.items():
         if not _VARIABLE.fullmatch(name) or not _is_text(text):
             _refuse(
                 "bad_environment",
                 f"The variable {name[:80]!a} must be named with letters, digits and `_`, not begin with KERNEX_, "
-                "and hold a text of at most 4096 bytes",
+                f"and hold a text of at most {MAX_WORD_SIZE} bytes",
             )
     _check_command(run["command"], commands, "run.command")
 
 
 def _check_health(value: object, commands: Commands, *, supervised: bool) -> None:
     health = _object(value, "health", {"timeout_seconds"}, {"command", "file", "interval_seconds"})
-    _whole(health["timeout_seconds"], "bad_timeout", "health.timeout_seconds", 1, A_DAY)
+    _whole(health["timeout_seconds"], "bad_timeout", "health.timeout_seconds", 1, MAX_SECONDS)
     if len({"command", "file"} & health.keys()) != 1:
         _refuse("bad_health", "`health` must have either a `command` or a `file`")
     if "command" in health:
-        _whole(health.get("interval_seconds", 2), "bad_interval", "health.interval_seconds", 1, A_DAY)
+        _whole(health.get("interval_seconds", 2), "bad_interval", "health.interval_seconds", 1, MAX_SECONDS)
         _check_command(health["command"], commands, "health.command")
         return
     if not supervised or "interval_seconds" in health:
@@ -155,8 +158,11 @@ def _check_health(value: object, commands: Commands, *, supervised: bool) -> Non
 
 
 def _check_command(value: object, commands: Commands, what: str) -> None:
-    if not isinstance(value, list) or not 1 <= len(value) <= 256 or not all(map(_is_text, value)):
-        _refuse("bad_command", f"`{what}` must be a list of 1 to 256 texts, each of at most 4096 bytes and without NUL")
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_WORDS or not all(map(_is_text, value)):
+        _refuse(
+            "bad_command",
+            f"`{what}` must be a list of 1 to {MAX_WORDS} texts, each of at most {MAX_WORD_SIZE} bytes and without NUL",
+        )
     program: str = value[0]
     if not program.startswith("./"):
         if not program or "/" in program:
@@ -180,7 +186,7 @@ def _object(value: object, what: str, required: Iterable[str], optional: Iterabl
     return value
 
 
-def _whole(value: object, code: str, what: str, least: int = 0, most: int = LARGEST) -> None:
+def _whole(value: object, code: str, what: str, least: int = 0, most: int = MAX_NUMBER) -> None:
     if type(value) is not int or not least <= value <= most:
         _refuse(code, f"`{what}` must be a whole number from {least} to {most}")
 
@@ -188,7 +194,7 @@ def _whole(value: object, code: str, what: str, least: int = 0, most: int = LARG
 def _is_text(value: object) -> bool:
     if not isinstance(value, str) or "\0" in value:
         return False
-    return len(value.encode(errors="surrogatepass")) <= 4096 and not re.search("[\ud800-\udfff]", value)
+    return len(value.encode(errors="surrogatepass")) <= MAX_WORD_SIZE and not re.search("[\ud800-\udfff]", value)
 
 
 def _refuse(code: str, sentence: str) -> NoReturn:

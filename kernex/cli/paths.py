@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from kernex.cli.errors import BadManifest
 
-LONGEST_NAME = 255
-LONGEST_PATH = 1024
+MAX_NAME_SIZE = 255
+MAX_PATH_SIZE = 1024
 # C0, DEL, C1 and the backslash, which is a separator elsewhere.
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 
@@ -21,10 +21,10 @@ def check_path(path: object) -> None:
         lengths = [len(name.encode()) for name in path.split("/")]
     except UnicodeEncodeError:
         raise BadManifest("bad_path", f"{shown} is not valid UTF-8: rename the file.") from None
-    if sum(lengths) + len(lengths) - 1 > LONGEST_PATH:
-        raise BadManifest("path_too_long", f"{shown} is longer than {LONGEST_PATH} bytes.")
-    if max(lengths) > LONGEST_NAME:
-        raise BadManifest("path_too_long", f"{shown} has a name longer than {LONGEST_NAME} bytes.")
+    if sum(lengths) + len(lengths) - 1 > MAX_PATH_SIZE:
+        raise BadManifest("path_too_long", f"{shown} is longer than {MAX_PATH_SIZE} bytes.")
+    if max(lengths) > MAX_NAME_SIZE:
+        raise BadManifest("path_too_long", f"{shown} has a name longer than {MAX_NAME_SIZE} bytes.")
     if _FORBIDDEN.search(path):
         raise BadManifest("bad_path", f"{shown} has a backslash or a control character in it: rename the file.")
     if unicodedata.normalize("NFC", path) != path:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kernex.cli.errors import BadManifest, FileChanged, LocalProblem
-from kernex.cli.manifest import EXECUTABLE, MOST_FILES, PLAIN
+from kernex.cli.manifest import EXECUTABLE, MAX_FILES, PLAIN
 from kernex.cli.paths import check_path, check_together
 
 IGNORE_FILE = ".kernexignore"
@@ -88,10 +88,10 @@ def walk(directory: Path, skip: frozenset[Path] = frozenset()) -> list[Source]:
     sources = sorted(_below(directory, "", patterns, skip), key=lambda source: source.path)
     if not sources:
         raise BadManifest("bad_files", f"{directory} holds no file that could be pushed.")
-    if len(sources) > MOST_FILES:
+    if len(sources) > MAX_FILES:
         raise BadManifest(
             "too_many_files",
-            f"{directory} holds {len(sources)} files; a bundle takes {MOST_FILES}: leave some out with {IGNORE_FILE}, "
+            f"{directory} holds {len(sources)} files; a bundle takes {MAX_FILES}: leave some out with {IGNORE_FILE}, "
             "or pack them into one file.",
         )
     for source in sources:

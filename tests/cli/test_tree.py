@@ -99,7 +99,7 @@ def test_it_refuses_what_is_no_directory(tmp_path: Path) -> None:
 
 
 def test_it_refuses_more_files_than_a_bundle_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kernex.cli.tree.MOST_FILES", 2)
+    monkeypatch.setattr("kernex.cli.tree.MAX_FILES", 2)
     make(tmp_path, "a", "b", "c")
     with pytest.raises(BadManifest, match="too_many_files"):
         walk(tmp_path)
