@@ -18,7 +18,7 @@ import requests
 
 from dev import bootstrap, demonstration
 from dev.children import ChildFailed, Children
-from dev.fleet import CallFailed, ControlPlane
+from dev.fleet import INTERVAL_SECONDS, CallFailed, ControlPlane
 from dev.postgres import Postgres, PostgresFailed
 from dev.screen import Screen
 from dev.workspace import CannotRun, Workspace
@@ -138,7 +138,7 @@ class Runner:
             command = [str(DEVICE_ENVIRONMENT / "bin" / "python"), "-m", "agent", "run"]
             self.children.start("agent", command, environment)
             device = self.control_plane.wait_for_device(self.children.check)
-            step.conclusion = f"{device['name']} is online, heartbeats every 2 s"
+            step.conclusion = f"{device['name']} is online, heartbeats every {INTERVAL_SECONDS} s"
 
     def demonstrate(self) -> None:
         demonstration.show(self.screen, self.control_plane, self.workspace, self.environment, self.children.check)

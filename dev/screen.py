@@ -16,7 +16,7 @@ class Screen:
 
     @contextmanager
     def step(self, title: str) -> Iterator["Step"]:
-        """Show that `title` is being done. The block may refine what is shown with `tell`, and conclude with `done`."""
+        """Show that `title` is being done. The block may refine what is shown with `tell`, and set its `conclusion`."""
         step = Step(title)
         if self.console.is_terminal:
             with self.console.status(escape(title)) as status:

@@ -43,7 +43,7 @@ def _listed(source: Path, programs: Path | None) -> list[str]:
         [_program("pg_restore", programs), "--list", source], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise DumpFailed(f"{source.name} is no dump that this pg_restore reads: {_last(done.stderr)}")
+        raise DumpFailed(f"{source.name} is no dump that this pg_restore reads: {_said(done.stderr)}")
     kept = [line for line in done.stdout.splitlines() if " SCHEMA - public " not in line]
     listing = source.with_suffix(".list")
     listing.write_text("\n".join(kept))
@@ -61,7 +61,7 @@ def _run(name: str, programs: Path | None, database: dict[str, Any], *words: str
     done = subprocess.run(command, env={**os.environ, **given}, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         hint = " Give the directory of newer programs by --programs." if "version mismatch" in done.stderr else ""
-        raise DumpFailed(f"{name} failed: {_last(done.stderr)}{hint}")
+        raise DumpFailed(f"{name} failed: {_said(done.stderr)}{hint}")
 
 
 def _program(name: str, programs: Path | None) -> str:
@@ -72,6 +72,7 @@ def _program(name: str, programs: Path | None) -> str:
     return found
 
 
-def _last(stderr: str) -> str:
+def _said(stderr: str) -> str:
+    """The first lines of a complaint, where PostgreSQL's programs say what is wrong."""
     lines = [line for line in stderr.strip().splitlines() if line.strip()]
-    return lines[0] if len(lines) == 1 else " ".join(lines[:2]) if lines else "it did not say why."
+    return " ".join(lines[:2]) or "it did not say why."

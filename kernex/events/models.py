@@ -11,7 +11,10 @@ from django.db.models import Q
 
 
 class Event(models.Model):
-    """One thing that happened. `kind` is `room.verb`, `actor` is `operator:NAME`, `device`, or `scheduler`."""
+    """One thing that happened. `kind` is `room.verb`.
+
+    `actor` is `operator:NAME`, `device`, `scheduler`, or `restore` and `manage.py` for who works on the server itself.
+    """
 
     id = models.BigAutoField(primary_key=True)
     at = models.DateTimeField(auto_now_add=True)
