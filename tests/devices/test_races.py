@@ -148,8 +148,8 @@ def test_a_command_is_queued_once(again: int) -> None:
 def test_a_withdrawn_command_was_withdrawn_once(again: int) -> None:
     device, asked = make_device(), uuid4()
     Command.objects.queue(device.pk, "deploy", {}, device_deployment_id=asked, attempt=1)
-    withdraw = Command.objects.withdraw
-    assert sum(at_once(*[lambda: withdraw(device_deployment_id=asked, attempt=1, kind="deploy")] * THREADS)) == 1
+    withdraw = Command.objects.for_device_deployments([asked]).withdraw
+    assert sum(at_once(*[withdraw] * THREADS)) == 1
 
 
 def test_two_schedulers_note_silence_once() -> None:
