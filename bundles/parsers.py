@@ -11,8 +11,8 @@ from rest_framework.request import Request
 
 from bundles.manifest import MAX_MANIFEST_SIZE
 from bundles.uploads import PART_SIZE, PartBody, Readable
-from kernex.api.parsers import parse_json
-from kernex.errors import BadRequest, LengthRequired, TooLarge
+from kernex.api.parsers import chunked, parse_json
+from kernex.errors import BadRequest, TooLarge
 
 # Room for `{"manifest": …}` around the largest manifest, written with generous white space.
 MAX_BODY_SIZE = MAX_MANIFEST_SIZE + 1024 * 1024
@@ -23,7 +23,7 @@ def content_length(request: Request) -> int:
     """How long the body is. Raises `LengthRequired`: a body without a length, or a chunked one, cannot be bounded."""
     length = request.META.get("CONTENT_LENGTH") or ""
     if "HTTP_TRANSFER_ENCODING" in request.META or not re.fullmatch(r"[0-9]{1,18}", length):
-        raise LengthRequired("length_required", "Send the body with a Content-Length, not chunked.")
+        raise chunked()
     return int(length)
 
 

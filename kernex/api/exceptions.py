@@ -25,7 +25,13 @@ UNPREPARED = (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTabl
 
 
 def error_body(code: str, message: str, extra: dict[str, object] | None = None) -> dict[str, object]:
+    """The JSON of a refusal; `extra` stands beside `code` and `message`."""
     return {"error": {"code": code, "message": message, **(extra or {})}}
+
+
+def nothing_here() -> NotFound:
+    """The refusal of an address that leads nowhere."""
+    return NotFound("not_found", "There is nothing at this address.")
 
 
 def translate(error: BaseException | None) -> ApiError | None:
@@ -37,7 +43,7 @@ def translate(error: BaseException | None) -> ApiError | None:
     if isinstance(error, DataError):
         return BadRequest("bad_value", "A value in the request cannot be stored.")
     if isinstance(error, Http404):
-        return NotFound("not_found", "There is nothing at this address.")
+        return nothing_here()
     if isinstance(error, PermissionDenied):
         return Forbidden("forbidden", "This is not allowed.")
     if isinstance(error, UnreadablePostError):
@@ -112,7 +118,7 @@ def refuse(request: HttpRequest, error: ApiError) -> HttpResponse:
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's handler404. A page is drawn for people alone: programs ask for what is not there by the thousand."""
     if request.path_info.startswith("/api/"):
-        return refuse(request, NotFound("not_found", "There is nothing at this address."))
+        return refuse(request, nothing_here())
     return page_not_found(request, exception)
 
 
@@ -132,6 +138,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def internal_error() -> ApiError:
+    """A defect of ours, as its 500 says it: with the id under which the log holds the rest."""
     error = ApiError("internal_error", "Something broke on our side; it was logged.", request_id=current())
     error.status = 500
     return error

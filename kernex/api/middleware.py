@@ -9,8 +9,9 @@ from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
 
 from kernex.api import request_id
-from kernex.api.exceptions import internal_error, refuse
-from kernex.errors import ApiError, BadRequest, Forbidden, LengthRequired, MethodNotAllowed, NotFound, UnsupportedMedia
+from kernex.api.exceptions import internal_error, nothing_here, refuse
+from kernex.api.parsers import chunked
+from kernex.errors import ApiError, BadRequest, Forbidden, MethodNotAllowed, UnsupportedMedia
 
 # Asked by load balancers and scrapers, which know an address of this process rather than its name.
 ANY_HOST = frozenset({"/health", "/health/live", "/metrics"})
@@ -21,7 +22,7 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 _SHAPES: dict[int, Callable[[], ApiError]] = {
     400: lambda: BadRequest("bad_request", "The request cannot be understood."),
     403: lambda: Forbidden("forbidden", "This is not allowed."),
-    404: lambda: NotFound("not_found", "There is nothing at this address."),
+    404: nothing_here,
     405: lambda: MethodNotAllowed("method_not_allowed", "This address does not take this method."),
     500: internal_error,
 }
@@ -67,7 +68,7 @@ def shaped(request: HttpRequest, response: HttpResponse) -> HttpResponse:
 def refuse_malformed(request: HttpRequest) -> None:
     """Raise for what neither Django nor the database should get to see."""
     if _CONTROL.search(request.path_info):
-        raise NotFound("not_found", "There is nothing at this address.")
+        raise nothing_here()
     charset = (request.content_params or {}).get("charset")
     if charset is not None and not _is_utf8(charset):
         raise UnsupportedMedia("unsupported_media_type", "Send UTF-8.")
@@ -84,8 +85,7 @@ def refuse_malformed(request: HttpRequest) -> None:
 
 def _refuse_malformed_api(request: HttpRequest) -> None:
     if "HTTP_TRANSFER_ENCODING" in request.META:
-        # WSGI would read it as empty.
-        raise LengthRequired("length_required", "Send the body with a Content-Length, not chunked.")
+        raise chunked()
     length = request.META.get("CONTENT_LENGTH")
     if length and not _LENGTH.fullmatch(length):
         raise BadRequest("bad_length", "Content-Length is not a whole number of bytes.")

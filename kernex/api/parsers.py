@@ -92,13 +92,18 @@ class StrictJson(BaseParser):
         return parse_json(read_body(request._request))
 
 
+def chunked() -> LengthRequired:
+    """The refusal of a body that does not say how long it is: WSGI would read it as empty."""
+    return LengthRequired("length_required", "Send the body with a Content-Length, not chunked.")
+
+
 def read_body(request: Any) -> bytes:
-    """The request's body, at most `MAX_BODY_SIZE` bytes. A chunked body is refused: WSGI would read it as empty.
+    """The request's body, at most `MAX_BODY_SIZE` bytes.
 
     Raises: `LengthRequired`, `TooLarge`, `BadRequest` (`bad_length`, `body_cut`).
     """
     if "HTTP_TRANSFER_ENCODING" in request.META:
-        raise LengthRequired("length_required", "Send the body with a Content-Length, not chunked.")
+        raise chunked()
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not length.isascii() or not length.isdigit():
         raise BadRequest("bad_length", "Content-Length is not a whole number of bytes.")
