@@ -13,13 +13,9 @@ from bundles import manifest, publishing
 from bundles.models import Bundle, BundleState
 from bundles.parsers import ManifestJson
 from bundles.serializers import BundleAnswer, BundleDetail, BundleFilter, DraftRequest
-from kernex.api.pagination import Pages
+from kernex.api.pagination import NewestFirst
 from kernex.tokens.authentication import token_of
 from kernex.tokens.permissions import ReadOrPublish
-
-
-class NewestFirst(Pages):
-    ordering = "-created_at"
 
 
 class Bundles(generics.ListAPIView[Bundle]):

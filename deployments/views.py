@@ -23,12 +23,8 @@ from deployments.serializers import (
     DeviceDeploymentFilter,
     counts_of,
 )
-from kernex.api.pagination import Pages
+from kernex.api.pagination import NewestFirst
 from kernex.tokens.authentication import token_of
-
-
-class NewestFirst(Pages):
-    ordering = "-created_at"
 
 
 def all_deployments() -> DeploymentQuerySet:

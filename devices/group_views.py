@@ -19,7 +19,7 @@ from devices.serializers import (
     GroupRequest,
     NewEnrolmentToken,
 )
-from kernex.api.pagination import Pages
+from kernex.api.pagination import NewestFirst, Pages
 from kernex.tokens.authentication import token_of
 
 TAKEN = OpenApiResponse(description="group_exists")
@@ -27,10 +27,6 @@ TAKEN = OpenApiResponse(description="group_exists")
 
 class ByName(Pages):
     ordering = "name"
-
-
-class NewestFirst(Pages):
-    ordering = "-created_at"
 
 
 class Groups(generics.ListAPIView[Group]):

@@ -20,7 +20,7 @@ from kernex.tokens.authentication import token_of
 WRONG_STATE = OpenApiResponse(description="wrong_state")
 
 
-class NewestFirst(Pages):
+class LastRegisteredFirst(Pages):
     ordering = "-registered_at"
 
 
@@ -34,7 +34,7 @@ def one_device(device_id: UUID) -> Device:
 
 class Devices(generics.ListAPIView[Device]):
     serializer_class = DeviceAnswer
-    pagination_class = NewestFirst
+    pagination_class = LastRegisteredFirst
 
     def get_queryset(self) -> QuerySet[Device]:
         wanted = DeviceFilter(data=self.request.query_params.dict())

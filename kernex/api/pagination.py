@@ -15,6 +15,8 @@ from kernex.errors import BadRequest
 
 
 class Pages(CursorPagination):
+    """The pages of one list. `ordering` is one field of the model, whose values the cursor carries."""
+
     page_size = 100
     max_page_size = 500
     page_size_query_param = "page_size"
@@ -46,3 +48,9 @@ class Pages(CursorPagination):
         except (ValidationError, ValueError, OverflowError):
             return False
         return "\x00" not in text and not (isinstance(value, datetime) and is_naive(value))
+
+
+class NewestFirst(Pages):
+    """By when a row was made."""
+
+    ordering = "-created_at"
