@@ -13,6 +13,7 @@ from bundles.multipart import MAX_PARTS, MIB
 from bundles.pulse import Pulse
 from bundles.remote_file import opened
 
+# How long a signed address is good, for uploads and downloads alike.
 URL_SECONDS = 15 * 60
 LEAST_PART_SIZE = 16 * MIB
 # What S3 takes in one PUT.
@@ -20,6 +21,7 @@ MAX_WHOLE_SIZE = 5 * 1024**3
 
 
 def upload_key(upload: UUID) -> str:
+    """Where the bytes of an upload lie in the bucket."""
     return f"uploads/{upload}"
 
 

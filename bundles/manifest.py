@@ -205,6 +205,7 @@ def _file(value: object) -> File:
 
 
 def is_sha256(value: object) -> bool:
+    """Whether this is a digest as we write it: 64 lower-case hex digits."""
     return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 

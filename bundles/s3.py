@@ -14,14 +14,13 @@ from uuid import UUID
 from botocore.exceptions import ClientError
 
 from bundles.bucket import ABSENT, Bucket, code_of, translated
-from bundles.direct import DirectUploads, upload_key
+from bundles.direct import URL_SECONDS, DirectUploads, upload_key
 from bundles.multipart import complete, put
 from bundles.pulse import Pulse
 from bundles.remote_file import opened
 from bundles.sealing import Hashing, SealedObject, SealedUpload, blob_key
 
 MAX_OBJECT_SIZE = 5 * 1024**4  # S3's own limit
-URL_SECONDS = 15 * 60
 
 
 class S3Blobs:

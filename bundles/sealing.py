@@ -30,6 +30,7 @@ class SealedUpload(Protocol):
 
 
 def blob_key(sha256: str) -> str:
+    """Where a blob lies in the bucket, for good."""
     return f"blobs/{sha256[:2]}/{sha256}"
 
 

@@ -37,6 +37,7 @@ DIGEST_HEADER = OpenApiParameter(
 
 
 def own_upload(request: Request, upload_id: UUID) -> Upload:
+    """The caller's upload of this id. Raises `NotFound` (`unknown_upload`), also for somebody else's."""
     upload = Upload.objects.filter(pk=upload_id, created_by=token_of(request).user).first()
     if upload is None:
         raise NotFound("unknown_upload", "You have no upload with this id.")

@@ -18,6 +18,7 @@ _SECRETS = (
 
 
 def without_secrets(text: str) -> str:
+    """`text` with an ellipsis in place of each token, password and credential that can be told by its form."""
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text

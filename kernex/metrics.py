@@ -48,6 +48,7 @@ class Fleet:
 
 
 def count() -> dict[str, dict[str, int]]:
+    """The fleet's figures by name, each by its label's values. Raises `Error` without a database."""
     return {
         "devices": Device.objects.counts(),
         "commands_open": {"": Command.objects.open().count()},
@@ -113,6 +114,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def exposition() -> bytes:
+    """Everything there is to say, in Prometheus' text format."""
     fleet = CollectorRegistry()
     fleet.register(FleetCollector(FLEET))
     if shared_figures.directory() is None:

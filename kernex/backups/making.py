@@ -66,6 +66,7 @@ def copy_out(sha256: str, place: Place, part: Path) -> None:
 
 
 def blob_name(sha256: str) -> str:
+    """Under which name a place keeps a blob."""
     return f"blobs/{sha256[:2]}/{sha256}"
 
 

@@ -185,6 +185,7 @@ def _words(value: object) -> Iterable[str]:
 
 
 def retry_after(response: requests.Response) -> float:
+    """How many seconds the server asks for, within reason; 0 if it does not say."""
     text = response.headers.get("Retry-After", "")
     return min(float(text), LONGEST_RETRY_AFTER_SECONDS) if text.isascii() and text.isdigit() else 0.0
 

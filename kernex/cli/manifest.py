@@ -84,6 +84,7 @@ def check(manifest: object) -> None:
 
 
 def check_name(value: object, code: str, what: str) -> None:
+    """Raises `BadManifest` with this code unless `value` may be a name or a version."""
     if not isinstance(value, str) or not NAME.fullmatch(value):
         _refuse(
             code, f"The {what} must begin with a-z or 0-9, go on with a-z, 0-9 or `._+-`, and end after 63 characters"

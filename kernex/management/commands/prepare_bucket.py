@@ -3,6 +3,7 @@
 import json
 import sys
 from argparse import ArgumentParser
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -105,11 +106,10 @@ def _holds(rule: dict[str, Any], wanted: dict[str, Any]) -> bool:
     return all(rule.get(name) == value for name, value in wanted.items() if name != "Filter")
 
 
-def _rules(ask: Any) -> list[dict[str, Any]]:
+def _rules(ask: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
     try:
-        rules: list[dict[str, Any]] = ask()
+        return ask()
     except ClientError as error:
         if code_of(error) not in NO_RULES:
             raise
         return []
-    return rules
