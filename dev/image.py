@@ -22,7 +22,7 @@ PYTHON_OF_SUITE = "3.11"
 PACKAGES = ["ca-certificates", "python3", "python3-venv"]
 BASE = "localhost/kernex-base:latest"
 TARGETS = {"control-plane": "localhost/kernex:latest", "agent": "localhost/kernex-agent:latest"}
-REQUIREMENTS = ["deploy/build.txt", "requirements.txt", "agent/requirements.txt"]
+REQUIREMENTS = ["deploy/build.txt", "deploy/fast.txt", "requirements.txt", "agent/requirements.txt"]
 # Nobody reads them in a container.
 LEFT_OUT = ["usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt/archives", "var/lib/apt/lists"]
 
