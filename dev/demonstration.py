@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dev.children import ChildFailed
-from dev.fleet import ControlPlane
+from dev.control_plane import ControlPlane
 from dev.screen import Screen
 from dev.workspace import Workspace
 

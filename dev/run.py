@@ -18,7 +18,7 @@ import requests
 
 from dev import bootstrap, demonstration
 from dev.children import ChildFailed, Children
-from dev.fleet import INTERVAL_SECONDS, CallFailed, ControlPlane
+from dev.control_plane import INTERVAL_SECONDS, CallFailed, ControlPlane
 from dev.postgres import Postgres, PostgresFailed
 from dev.screen import Screen
 from dev.workspace import CannotRun, Workspace
