@@ -25,6 +25,8 @@ from pathlib import Path
 
 STAMP = "kernex-requirements"
 DISK_NEEDED = 600 * 1024 * 1024
+NO_VENV = "This Python has no venv module: on Debian, `apt install python3-venv`, then run this again."
+DISK_FULL = "The disk is full: free about 600 MB and run this again."
 
 
 class CannotSetUp(Exception):
@@ -59,16 +61,14 @@ def _works(place: Path) -> bool:
 
 def _make_venv(place: Path) -> None:
     if shutil.which("pip") is None and not _has("ensurepip"):
-        raise CannotSetUp("This Python has no venv module: on Debian, `apt install python3-venv`, then run this again.")
+        raise CannotSetUp(NO_VENV)
     made = subprocess.run(
         [sys.executable, "-m", "venv", "--clear", str(place)], capture_output=True, text=True, check=False
     )
     if made.returncode:
         told = (made.stdout + made.stderr).strip()
         if "ensurepip" in told or "No module named venv" in told:
-            raise CannotSetUp(
-                "This Python has no venv module: on Debian, `apt install python3-venv`, then run this again."
-            )
+            raise CannotSetUp(NO_VENV)
         raise CannotSetUp(f"The virtual environment {place} cannot be made: {told[-300:]}")
 
 
@@ -101,7 +101,7 @@ def _install(place: Path, requirements: list[str]) -> None:
         _end_line()
         told = "\n".join(tail)
         if "No space left" in told:
-            raise CannotSetUp("The disk is full: free about 600 MB and run this again.")
+            raise CannotSetUp(DISK_FULL)
         raise CannotSetUp("pip could not install the requirements (is the package index reachable?):\n" + told[-1500:])
     _end_line()
     print(f"  installed {total} packages in {place} ({time.time() - started:.0f} s)")
@@ -132,7 +132,7 @@ def main() -> None:
         sys.exit(f"\n{error}")
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            sys.exit("The disk is full: free about 600 MB and run this again.")
+            sys.exit(DISK_FULL)
         sys.exit(f"{place} cannot be written ({os.strerror(error.errno or 0)}): run this where you may write.")
     except KeyboardInterrupt:
         sys.exit(130)
