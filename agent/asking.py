@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from agent.errors import TryLater
 from agent.files import make_directory, read_limited, write_atomically
-from agent.journal import Job, Journal, Kind, Outcome
+from agent.journal import BY_COMMAND, Job, Journal, Kind, Outcome
 from agent.manifest import NAME
 
 DIRECTORY = "asked"
@@ -57,7 +57,7 @@ class Asked:
 
     def answer(self, job: Job, outcome: Outcome) -> None:
         """Say how a job ended, if somebody asked for it here."""
-        if job.kind is Kind.ROLL_BACK and not job.request_id.startswith("command-"):
+        if job.kind is Kind.ROLL_BACK and not job.request_id.startswith(BY_COMMAND):
             with suppress(OSError):
                 path = self.directory / f"{job.request_id}.answer.json"
                 write_atomically(path, json.dumps(asdict(outcome)).encode("ascii"))

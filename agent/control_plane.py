@@ -15,6 +15,7 @@ from agent.transport import REDIRECTS, Stream, Transport, retry_after_seconds
 
 MAX_ANSWER_SIZE = 4 * 1024 * 1024
 MAX_ERROR_SIZE = 64 * 1024
+ERROR_SECONDS = 30.0
 API = "/api/v1"
 _CODE = re.compile(r"[a-z0-9_]{1,64}")
 
@@ -82,7 +83,7 @@ class ControlPlane:
                 if stream.status in {200, 206, 416}:
                     yield stream
                     return
-                refusal = self._refusal(stream.status, stream.headers, stream.read(MAX_ERROR_SIZE, 30))
+                refusal = self._refusal(stream.status, stream.headers, stream.read(MAX_ERROR_SIZE, ERROR_SECONDS))
                 if is_last or not self._learns(refusal):
                     raise refusal
         # Storage has its own ETags: with If-Range it would begin anew each time. The digest finds another's bytes.

@@ -31,6 +31,7 @@ from agent.supervisor import Supervisor
 
 TICK_SECONDS = 0.5
 TRIES_ONCE = 3
+FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 1.0, 60.0
 FIRST_WAIT_SHARE, FIRST_WAIT_SECONDS = 0.25, 15.0
 
 log = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ class Daemon:
             self.journal.changed.notify_all()
 
     def _work(self) -> None:
-        backoff = Backoff(1, 60)
+        backoff = Backoff(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS)
         while not self.stop.is_set():
             with self.journal.changed:
                 jobs = self.journal.state.jobs

@@ -48,6 +48,7 @@ def load(state_dir: Path, server: str = "") -> Enrolment | None:
 
 
 def save(state_dir: Path, known: Enrolment) -> None:
+    """Remember it, durably."""
     write_atomically(state_dir / FILE, json.dumps(asdict(known)).encode("ascii"))
 
 

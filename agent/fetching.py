@@ -62,8 +62,7 @@ class Fetcher:
 
     def _refuse_to_replace(self, job: Job) -> None:
         """A release that is in use is never built anew under its own name."""
-        current = self.journal.state.installed(job.product).current
-        if current is not None and current.manifest_sha256 == job.manifest_sha256:
+        if self.journal.state.installed(job.product).is_at(job.manifest_sha256):
             raise StepFailed("internal", "This very release is installed and damaged; deploy another version.")
 
     def _is_there(self, job: Job, manifest: Manifest) -> bool:

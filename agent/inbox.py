@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from agent import reports
-from agent.journal import KEPT_COMMANDS, RETURNABLE, Job, Kind, Outcome, State
+from agent.journal import BY_COMMAND, KEPT_COMMANDS, RETURNABLE, Job, Kind, Outcome, State
 from agent.manifest import MAX_SIZE, NAME, SHA256
 
 MAX_ID = 2**63 - 1
@@ -51,7 +51,7 @@ def _apply(state: State, number: int, kind: str, payload: Any) -> None:
         _cancel(state, payload)
     elif kind == "roll_back":
         product = _match(NAME, payload["product"], "product")
-        state.add_urgent(Job(Kind.ROLL_BACK, product, request_id=f"command-{number}"))
+        state.add_urgent(Job(Kind.ROLL_BACK, product, request_id=f"{BY_COMMAND}{number}"))
     else:
         shown = kind if _WORD.fullmatch(kind) else "?"
         log.warning("Command %d is of the kind %s, which this agent does not know; it is left out.", number, shown)

@@ -136,8 +136,7 @@ class Installer:
         return fetcher.prepare(job)
 
     def _is_current(self, job: Job) -> bool:
-        current = self.journal.state.installed(job.product).current
-        return current is not None and current.manifest_sha256 == job.manifest_sha256
+        return self.journal.state.installed(job.product).is_at(job.manifest_sha256)
 
     def _cross(self, job: Job) -> None:
         """Pass the point of no return, if the server, asked for a moment, has nothing against it."""

@@ -31,6 +31,8 @@ MAX_SIZE = 16 * 1024 * 1024
 SCHEMA = 1
 KEPT_COMMANDS = 2000
 KEPT_ENDED = 500
+# How the request begins that a command of the server makes; all others come from this device.
+BY_COMMAND = "command-"
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +114,10 @@ class Product:
 
     current: Release | None = None
     previous: Release | None = None
+
+    def is_at(self, manifest_sha256: str) -> bool:
+        """Whether the current release is the one of this manifest."""
+        return self.current is not None and self.current.manifest_sha256 == manifest_sha256
 
 
 @dataclass(slots=True)

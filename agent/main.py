@@ -19,6 +19,7 @@ from agent.errors import AgentError, AlreadyRunning, BadConfiguration, Exit, Not
 from agent.journal import Journal
 from agent.manifest import NAME
 
+# Not EFBIG, unlike in agent.files: reading says that of a file that is larger than it may be.
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 ROLLBACK_PATIENCE_SECONDS = 600.0
 INTERRUPTED = 130

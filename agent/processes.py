@@ -15,6 +15,7 @@ from pathlib import Path
 PROC = Path("/proc")
 MARK = "KERNEX_MARK"
 STEP_SECONDS = 0.05
+KILL_SECONDS = 5.0
 _DEAD = {b"Z", b"X", b"x"}
 
 
@@ -63,7 +64,7 @@ def end(find: Callable[[], set[int]], grace_seconds: float) -> bool:
         _signal(left - told, signal.SIGTERM, find)
         told |= left
         time.sleep(STEP_SECONDS)
-    gives_up_at = time.monotonic() + 5
+    gives_up_at = time.monotonic() + KILL_SECONDS
     while (left := find()) and time.monotonic() < gives_up_at:
         _signal(left, signal.SIGKILL, find)
         time.sleep(STEP_SECONDS / 5)
