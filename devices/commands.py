@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from django.db import models
+from django.db.models import Q
 from django.db.models.functions import Now
-
-if TYPE_CHECKING:
-    from devices.models import Command
 
 # What a heartbeat answers at most; the rest follows when these are acknowledged.
 OFFERED_AT_ONCE = 100
@@ -24,6 +22,15 @@ ORDER BY place
 ON CONFLICT DO NOTHING
 RETURNING *
 """
+
+
+class CommandKind(models.TextChoices):
+    DEPLOY = "deploy", "deploy"
+    CANCEL = "cancel", "cancel"
+    ROLL_BACK = "roll_back", "roll back"
+    CONFIGURE = "configure", "configure"
+    SEND_LOGS = "send_logs", "send logs"
+    ROTATE_KEY = "rotate_key", "rotate key"
 
 
 class CommandQuerySet(models.QuerySet["Command"]):
@@ -77,3 +84,40 @@ class CommandQuerySet(models.QuerySet["Command"]):
         No heartbeat will offer them any more, which does not say that their devices never saw them.
         """
         return self.open().update(withdrawn_at=Now())
+
+
+class Command(models.Model):
+    """What a heartbeat's answer asks of a device, repeated in order of `id` until acknowledged."""
+
+    id = models.BigAutoField(primary_key=True)
+    device = models.ForeignKey("devices.Device", on_delete=models.CASCADE, related_name="+")
+    kind = models.CharField(max_length=16, choices=CommandKind)
+    payload = models.JSONField(default=dict)
+    # Which device deployment and attempt asked for it; a plain id, because devices do not know deployments.
+    device_deployment_id = models.UUIDField(null=True)
+    attempt = models.PositiveIntegerField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    acknowledged_at = models.DateTimeField(null=True)
+    withdrawn_at = models.DateTimeField(null=True)
+
+    objects = CommandQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            # Two servers at once create a command exactly once.
+            models.UniqueConstraint(
+                fields=["device_deployment_id", "attempt", "kind"], name="command_once_per_attempt_and_kind"
+            )
+        ]
+        indexes = [
+            # The heartbeat's look into the queue.
+            models.Index(
+                fields=["device", "id"],
+                name="command_open",
+                condition=Q(acknowledged_at__isnull=True, withdrawn_at__isnull=True),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} #{self.id}"

@@ -18,7 +18,7 @@ from django.db.models import F, Func, Q
 from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
-from devices.commands import CommandQuerySet
+from devices.commands import Command, CommandKind
 from devices.groups import EnrolmentToken, Group, is_label
 from kernex.errors import IllegalTransition
 from kernex.events.models import record
@@ -45,15 +45,6 @@ class DeviceState(models.TextChoices):
     PENDING = "pending", "pending"
     ACCEPTED = "accepted", "accepted"
     DECOMMISSIONED = "decommissioned", "decommissioned"
-
-
-class CommandKind(models.TextChoices):
-    DEPLOY = "deploy", "deploy"
-    CANCEL = "cancel", "cancel"
-    ROLL_BACK = "roll_back", "roll back"
-    CONFIGURE = "configure", "configure"
-    SEND_LOGS = "send_logs", "send logs"
-    ROTATE_KEY = "rotate_key", "rotate key"
 
 
 class DeviceQuerySet(models.QuerySet["Device"]):
@@ -230,43 +221,6 @@ class Device(models.Model):
         older = Device.objects.filter(pk=self.pk, attributes_version__lt=version)
         older.update(attributes=attributes, attributes_version=version)
         return Device.objects.values_list("attributes_version", flat=True).get(pk=self.pk)
-
-
-class Command(models.Model):
-    """What a heartbeat's answer asks of a device, repeated in order of `id` until acknowledged."""
-
-    id = models.BigAutoField(primary_key=True)
-    device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="+")
-    kind = models.CharField(max_length=16, choices=CommandKind)
-    payload = models.JSONField(default=dict)
-    # Which device deployment and attempt asked for it; a plain id, because devices do not know deployments.
-    device_deployment_id = models.UUIDField(null=True)
-    attempt = models.PositiveIntegerField(null=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    acknowledged_at = models.DateTimeField(null=True)
-    withdrawn_at = models.DateTimeField(null=True)
-
-    objects = CommandQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["id"]
-        constraints = [
-            # Two servers at once create a command exactly once.
-            models.UniqueConstraint(
-                fields=["device_deployment_id", "attempt", "kind"], name="command_once_per_attempt_and_kind"
-            )
-        ]
-        indexes = [
-            # The heartbeat's look into the queue.
-            models.Index(
-                fields=["device", "id"],
-                name="command_open",
-                condition=Q(acknowledged_at__isnull=True, withdrawn_at__isnull=True),
-            )
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.kind} #{self.id}"
 
 
 class HeartbeatSample(models.Model):
