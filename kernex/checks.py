@@ -1,6 +1,5 @@
 """What `manage.py check --deploy` refuses besides Django's own findings."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +18,7 @@ def storage_outlives_and_is_shared(app_configs: Sequence[AppConfig] | None, **_:
         return []
     hint = "Keep bundles in S3-compatible storage."
     found: list[CheckMessage] = []
-    if is_app_platform():
+    if settings.ON_APP_PLATFORM:
         found.append(Error("App Platform loses its local disk at each deployment.", hint=hint, id="kernex.E001"))
     if settings.INSTANCES > 1:
         message = f"KERNEX_INSTANCES is {settings.INSTANCES}, but a local disk is not shared between instances."
@@ -57,8 +56,3 @@ def address_is_reachable(app_configs: Sequence[AppConfig] | None, **_: Any) -> l
         hint = f"Add {host} to ALLOWED_HOSTS; else every request to PUBLIC_URL is refused."
         found.append(Warning("ALLOWED_HOSTS lacks the host of PUBLIC_URL.", hint=hint, id="kernex.W004"))
     return found
-
-
-def is_app_platform() -> bool:
-    """Whether this process runs on DigitalOcean's App Platform, or is told so."""
-    return bool(settings.ON_APP_PLATFORM or os.environ.get("DIGITALOCEAN_APP_ID"))

@@ -29,7 +29,7 @@ TRUSTED_PROXY_HOPS = env.number("TRUSTED_PROXY_HOPS", 1, least=1, most=10)
 METRICS_TOKEN = env.text("METRICS_TOKEN")
 if METRICS_TOKEN and len(METRICS_TOKEN) < 20:
     raise BadSetting("METRICS_TOKEN is short: it accepts at least 20 random characters, or nothing.")
-ON_APP_PLATFORM = env.flag("KERNEX_ON_APP_PLATFORM", False)
+ON_APP_PLATFORM = env.flag("KERNEX_ON_APP_PLATFORM", False) or bool(env.text("DIGITALOCEAN_APP_ID"))
 INSTANCES = env.number("KERNEX_INSTANCES", 1, least=1, most=64)
 
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXY else None

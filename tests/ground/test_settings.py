@@ -50,8 +50,8 @@ WRONG: dict[str, list[str]] = {
 SERVED = {"WEB_WORKERS", "WEB_THREADS"}
 # Any text will do for these; or they only matter to a command with tests of its own.
 FREE = {
-    "ADMIN_DATABASE_URL", "ADMIN_PASSWORD", "ALLOWED_HOSTS", "BIND", "RUNTIME_PASSWORD", "SECRET_KEY_FALLBACKS",
-    "STATIC_ROOT", "STORAGE_DIR", "STORAGE_REGION", "STORAGE_SECRET_KEY",
+    "ADMIN_DATABASE_URL", "ADMIN_PASSWORD", "ALLOWED_HOSTS", "BIND", "DIGITALOCEAN_APP_ID", "RUNTIME_PASSWORD",
+    "SECRET_KEY_FALLBACKS", "STATIC_ROOT", "STORAGE_DIR", "STORAGE_REGION", "STORAGE_SECRET_KEY",
 }  # fmt: skip
 READING = re.compile(r'\benv\.(?:text|flag|number|choice|words|database)\(\s*"([A-Z_]+)"')
 
