@@ -21,7 +21,8 @@ from bundles.sent_archives import SentArchive
 from kernex.errors import NotFound
 
 __all__ = [
-    "UNFINISHED", "Blob", "Bundle", "BundleFile", "BundleState", "SentArchive", "Upload", "UploadPart", "UploadState",
+    "UNDECIDED", "UNFINISHED", "Blob", "Bundle", "BundleFile", "BundleState", "SentArchive", "Upload", "UploadPart",
+    "UploadState",
 ]  # fmt: skip
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._+-]{0,62}$"
@@ -33,6 +34,10 @@ class BundleState(models.TextChoices):
     VERIFYING = "verifying", "verifying"
     READY = "ready", "ready"
     WITHDRAWN = "withdrawn", "withdrawn"
+
+
+# Not ready yet, and perhaps not all of its bytes are there.
+UNDECIDED = (BundleState.DRAFT, BundleState.VERIFYING)
 
 
 class UploadState(models.TextChoices):

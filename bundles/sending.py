@@ -17,7 +17,7 @@ from bundles.archives import draft_from_archive
 from bundles.direct import MAX_WHOLE_SIZE, DirectUploads
 from bundles.errors import StorageFull
 from bundles.models import Bundle
-from bundles.sent_archives import ArchiveState, SentArchive
+from bundles.sent_archives import UNFINISHED, ArchiveState, SentArchive
 from bundles.storage import blobs
 from kernex.errors import ApiError, BadRequest, Conflict, Unavailable
 
@@ -124,5 +124,5 @@ def read(pk: UUID) -> bool:
 def expire_archives() -> int:
     """End archives that did not arrive or could not be read; `sweep` deletes their bytes. Returns how many."""
     since = timezone.now() - timedelta(seconds=settings.UPLOAD_EXPIRY_SECONDS)
-    late = SentArchive.objects.filter(state__in=[ArchiveState.OPEN, ArchiveState.READING], created_at__lt=since)
+    late = SentArchive.objects.filter(state__in=UNFINISHED, created_at__lt=since)
     return late.update(state=ArchiveState.EXPIRED, state_reason="it did not arrive, or could not be read, in time")

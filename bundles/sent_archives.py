@@ -20,6 +20,10 @@ class ArchiveState(models.TextChoices):
     EXPIRED = "expired", "expired"
 
 
+# Somebody still works on it: the browser sends it, or the scheduler reads it.
+UNFINISHED = (ArchiveState.OPEN, ArchiveState.READING)
+
+
 class SentArchive(models.Model):
     """One archive, at `uploads/<id>` in the bucket until it was read."""
 

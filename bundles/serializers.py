@@ -7,14 +7,13 @@ from rest_framework import serializers
 
 from bundles.addresses import arrived_parts
 from bundles.manifest import MAX_NUMBER
-from bundles.models import NAME_PATTERN, SHA256_PATTERN, Bundle, BundleState, Upload, UploadPart, UploadState
+from bundles.models import NAME_PATTERN, SHA256_PATTERN, UNDECIDED, Bundle, BundleState, Upload, UploadPart, UploadState
 from bundles.publishing import blobs_of
 from bundles.storage import blobs
 
 # How many addresses are answered at once; each holds for 15 minutes.
 MOST_PARTS = 100
 MD5_PATTERN = r"^[0-9a-f]{32}$"
-UNDECIDED = {BundleState.DRAFT, BundleState.VERIFYING}
 
 
 class BlobLine(serializers.Serializer[Any]):
