@@ -74,14 +74,14 @@ class Client:
 
     def call(self, method: str, path: str, *, once: bool = False, **request: Any) -> Any:
         """The answer's JSON; `path` begins after `/api/v1`. Raises `NotAllowed`, `Refused` or `Unreachable`."""
-        give_up_at = time.monotonic() + self.patience_seconds
+        gives_up_at = time.monotonic() + self.patience_seconds
         delay = FIRST_DELAY_SECONDS
         while True:
             failure = self._try(method, path, once, request)
             if not isinstance(failure, Later):
                 return failure
             wait = max(delay * random.uniform(0.5, 1.0), failure.retry_after_seconds)  # noqa: S311
-            if not failure.may_repeat or time.monotonic() + wait > give_up_at:
+            if not failure.may_repeat or time.monotonic() + wait > gives_up_at:
                 raise failure.final
             self.note(f"{failure.reason}; trying again in {wait:.0f} s")
             time.sleep(wait)

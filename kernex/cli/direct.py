@@ -74,7 +74,7 @@ class Storage:
     def _put(self, address: Mapping[str, Any], body: Iterable[bytes]) -> int:
         """The status that storage answers; what says "later" is tried again. Raises `Unreachable`."""
         host = urlsplit(address["url"]).netloc
-        give_up_at = time.monotonic() + self.client.patience_seconds
+        gives_up_at = time.monotonic() + self.client.patience_seconds
         delay = FIRST_DELAY_SECONDS
         while True:
             wait = 0.0
@@ -89,7 +89,7 @@ class Storage:
                     return response.status_code
                 trouble, wait = f"answers {response.status_code}", retry_after(response)
             wait = max(wait, delay * random.uniform(0.5, 1.0))  # noqa: S311
-            if time.monotonic() + wait > give_up_at:
+            if time.monotonic() + wait > gives_up_at:
                 raise Unreachable(f"The server's storage {host} {trouble}. Run the same command again later.")
             self.client.note(f"storage {trouble}; trying again in {wait:.0f} s")
             time.sleep(wait)

@@ -22,7 +22,7 @@ from kernex.cli.manifest import EXECUTABLE, MAX_FILES, PLAIN
 from kernex.cli.paths import check_path, check_together
 
 IGNORE_FILE = ".kernexignore"
-CHUNK = 1024 * 1024
+CHUNK_SIZE = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Source:
         with self.open() as file:
             file.seek(offset)
             while left:
-                chunk = file.read(min(CHUNK, left))
+                chunk = file.read(min(CHUNK_SIZE, left))
                 if not chunk:
                     raise FileChanged(self.path)
                 left -= len(chunk)

@@ -18,7 +18,7 @@ from kernex.cli.errors import Refused, WaitFailed
 from kernex.cli.tree import Source
 
 # Files up to this size go several at a time: for them the round trips take longer than the bytes.
-SMALL = 4 * 1024 * 1024
+SMALL_SIZE = 4 * 1024 * 1024
 SIDE_BY_SIDE = 4
 TRIES = 3
 # The bytes were damaged or cut on the way; sending them again can help.
@@ -49,8 +49,8 @@ def upload_all(client: Client, sources: Sequence[tuple[str, Source]], advance: A
     `Unreachable`, `Refused`.
     """
     storage = Storage(client)
-    small = [pair for pair in sources if pair[1].size <= SMALL]
-    large = [pair for pair in sources if pair[1].size > SMALL]
+    small = [pair for pair in sources if pair[1].size <= SMALL_SIZE]
+    large = [pair for pair in sources if pair[1].size > SMALL_SIZE]
     sent = side_by_side(lambda pair: upload(client, storage, *pair, advance), small)
     return sent + sum(upload(client, storage, *pair, advance) for pair in large)
 
@@ -61,7 +61,7 @@ def upload(client: Client, storage: Storage, sha256: str, source: Source, advanc
     sent = 0
     for _ in range(TRIES):
         # A small file is one part: where it goes, if it goes to storage, is then answered at once.
-        parts = [_line(source, 1, 0, source.size)] if 0 < source.size <= SMALL else []
+        parts = [_line(source, 1, 0, source.size)] if 0 < source.size <= SMALL_SIZE else []
         answer = client.post("/uploads", {"sha256": sha256, "size": source.size, "parts": parts})
         if answer["state"] != "open":
             if not there:
