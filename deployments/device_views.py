@@ -16,9 +16,9 @@ from deployments.device_serializers import ResultAnswer, ResultRequest
 from deployments.reports import Report
 from deployments.transfers import BadRange, send
 from devices.authentication import DeviceSignature, device_of
+from devices.device_views import SIGNED
 from kernex.api.exceptions import error_body
 
-SIGNED = OpenApiResponse(description="not_signed, bad_signature, bad_digest, clock_skew, unknown_device")
 REFUSED = OpenApiResponse(description="pending, decommissioned")
 RANGE = OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="A single range, such as `bytes=1024-`.")
 IF_RANGE = OpenApiParameter("If-Range", str, OpenApiParameter.HEADER, description="The ETag of what was begun.")
