@@ -38,7 +38,7 @@ def show(
         with screen.step(f"The bundle {PRODUCT} {version}") as step:
             directory = make_bundle(workspace.directory, version)
             pushed = push(control_plane, environment, directory, version)
-            step.conclusion = f"{pushed['file_count']} files, {pushed['size'] / 1e6:.1f} MB, {pushed['state']}"
+            step.conclusion = f"{pushed['file_count']} files, {pushed['size'] / 2**20:.1f} MiB, {pushed['state']}"
         with screen.step(f"Its deployment to {'the device' if version == GOOD else 'the same device'}") as step:
             states: list[str] = []
 

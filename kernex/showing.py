@@ -13,12 +13,12 @@ SPANS = (("days", 86_400), ("h", 3600), ("min", 60))
 
 
 def size(count: float) -> str:
-    """Bytes: `2.3 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
+    """Bytes, in the same units as the command line: `2.3 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
+        count /= 1024
+    return f"{count:.1f} TiB"
 
 
 def span(seconds: float) -> str:
