@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 
 from bundles.bucket import ABSENT, Bucket, code_of
 from bundles.disk import make_directory, sync_directory
+
+# Three roots: what the store answered, what botocore met on the way, and what boto3's transfers make of either.
+BUCKET_ERRORS = (ClientError, BotoCoreError, Boto3Error)
 
 
 class PlaceFailed(Exception):
@@ -74,20 +78,20 @@ class BucketPlace:
             if code_of(error) in ABSENT:
                 return False
             raise self._failed(error) from error
-        except BotoCoreError as error:
+        except BUCKET_ERRORS as error:
             raise self._failed(error) from error
         return True
 
     def put(self, source: Path, name: str) -> None:
         try:
             self.client.upload_file(str(source), self.bucket, self.prefix + name)
-        except (ClientError, BotoCoreError, OSError) as error:
+        except (*BUCKET_ERRORS, OSError) as error:
             raise self._failed(error) from error
 
     def get(self, name: str, target: Path) -> None:
         try:
             self.client.download_file(self.bucket, self.prefix + name, str(target))
-        except (ClientError, BotoCoreError, OSError) as error:
+        except (*BUCKET_ERRORS, OSError) as error:
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> PlaceFailed:

@@ -72,10 +72,20 @@ def fetch(place: Place, name: str, work: Path) -> dict[str, Any]:
         raise RestoreRefused(f"{name} has no backup.json: it is no backup, or one that was cut off.")
     for file in ("backup.json", "database.dump", "blobs.txt"):
         place.get(f"{name}/{file}", work / file)
-    about: dict[str, Any] = json.loads((work / "backup.json").read_text())
+    about = read_description(work / "backup.json")
     for file, said in (("database.dump", about["dump"]), ("blobs.txt", about["blobs"])):
         if described(work / file)["sha256"] != said["sha256"]:
             raise RestoreRefused(f"{name}/{file} is damaged: its sha256 is not the one in backup.json.")
+    return about
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """What backup.json says. Raises `RestoreRefused` if that is not what `make` writes."""
+    try:
+        about: dict[str, Any] = json.loads(path.read_bytes())
+        _ = about["made_at"], about["dump"]["sha256"], about["blobs"]["sha256"]
+    except (ValueError, KeyError, TypeError):
+        raise RestoreRefused("The backup's backup.json is damaged: restore an older backup.") from None
     return about
 
 
