@@ -16,6 +16,7 @@ from devices.models import Device
 from kernex import __version__
 from kernex.backups import dumping
 from kernex.backups.places import Place
+from kernex.errors import NotFound
 
 CHUNK_SIZE = 1024 * 1024
 Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
@@ -29,7 +30,8 @@ def make(place: Place, *, with_blobs: bool, programs: Path | None, track: Track)
     3. Copy blobs that the place does not hold yet, if wanted.
     4. Write backup.json last: a backup that was cut off has none.
 
-    `track(things, title, count)` shows the progress of going through things. Raises `DumpFailed`, `PlaceFailed`.
+    `track(things, title, count)` shows the progress of going through things. Raises `DumpFailed`, `PlaceFailed`, and
+    `Unavailable` while storage is away.
     """
     name = f"kernex-{timezone.now():%Y%m%dT%H%M%SZ}"
     about: dict[str, Any] = {
@@ -45,24 +47,31 @@ def make(place: Place, *, with_blobs: bool, programs: Path | None, track: Track)
         known = list(Blob.objects.order_by("sha256").values_list("sha256", "size"))
         (work / "blobs.txt").write_text("".join(f"{sha256} {size}\n" for sha256, size in known))
         place.put(work / "blobs.txt", f"{name}/blobs.txt")
-        if with_blobs:
-            for sha256, _ in track(known, "blobs", len(known)):
-                copy_out(sha256, place, work / "blob")
-        about["blobs"] = {**described(work / "blobs.txt"), "count": len(known), "are_copied": with_blobs}
+        wanted = track(known, "blobs", len(known)) if with_blobs else []
+        lost = [sha256 for sha256, _ in wanted if not copy_out(sha256, place, work / "blob")]
+        about["blobs"] = {
+            **described(work / "blobs.txt"), "count": len(known), "are_copied": with_blobs, "lost": lost
+        }  # fmt: skip
         (work / "backup.json").write_text(json.dumps(about, indent=2))
         place.put(work / "backup.json", f"{name}/backup.json")
     return name, about
 
 
-def copy_out(sha256: str, place: Place, part: Path) -> None:
-    """Copy one blob to the place, unless it is there: content never changes."""
+def copy_out(sha256: str, place: Place, part: Path) -> bool:
+    """Copy one blob to the place, unless it is there: content never changes. False if storage has lost it."""
     name = blob_name(sha256)
     if place.has(name):
-        return
-    with blobs().open(sha256) as source, part.open("wb") as target:
-        while chunk := source.read(CHUNK_SIZE):
-            target.write(chunk)
+        return True
+    try:
+        with blobs().open(sha256) as source, part.open("wb") as target:
+            while chunk := source.read(CHUNK_SIZE):
+                target.write(chunk)
+    except NotFound:
+        return False
+    if described(part)["sha256"] != sha256:
+        return False
     place.put(part, name)
+    return True
 
 
 def blob_name(sha256: str) -> str:

@@ -157,6 +157,25 @@ def test_a_swapped_blob_is_not_taken(
     assert list(Path(empty["STORAGE_DIR"]).glob("blobs/*/*")) == []
 
 
+@pytest.mark.parametrize("is_swapped", [False, True], ids=["gone", "swapped"])
+def test_a_blob_that_storage_lost_is_named(source: Live, tmp_path: Path, is_swapped: bool) -> None:
+    blob = max(Path(source.environment["STORAGE_DIR"]).glob("blobs/*/*"), key=lambda path: path.stat().st_size)
+    kept = blob.rename(tmp_path / "kept")
+    if is_swapped:
+        blob.write_bytes(b"x" * 100_000)
+    try:
+        done = manage(source.environment, "backup", str(tmp_path / "b"), "--blobs", "--json", "--programs", PROGRAMS)
+    finally:
+        kept.rename(blob)
+    assert done.returncode == 1
+    assert blob.name in done.stderr
+    assert "Traceback" not in done.stderr
+    about = json.loads(done.stdout)
+    assert about["blobs"]["lost"] == [blob.name]
+    assert (tmp_path / "b" / about["name"] / "backup.json").exists()
+    assert len(list((tmp_path / "b").glob("blobs/*/*"))) == 1
+
+
 def test_a_database_that_a_provider_restored_is_held_by_hand(source: Live) -> None:
     assert manage(source.environment, "hold_deployments", "restored by the provider").returncode == 0
     again = manage(source.environment, "hold_deployments", "said twice")

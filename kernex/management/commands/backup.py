@@ -11,13 +11,16 @@ from django.core.management.base import BaseCommand, CommandError
 from kernex.backups.dumping import DumpFailed
 from kernex.backups.making import make
 from kernex.backups.places import PlaceFailed, place_at
+from kernex.errors import Unavailable
 from kernex.management.tracking import tracker
+
+SHOWN = 10
 
 
 class Command(BaseCommand):
     help = (
         "Back up the database and the list of blobs, beside a running control plane. On a local disk add --blobs, and "
-        "the blobs come along; each is copied to a place once."
+        "the blobs come along; each is copied to a place once. Exit code 1: it failed, or storage has lost blobs."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -34,11 +37,19 @@ class Command(BaseCommand):
                 programs=options["programs"],
                 track=tracker(sys.stderr),
             )
-        except (DumpFailed, PlaceFailed) as error:
+        except (DumpFailed, PlaceFailed, Unavailable) as error:
             raise CommandError(str(error)) from None
         if options["json"]:
             self.stdout.write(json.dumps({"name": name, **about}))
-            return
+        else:
+            self.show(name, about, options)
+        if lost := about["blobs"]["lost"]:
+            raise CommandError(
+                f"The backup stands, but storage has lost {len(lost)} of its blobs, or holds something else in their"
+                f" place: push their bundles again. {', '.join(lost[:SHOWN])}"
+            )
+
+    def show(self, name: str, about: dict[str, Any], options: dict[str, Any]) -> None:
         copied = "with them" if options["blobs"] else "not copied: keep your storage, or add --blobs"
         self.stdout.write(f"{name}: {about['dump']['size']} bytes, {about['devices']} devices.")
         self.stdout.write(f"{about['blobs']['count']} blobs, {copied}.")

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 from kernex.backups.dumping import DumpFailed
 from kernex.backups.places import PlaceFailed, place_at
 from kernex.backups.restoring import RestoreRefused, restore
+from kernex.errors import Unavailable
 from kernex.management.tracking import tracker
 
 SHOWN = 10
@@ -35,7 +36,7 @@ class Command(BaseCommand):
         try:
             place = place_at(options["place"])
             about = restore(place, options["name"], programs=options["programs"], track=tracker(sys.stderr))
-        except (RestoreRefused, DumpFailed, PlaceFailed) as error:
+        except (RestoreRefused, DumpFailed, PlaceFailed, Unavailable) as error:
             raise CommandError(str(error)) from None
         missing = about["missing"]
         if options["json"]:
