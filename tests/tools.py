@@ -11,6 +11,7 @@ PACKAGES = {
     "strace": "strace",
     "ceph": "ceph-common",
     "nginx": "nginx-light",
+    "promtool": "prometheus",
 }
 # What Debian does not have.
 ELSEWHERE = {"terraform": "docs/infrastructure.md says where it is had"}
