@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -125,7 +126,10 @@ class Device:
 
     def runs(self, bundle: Bundle) -> bool:
         """Whether the processes of a bundle's product work in that very release."""
-        where = {str(Path(f"/proc/{pid}/cwd").readlink()) for pid in self.running(bundle.name)}
+        where = set()
+        for pid in self.running(bundle.name):
+            with suppress(FileNotFoundError):  # it has ended meanwhile
+                where.add(str(Path(f"/proc/{pid}/cwd").readlink()))
         return where == {str(self.state_dir / "products" / bundle.name / "releases" / bundle.sha256)}
 
     def size(self) -> int:

@@ -1,7 +1,6 @@
 """POST /api/v1/bundles"""
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -111,16 +110,12 @@ def test_it_refuses_a_chunked_body(publisher: Publisher) -> None:
     assert refusal(answer) == (411, "length_required")
 
 
-def test_10_000_files_take_few_statements_and_little_time(publisher: Publisher) -> None:
+def test_10_000_files_take_few_statements(publisher: Publisher) -> None:
     publisher.draft(MANIFEST)  # warm
     manifest = manifest_of({f"{n:05}": str(n).encode() for n in range(10_000)}, version="2")
-    started = time.monotonic()
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+    with CaptureQueriesContext(connection) as queries:
         assert publisher.draft(manifest).status_code == 201
     assert len(queries) <= 16
-    assert time.monotonic() - started < 10
     Blob.objects.bulk_create(Blob(sha256=file["sha256"], size=file["size"]) for file in manifest["files"])
     with CaptureQueriesContext(connection) as queries:
         assert publisher.post("bundles/vad/2/publish").status_code == 202

@@ -162,6 +162,6 @@ def test_a_terminal_shows_how_far_it_is(switched: Path, place: Place, monkeypatc
     screen, out = Terminal(), io.StringIO()
     monkeypatch.setattr(sys, "stderr", screen)
     call_command("move_blobs", stdout=out)
-    assert "of 70.0 kB" in screen.getvalue()
+    assert "of 68.4 KiB" in screen.getvalue()
     assert screen.getvalue().endswith("\r\x1b[K")
-    assert out.getvalue().startswith("Moved 3 blobs (70.0 kB).")
+    assert out.getvalue().startswith("Moved 3 blobs (68.4 KiB).")
