@@ -58,7 +58,7 @@ class Line:
             answer = self.control.send(request)
         except Refused as refusal:
             self.pending = None
-            if not self._mend(refusal):
+            if not self._mend(known, refusal):
                 raise
             request, acknowledged = self._request(known)
             answer = self.control.send(request)
@@ -81,7 +81,7 @@ class Line:
         self.pending = (request, acknowledged, time.monotonic())
         return request, acknowledged
 
-    def _mend(self, refusal: Refused) -> bool:
+    def _mend(self, known: Enrolment, refusal: Refused) -> bool:
         """Whether something could be learnt from a refusal, so that asking again makes sense."""
         if refusal.code == "sequence_used":
             return self.sequence.jump(refusal.error.get("next_sequence"))
@@ -91,6 +91,8 @@ class Line:
             # What a program says of itself must not cost the device its line.
             self.is_bare = True
             return True
+        if refusal.code == "decommissioned":
+            self._remember(replace(known, state="decommissioned"))
         if refusal.code == "unknown_device":
             # Perhaps the server was set back; it gives the same key its place again.
             self.known = enrolment.enrol(self.config, self.control)
@@ -101,8 +103,7 @@ class Line:
         state = str(answer.get("state", ""))[:32]
         if state != known.state or self.interval_seconds != known.interval_seconds:
             log.info("This device is %s; heartbeats every %.0f s.", state, self.interval_seconds)
-            self.known = replace(known, state=state, interval_seconds=int(self.interval_seconds))
-            enrolment.save(self.config.state_dir, self.known)
+            self._remember(replace(known, state=state, interval_seconds=int(self.interval_seconds)))
         commands = answer.get("commands")
         if commands or acknowledged:
             with self.journal.change() as changed:
@@ -123,8 +124,12 @@ class Line:
             # The server has seen later ones than this state remembers: say it again with a higher number.
             self.known = replace(known, attributes_version=kept)
             return
-        self.known = replace(known, attributes_version=version, attributes_sha256=sha256)
-        enrolment.save(self.config.state_dir, self.known)
+        self._remember(replace(known, attributes_version=version, attributes_sha256=sha256))
+
+    def _remember(self, known: Enrolment) -> None:
+        if known != self.known:
+            enrolment.save(self.config.state_dir, known)
+            self.known = known
 
     def deliver(self) -> bool:
         """Send the oldest report. False if there is none. Raises `TryLater`, or `Refused` for what may pass."""

@@ -112,6 +112,8 @@ class ApiTokenAdmin(Issuing):
         return (*self.fields, *self.readonly_fields) if obj else self.fields
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "user":
+            kwargs["initial"] = request.user.pk
         if db_field.name == "user" and not request.user.is_superuser:
             kwargs["queryset"] = User.objects.filter(username=request.user.get_username())
         return super().formfield_for_foreignkey(db_field, request, **kwargs)

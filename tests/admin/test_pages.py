@@ -17,7 +17,15 @@ from devices.models import Command, Device, HeartbeatSample
 from kernex.events.models import Event, record
 from kernex.tokens.models import ApiToken
 from tests.admin.acting import LISTS, page_of
-from tests.factories import make_bundle, make_deployment, make_device, make_enrolment_token, make_group, make_way
+from tests.factories import (
+    make_bundle,
+    make_deployment,
+    make_device,
+    make_enrolment_token,
+    make_group,
+    make_user,
+    make_way,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -106,6 +114,12 @@ def test_the_pages_of_tokens_groups_users_and_events_answer(boss: Client) -> Non
     pairs = [("tokens", token), ("groups", token.group), ("API tokens", api_token), ("events", event)]
     for page, obj in [*pairs, ("users", User.objects.get())]:
         assert boss.get(page_of(page, obj)).status_code == 200
+
+
+def test_a_new_api_token_is_for_who_makes_it(boss: Client, alice: User) -> None:
+    make_user("another")
+    form = boss.get(f"{LISTS['API tokens']}add/").context["adminform"].form
+    assert form["user"].initial == alice.pk
 
 
 def test_an_unknown_object_leads_back_to_the_start(boss: Client) -> None:

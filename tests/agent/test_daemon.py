@@ -75,6 +75,10 @@ def test_a_decommissioned_device_keeps_what_it_runs(server: FakeServer, device: 
     assert device.stop() == 0
     done = device.run("once")
     assert done.returncode == 5
+    assert "decommissioned" in device.run("status").stdout
+    server.state = "accepted"
+    assert device.run("once").returncode == 0
+    assert "accepted" in device.run("status").stdout
 
 
 @pytest.mark.parametrize("offset", [-400.0, 86_400.0 * 365 * 20])

@@ -61,6 +61,12 @@ def test_it_sends_a_canonical_manifest(push: Push, fake: FakeServer, tree: Path)
     assert (manifest["schema"], manifest["name"], manifest["version"]) == (1, "vad", "1.0.0")
 
 
+def test_it_says_when_nothing_runs(push: Push, tree: Path) -> None:
+    assert "kernex.toml" in push().err
+    (tree / "kernex.toml").write_text('run = { command = ["./tool"] }\n')
+    assert "kernex.toml" not in push().err
+
+
 def test_it_sends_nothing_that_is_there(push: Push, fake: FakeServer) -> None:
     assert push().code == 0
     fake.requests.clear()
