@@ -82,7 +82,7 @@ class Runner:
 
     def collect_static_files(self) -> None:
         """Only when a package or a file of ours changed."""
-        sources = [str(path) for path in sorted(ROOT.glob("*/static/**/*")) if path.is_file()]
+        sources = [str(path) for path in sorted((ROOT / "kernex" / "static").rglob("*")) if path.is_file()]
         wanted = bootstrap.fingerprint([str(ROOT / "requirements.txt"), *sources])
         if self.workspace.secrets.get("static_files") == wanted:
             return

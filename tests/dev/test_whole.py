@@ -86,6 +86,7 @@ def test_a_newcomers_way(clone: Path) -> None:
     process.wait()
     second = until_ready(clone, process := begin(clone, port))
     assert "Its deployment" not in second
+    assert "Static files" not in second
     assert password[1] not in second
     assert "demo-device runs vad 1.0.0, healthy" in second
 
