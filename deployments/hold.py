@@ -1,12 +1,17 @@
 """When deployments were held back, and why."""
 
-from django.db import models
+from django.db import connection, models
 from django.db.models import Q
 
 
 class HoldQuerySet(models.QuerySet["Hold"]):
     def active(self) -> "HoldQuerySet":
         return self.filter(released_at__isnull=True)
+
+    def keep_out(self) -> None:
+        """Wait for a hold that is beginning, and let none begin before this transaction ends."""
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE deployments_hold IN SHARE MODE")
 
 
 class Hold(models.Model):

@@ -4,7 +4,7 @@ After a restore the database is older than the fleet. What it would order may be
 """
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
 from deployments.models import DeviceDeployment, DeviceDeploymentState, Hold
@@ -24,14 +24,23 @@ def hold(reason: str, *, actor: str) -> Hold:
 
 
 def take_back() -> int:
-    """Make unacknowledged offers wait again, as a new attempt. Returns how many."""
+    """Make unacknowledged offers wait again, as a new attempt. Returns how many.
+
+    A heartbeat may acknowledge one meanwhile: only what was then really withdrawn is taken back.
+    """
     unheard = Command.objects.open().filter(kind=CommandKind.DEPLOY)
     offered = DeviceDeployment.objects.filter(
         state=DeviceDeploymentState.OFFERED, pk__in=unheard.values("device_deployment_id")
     )
     ids = list(offered.select_for_update().values_list("pk", flat=True))
     unheard.for_device_deployments(ids).withdraw()
-    return DeviceDeployment.objects.filter(pk__in=ids).update(
+    withdrawn = Command.objects.filter(
+        kind=CommandKind.DEPLOY,
+        withdrawn_at__isnull=False,
+        device_deployment_id=OuterRef("pk"),
+        attempt=OuterRef("attempt"),
+    )
+    return DeviceDeployment.objects.filter(Exists(withdrawn), pk__in=ids).update(
         state=DeviceDeploymentState.WAITING,
         attempt=F("attempt") + 1,
         report=0,

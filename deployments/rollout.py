@@ -195,11 +195,11 @@ def whose_turn_it_is(phases: Collection[int]) -> DeviceDeploymentQuerySet:
 
 
 def _offer_batch() -> int:
-    now = timezone.now()
-    phases = open_phases()
-    if not phases:
+    if not open_phases():
         return 0
     with transaction.atomic():
+        Hold.objects.keep_out()
+        phases, now = open_phases(), timezone.now()
         due = whose_turn_it_is(phases).order_by().select_for_update(skip_locked=True, of=("self",))
         rows = sorted(due.only("pk", "deployment", "device", "attempt")[:BATCH], key=lambda row: row.deployment_id)
         deployments = Deployment.objects.select_related("bundle").defer("bundle__manifest")
