@@ -120,8 +120,8 @@ def test_many_devices_cost_few_statements(
 ) -> None:
     devices = [make_device() for _ in range(25)]
     make_deployment(bundle, *devices)
-    # A batch: whether there is a phase, begin, keep holds out, open phases, rows, deployments, update, commands, end. The
-    # second finds fewer than fit.
+    # A batch: is there a phase, begin, keep holds out, open phases, rows, deployments, update, commands, end.
+    # The second finds fewer than fit.
     monkeypatch.setattr(rollout, "BATCH", 20)
     with django_assert_num_queries(2 * 9):
         assert offer() == 25
