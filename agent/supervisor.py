@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agent import processes
 from agent.execution import CannotStart, Place, has_ended, start
-from agent.files import read_limited, write_atomically
+from agent.files import read_limited, remove, write_atomically
 from agent.machine import boot_id
 from agent.manifest import Run
 
@@ -189,10 +189,13 @@ class Supervisor:
             self._plan(program)
 
     def _launch(self, program: Program) -> None:
-        if program.health_file is not None:
-            program.health_file.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        output = os.open(program.directory / "program.log", flags, 0o600)
+        """Raises `CannotStart`."""
+        try:
+            if program.health_file is not None:
+                remove(program.health_file)
+            output = _open_log(program.directory)
+        except OSError as error:
+            raise CannotStart(f"{program.place.product} cannot be started: {error}") from None
         try:
             program.process = start(program.run.command, program.place, program.run.environment, output)
         finally:
@@ -203,6 +206,14 @@ class Supervisor:
         program.retry_at = None
         _remember(program)
         log.info("Started %s as process %d.", program.place.product, program.pid)
+
+
+def _open_log(directory: Path) -> int:
+    """The program's log, to append to. What a program put in its place is removed."""
+    path = directory / "program.log"
+    if path.is_symlink() or not path.is_file():
+        remove(path)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def _remember(program: Program) -> None:

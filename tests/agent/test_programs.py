@@ -26,6 +26,17 @@ FRAGILE = bundle.GOOD.replace(
     "broken = os.path.join(os.environ['KERNEX_STATE_DIR'], '..', '..', '..', '..', 'broken')\n"
     "while not os.path.exists(broken):\n    time.sleep(0.05)\nsys.exit(3)",
 )
+# The same, and leaves directories in the places of its health file and of its log.
+PLANTING = FRAGILE.replace(
+    "sys.exit(3)",
+    "state = os.environ['KERNEX_STATE_DIR']\n"
+    "os.unlink(os.path.join(state, 'health.json'))\n"
+    "os.makedirs(os.path.join(state, 'health.json', 'within'))\n"
+    "log = os.readlink('/proc/self/fd/1')\n"
+    "os.unlink(log)\n"
+    "os.makedirs(log)\n"
+    "sys.exit(3)",
+)
 TELLING = """
 import json, os
 with open(os.path.join(os.environ["KERNEX_STATE_DIR"], "environment.json"), "w") as file:
@@ -76,6 +87,21 @@ def test_a_crash_loop_while_it_bakes_goes_back(server: FakeServer, device: Devic
     (device.state_dir / "broken").touch()
     wait_for(lambda: device.runs(one), 40, device.said)
     wait_for(lambda: server.heartbeats[-1]["running_bundles"]["vad"]["version"] == "1")
+    assert device.stop() == 0
+    device.check()
+
+
+def test_what_a_program_leaves_in_the_agents_way_stops_nothing(server: FakeServer, device: Device) -> None:
+    device.options |= {"CRASH_LOOP_STARTS": "2"}
+    device.start()
+    installed(server, device, bundle.make("1", {"run.py": bundle.GOOD}, "zap", run={"command": ["python3", "run.py"]}))
+    installed(server, device, one := bundle.program("1"), bundle.program("2", PLANTING))
+    (other,) = device.running("zap")
+    (device.state_dir / "broken").touch()
+    wait_for(lambda: "ended with exit code 3" in device.said(), 40, device.said)
+    os.kill(other, signal.SIGKILL)
+    wait_for(lambda: device.running("zap") not in (set(), {other}), 40, device.said)
+    wait_for(lambda: device.runs(one), 40, device.said)
     assert device.stop() == 0
     device.check()
 
