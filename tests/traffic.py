@@ -1,10 +1,13 @@
 """Requests without a pause while a test does something to the server."""
 
 import threading
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 
 import requests
+
+PATIENCE_SECONDS = 60
 
 Ask = Callable[[], requests.Response]
 
@@ -46,3 +49,16 @@ class Traffic:
         self.is_over.set()
         for thread in self.threads:
             thread.join()
+
+
+def wait_for_answers(traffic: Traffic) -> None:
+    """Until 50 more requests have succeeded."""
+    wanted = traffic.answered + 50
+    wait(traffic, lambda: traffic.answered >= wanted)
+
+
+def wait(traffic: Traffic, holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, (traffic.answered, traffic.put_off, traffic.lost[:3])
+        time.sleep(0.02)

@@ -4,8 +4,7 @@ import secrets
 import signal
 import subprocess
 import tarfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from uuid import UUID
@@ -19,14 +18,13 @@ from tests.ground.places import Place, manage
 from tests.live import ROOT, Live, running
 from tests.machine import Machine
 from tests.tools import need
-from tests.traffic import Traffic
+from tests.traffic import PATIENCE_SECONDS, Traffic, wait, wait_for_answers
 
 MIGRATIONS = [
     path.relative_to(ROOT)
     for path in sorted([*ROOT.glob("*/migrations/0*.py"), *ROOT.glob("kernex/*/migrations/0*.py")])
     if not path.name.startswith("0001_")
 ]
-PATIENCE_SECONDS = 60
 
 
 class Fleet:
@@ -58,19 +56,6 @@ class Fleet:
 
     def traffic(self) -> Traffic:
         return Traffic(*[machine.beat for machine in self.reporting], self.enrol, self.make_group, self.look)
-
-
-def wait_for_answers(traffic: Traffic) -> None:
-    """Until 50 more requests have succeeded."""
-    wanted = traffic.answered + 50
-    wait(traffic, lambda: traffic.answered >= wanted)
-
-
-def wait(traffic: Traffic, holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, (traffic.answered, traffic.put_off, traffic.lost[:3])
-        time.sleep(0.02)
 
 
 # -- Migrations
