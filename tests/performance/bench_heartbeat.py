@@ -45,7 +45,7 @@ INSERT INTO devices_group (id, name, description, interval_seconds, created_at) 
 """
 GUNICORN = [
     sys.executable, "-m", "gunicorn", "kernex.wsgi", "--workers", "2", "--threads", "4", "--preload",
-    "--http-parser", "fast", "--no-control-socket", "--keep-alive", "30",
+    "--no-control-socket", "--keep-alive", "30",
 ]  # fmt: skip
 
 
