@@ -53,16 +53,19 @@ def test_each_start_says_the_same(new_place: Place) -> None:
 
 
 def test_a_role_that_does_not_exist_is_told_what_to_run(new_place: Place) -> None:
-    for ran in (manage(new_place.environment(), "migrate"), serve(new_place)):
+    pooled = manage(new_place.environment(DATABASE_POOL="4"), "migrate")
+    for ran in (manage(new_place.environment(), "migrate"), pooled, serve(new_place)):
         assert "authentication failed" in paragraph(ran, new_place.role)
 
 
 def test_a_database_that_is_away_is_a_sentence(new_place: Place) -> None:
     away = new_place.environment(DATABASE_URL="postgresql://kernex_app:s3cret@127.0.0.1:1/kernex_db")
-    ran = manage(away, "migrate")
-    assert ran.code == 1
-    assert ran.err.startswith("CommandError: The database cannot be reached: ")
-    assert "s3cret" not in ran.err
+    for environment in (away, away | {"DATABASE_POOL": "4"}):
+        ran = manage(environment, "migrate")
+        assert ran.code == 1
+        assert ran.err.startswith("CommandError: The database cannot be reached: ")
+        assert "refused" in ran.err
+        assert "s3cret" not in ran.err
 
 
 def test_two_at_once_both_succeed(new_place: Place) -> None:

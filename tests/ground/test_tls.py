@@ -51,7 +51,9 @@ def place(authority: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def by(place: Place, options: str) -> dict[str, str]:
-    return place.environment(DATABASE_URL=f"{place.url}?{options}", ADMIN_DATABASE_URL=f"{place.admin_url}?{options}")
+    return place.environment(
+        DATABASE_URL=f"{place.url}?{options}", ADMIN_DATABASE_URL=f"{place.admin_url}?{options}", DATABASE_POOL="4"
+    )
 
 
 def sentence(ran: Ran) -> str:

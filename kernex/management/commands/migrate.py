@@ -10,8 +10,10 @@ from django.core.management.commands.migrate import Command as Migrate
 from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, ProgrammingError, connections
 from django.db.migrations.exceptions import MigrationSchemaMissing
 
+from kernex.granting import address_of
 from kernex.grants import explanation
 
+CONNECT_SECONDS = 5
 LOCK_KEY = (0x6B65726E, 2)
 # Waiting for another migration and rewriting a large table take longer than a request may. Waiting for a table's lock
 # may not: every heartbeat would wait behind it.
@@ -28,10 +30,13 @@ class Command(Migrate):
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Around all of it: Django's checks of the models ask the database before `handle` does."""
-        role = str(connections[options.get("database") or DEFAULT_DB_ALIAS].settings_dict["USER"])
+        database = connections[options.get("database") or DEFAULT_DB_ALIAS].settings_dict
+        role = str(database["USER"])
         try:
+            # A pool would only say that it waited in vain; a session of its own says why.
+            psycopg.connect(address_of(database), connect_timeout=CONNECT_SECONDS).close()
             return super().execute(*args, **options)
-        except (OperationalError, MigrationSchemaMissing) as error:
+        except (OperationalError, psycopg.OperationalError, MigrationSchemaMissing) as error:
             # The second wraps the refusal to create Django's own table.
             denied = DENIED.search(str(error))
             if denied is not None:
