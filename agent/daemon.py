@@ -20,7 +20,7 @@ from agent.config import Config
 from agent.control_plane import ControlPlane
 from agent.errors import AgentError, BadConfiguration, NotEnrolled, Refused, TryLater, WorkFailed
 from agent.health import read_file
-from agent.identity import Identity
+from agent.identity import Identity, forget_unfinished
 from agent.installer import Installer
 from agent.journal import RETURNABLE, Job, Journal, Outcome, Release
 from agent.line import Line
@@ -59,6 +59,7 @@ class Daemon:
 
     def run(self) -> None:
         """Work until told to stop. Raises the `AgentError` that made going on pointless, if one did."""
+        forget_unfinished(self.config.state_dir)
         self.installer.programs.recover()
         self.installer.collect()
         line = threading.Thread(target=self._talk, name="line", daemon=True)

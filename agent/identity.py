@@ -43,6 +43,13 @@ def load_or_make(state_dir: Path) -> Identity:
     return Identity(key, key_text(raw))
 
 
+def forget_unfinished(state_dir: Path) -> None:
+    """Remove keys that never got their name, because the power failed; not those that a process is making now."""
+    for path in state_dir.glob(f"{FILE}.*.new"):
+        if not Path(f"/proc/{path.name.split('.')[-2]}").exists():
+            path.unlink(missing_ok=True)
+
+
 def _damaged(path: Path) -> BrokenState:
     return BrokenState(
         f"The device's key {path} is damaged. Restore it from a backup; or move it away, decommission this device on "

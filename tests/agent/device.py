@@ -152,7 +152,8 @@ class Device:
         assert list((self.state_dir / "blobs").iterdir()) == []
         assert list((self.state_dir / "trash").iterdir()) == []
         assert self.state.jobs == []
-        left = [path.name for path in self.state_dir.rglob("*.new")]
+        left = [str(path.relative_to(self.state_dir)) for path in self.state_dir.rglob("*.new")]
+        left = [path for path in left if "/state/" not in path]  # that is the programs' own
         assert left == []
 
 
