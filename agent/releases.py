@@ -60,11 +60,11 @@ class Releases:
     def switch(self, product: str, sha256: str) -> None:
         """Make `current` name this release, by one rename; or nothing, if `sha256` is empty."""
         link = self.product(product) / "current"
+        beside = link.with_name("current.new")
+        beside.unlink(missing_ok=True)  # of a switch that the power cut off
         if not sha256:
             link.unlink(missing_ok=True)
         elif self.current(product) != sha256:
-            beside = link.with_name("current.new")
-            beside.unlink(missing_ok=True)
             beside.symlink_to(f"releases/{sha256}")
             beside.replace(link)
         sync_directory(link.parent)

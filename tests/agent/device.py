@@ -154,7 +154,7 @@ class Device:
         assert self.state.jobs == []
         left = [str(path.relative_to(self.state_dir)) for path in self.state_dir.rglob("*.new")]
         left = [path for path in left if "/state/" not in path]  # that is the programs' own
-        assert left == []
+        assert left == [], left
 
 
 def assert_whole(release: Path) -> None:
