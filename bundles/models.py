@@ -2,7 +2,7 @@
 
 bundle:  draft ──publish──► verifying ──► ready ──withdraw──► withdrawn
            ▲                    │
-           └── a blob is wrong ─┘
+           └── a blob is wrong ─┘            (a draft may be discarded: the row is deleted)
 
 upload:  open ──complete──► verifying ──► stored
            │                    └───────► refused   (digest or size differ, with a reason)

@@ -1,4 +1,4 @@
-"""How a bundle comes to be: drafted from its manifest, published, verified, and perhaps withdrawn."""
+"""How a bundle comes to be: drafted from its manifest, published, verified, and perhaps discarded or withdrawn."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from bundles.manifest import Manifest
 from bundles.models import Blob, Bundle, BundleFile, BundleState
-from kernex.errors import Conflict, IllegalTransition
+from kernex.errors import Conflict, IllegalTransition, NotFound
 from kernex.events.models import record
 
 FILES_A_STATEMENT = 2000
@@ -69,7 +69,7 @@ def _insert(manifest: Manifest, actor: str, user: User | None) -> Bundle:
 def publish(bundle: Bundle, *, actor: str) -> Bundle:
     """Ask for a draft to become ready; the scheduler decides. Harmless for a bundle on its way or there already.
 
-    Raises `Conflict` (`missing_blobs`, with up to 20 `missing`), `IllegalTransition` (`illegal_transition`).
+    Raises `Conflict` (`missing_blobs`, with up to 20 `missing`), `IllegalTransition` and `NotFound`.
     """
     if bundle.state == BundleState.DRAFT:
         missing = blobs_of(bundle.files.hopeless(), MISSING_SHOWN)
@@ -79,25 +79,49 @@ def publish(bundle: Bundle, *, actor: str) -> Bundle:
             if bundle.move_to(BundleState.VERIFYING, only_from=BundleState.DRAFT):
                 record("bundle.published", f"{bundle} is to be published.", actor=actor, bundle=bundle.pk)
                 return bundle
-        bundle.refresh_from_db()
+        _look_again(bundle)
     if bundle.state not in {BundleState.VERIFYING, BundleState.READY}:
         raise IllegalTransition("illegal_transition", f"{bundle} is {bundle.state} and cannot be published.")
     return bundle
 
 
+def discard(bundle: Bundle, *, actor: str) -> None:
+    """Delete a draft; its name and version are free again. Blobs that were stored for it stay.
+
+    Raises `IllegalTransition` (`illegal_transition`) for what was published, `NotFound` (`unknown_bundle`).
+    """
+    with transaction.atomic():
+        # Locked, so that nobody publishes between the look and the deletion.
+        draft = Bundle.objects.select_for_update().filter(pk=bundle.pk, state=BundleState.DRAFT).first()
+        if draft is not None:
+            record("bundle.discarded", f"{draft} was discarded.", actor=actor, bundle=draft.pk)
+            draft.delete()
+            return
+    _look_again(bundle)
+    raise IllegalTransition("illegal_transition", f"{bundle} is {bundle.state}; only a draft is discarded.")
+
+
 def withdraw(bundle: Bundle, *, actor: str) -> Bundle:
     """Take a ready bundle out of service: it stays visible, but is neither deployed nor fetched any more.
 
-    Harmless when repeated. Raises `IllegalTransition` (`illegal_transition`).
+    Harmless when repeated. Raises `IllegalTransition` (`illegal_transition`), `NotFound`.
     """
     with transaction.atomic():
         if bundle.move_to(BundleState.WITHDRAWN, only_from=BundleState.READY, withdrawn_at=timezone.now()):
             record("bundle.withdrawn", f"{bundle} was withdrawn.", actor=actor, bundle=bundle.pk)
             return bundle
-    bundle.refresh_from_db()
+    _look_again(bundle)
     if bundle.state != BundleState.WITHDRAWN:
         raise IllegalTransition("illegal_transition", f"{bundle} is {bundle.state}; only a ready bundle is withdrawn.")
     return bundle
+
+
+def _look_again(bundle: Bundle) -> None:
+    """What became of a row that somebody else changed first. Raises `NotFound` (`unknown_bundle`)."""
+    try:
+        bundle.refresh_from_db()
+    except Bundle.DoesNotExist:
+        raise NotFound("unknown_bundle", f"{bundle} was discarded.") from None
 
 
 def blobs_of(files: QuerySet[BundleFile], most: int | None = None) -> list[dict[str, Any]]:

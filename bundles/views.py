@@ -53,6 +53,12 @@ class OneBundle(APIView):
         """One bundle; a draft also says which blobs are missing."""
         return Response(BundleDetail(Bundle.objects.get_by_label(f"{name}@{version}")).data)
 
+    @extend_schema(responses={204: None, 409: OpenApiResponse(description="illegal_transition")})
+    def delete(self, request: Request, name: str, version: str) -> Response:
+        """Discard a draft. What was published is never deleted: withdraw it."""
+        publishing.discard(Bundle.objects.get_by_label(f"{name}@{version}"), actor=token_of(request).actor)
+        return Response(status=204)
+
 
 class PublishBundle(APIView):
     permission_classes = [ReadOrPublish]

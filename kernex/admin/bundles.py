@@ -78,7 +78,7 @@ class BundleAdmin(SendingArchives):
     list_select_related = ("created_by",)
     list_filter = ("state", "name")
     search_fields = ("name", "version", "manifest_sha256")
-    actions = ("publish", "withdraw")
+    actions = ("publish", "discard", "withdraw")
     readonly_fields = (
         "name", "version", "shown_state", "state_reason", "shown_size", "file_count", "shown_device_types",
         "shown_manifest", "created_by", "created_at", "ready_at", "withdrawn_at",
@@ -96,7 +96,9 @@ class BundleAdmin(SendingArchives):
         return super().get_queryset(request).defer("manifest")
 
     def steps_for(self, obj: Bundle) -> dict[str, str]:
-        return {"draft": {"publish": "Publish"}, "ready": {"withdraw": "Withdraw"}}.get(obj.state, {})
+        return {"draft": {"publish": "Publish", "discard": "Discard"}, "ready": {"withdraw": "Withdraw"}}.get(
+            obj.state, {}
+        )
 
     def has_change_permission(self, request: HttpRequest, obj: Bundle | None = None) -> bool:
         return obj is None and super().has_change_permission(request, obj)
@@ -161,6 +163,16 @@ class BundleAdmin(SendingArchives):
             consequence = "Their files are verified; then they are ready to be deployed. Nothing is deployed by this."
             return self.ask(request, queryset, action="publish", title="Publish bundles", consequence=consequence)
         self.attempt(request, queryset, lambda one: publishing.publish(one, actor=actor_of(request)), "Published")
+        return None
+
+    @admin.action(description="Discard: delete drafts", permissions=["change"])
+    def discard(self, request: HttpRequest, queryset: QuerySet[Bundle]) -> HttpResponse | None:
+        if not is_confirmed(request):
+            consequence = "The drafts are deleted, and their versions are free again. Nothing of them runs anywhere."
+            return self.ask(
+                request, queryset, action="discard", title="Discard drafts", consequence=consequence, is_final=True
+            )
+        self.attempt(request, queryset, lambda one: publishing.discard(one, actor=actor_of(request)), "Discarded")
         return None
 
     @admin.action(description="Withdraw: take them out of service", permissions=["change"])

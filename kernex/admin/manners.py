@@ -108,9 +108,10 @@ class Page(Listed):
         return answer
 
     def way_back(self, request: HttpRequest) -> str:
-        """The page on which an action was begun: one object's, or the list as it was filtered."""
+        """The page on which an action was begun: one object's while it is there, or the list as it was filtered."""
         chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
-        if request.POST.get("begun_on") == "object" and len(chosen) == 1:
+        is_one = request.POST.get("begun_on") == "object" and len(chosen) == 1
+        if is_one and self.get_object(request, chosen[0]) is not None:
             return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=chosen)
         return request.get_full_path()
 

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from kernex.cli import credentials
 from kernex.cli.client import Client
+from kernex.cli.errors import BadUsage
 from kernex.cli.manifest import NAME
 from kernex.cli.screen import Screen
 
@@ -34,6 +35,11 @@ class Context:
 
     def client_for(self, found: credentials.Credentials) -> Client:
         return Client(found, self.arguments.retry_for, self.screen.note)
+
+    def confirm(self, question: str) -> None:
+        """Go on if `--yes` was given or somebody at the terminal agrees. Raises `BadUsage`."""
+        if not self.arguments.yes and not self.screen.agreed(question):
+            raise BadUsage("Nothing was changed: answer `y`, or give --yes.")
 
 
 Commands = argparse._SubParsersAction  # argparse gives this type no public name
@@ -68,6 +74,11 @@ def add_command(
         help=f"how long to go on trying while the server does not answer (default: {patience}s)",
     )  # fmt: skip
     return parser
+
+
+def add_yes(parser: argparse.ArgumentParser) -> None:
+    """For a command whose `Context.confirm` asks first."""
+    parser.add_argument("--yes", action="store_true", help="do not ask; needed where nobody can answer")
 
 
 def duration(text: str) -> int:

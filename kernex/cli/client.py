@@ -61,6 +61,10 @@ class Client:
     def post(self, path: str, body: object = None, *, once: bool = False) -> Any:
         return self.call("POST", path, json=body if body is not None else {}, once=once)
 
+    def delete(self, path: str) -> None:
+        """Deleted once: told again, it would be unknown."""
+        self.call("DELETE", path, once=True)
+
     def pages(self, path: str, params: Mapping[str, str], limit: int = 0) -> list[Any]:
         """Every row of a list, or the first `limit` of them."""
         rows: list[Any] = []
@@ -131,6 +135,8 @@ class Later:
 
 
 def _read(response: requests.Response, server: str) -> Any:
+    if response.status_code == requests.codes.no_content:
+        return None
     if 200 <= response.status_code < 300:
         try:
             return response.json()

@@ -236,6 +236,15 @@ def test_bundles_are_published_and_withdrawn(boss: Client) -> None:
     assert "is withdrawn and cannot be published" in said(act(boss, "bundles", "publish", ready))[-1]
 
 
+def test_a_draft_is_discarded_and_leads_back_to_the_list(boss: Client) -> None:
+    drafted, ready = make_bundle("vad@1.0.0", state="draft"), make_bundle("vad@2.0.0")
+    answer = act(boss, "bundles", "discard", drafted, begun_on="object")
+    assert answer["Location"] == LISTS["bundles"]
+    assert said(answer) == ["Discarded: 1."]
+    assert "only a draft is discarded" in said(act(boss, "bundles", "discard", ready))[-1]
+    assert [str(bundle) for bundle in Bundle.objects.all()] == ["vad@2.0.0"]
+
+
 def test_ten_wrong_passwords_lead_to_a_page_that_says_so(client: Client, alice: User) -> None:
     for _ in range(10):
         answer = client.post("/admin/login/", {"username": "alice", "password": "wrong"})

@@ -49,7 +49,7 @@ def test_viewers_see_and_can_do_nothing(staff: Staff) -> None:
     assert viewer.post(page_of("devices", device), {"name": "mine"}).status_code == 403
     for action in ("approve", "reject", "decommission", "deploy"):
         act(viewer, "devices", action, device, bundle=bundle.pk)
-    for action in ("publish", "withdraw"):
+    for action in ("publish", "discard", "withdraw"):
         act(viewer, "bundles", action, bundle)
     device.refresh_from_db()
     bundle.refresh_from_db()

@@ -40,6 +40,9 @@ class Publisher:
         kind = {"content_type": "application/json"}
         return self.client.post(f"/api/v1/{path}", body, **(kind | options), headers=self.headers)
 
+    def delete(self, path: str) -> Any:
+        return self.client.delete(f"/api/v1/{path}", headers=self.headers)
+
     def draft(self, manifest: Any) -> Any:
         return self.post("bundles", {"manifest": manifest})
 

@@ -1,5 +1,6 @@
 """POST /api/v1/bundles/{name}/{version}/publish and …/withdraw, and every other change of a bundle's state."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
@@ -8,7 +9,7 @@ from django.db import connection
 from django.test import Client
 
 from bundles.models import Blob, Bundle, Upload
-from bundles.publishing import publish, withdraw
+from bundles.publishing import discard, publish, withdraw
 from bundles.verifying import verify_bundles, verify_uploads
 from deployments import downloads
 from kernex.errors import IllegalTransition, NotFound
@@ -16,7 +17,8 @@ from kernex.events.models import Event
 from tests.bundles.publisher import Publisher, manifest_of, sha256
 from tests.factories import make_token, make_user
 
-PUBLISH, WITHDRAW = "bundles/vad/1.0.0/publish", "bundles/vad/1.0.0/withdraw"
+BUNDLE = "bundles/vad/1.0.0"
+PUBLISH, WITHDRAW = f"{BUNDLE}/publish", f"{BUNDLE}/withdraw"
 
 
 def test_it_needs_every_blob(publisher: Publisher) -> None:
@@ -86,17 +88,29 @@ def test_a_withdrawn_blob_is_delivered_for_another_bundle(publisher: Publisher) 
     assert downloads.size_of_blob(uuid4(), sha256(b"1")) == 1
 
 
-def test_others_may_neither_publish_nor_withdraw(publisher: Publisher, viewer: Publisher, stranger: Publisher) -> None:
+def test_a_discarded_draft_leaves_its_version_free(publisher: Publisher, viewer: Publisher) -> None:
+    publisher.draft(manifest_of({"a": b"1"}))
+    bundle = Bundle.objects.get()
+    assert publisher.delete(BUNDLE).status_code == 204
+    assert (viewer.get(BUNDLE).status_code, publisher.delete(BUNDLE).status_code) == (404, 404)
+    assert Event.objects.filter(kind="bundle.discarded", bundle_id=bundle.pk).count() == 1
+    assert publisher.draft(manifest_of({"a": b"2"})).status_code == 201
+
+
+def test_others_may_not(publisher: Publisher, viewer: Publisher, stranger: Publisher) -> None:
     publisher.draft(manifest_of({"a": b"1"}))
     for address in (PUBLISH, WITHDRAW):
         assert viewer.post(address).status_code == 403
         assert stranger.post(address).status_code == 401
         assert publisher.post(address.replace("vad", "other")).status_code == 404
+    assert (viewer.delete(BUNDLE).status_code, stranger.delete(BUNDLE).status_code) == (403, 401)
 
 
-# What becomes of each state: the new state, or None where it is refused.
+# What becomes of each state: the new state, GONE, or None where it is refused.
+GONE = "gone"
 TABLE = {
     publish: {"draft": "verifying", "verifying": "verifying", "ready": "ready", "withdrawn": None},
+    discard: {"draft": GONE, "verifying": None, "ready": None, "withdrawn": None},
     withdraw: {"draft": None, "verifying": None, "ready": "withdrawn", "withdrawn": "withdrawn"},
 }
 
@@ -113,7 +127,20 @@ def test_every_change_of_every_state(publisher: Publisher, change: object, state
             change(bundle, actor="operator:alice")  # type: ignore[operator]
     else:
         change(bundle, actor="operator:alice")  # type: ignore[operator]
-    assert Bundle.objects.get().state == bundle.state == (wanted or state)
+    left = Bundle.objects.first()
+    assert (left.state if left else GONE) == (wanted or state)
+    if left:
+        assert bundle.state == left.state
+
+
+@pytest.mark.parametrize("change", [publish, withdraw, discard])
+def test_what_was_discarded_meanwhile_is_not_found(publisher: Publisher, change: Callable[..., object]) -> None:
+    Blob.objects.create(sha256=sha256(b"1"), size=1)
+    publisher.draft(manifest_of({"a": b"1"}))
+    bundle = Bundle.objects.get()
+    Bundle.objects.all().delete()
+    with pytest.raises(NotFound):
+        change(bundle, actor="operator:alice")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -130,3 +157,24 @@ def test_two_at_once_change_it_once(client: Client) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(say, range(4))) == [200] * 4
     assert Event.objects.filter(kind="bundle.withdrawn").count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_published_and_discarded_at_once_it_is_one_of_both(client: Client) -> None:
+    secret = make_token(make_user(), "publisher")
+    Blob.objects.create(sha256=sha256(b"1"), size=1)
+
+    def say(method: str) -> int:
+        try:
+            publisher = Publisher(Client(), secret)
+            return int((publisher.delete(BUNDLE) if method == "DELETE" else publisher.post(PUBLISH)).status_code)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(10):
+            Bundle.objects.all().delete()
+            Publisher(client, secret).draft(manifest_of({"a": b"1"}))
+            answers = tuple(pool.map(say, ["DELETE", "POST"]))
+            assert answers in {(204, 404), (409, 202)}
+            assert Bundle.objects.exists() == (answers == (409, 202))

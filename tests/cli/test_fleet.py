@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Kernex
-from tests.cli.fake_server import FakeServer
+from tests.cli.fake_server import FakeServer, error
 
 DEVICE: dict[str, Any] = {
     "id": "6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e", "name": "shelf-4", "state": "accepted", "online": True,
@@ -99,6 +99,26 @@ def test_it_lists_bundles(at_fake: Kernex, fake: FakeServer) -> None:
     assert at_fake("bundles", "--state", "ready", "--name", "vad").out.endswith("vad@1\tready\t2.3 MiB\t3\t\t\n")
     assert "name=vad&state=ready" in fake.requests[0]
     assert at_fake("bundles", "--json").document["results"] == [bundle]
+
+
+def test_it_withdraws_a_bundle(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers["POST /bundles/vad/1/withdraw"] = {"name": "vad", "version": "1", "state": "withdrawn"}
+    assert at_fake("withdraw", "vad@1").code == 2
+    assert fake.requests == []
+    assert at_fake("withdraw", "vad@1", "--yes").out == "vad@1 is withdrawn.\n"
+    assert at_fake("withdraw", "vad@1", "--yes", "--json").document["state"] == "withdrawn"
+
+
+def test_it_discards_a_draft(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.fail(
+        "DELETE /api/v1/bundles/vad/1", (204, None), (204, None), error(409, "illegal_transition", "It is ready.")
+    )
+    assert at_fake("discard", "vad@1").code == 2
+    assert fake.requests == []
+    assert at_fake("discard", "vad@1", "--yes").out == "vad@1 was discarded.\n"
+    assert at_fake("discard", "vad@1", "--yes", "--json").document == {"discarded": "vad@1"}
+    refused = at_fake("discard", "vad@1", "--yes")
+    assert (refused.code, "It is ready." in refused.err) == (4, True)
 
 
 def test_it_prints_an_enrolment_token_alone(at_fake: Kernex, fake: FakeServer) -> None:

@@ -40,7 +40,7 @@ RIGHTS: dict[str, dict[str, str]] = {
     "enrolment-tokens": {"GET": "read", "POST": "operate"},
     "enrolment-token-revoke": {"POST": "operate"},
     "bundles": {"GET": "read", "POST": "publish"},
-    "bundle": {"GET": "read"},
+    "bundle": {"GET": "read", "DELETE": "publish"},
     "bundle-publish": {"POST": "publish"},
     "bundle-withdraw": {"POST": "publish"},
     "uploads": {"POST": "publish"},

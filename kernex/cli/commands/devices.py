@@ -4,7 +4,7 @@ import uuid
 from argparse import ArgumentParser
 from typing import Any
 
-from kernex.cli.arguments import Commands, Context, add_command, at_least_one
+from kernex.cli.arguments import Commands, Context, add_command, add_yes, at_least_one
 from kernex.cli.client import Client
 from kernex.cli.errors import BadUsage, Exit
 from kernex.cli.screen import when
@@ -42,7 +42,7 @@ def add_to(commands: "Commands[ArgumentParser]") -> None:
     for parser in (approve, reject, decommission):
         parser.add_argument("device", metavar="ID", help="the device's id, or its name if no other has it")
     for parser in (reject, decommission):
-        parser.add_argument("--yes", action="store_true", help="do not ask; needed where nobody can answer")
+        add_yes(parser)
 
 
 def show_devices(context: Context) -> int:
@@ -86,8 +86,7 @@ def decommission_device(context: Context) -> int:
 def _move_for_good(context: Context, verb: str) -> int:
     device = context.arguments.device
     device_id = find_device(context.client, device)
-    if not context.arguments.yes and not context.screen.agreed(f"{verb.capitalize()} {device} for good?"):
-        raise BadUsage("Nothing was changed: answer `y`, or give --yes.")
+    context.confirm(f"{verb.capitalize()} {device} for good?")
     return _move(context, device_id, verb)
 
 
