@@ -44,7 +44,8 @@ def mend(connection: Connection, need: Need, told: Callable[[str], object], addr
         if need.is_own and address and _mend_as_role(address, need):
             told(f"{statement} (as the role itself)")
         else:
-            told(f"refused: {statement}: {error.diag.message_primary or str(error).strip()}")
+            outcome = "not done" if need.is_wish else "refused"
+            told(f"{outcome}: {statement}: {error.diag.message_primary or str(error).strip()}")
 
 
 def _mend_as_role(address: str, need: Need) -> bool:
@@ -56,9 +57,11 @@ def _mend_as_role(address: str, need: Need) -> bool:
     return True
 
 
-def role_of(database: dict[str, Any], tables: frozenset[str] = frozenset()) -> Role:
+def role_of(
+    database: dict[str, Any], tables: frozenset[str] = frozenset(), connection_limit: int | None = None
+) -> Role:
     """The role of one entry of Django's DATABASES."""
-    return Role(str(database["USER"]), str(database["PASSWORD"]), str(database["NAME"]), tables)
+    return Role(str(database["USER"]), str(database["PASSWORD"]), str(database["NAME"]), tables, connection_limit)
 
 
 def address_of(database: dict[str, Any]) -> str:

@@ -13,6 +13,8 @@ import psycopg
 from psycopg import sql
 
 SCHEMA = "public"
+# How many connections the role leaves to people and backups, so that whoever has to look gets in.
+LEFT_TO_PEOPLE = 2
 SETTINGS = {
     "search_path": "public",
     "client_encoding": "UTF8",
@@ -27,17 +29,28 @@ SEQUENCE_RIGHTS = "USAGE, SELECT, UPDATE"
 Connection: TypeAlias = psycopg.Connection[Any]
 # A schema's own entry in its access list, or the one that it has by default.
 _SCHEMA_ACL = "pg_namespace, aclexplode(coalesce(nspacl, acldefault('n', nspowner))) AS acl WHERE nspname = 'public'"
+# What the server keeps for superusers and, since 16, for roles that were named, is not the role's either.
+_MOST_CONNECTIONS = (
+    "SELECT greatest(1, current_setting('max_connections')::int"
+    " - current_setting('superuser_reserved_connections')::int"
+    " - coalesce(nullif(current_setting('reserved_connections', true), '')::int, 0) - %s)"
+)
 _PUBLIC_CREATES = f"EXISTS (SELECT FROM {_SCHEMA_ACL} AND grantee = 0 AND privilege_type = 'CREATE')"
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """The application's role, as DATABASE_URL names it. `tables` are those that it has to own to migrate them."""
+    """The application's role, as DATABASE_URL names it.
+
+    `tables` are those that it has to own to migrate them; `connection_limit` is how many connections it may open, None
+    for what the server has to give.
+    """
 
     name: str
     password: str = field(repr=False)
     database: str
     tables: frozenset[str] = frozenset()
+    connection_limit: int | None = None
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -49,7 +62,7 @@ class Need:
     """One thing that has to hold. `lack` is the sentence for people when it does not; `statement` mends it.
 
     `holds` is an SQL expression over the parameters `role`, `database` and `detail`. What `is_own` the role may also
-    do for itself.
+    do for itself. Kernex works without what `is_wish`: it is told, and no failure.
     """
 
     lack: str
@@ -58,6 +71,7 @@ class Need:
     detail: str = ""
     is_own: bool = False
     makes_role: bool = False
+    is_wish: bool = False
 
 
 def needs(role: Role, admin: str, verifier: str = "") -> Iterator[Need]:
@@ -158,6 +172,22 @@ def setting_needs(role: Role) -> Iterator[Need]:
         )
 
 
+def connection_limit(connection: Connection, role: Role) -> Need:
+    """That the role cannot take every connection of the server, as it would when something leaks them.
+
+    Not every admin may say so: since PostgreSQL 16 only for roles that it made.
+    """
+    row = connection.execute(_MOST_CONNECTIONS, [LEFT_TO_PEOPLE]).fetchone()
+    most = role.connection_limit or (row[0] if row else -1)
+    return Need(
+        f"{role.name} is not limited to {most} connections.",
+        sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(role.identifier, sql.Literal(most)),
+        "(SELECT rolconnlimit = %(detail)s::int FROM pg_roles WHERE rolname = %(role)s)",
+        detail=str(most),
+        is_wish=True,
+    )
+
+
 def _owner_needs(role: Role, admin: str, foreign: Iterable[str]) -> Iterator[Need]:
     """Kernex's own tables that somebody else made, as when a migration ran as the admin."""
     for number, table in enumerate(foreign):
@@ -188,7 +218,7 @@ def missing(connection: Connection, role: Role) -> list[Need]:
     Without the role there is nothing to ask about: everything is missing.
     """
     (admin,) = connection.execute("SELECT current_user").fetchone() or ("",)
-    everything = list(needs(role, admin, hidden_password(connection, role)))
+    everything = [*needs(role, admin, hidden_password(connection, role)), connection_limit(connection, role)]
     if not holds(connection, role, everything[0]):
         return everything
     foreign = [table for table in sorted(role.tables) if _ask(connection, role, _IS_FOREIGN, table)]

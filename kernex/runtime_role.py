@@ -10,7 +10,17 @@ import psycopg
 from psycopg import sql
 
 from kernex.granting import mend
-from kernex.grants import Connection, Need, Role, existence, hidden_password, holds, setting_needs, way_in
+from kernex.grants import (
+    Connection,
+    Need,
+    Role,
+    connection_limit,
+    existence,
+    hidden_password,
+    holds,
+    setting_needs,
+    way_in,
+)
 
 # What is only ever added to, and what is only ever read, by the processes that use this role.
 ADDED_TO = frozenset({"events_event"})
@@ -95,7 +105,8 @@ def grant_runtime(
     admin: Connection, owner: Connection, role: Role, told: Callable[[str], object], *, is_check: bool = False
 ) -> list[Need]:
     """Give what is missing, or only find it. Returns what is still missing. Both connections are in autocommit."""
-    left = _give(admin, role, list(admins_needs(role, hidden_password(admin, role))), told, is_check)
+    needs = [*admins_needs(role, hidden_password(admin, role)), connection_limit(admin, role)]
+    left = _give(admin, role, needs, told, is_check)
     return left + _give(owner, role, list(owners_needs(role, tables_of(owner))), told, is_check)
 
 

@@ -103,12 +103,12 @@ output "second_region_secret_key" {
 }
 
 output "connections" {
-  description = "How many connections the database takes, and how many these sizes open during a deployment."
+  description = "How many connections the database has for the role, and how many these sizes open during a deployment."
   value       = merge(local.connections, { needed = local.connections_needed })
 
   precondition {
     condition     = local.connections_needed <= local.connections.limit
-    error_message = "${var.database_size} takes ${local.connections.limit} connections, and these sizes open up to ${local.connections_needed} during a deployment: choose a larger database_size, fewer instances, workers or worker_connections, or a connection_pool."
+    error_message = "${var.database_size} takes ${local.connections.limit} connections of the role, and these sizes open up to ${local.connections_needed} during a deployment: choose a larger database_size, fewer instances, workers or worker_connections, or a connection_pool."
   }
 }
 

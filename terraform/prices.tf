@@ -44,13 +44,13 @@ locals {
   # What the seed's plan counted, to lay beside the sum.
   seed_budget = { app = 12, database = 30, bundles = 0 }
 
-  # 25 a GB of memory, of which PostgreSQL keeps 3 for its administrators.
+  # 25 a GB of memory, of which PostgreSQL keeps 3 for its administrators, and grant_perms 2 for people.
   connection_limits = {
-    "db-s-1vcpu-1gb"  = 22
-    "db-s-1vcpu-2gb"  = 47
-    "db-s-2vcpu-4gb"  = 97
-    "db-s-4vcpu-8gb"  = 197
-    "db-s-6vcpu-16gb" = 397
+    "db-s-1vcpu-1gb"  = 20
+    "db-s-1vcpu-2gb"  = 45
+    "db-s-2vcpu-4gb"  = 95
+    "db-s-4vcpu-8gb"  = 195
+    "db-s-6vcpu-16gb" = 395
   }
 
   # App Platform's regions are named without the number of the data centre.

@@ -89,7 +89,7 @@ variable "database_size" {
   }
   validation {
     condition     = var.environment != "production" || var.database_size != "db-s-1vcpu-1gb"
-    error_message = "database_size accepts no 1 GB node in production: its 22 connections do not carry two instances through a deployment."
+    error_message = "database_size accepts no 1 GB node in production: its 20 connections do not carry two instances through a deployment."
   }
 }
 

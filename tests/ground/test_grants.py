@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from kernex.granting import grant
-from kernex.grants import Need, Role
+from kernex.grants import LEFT_TO_PEOPLE, Need, Role
 from tests.ground.places import ROOT, Place, Ran, manage
 
 AT_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
@@ -60,8 +60,38 @@ def test_it_grants_a_role_that_somebody_else_made(place: Place) -> None:
     place.make_role(place.superuser_url)
     ran = place.grant()
     assert ran.code == 0, ran.err
-    assert "(as the role itself)" in ran.out or place.postgres.binaries.parent.name == "15"
+    if place.postgres.binaries.parent.name != "15":
+        assert "(as the role itself)" in ran.out
+        assert f'not done: ALTER ROLE "{place.role}" CONNECTION LIMIT' in ran.out
+        assert "is not limited to" in place.grant("--json").json["notes"][0]
     works(place)
+
+
+def test_the_role_leaves_connections_to_people(place: Place) -> None:
+    place.make_role(place.admin_url)
+    assert place.grant().code == 0
+    ((most, allowed),) = place.run(
+        place.url,
+        "SELECT current_setting('max_connections')::int, rolconnlimit FROM pg_roles WHERE rolname = current_user",
+    )
+    assert 0 < allowed <= most - 3 - LEFT_TO_PEOPLE
+    assert place.grant("--connection-limit", "1").out.startswith(f'ALTER ROLE "{place.role}" CONNECTION LIMIT 1\n')
+    with psycopg.connect(place.url), pytest.raises(psycopg.OperationalError, match="too many connections for role"):
+        psycopg.connect(place.url)
+    ran = place.grant("--check", "--json")
+    assert (ran.code, ran.json) == (
+        0,
+        {"missing": [], "notes": [f"{place.role} is not limited to {allowed} connections."]},
+    )
+    assert f"{place.role} is not limited to {allowed} connections." in place.grant("--check").out
+    assert "connections" not in place.grant("--check", "--connection-limit", "1").out
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "many", "1e3", "99999999999"])
+def test_a_limit_that_is_none_is_refused(new_place: Place, wrong: str) -> None:
+    ran = new_place.grant("--connection-limit", wrong)
+    assert ran.code != 0
+    assert "is no whole number from 1 to" in ran.err
 
 
 def test_said_twice_it_changes_nothing(place: Place) -> None:
@@ -69,7 +99,7 @@ def test_said_twice_it_changes_nothing(place: Place) -> None:
     assert json.loads(place.grant("--json").out)["done"] != []
     before = rights(place)
     again = place.grant("--json")
-    assert (again.code, again.json) == (0, {"done": [], "missing": []})
+    assert (again.code, again.json) == (0, {"done": [], "missing": [], "notes": []})
     assert rights(place) == before
 
 
@@ -85,7 +115,7 @@ def test_check_names_each_lack_and_changes_nothing(place: Place) -> None:
     assert [lack for lack in ran.json["missing"] if lack not in place.grant("--check").err] == []
     assert rights(place) == before
     assert place.grant().code == 0
-    assert place.grant("--check", "--json") == Ran(0, '{"missing": []}\n', "")
+    assert place.grant("--check", "--json") == Ran(0, '{"missing": [], "notes": []}\n', "")
 
 
 def test_check_as_the_role_itself_needs_no_admin(place: Place) -> None:
@@ -114,7 +144,7 @@ def test_the_printed_sql_does_the_same(place: Place) -> None:
     assert printed.code == 0
     assert rights(place) == before
     place.run(place.admin_url, printed.out.replace("{", "{{").replace("}", "}}"))
-    assert place.grant("--check", "--json").json == {"missing": []}
+    assert place.grant("--check", "--json").json == {"missing": [], "notes": []}
     assert place.grant("--print-sql", "--json").json == {"sql": []}
     works(place)
 
@@ -135,7 +165,7 @@ def test_tables_that_the_admin_made_are_handed_over(place: Place) -> None:
     assert ran.code == 0, ran.err
     place.run(place.url, "ALTER TABLE django_migrations ADD COLUMN app text")
     place.run(place.url, "SELECT nextval('numbers')")
-    assert place.grant("--json").json == {"done": [], "missing": []}
+    assert place.grant("--json").json == {"done": [], "missing": [], "notes": []}
 
 
 def test_what_the_admin_may_not_give_is_told_with_its_sql(place: Place) -> None:
@@ -192,9 +222,9 @@ def test_many_at_once_do_each_thing_once(new_place: Place) -> None:
 def test_as_a_process_it_says_and_ends_the_same(new_place: Place) -> None:
     environment = new_place.environment(ADMIN_DATABASE_URL=new_place.admin_url)
     before = manage(environment, "grant_perms", "--check", "--json")
-    assert (before.code, before.json) == (1, {"missing": [f"The role {new_place.role} does not exist."]})
+    assert (before.code, before.json) == (1, {"missing": [f"The role {new_place.role} does not exist."], "notes": []})
     assert manage(environment, "grant_perms").out.endswith(f"all that Kernex needs in {new_place.database}.\n")
-    assert manage(environment, "grant_perms", "--json") == Ran(0, '{"done": [], "missing": []}\n', "")
+    assert manage(environment, "grant_perms", "--json") == Ran(0, '{"done": [], "missing": [], "notes": []}\n', "")
     assert manage(environment, "grant_perms", "--check").code == 0
 
 

@@ -38,9 +38,9 @@ VALUES: dict[str, tuple[str, dict[str, object], str]] = {
         "production", {"database_size": "db-s-1vcpu-1gb"}, "accepts no 1 GB node in production",
     ),
     "a standby of the smallest database": ("staging", {"database_nodes": 2}, "accepts 1 for a 1 GB node"),
-    "more connections than there are": ("production", {"web_instances": 12}, "takes 97 connections"),
+    "more connections than there are": ("production", {"web_instances": 12}, "takes 95 connections of the role"),
     "more connections than there are, while the database is open": (
-        "production", {"web_instances": 12, "stage": "open"}, "takes 97 connections",
+        "production", {"web_instances": 12, "stage": "open"}, "takes 95 connections of the role",
     ),
     "a pool larger than the database": ("production", {"connection_pool": 94}, "connection_pool accepts 1 to"),
     "nothing that serves": ("production", {"app_platform": False}, "something has to serve"),

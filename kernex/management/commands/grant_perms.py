@@ -2,7 +2,7 @@
 
 import json
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from getpass import getpass
 from typing import Any
 
@@ -16,6 +16,26 @@ from kernex.granting import address_of, grant, role_of
 from kernex.grants import Need, Role, as_sql, missing, needs
 from kernex.runtime_role import grant_runtime
 from kernex.tables import own_tables
+
+# The most that PostgreSQL's max_connections takes.
+MOST_CONNECTIONS = 262_143
+
+
+def needed(found: list[Need]) -> list[Need]:
+    """Without what Kernex cannot work."""
+    return [need for need in found if not need.is_wish]
+
+
+def wished(found: list[Need]) -> list[str]:
+    """What would be better, a sentence each."""
+    return [need.lack for need in found if need.is_wish]
+
+
+def positive(text: str) -> int:
+    """argparse's type for a whole number from 1."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_CONNECTIONS):
+        raise ArgumentTypeError(f"{text!r} is no whole number from 1 to {MOST_CONNECTIONS}")
+    return int(text)
 
 
 class Command(BaseCommand):
@@ -36,6 +56,12 @@ class Command(BaseCommand):
             metavar="NAME",
             help="also a role for web server and scheduler, for data alone; its password: RUNTIME_PASSWORD(_FILE)",
         )
+        parser.add_argument(
+            "--connection-limit",
+            type=positive,
+            metavar="N",
+            help="how many connections the role may open at once (default: all that the server has, less 2 for people)",
+        )
         how = parser.add_mutually_exclusive_group()
         how.add_argument("--check", action="store_true", help="change nothing; name what is missing; 1 if anything is")
         how.add_argument("--print-sql", action="store_true", help="change nothing; print the SQL that would be run")
@@ -43,7 +69,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         database = settings.DATABASES["default"]
-        self.role, self.own = role_of(database, own_tables()), address_of(database)
+        self.role, self.own = role_of(database, own_tables(), options["connection_limit"]), address_of(database)
         self.is_json = bool(options["json"])
         admin = self.admin(options["admin_url"])
         if options["print_sql"]:
@@ -99,9 +125,10 @@ class Command(BaseCommand):
     def grant(self, connection: psycopg.Connection[Any]) -> None:
         done: list[str] = []
         left = grant(connection, self.role, done.append if self.is_json else self.stdout.write, self.own)
+        left, notes = needed(left), wished(left)
         problems = [need.lack for need in left] or self.login_problem()
         if self.is_json:
-            self.stdout.write(json.dumps({"done": done, "missing": problems}))
+            self.stdout.write(json.dumps({"done": done, "missing": problems, "notes": notes}))
         if problems:
             raise CommandError("\n".join(["Not everything could be granted:", *problems, *self.hint(left)]))
         if not self.is_json:
@@ -109,7 +136,8 @@ class Command(BaseCommand):
 
     def grant_runtime(self, admin: psycopg.Connection[Any], name: str, *, is_check: bool) -> None:
         env = Environment()
-        role = Role(name, env.text("RUNTIME_PASSWORD"), self.role.database)
+        password = env.text("RUNTIME_PASSWORD")
+        role = Role(name, password, self.role.database, connection_limit=self.role.connection_limit)
         if name == self.role.name or not role.password:
             raise CommandError(
                 "--runtime-role names a role other than DATABASE_URL's, and RUNTIME_PASSWORD or RUNTIME_PASSWORD_FILE"
@@ -117,7 +145,7 @@ class Command(BaseCommand):
             )
         done: list[str] = []
         with psycopg.connect(self.own, autocommit=True, connect_timeout=10) as owner:
-            left = grant_runtime(admin, owner, role, done.append, is_check=is_check)
+            left = needed(grant_runtime(admin, owner, role, done.append, is_check=is_check))
         if not self.is_json:
             self.stdout.write("\n".join(done))
         if left:
@@ -129,12 +157,15 @@ class Command(BaseCommand):
         found = missing(connection, self.role)
         if found and found[0].makes_role:
             found = found[:1]  # says it all
-        problems = [need.lack for need in found] or self.login_problem()
+        notes = wished(found)
+        problems = [need.lack for need in needed(found)] or self.login_problem()
         if self.is_json:
-            self.stdout.write(json.dumps({"missing": problems}))
+            self.stdout.write(json.dumps({"missing": problems, "notes": notes}))
         if problems:
-            raise CommandError("\n".join([*problems, "`python manage.py grant_perms` mends this."]))
+            raise CommandError("\n".join([*problems, *notes, "`python manage.py grant_perms` mends this."]))
         if not self.is_json:
+            for note in notes:
+                self.stdout.write(f"{note} Kernex works without that.")
             self.stdout.write(f"{self.role.name} has all that Kernex needs in {self.role.database}.")
 
     def print_sql(self, address: str) -> None:
