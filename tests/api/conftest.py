@@ -1,5 +1,5 @@
 """A device that signs, as in tests/devices."""
 
-from tests.devices.conftest import device, make_signing
+from tests.devices.actors import device, make_signing
 
 __all__ = ["device", "make_signing"]

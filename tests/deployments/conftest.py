@@ -1,16 +1,15 @@
-"""A bundle, devices and people for the tests of this room, and a storage directory of its own for each test."""
+"""A bundle, who calls the API, and a storage directory of its own for each test of this room."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from django.test import Client
 from pytest_django.fixtures import Settings
 
 from bundles.models import Bundle
-from tests.devices.operators import Person
-from tests.devices.signing import SigningDevice
-from tests.factories import make_bundle, make_device, make_token, make_user
+from tests.devices.actors import alice, device, make_signing, stranger, victor
+from tests.factories import make_bundle
+
+__all__ = ["alice", "device", "make_signing", "stranger", "victor"]
 
 
 @pytest.fixture(autouse=True)
@@ -26,39 +25,3 @@ def storage(tmp_path: Path, settings: Settings) -> Path:
 def bundle(db: None) -> Bundle:
     """vad@1.0.0, ready."""
     return make_bundle("vad@1.0.0")
-
-
-@pytest.fixture
-def make_signing(db: None, client: Client) -> Callable[..., SigningDevice]:
-    """Makes devices that are in the database and can sign."""
-
-    def make(**fields: object) -> SigningDevice:
-        device = SigningDevice(client)
-        device.id = make_device(public_key=device.public_key, **fields).id
-        return device
-
-    return make
-
-
-@pytest.fixture
-def device(make_signing: Callable[..., SigningDevice]) -> SigningDevice:
-    """An accepted device in the group `lab`."""
-    return make_signing()
-
-
-@pytest.fixture
-def alice(db: None, client: Client) -> Person:
-    """An operator."""
-    return Person(client, make_token(make_user("alice"), "operator"))
-
-
-@pytest.fixture
-def victor(db: None, client: Client) -> Person:
-    """Somebody who may only read."""
-    return Person(client, make_token(make_user("victor"), "viewer"))
-
-
-@pytest.fixture
-def stranger(db: None, client: Client) -> Person:
-    """Somebody without a token."""
-    return Person(client, "")

@@ -20,7 +20,7 @@ from bundles import pulse
 from bundles.bucket import COMMON, Bucket
 from dev.postgres import free_port
 from tests.bundles.publisher import Publisher
-from tests.deployments.conftest import device, make_signing
+from tests.devices.actors import device, make_signing
 from tests.factories import make_token, make_user
 from tests.live import ROOT
 from tests.storage.ceph import ceph
