@@ -69,7 +69,7 @@ def test_a_push_has_progress_bars_on_a_terminal_only(at_fake: Kernex, fake: Fake
     assert "100%" in on_terminal(fake, *words).replace("97.7/97.7 KiB", "100%")
     shown = at_fake(*words)
     assert ESCAPE not in shown.err
-    assert "Reading 1 files, 97.7 KiB" in shown.err
+    assert "Reading 1 file, 97.7 KiB" in shown.err
 
 
 def test_it_ends_quietly_when_nobody_reads_on(fake: FakeServer) -> None:

@@ -88,7 +88,7 @@ def push(context: Context) -> int:
 
 def _digests(screen: Screen, sources: list[Source]) -> dict[Source, str]:
     total = sum(source.size for source in sources)
-    with screen.bar(f"Reading {len(sources)} files, {size(total)}", total, in_bytes=True) as bar:
+    with screen.bar(f"Reading {files(len(sources))}, {size(total)}", total, in_bytes=True) as bar:
         return {source: source.sha256(bar.advance).hexdigest() for source in sources}
 
 
@@ -109,7 +109,7 @@ def _send_missing(context: Context, missing: list[dict[str, Any]], digests: dict
     total = sum(source.size for _, source in wanted)
     if not wanted:
         return 0
-    with context.screen.bar(f"Sending {len(wanted)} files, {size(total)}", total, in_bytes=True) as bar:
+    with context.screen.bar(f"Sending {files(len(wanted))}, {size(total)}", total, in_bytes=True) as bar:
         return upload_all(context.client, wanted, bar.advance)
 
 
@@ -160,10 +160,16 @@ def _wait(context: Context, address: str) -> Any:
 
 def _show(screen: Screen, bundle: dict[str, Any], sent: int) -> None:
     label = f"{bundle['name']}@{bundle['version']}"
-    lines = [f"{label} is {bundle['state']}: {bundle['file_count']} files, {size(bundle['size'])}, {size(sent)} sent."]
+    held = f"{files(bundle['file_count'])}, {size(bundle['size'])}"
+    lines = [f"{label} is {bundle['state']}: {held}, {size(sent)} sent."]
     if bundle["state"] == "ready":
         lines.append(f"Next: kernex deploy {label} --group GROUP --wait")
     elif bundle["state_reason"]:
         lines.append(f"{bundle['state_reason']}. Run the same command again.")
     shown = {name: value for name, value in bundle.items() if name != "missing"}
     screen.result({**shown, "bytes_sent": sent}, *lines)
+
+
+def files(count: int) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count} file{'' if count == 1 else 's'}"
