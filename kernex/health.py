@@ -14,24 +14,13 @@ from django.db.migrations.loader import MigrationLoader
 from bundles.storage import blobs
 from deployments.models import Hold
 from kernex.errors import ApiError
+from kernex.refusals import meaning
 from kernex.runtime_role import ADDED_TO, READ
 from kernex.scheduling import holder
 from kernex.tables import own_tables
 
 logger = logging.getLogger(__name__)
 
-REASONS = {
-    "authentication failed": "it refuses the role or password of DATABASE_URL",
-    "does not exist": "it does not know the role or database of DATABASE_URL",
-    "not permitted": "it does not let the role of DATABASE_URL log in",
-    "permission denied": "it does not let the role of DATABASE_URL in",
-    "too many": "it has no connection to spare",
-    "remaining connection slots": "it has no connection to spare",
-    "refused": "nothing answers at the address of DATABASE_URL",
-    "resolve": "the host of DATABASE_URL is not known",
-    "timeout": "it did not answer in time",
-    "timed out": "it did not answer in time",
-}
 GRANT = "python manage.py grant_perms"
 MIGRATE = "python manage.py migrate"
 SCHEDULE = "python manage.py run_scheduler"
@@ -103,10 +92,8 @@ def _grants_problem(unusable: int) -> str:
 
 
 def _unreachable(error: DatabaseError) -> Finding:
-    text = str(error)
-    logger.warning("the database cannot be reached: %s", text.strip().partition("\n")[0])
-    reason = next((words for sign, words in REASONS.items() if sign in text), "see the log")
-    return Finding("database", f"The database cannot be used: {reason}.", "Check DATABASE_URL and the server.")
+    logger.warning("the database cannot be reached: %s", str(error).strip().partition("\n")[0])
+    return Finding("database", f"The database cannot be used: {meaning(error)}.", "Check DATABASE_URL and the server.")
 
 
 @cache

@@ -7,6 +7,7 @@ from django.conf import settings
 
 from kernex.granting import address_of
 from kernex.grants import explanation, obstacle
+from kernex.refusals import ungranted
 
 
 def refuse_ungranted() -> None:
@@ -20,8 +21,7 @@ def refuse_ungranted() -> None:
         with psycopg.connect(address_of(database), connect_timeout=5) as connection:
             problem = obstacle(connection)
     except psycopg.OperationalError as error:
-        text = str(error)
-        problem = text.strip() if "authentication failed" in text or "not permitted to log in" in text else ""
+        problem = ungranted(error)
     if problem:
         sys.stderr.write(f"{explanation(str(database['USER']), problem)}\n")
         sys.exit(1)

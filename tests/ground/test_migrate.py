@@ -58,6 +58,13 @@ def test_a_role_that_does_not_exist_is_told_what_to_run(new_place: Place) -> Non
         assert "authentication failed" in paragraph(ran, new_place.role)
 
 
+def test_a_role_that_may_not_connect_is_told_what_to_run(new_place: Place) -> None:
+    new_place.make_role(new_place.admin_url)
+    new_place.run(new_place.admin_url, "REVOKE CONNECT ON DATABASE {database} FROM PUBLIC")
+    for ran in (manage(new_place.environment(), "migrate"), serve(new_place)):
+        assert "permission denied for database" in paragraph(ran, new_place.role)
+
+
 def test_a_database_that_is_away_is_a_sentence(new_place: Place) -> None:
     away = new_place.environment(DATABASE_URL="postgresql://kernex_app:s3cret@127.0.0.1:1/kernex_db")
     for environment in (away, away | {"DATABASE_POOL": "4"}):

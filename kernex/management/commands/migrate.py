@@ -1,6 +1,5 @@
 """Django's migrate, safe to start twice at once, and with a sentence where a privilege is missing."""
 
-import re
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +11,7 @@ from django.db.migrations.exceptions import MigrationSchemaMissing
 
 from kernex.granting import address_of
 from kernex.grants import explanation
+from kernex.refusals import ungranted
 
 CONNECT_SECONDS = 5
 LOCK_KEY = (0x6B65726E, 2)
@@ -20,9 +20,6 @@ LOCK_KEY = (0x6B65726E, 2)
 PATIENCE = "SET lock_timeout = 0; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0"
 IMPATIENCE = "SET lock_timeout = '3s'"
 USUAL = "RESET lock_timeout; RESET statement_timeout; RESET idle_in_transaction_session_timeout"
-DENIED = re.compile(
-    "permission denied for [a-z]+ [^\\s)]+|role .* is not permitted to log in|.*authentication failed.*"
-)
 
 
 class Command(Migrate):
@@ -38,9 +35,8 @@ class Command(Migrate):
             return super().execute(*args, **options)
         except (OperationalError, psycopg.OperationalError, MigrationSchemaMissing) as error:
             # The second wraps the refusal to create Django's own table.
-            denied = DENIED.search(str(error))
-            if denied is not None:
-                raise CommandError(explanation(role, denied[0])) from None
+            if denied := ungranted(error):
+                raise CommandError(explanation(role, denied)) from None
             if isinstance(error, MigrationSchemaMissing):
                 raise
             if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
