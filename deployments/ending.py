@@ -60,6 +60,7 @@ def finish() -> int:
     unfinished = DeviceDeployment.objects.unfinished().filter(deployment=OuterRef("pk"))
     with transaction.atomic():
         due = Deployment.objects.unfinished().filter(~Exists(unfinished)).order_by()
+        due = due.select_related("bundle").defer("bundle__manifest")
         deployments = list(due.select_for_update(skip_locked=True, of=("self",))[:BATCH])
         counts = DeviceDeployment.objects.filter(deployment__in=deployments).counts()
         for deployment in deployments:
@@ -75,7 +76,7 @@ def _finish(deployment: Deployment, counts: dict[str, int]) -> None:
     ended = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(counts.items()))
     record(
         "deployment.finished",
-        f"A deployment has ended: {ended}.",
+        f"The deployment of {deployment.bundle} has ended: {ended}.",
         actor=ACTOR,
         deployment=deployment.pk,
         bundle=deployment.bundle_id,

@@ -83,7 +83,7 @@ def start(
         count = _choose(deployment, group_ids, devices)
         record(
             "deployment.started",
-            f"{bundle} is being deployed to {count} devices.",
+            f"{bundle} is being deployed to {'1 device' if count == 1 else f'{count} devices'}.",
             actor=actor,
             deployment=deployment.pk,
             bundle=bundle.pk,

@@ -217,6 +217,7 @@ def test_it_finishes_when_all_have_ended(bundle: Bundle) -> None:
     event = Event.objects.get(kind="deployment.finished")
     assert event.deployment_id == deployment.pk
     assert event.data == {"counts": {"succeeded": 2, "failed": 1}}
+    assert event.message == f"The deployment of {deployment.bundle} has ended: 1 failed, 2 succeeded."
 
 
 def test_a_cancelled_deployment_stays_cancelled_and_ends() -> None:
