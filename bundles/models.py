@@ -18,6 +18,7 @@ from django.db import models
 from django.db.models import Exists, OuterRef, Q
 
 from bundles.sent_archives import SentArchive
+from bundles.transitions import Stateful
 from kernex.errors import NotFound
 
 __all__ = [
@@ -87,7 +88,7 @@ class BundleQuerySet(models.QuerySet["Bundle"]):
         return bundle
 
 
-class Bundle(models.Model):
+class Bundle(Stateful):
     """An immutable named version. `manifest` is the canonical JSON, byte for byte as devices fetch it."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -125,15 +126,6 @@ class Bundle(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
-
-    def move_to(self, state: BundleState, *, only_from: BundleState, reason: str = "", **fields: object) -> bool:
-        """Change the state by one conditional UPDATE. False if the row was no longer in `only_from`."""
-        changes = {"state": state, "state_reason": reason[:500], **fields}
-        if not Bundle.objects.filter(pk=self.pk, state=only_from).update(**changes):
-            return False
-        for field, value in changes.items():
-            setattr(self, field, value)
-        return True
 
 
 class BundleFileQuerySet(models.QuerySet["BundleFile"]):
@@ -188,7 +180,7 @@ class UploadQuerySet(models.QuerySet["Upload"]):
         return self.filter(state=UploadState.OPEN, touched_at__lt=since)
 
 
-class Upload(models.Model):
+class Upload(Stateful):
     """Bytes on their way to becoming a blob, in numbered parts from 1; never at a final key."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -198,7 +190,6 @@ class Upload(models.Model):
     # The storage's own name for an upload whose parts are put there directly.
     multipart_id = models.TextField(default="", db_default="", blank=True)
     state = models.CharField(max_length=16, choices=UploadState, default=UploadState.OPEN)
-    state_reason = models.CharField(max_length=500, default="")
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     # Moves with every part: an upload expires only after nothing came for a while.
@@ -238,14 +229,6 @@ class Upload(models.Model):
     def size_of_part(self, number: int) -> int:
         """How many bytes part `number` (from 1) has: all have `part_size`, the last has the rest."""
         return min(self.part_size, self.size - (number - 1) * self.part_size)
-
-    def move_to(self, state: UploadState, *, only_from: UploadState, reason: str = "") -> bool:
-        """Change the state by one conditional UPDATE. False if the row was no longer in `only_from`."""
-        row = Upload.objects.filter(pk=self.pk, state=only_from)
-        if not row.update(state=state, state_reason=reason[:500]):
-            return False
-        self.state, self.state_reason = state, reason[:500]
-        return True
 
 
 class UploadPart(models.Model):

@@ -11,6 +11,8 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from bundles.transitions import Stateful
+
 
 class ArchiveState(models.TextChoices):
     OPEN = "open", "open"
@@ -24,7 +26,7 @@ class ArchiveState(models.TextChoices):
 UNFINISHED = (ArchiveState.OPEN, ArchiveState.READING)
 
 
-class SentArchive(models.Model):
+class SentArchive(Stateful):
     """One archive, at `uploads/<id>` in the bucket until it was read."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -32,7 +34,6 @@ class SentArchive(models.Model):
     version = models.CharField(max_length=63)
     size = models.BigIntegerField()
     state = models.CharField(max_length=16, choices=ArchiveState, default=ArchiveState.OPEN)
-    state_reason = models.CharField(max_length=500, default="")
     actor = models.CharField(max_length=200)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -48,12 +49,3 @@ class SentArchive(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
-
-    def move_to(self, state: ArchiveState, *, only_from: ArchiveState, reason: str = "", **fields: object) -> bool:
-        """Change the state by one conditional UPDATE. False if the row was no longer in `only_from`."""
-        changes = {"state": state, "state_reason": reason[:500], **fields}
-        if not SentArchive.objects.filter(pk=self.pk, state=only_from).update(**changes):
-            return False
-        for field, value in changes.items():
-            setattr(self, field, value)
-        return True
