@@ -54,8 +54,6 @@ class Daemon:
         self.installer = Installer(config, journal, control, self.supervisor, self.stop, self._ended)
         self.asked = Asked(config.state_dir)
         self.line = Line(ControlPlane(config, identity, clock), journal, Sequence(config.state_dir), self.describe)
-        self.has_reported = False
-        self.is_news = False
 
     def run(self) -> None:
         """Work until told to stop. Raises the `AgentError` that made going on pointless, if one did."""
@@ -125,7 +123,6 @@ class Daemon:
 
     def _ended(self, job: Job, outcome: Outcome) -> None:
         self.outcomes = [*self.outcomes, (job, outcome)][-100:]
-        self.is_news = True
         self.asked.answer(job, outcome)
 
     def _tick(self) -> None:
@@ -173,7 +170,7 @@ class Daemon:
         while not self.stop.is_set():
             if self.journal.state.outbox and not delivery.left_seconds:
                 self._attempt(delivery, self._deliver)
-            elif not heartbeat.left_seconds or self._owes_a_heartbeat():
+            elif not heartbeat.left_seconds or (self._owes_a_heartbeat() and not heartbeat.is_waiting):
                 self._attempt(heartbeat, self._heartbeat)
             elif self._is_done():
                 self.stop.set()
@@ -189,13 +186,7 @@ class Daemon:
         return 0.0
 
     def _heartbeat(self) -> float:
-        was_news, self.is_news = self.is_news, False
-        try:
-            self.line.heartbeat()
-        except BaseException:
-            self.is_news = self.is_news or was_news
-            raise
-        self.has_reported = True
+        self.line.heartbeat()
         try:
             self.line.report_attributes()
         except (Refused, TryLater) as error:
@@ -222,12 +213,11 @@ class Daemon:
     def _owes_a_heartbeat(self) -> bool:
         """`once` ends with a heartbeat that acknowledges what was asked and says what runs now."""
         state = self.journal.state
-        return self.is_once and self.has_reported and (bool(state.acknowledge) or self.is_news) and not state.jobs
+        return self.is_once and not state.jobs and (bool(state.acknowledge) or self.line.has_news)
 
     def _is_done(self) -> bool:
         state = self.journal.state
-        open_ends = state.jobs or state.outbox or state.acknowledge or self.is_news
-        return self.is_once and self.has_reported and not open_ends
+        return self.is_once and not (state.jobs or state.outbox or state.acknowledge or self.line.has_news)
 
     def _wait(self, heartbeat: Schedule, delivery: Schedule) -> None:
         with self.journal.changed:

@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent import __version__, enrolment, inbox, machine
@@ -28,6 +28,20 @@ log = logging.getLogger(__name__)
 Describe = Callable[[bool], dict[str, Any]]
 
 
+@dataclass(slots=True)
+class Pending:
+    """A heartbeat that has no answer yet: what it acknowledges, and the last of the jobs whose end it tells."""
+
+    request: SignedRequest
+    acknowledged: list[int]
+    ended: list[str]
+    signed_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_fresh(self) -> bool:
+        return time.monotonic() - self.signed_at < RETRY_SECONDS
+
+
 class Line:
     """What one thread says to the server. `describe` gives status and running bundles; True asks for the bare ones."""
 
@@ -39,8 +53,14 @@ class Line:
         self.describe = describe
         self.known = enrolment.load(self.config.state_dir, self.config.server)
         self.interval_seconds = float(self.known.interval_seconds if self.known else 0)
-        self.pending: tuple[SignedRequest, list[int], float] | None = None
+        self.pending: Pending | None = None
+        self.told: Pending | None = None
         self.is_bare = False
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a job has ended since what the last answered heartbeat told."""
+        return self.told is None or self.told.ended != self.journal.state.ended[-1:]
 
     def enrol(self) -> Enrolment:
         """Register, if that was not done yet. Raises `NotEnrolled`, `Refused`, `TryLater`."""
@@ -53,23 +73,26 @@ class Line:
     def heartbeat(self) -> None:
         """Send one heartbeat and take the commands of its answer. Raises `Refused` or `TryLater`."""
         known = self.enrol()
-        request, acknowledged = self._request(known)
+        pending = self._pending(known)
         try:
-            answer = self.control.send(request)
+            answer = self.control.send(pending.request)
         except Refused as refusal:
             self.pending = None
             if not self._mend(known, refusal):
                 raise
-            request, acknowledged = self._request(known)
-            answer = self.control.send(request)
+            pending = self._pending(known)
+            answer = self.control.send(pending.request)
         self.pending = None
         self.is_bare = False
-        self._take(known, answer, acknowledged)
+        self._take(known, answer, pending.acknowledged)
+        self.told = pending
 
-    def _request(self, known: Enrolment) -> tuple[SignedRequest, list[int]]:
-        if self.pending is not None and time.monotonic() - self.pending[2] < RETRY_SECONDS:
-            return self.pending[0], self.pending[1]
-        acknowledged = self.journal.state.acknowledge[: inbox.MAX_ACKNOWLEDGED]
+    def _pending(self, known: Enrolment) -> Pending:
+        if self.pending is not None and self.pending.is_fresh:
+            return self.pending
+        # Read before the device is described: what ends in between is told again.
+        state = self.journal.state
+        acknowledged = state.acknowledge[: inbox.MAX_ACKNOWLEDGED]
         body = {
             "agent_version": __version__,
             "boot_id": machine.boot_id(),
@@ -78,8 +101,8 @@ class Line:
             **self.describe(self.is_bare),
         }
         request = self.control.sign_heartbeat(known.device_id, body, self.sequence.next())
-        self.pending = (request, acknowledged, time.monotonic())
-        return request, acknowledged
+        self.pending = Pending(request, acknowledged, state.ended[-1:])
+        return self.pending
 
     def _mend(self, known: Enrolment, refusal: Refused) -> bool:
         """Whether something could be learnt from a refusal, so that asking again makes sense."""

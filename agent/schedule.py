@@ -22,6 +22,11 @@ class Schedule:
     def left_seconds(self) -> float:
         return max(0.0, self.due_at - time.monotonic())
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the last try failed and the wait after it is not over."""
+        return self.backoff.failures > 0 and self.left_seconds > 0
+
     def succeeded(self, interval_seconds: float) -> None:
         self.backoff.success()
         self.due_at = time.monotonic() + interval_seconds

@@ -6,8 +6,6 @@ obeyed. A call marked `once` is only repeated when it surely did nothing: it nev
 query is used.
 """
 
-import random
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -20,11 +18,12 @@ from urllib3.exceptions import NewConnectionError
 from kernex import __version__
 from kernex.cli.credentials import LOOPBACK, Credentials
 from kernex.cli.errors import CommandFailed, NotAllowed, Refused, Unreachable
+from kernex.cli.patience import Patience
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 120
 LATER = {429, 502, 503, 504}
 NOTHING_DONE = {429, 503}
-FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, LONGEST_RETRY_AFTER_SECONDS = 0.5, 15.0, 120.0
+LONGEST_RETRY_AFTER_SECONDS = 120.0
 PAGE_SIZE = 500
 CONNECTIONS = 8
 
@@ -78,18 +77,13 @@ class Client:
 
     def call(self, method: str, path: str, *, once: bool = False, **request: Any) -> Any:
         """The answer's JSON; `path` begins after `/api/v1`. Raises `NotAllowed`, `Refused` or `Unreachable`."""
-        gives_up_at = time.monotonic() + self.patience_seconds
-        delay = FIRST_DELAY_SECONDS
+        patience = Patience(self.patience_seconds, self.note)
         while True:
-            failure = self._try(method, path, once, request)
-            if not isinstance(failure, Later):
-                return failure
-            wait = max(delay * random.uniform(0.5, 1.0), failure.retry_after_seconds)  # noqa: S311
-            if not failure.may_repeat or time.monotonic() + wait > gives_up_at:
-                raise failure.final
-            self.note(f"{failure.reason}; trying again in {wait:.0f} s")
-            time.sleep(wait)
-            delay = min(delay * 2, LONGEST_DELAY_SECONDS)
+            answer = self._try(method, path, once, request)
+            if not isinstance(answer, Later):
+                return answer
+            if not answer.may_repeat or not patience.wait(answer.reason, answer.retry_after_seconds):
+                raise answer.final
 
     def _try(self, method: str, path: str, once: bool, request: Mapping[str, Any]) -> Any:
         try:

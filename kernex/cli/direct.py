@@ -4,8 +4,6 @@ The storage gets no credentials: neither the API token, nor what a ~/.netrc may 
 an hour; then, and when the bytes were damaged on the way, the server is asked for another.
 """
 
-import random
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,15 +16,14 @@ from kernex.cli.client import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
     CONNECTIONS,
-    FIRST_DELAY_SECONDS,
     LATER,
-    LONGEST_DELAY_SECONDS,
     Client,
     reason_of,
     retry_after,
 )
 from kernex.cli.credentials import LOOPBACK
 from kernex.cli.errors import Refused, Unreachable, WaitFailed
+from kernex.cli.patience import Patience
 
 TRIES = 5
 # The multipart upload is gone: the server is asked for the whole upload anew.
@@ -74,10 +71,9 @@ class Storage:
     def _put(self, address: Mapping[str, Any], body: Iterable[bytes]) -> int:
         """The status that storage answers; what says "later" is tried again. Raises `Unreachable`."""
         host = urlsplit(address["url"]).netloc
-        gives_up_at = time.monotonic() + self.client.patience_seconds
-        delay = FIRST_DELAY_SECONDS
+        patience = Patience(self.client.patience_seconds, self.client.note)
         while True:
-            wait = 0.0
+            at_least_seconds = 0.0
             try:
                 response = self._request(address, body)
             except requests.exceptions.SSLError as error:
@@ -87,13 +83,9 @@ class Storage:
             else:
                 if response.status_code not in LATER | {500}:
                     return response.status_code
-                trouble, wait = f"answers {response.status_code}", retry_after(response)
-            wait = max(wait, delay * random.uniform(0.5, 1.0))  # noqa: S311
-            if time.monotonic() + wait > gives_up_at:
+                trouble, at_least_seconds = f"answers {response.status_code}", retry_after(response)
+            if not patience.wait(f"storage {trouble}", at_least_seconds):
                 raise Unreachable(f"The server's storage {host} {trouble}. Run the same command again later.")
-            self.client.note(f"storage {trouble}; trying again in {wait:.0f} s")
-            time.sleep(wait)
-            delay = min(delay * 2, LONGEST_DELAY_SECONDS)
 
     def _request(self, address: Mapping[str, Any], body: Iterable[bytes]) -> requests.Response:
         # Proxies and CA bundles of the environment, except towards this very machine.

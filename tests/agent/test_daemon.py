@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from agent import state_dir
+from agent.config import load
+from agent.daemon import Daemon
+from agent.identity import load_or_make
+from agent.journal import Job, Journal, Outcome
 from tests.agent import bundle, faults
 from tests.agent.device import Device, wait_for
-from tests.agent.server import TOKEN, FakeServer
+from tests.agent.server import TOKEN, FakeServer, Request
 
 SLOW_HOOK = '#!/bin/sh\ntouch "$KERNEX_STATE_DIR/begun"\nsleep 3\n'
 
@@ -49,6 +54,47 @@ def test_an_idle_agent_is_small(server: FakeServer, device: Device) -> None:
     wait_for(lambda: len(server.heartbeats) > count + 2)
     assert device.process is not None
     assert resident_megabytes(device.process.pid) < 50
+
+
+def test_once_ends_with_what_runs_now(server: FakeServer, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However late those who only watch the work hear of its end."""
+    on_time = Daemon._ended
+
+    def late(self: Daemon, job: Job, outcome: Outcome) -> None:
+        time.sleep(2)
+        on_time(self, job, outcome)
+
+    def be_quiet_once_acknowledged(_: Request) -> bool:
+        server.interval_seconds = 3600 if server.acknowledged else 1
+        return False
+
+    monkeypatch.setattr(Daemon, "_ended", late)
+    server.faults.append(be_quiet_once_acknowledged)
+    hooks = {"pre_install": {"command": ["./hook"], "timeout_seconds": 20}}
+    row = server.deploy(bundle.data("1", {"hook": SLOW_HOOK}, hooks=hooks))
+    config = load(environment=device.environment)
+    state_dir.prepare(config.state_dir)
+    Daemon(config, load_or_make(config.state_dir), Journal(config.state_dir), is_once=True).run()
+    assert row.state == "succeeded"
+    assert server.heartbeats[-1]["running_bundles"]["vad"]["manifest_sha256"] == row.bundle.sha256
+
+
+def test_once_waits_before_it_tries_its_last_heartbeat_again(server: FakeServer, device: Device) -> None:
+    row = server.deploy(bundle.data("1", {"small": "s"}))
+    refused: list[float] = []
+
+    def refuse_twice(request: Request) -> bool:
+        if not row.is_finished or len(refused) == 2:
+            return False
+        refused.append(request.at)
+        return faults.status(503)(request)
+
+    server.interval_seconds = 3600
+    server.faults.append(faults.on("/heartbeat", refuse_twice))
+    device.once()
+    taken = server.asked_for("/heartbeat")[-1].at
+    assert refused[1] - refused[0] >= 0.5
+    assert taken - refused[1] >= 0.5
 
 
 def test_a_pending_device_waits_and_then_works(server: FakeServer, device: Device) -> None:

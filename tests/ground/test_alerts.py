@@ -35,7 +35,7 @@ def test_it_says_how_urgent_it_is_and_where_to_read(rule: dict[str, Any]) -> Non
     assert rule["labels"]["severity"] in {"page", "ticket"}
     page, _, section = rule["annotations"]["runbook"].partition("#")
     assert page == "docs/operations.md"
-    assert section in {title.lower().replace(" ", "-") for title in re.findall(r"^## (.+)$", RUNBOOK, re.MULTILINE)}
+    assert section in {title.lower().replace(" ", "-") for title in re.findall(r"^##+ (.+)$", RUNBOOK, re.MULTILINE)}
 
 
 @pytest.mark.django_db
