@@ -178,7 +178,20 @@ def own_database() -> Iterator[str]:
         yield os.environ["DATABASE_URL"].rsplit("/", 1)[0] + f"/{name}"
     finally:
         with psycopg.connect(admin_url, autocommit=True) as admin:
+            _drop(admin, name)
+
+
+def _drop(admin: psycopg.Connection[Any], name: str) -> None:
+    """An autovacuum at work in it is the superuser's, and may not be ended: it is waited for."""
+    for tries_left in reversed(range(60)):
+        try:
             admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        except psycopg.errors.InsufficientPrivilege:
+            if not tries_left:
+                raise
+            time.sleep(0.5)
+        else:
+            return
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from tests.tools import need
 
 # A busy machine takes its time; an idle one needs 12 seconds for all.
 START_SECONDS = 200
+OSD_TRIES = 20
 CONFIG = """
 [global]
 fsid={fsid}
@@ -75,22 +76,38 @@ class Ceph:
         return done.stdout
 
     @contextmanager
-    def running(self, *words: str) -> Iterator[None]:
+    def running(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
         command = [need(words[0]), "--conf", str(self.config), "-f", *words[1:]]
         with (self.home / "output.log").open("ab") as log:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ)
         try:
-            yield
+            yield process
         finally:
             process.kill()
             process.wait()
 
-    def wait_for(self, what: str, *words: str) -> None:
+    @contextmanager
+    def running_osd(self) -> Iterator[None]:
+        """One that speaks before the monitor is quite there is told "wrong fsid" and ends: it is started again."""
+        for tries_left in reversed(range(OSD_TRIES)):
+            with self.running("ceph-osd", "-i", "0") as process:
+                try:
+                    self.wait_for(" 1 up", "ceph", "osd", "stat", asked_while=process)
+                except AssertionError as error:
+                    if tries_left:
+                        continue
+                    error.add_note((self.home / "osd.0.log").read_text()[-3000:])
+                    raise
+                yield
+                return
+
+    def wait_for(self, what: str, *words: str, asked_while: subprocess.Popen[bytes] | None = None) -> None:
         """Ask until the answer holds `what`. The monitor takes a while to answer at all."""
         gives_up_at = time.monotonic() + START_SECONDS
         answer = ""
         while what not in answer:
             assert time.monotonic() < gives_up_at, answer
+            assert asked_while is None or asked_while.poll() is None, f"{asked_while.args!r} has ended"
             time.sleep(0.2)
             with suppress(AssertionError):
                 answer = self.run(*words)
@@ -112,8 +129,7 @@ def ceph(home: Path, access_key: str, secret_key: str) -> Iterator[int]:
         name = str(uuid.uuid4())
         cluster.run("ceph", "osd", "new", name)
         cluster.run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", name)
-        stack.enter_context(cluster.running("ceph-osd", "-i", "0"))
-        cluster.wait_for(" 1 up", "ceph", "osd", "stat")
+        stack.enter_context(cluster.running_osd())
         person = ["--uid", "kernex", "--display-name", "kernex"]
         key = ["--access-key", access_key, "--secret-key", secret_key]
         cluster.run("radosgw-admin", "user", "create", *person, *key)
