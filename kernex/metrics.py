@@ -4,10 +4,12 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import Error
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
@@ -15,11 +17,12 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from deployments.models import Deployment, Hold
+from deployments.models import Deployment, DeviceDeployment, Hold
 from devices.models import Command, Device
 from kernex.api import shared_figures
 from kernex.api.addresses import is_from_this_machine
 from kernex.api.exceptions import refuse, translate
+from kernex.backups.making import age
 from kernex.scheduling import holder
 from kernex.tokens.models import ApiToken
 
@@ -49,13 +52,21 @@ class Fleet:
 
 def count() -> dict[str, dict[str, int]]:
     """The fleet's figures by name, each by its label's values. Raises `Error` without a database."""
+    since_backup = age()
     return {
         "devices": Device.objects.counts(),
         "commands_open": {"": Command.objects.open().count()},
         "deployments_running": {"": Deployment.objects.running().count()},
+        "device_deployments_failed": {"": failed_lately()},
         "deployments_held": {"": int(Hold.objects.active().exists())},
         "scheduler_running": {"": int(holder() is not None)},
+        "backup_age_seconds": {} if since_backup is None else {"": int(since_backup.total_seconds())},
     }
+
+
+def failed_lately() -> int:
+    """Device deployments that ended otherwise than wished within the last hour."""
+    return DeviceDeployment.objects.unsuccessful().filter(finished_at__gte=timezone.now() - timedelta(hours=1)).count()
 
 
 FLEET = Fleet(count)
@@ -63,8 +74,10 @@ HELP = {
     "devices": ("Devices by state; online and offline are accepted ones.", "state"),
     "commands_open": ("Commands that no device acknowledged yet.", ""),
     "deployments_running": ("Deployments that have not ended.", ""),
+    "device_deployments_failed": ("Device deployments that ended otherwise than wished within the last hour.", ""),
     "deployments_held": ("1 while deployments are held after a restore.", ""),
     "scheduler_running": ("1 if a scheduler is at work.", ""),
+    "backup_age_seconds": ("Since `manage.py backup` last made one; absent if it never did.", ""),
 }
 
 

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db import Error
+from django.db.models import Max
 from django.utils import timezone
 
 from bundles.models import Blob
@@ -17,7 +21,12 @@ from kernex import __version__
 from kernex.backups import dumping
 from kernex.backups.places import Place
 from kernex.errors import NotFound
+from kernex.events.models import BACKUP_MADE, Event, record
 
+log = logging.getLogger(__name__)
+
+PREFIX = "kernex-"
+DESCRIPTION = "backup.json"
 CHUNK_SIZE = 1024 * 1024
 Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
@@ -29,11 +38,12 @@ def make(place: Place, *, with_blobs: bool, programs: Path | None, track: Track)
     2. List the blobs. Those are only ever added, so the list holds all that the dump names.
     3. Copy blobs that the place does not hold yet, if wanted.
     4. Write backup.json last: a backup that was cut off has none.
+    5. Note it as an event. A database that can only be read is kept all the same.
 
     `track(things, title, count)` shows the progress of going through things. Raises `DumpFailed`, `PlaceFailed`, and
     `Unavailable` while storage is away.
     """
-    name = f"kernex-{timezone.now():%Y%m%dT%H%M%SZ}"
+    name = f"{PREFIX}{timezone.now():%Y%m%dT%H%M%SZ}"
     about: dict[str, Any] = {
         "kernex": __version__,
         "made_at": timezone.now().isoformat(),
@@ -52,9 +62,19 @@ def make(place: Place, *, with_blobs: bool, programs: Path | None, track: Track)
         about["blobs"] = {
             **described(work / "blobs.txt"), "count": len(known), "are_copied": with_blobs, "lost": lost
         }  # fmt: skip
-        (work / "backup.json").write_text(json.dumps(about, indent=2))
-        place.put(work / "backup.json", f"{name}/backup.json")
+        (work / DESCRIPTION).write_text(json.dumps(about, indent=2))
+        place.put(work / DESCRIPTION, f"{name}/{DESCRIPTION}")
+    try:
+        record(BACKUP_MADE, f"The backup {name} was made.", actor="manage.py", name=name)
+    except Error as error:
+        log.warning("The backup %s stands, and could not be noted as an event: %s", name, error)
     return name, about
+
+
+def age() -> timedelta | None:
+    """How long ago the last backup was made here; None if that never happened."""
+    made_at = Event.objects.filter(kind=BACKUP_MADE).aggregate(at=Max("at"))["at"]
+    return None if made_at is None else timezone.now() - made_at
 
 
 def copy_out(sha256: str, place: Place, part: Path) -> bool:

@@ -33,6 +33,9 @@ class Place(Protocol):
     def get(self, name: str, target: Path) -> None:
         """Write what is kept under `name` to the file `target`."""
 
+    def directories(self) -> list[str]:
+        """The names of the directories at the top."""
+
 
 class Directory:
     def __init__(self, path: Path) -> None:
@@ -64,6 +67,12 @@ class Directory:
         except OSError as error:
             raise PlaceFailed(f"{self.path / name} cannot be read: {error.strerror}.") from error
 
+    def directories(self) -> list[str]:
+        try:
+            return [path.name for path in self.path.iterdir() if path.is_dir()]
+        except OSError as error:
+            raise PlaceFailed(f"{self.path} cannot be read: {error.strerror}.") from error
+
 
 class BucketPlace:
     def __init__(self, bucket: str, prefix: str) -> None:
@@ -93,6 +102,16 @@ class BucketPlace:
             self.client.download_file(self.bucket, self.prefix + name, str(target))
         except (*BUCKET_ERRORS, OSError) as error:
             raise self._failed(error) from error
+
+    def directories(self) -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=self.prefix, Delimiter="/"
+        )
+        try:
+            found = [one["Prefix"] for page in pages for one in page.get("CommonPrefixes", [])]
+        except BUCKET_ERRORS as error:
+            raise self._failed(error) from error
+        return [prefix.removeprefix(self.prefix).rstrip("/") for prefix in found]
 
     def _failed(self, error: Exception) -> PlaceFailed:
         return PlaceFailed(f"The bucket {self.bucket} cannot be used: {str(error).partition(chr(10))[0][:300]}")

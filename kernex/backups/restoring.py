@@ -17,7 +17,7 @@ from bundles.storage import blobs
 from deployments.holding import hold
 from deployments.models import Hold
 from kernex.backups import dumping
-from kernex.backups.making import CHUNK_SIZE, Track, blob_name, described
+from kernex.backups.making import CHUNK_SIZE, DESCRIPTION, PREFIX, Track, blob_name, described
 from kernex.backups.places import Place
 from kernex.events.models import record
 from kernex.granting import address_of
@@ -66,13 +66,22 @@ def restore(place: Place, name: str, *, programs: Path | None, track: Track) -> 
     return {**about, "missing": missing}
 
 
+def backups(place: Place) -> list[str]:
+    """The names of the whole backups there, newest first. Raises `PlaceFailed`."""
+    names = sorted((name for name in place.directories() if name.startswith(PREFIX)), reverse=True)
+    return [name for name in names if place.has(f"{name}/{DESCRIPTION}")]
+
+
 def fetch(place: Place, name: str, work: Path) -> dict[str, Any]:
     """Bring the backup's files here. Raises `RestoreRefused` if they are not what backup.json says."""
-    if not place.has(f"{name}/backup.json"):
-        raise RestoreRefused(f"{name} has no backup.json: it is no backup, or one that was cut off.")
-    for file in ("backup.json", "database.dump", "blobs.txt"):
+    if not place.has(f"{name}/{DESCRIPTION}"):
+        raise RestoreRefused(
+            f"{name} has no {DESCRIPTION}: it is no backup, or one that was cut off."
+            " Leave the name out to see which are whole."
+        )
+    for file in (DESCRIPTION, "database.dump", "blobs.txt"):
         place.get(f"{name}/{file}", work / file)
-    about = read_description(work / "backup.json")
+    about = read_description(work / DESCRIPTION)
     for file, said in (("database.dump", about["dump"]), ("blobs.txt", about["blobs"])):
         if described(work / file)["sha256"] != said["sha256"]:
             raise RestoreRefused(f"{name}/{file} is damaged: its sha256 is not the one in backup.json.")

@@ -72,6 +72,40 @@ def restore(empty: dict[str, str], place: Path, name: str, *words: str) -> subpr
     return manage(empty, "restore", str(place), name, "--programs", PROGRAMS, *words)
 
 
+def test_it_is_noted_as_an_event(source: Live, backup: dict[str, Any]) -> None:
+    noted = "SELECT kind, actor, data->>'name' FROM events_event WHERE kind = 'backup.made'"
+    assert ask(source.environment, noted) == ("backup.made", "manage.py", backup["name"])
+
+
+def test_a_database_that_only_reads_is_kept_all_the_same(source: Live, tmp_path: Path) -> None:
+    url = source.environment["DATABASE_URL"] + "?options=-c%20default_transaction_read_only%3Don"
+    done = manage({**source.environment, "DATABASE_URL": url}, "backup", str(tmp_path), "--programs", PROGRAMS)
+    assert done.returncode == 0, done.stderr
+    assert "could not be noted as an event" in done.stderr
+    assert len(list(tmp_path.glob("*/backup.json"))) == 1
+
+
+def test_a_backup_that_was_never_made_is_a_sentence(empty: dict[str, str], place: Path, backup: dict[str, Any]) -> None:
+    done = restore(empty, place, "kernex-20200101T000000Z")
+    assert done.returncode == 1
+    assert "kernex-20200101T000000Z has no backup.json" in done.stderr
+    assert "Leave the name out" in done.stderr
+
+
+def test_without_a_name_the_whole_ones_are_listed(source: Live, place: Path, backup: dict[str, Any]) -> None:
+    (place / "kernex-20990101T000000Z").mkdir(exist_ok=True)  # one that was cut off
+    (place / "lost+found").mkdir(exist_ok=True)
+    listed = manage(source.environment, "restore", str(place))
+    assert (listed.returncode, listed.stdout, listed.stderr) == (0, f"{backup['name']}\n", "")
+    listed = manage(source.environment, "restore", str(place), "--json")
+    assert json.loads(listed.stdout) == {"backups": [backup["name"]]}
+    none = manage(source.environment, "restore", str(place / "lost+found"))
+    assert (none.returncode, none.stdout) == (0, "")
+    assert "holds no whole backup" in none.stderr
+    nowhere = manage(source.environment, "restore", str(place / "nowhere"))
+    assert (nowhere.returncode, "cannot be read" in nowhere.stderr) == (1, True)
+
+
 def test_everything_comes_back(empty: dict[str, str], place: Path, backup: dict[str, Any]) -> None:
     done = restore(empty, place, backup["name"])
     assert done.returncode == 0, done.stderr

@@ -59,6 +59,14 @@ def test_everything_comes_back(here: dict[str, str], elsewhere: dict[str, str], 
     assert place.begun() == []
 
 
+def test_without_a_name_the_whole_ones_are_listed(here: dict[str, str], place: Place) -> None:
+    name = back_up(here, place)["name"]
+    place.put("nightly/kernex-20990101T000000Z/database.dump", b"cut off")
+    place.put("kernex-20990101T000000Z/backup.json", b"of somebody else")
+    listed = manage(here, "restore", address(place))
+    assert (listed.returncode, listed.stdout) == (0, f"{name}\n")
+
+
 def test_a_blob_that_the_bucket_holds_is_sent_once(here: dict[str, str], place: Place) -> None:
     back_up(here, place, "--blobs")
     before = place.line.up

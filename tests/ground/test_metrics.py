@@ -5,6 +5,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ import pytest
 import requests
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
+from deployments.models import DeviceDeployment
 from dev.postgres import free_port
 from devices.models import Command
+from kernex.events.models import BACKUP_MADE, Event, record
 from kernex.metrics import FLEET
 from kernex.scheduling import Lock
 from kernex.tokens.models import ApiToken
@@ -149,6 +153,26 @@ def test_the_fleet_is_counted(client: Client) -> None:
     assert [value(samples, name) for name in names] == [1, 1, 1, 1]
     FLEET.counted_at = float("-inf")
     assert value(scrape(client), "scheduler_running") == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_failed_within_the_last_hour_is_counted(client: Client) -> None:
+    now = timezone.now()
+    for state, minutes in (("failed", 1), ("timed_out", 59), ("rolled_back", 61), ("succeeded", 1)):
+        way = make_way("waiting")
+        DeviceDeployment.objects.filter(pk=way.pk).update(state=state, finished_at=now - timedelta(minutes=minutes))
+    assert value(scrape(client), "device_deployments_failed") == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_age_of_the_last_backup_is_told_if_there_is_one(client: Client) -> None:
+    record("backup.other", "", actor="manage.py")
+    assert value(scrape(client), "backup_age_seconds") is None
+    for days in (3, 1, 2):
+        made = record(BACKUP_MADE, "", actor="manage.py")
+        Event.objects.filter(pk=made.pk).update(at=timezone.now() - timedelta(days=days))
+    FLEET.counted_at = float("-inf")
+    assert value(scrape(client), "backup_age_seconds") == pytest.approx(86_400, abs=60)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -115,6 +115,35 @@ def test_a_table_in_use_is_not_waited_for_forever(new_place: Place) -> None:
     assert manage(new_place.environment(), "migrate").code == 0
 
 
+def test_an_index_that_was_cut_off_is_built_anew(new_place: Place) -> None:
+    """It was left invalid, and its name is taken."""
+    assert new_place.grant().code == 0
+    assert manage(new_place.environment(), "migrate", "events", "0001").code == 0
+    new_place.run(new_place.url, "CREATE INDEX event_backup ON events_event (id)")
+    ran = manage(new_place.environment(), "migrate")
+    assert ran.code == 0, ran.err
+    (definition,) = new_place.run(new_place.url, "SELECT indexdef FROM pg_indexes WHERE indexname = 'event_backup'")
+    assert "backup.made" in definition[0]
+
+
+def test_an_index_waits_for_who_is_at_work_and_holds_nobody_up(new_place: Place) -> None:
+    assert new_place.grant().code == 0
+    assert manage(new_place.environment(), "migrate", "events", "0001").code == 0
+    ended: list[Ran] = []
+    migrating = threading.Thread(target=lambda: ended.append(manage(new_place.environment(), "migrate")))
+    insert = "INSERT INTO events_event (at, kind, actor, message, data) VALUES (now(), 'x', 'x', 'x', '{}')"
+    with psycopg.connect(new_place.url) as session:
+        session.execute(insert)
+        migrating.start()
+        waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'CREATE INDEX CONC%'"
+        wait_for(lambda: new_place.run(new_place.url, waits))
+        time.sleep(4)  # longer than it may wait for a table
+        with psycopg.connect(new_place.url, options="-c lock_timeout=1s") as other:
+            other.execute(insert)
+    migrating.join()
+    assert [ran.code for ran in ended] == [0], ended
+
+
 # -- A process that already runs
 
 

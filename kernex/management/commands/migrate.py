@@ -9,17 +9,12 @@ from django.core.management.commands.migrate import Command as Migrate
 from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, ProgrammingError, connections
 from django.db.migrations.exceptions import MigrationSchemaMissing
 
+from kernex import migrating
 from kernex.granting import address_of
 from kernex.grants import explanation
 from kernex.refusals import ungranted
 
 CONNECT_SECONDS = 5
-LOCK_KEY = (0x6B65726E, 2)
-# Waiting for another migration and rewriting a large table take longer than a request may. Waiting for a table's lock
-# may not: every heartbeat would wait behind it.
-PATIENCE = "SET lock_timeout = 0; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0"
-IMPATIENCE = "SET lock_timeout = '3s'"
-USUAL = "RESET lock_timeout; RESET statement_timeout; RESET idle_in_transaction_session_timeout"
 
 
 class Command(Migrate):
@@ -53,12 +48,8 @@ class Command(Migrate):
         """Migrate while no other does."""
         connection = connections[options.get("database") or DEFAULT_DB_ALIAS]
         try:
-            with connection.cursor() as cursor:
-                cursor.execute(PATIENCE)
-                cursor.execute("SELECT pg_advisory_lock(%s, %s)", LOCK_KEY)
-                cursor.execute(IMPATIENCE)
+            migrating.begin(connection)
             return super().handle(*args, **options)
         finally:
-            with suppress(Error), connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", LOCK_KEY)
-                cursor.execute(USUAL)
+            with suppress(Error):
+                migrating.end(connection)

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from kernex.backups.dumping import DumpFailed
 from kernex.backups.places import PlaceFailed, place_at
-from kernex.backups.restoring import RestoreRefused, restore
+from kernex.backups.restoring import RestoreRefused, backups, restore
 from kernex.errors import Unavailable
 from kernex.management.tracking import tracker
 
@@ -22,19 +22,22 @@ decommissioned, and people who were deactivated after the backup. Devices that w
 
 class Command(BaseCommand):
     help = (
-        "Restore a backup into the empty database of DATABASE_URL, and hold deployments. Exit code 1: refused or"
-        " failed, and nothing was restored; or blobs are missing."
+        "Restore a backup into the empty database of DATABASE_URL, and hold deployments; without a name, list the"
+        " backups of a place. Exit code 1: refused or failed, and nothing was restored; or blobs are missing."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("place", help="the directory or s3://BUCKET/PREFIX that `backup` was given")
-        parser.add_argument("name", help="which backup, such as kernex-20260131T120000Z")
+        parser.add_argument("name", nargs="?", help="which backup, such as kernex-20260131T120000Z")
         parser.add_argument("--programs", type=Path, help="the directory of pg_restore; else it is looked for on PATH")
         parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             place = place_at(options["place"])
+            if options["name"] is None:
+                self.list(backups(place), options)
+                return
             about = restore(place, options["name"], programs=options["programs"], track=tracker(sys.stderr))
         except (RestoreRefused, DumpFailed, PlaceFailed, Unavailable) as error:
             raise CommandError(str(error)) from None
@@ -46,3 +49,11 @@ class Command(BaseCommand):
         if missing:
             names = ", ".join(missing[:SHOWN])
             raise CommandError(f"{len(missing)} blobs are in neither storage nor backup, bring them back: {names}")
+
+    def list(self, names: list[str], options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.stdout.write(json.dumps({"backups": names}))
+        elif names:
+            self.stdout.write("\n".join(names))
+        else:
+            self.stderr.write(f"{options['place']} holds no whole backup.")
