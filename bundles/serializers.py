@@ -10,18 +10,19 @@ from bundles.manifest import MAX_NUMBER
 from bundles.models import NAME_PATTERN, SHA256_PATTERN, UNDECIDED, Bundle, BundleState, Upload, UploadPart, UploadState
 from bundles.publishing import blobs_of
 from bundles.storage import blobs
+from kernex.api.messages import Message
 
 # How many addresses are answered at once; each holds for 15 minutes.
 MOST_PARTS = 100
 MD5_PATTERN = r"^[0-9a-f]{32}$"
 
 
-class BlobLine(serializers.Serializer[Any]):
+class BlobLine(Message):
     sha256 = serializers.RegexField(SHA256_PATTERN, max_length=64, trim_whitespace=False)
     size = serializers.IntegerField(min_value=0, max_value=MAX_NUMBER)
 
 
-class PartLine(serializers.Serializer[Any]):
+class PartLine(Message):
     """A part that is to be sent. `md5` is what S3 compares the arriving bytes with; 32 hex digits."""
 
     number = serializers.IntegerField(min_value=1, max_value=1_000_000)
@@ -29,7 +30,7 @@ class PartLine(serializers.Serializer[Any]):
     md5 = serializers.RegexField(MD5_PATTERN, max_length=32, trim_whitespace=False)
 
 
-class PartLines(serializers.Serializer[Any]):
+class PartLines(Message):
     parts = serializers.ListField(child=PartLine(), min_length=1, max_length=MOST_PARTS)
 
 
@@ -39,7 +40,7 @@ class UploadRequest(BlobLine):
     parts = serializers.ListField(child=PartLine(), required=False, default=list, max_length=MOST_PARTS)
 
 
-class DraftRequest(serializers.Serializer[Any]):
+class DraftRequest(Message):
     manifest = serializers.JSONField()
 
 
