@@ -102,7 +102,8 @@ def walk(directory: Path, skip: frozenset[Path] = frozenset()) -> list[Source]:
 
 def _below(directory: Path, prefix: str, patterns: list[str], skip: frozenset[Path]) -> Iterator[Source]:
     try:
-        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+        with os.scandir(directory) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
         raise LocalProblem(f"{directory} cannot be read: {error.strerror}.") from None
     for entry in entries:
