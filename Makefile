@@ -13,7 +13,7 @@ help: ## show this list
 
 run: ## start Kernex here with a device and a real model on it (PORT=8000 VAR=var)
 	@$(PYTHON) dev/bootstrap.py .venv dev/requirements.txt
-	@$(BIN)/python -m dev.run --port "$(PORT)" --var "$(VAR)"
+	@exec $(BIN)/python -m dev.run --port "$(PORT)" --var "$(VAR)"
 
 test: .venv ## run the tests
 	@$(BIN)/python -m pytest -n 2 -m "not long"

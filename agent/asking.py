@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from agent.errors import TryLater
-from agent.files import make_directory, read_limited, write_atomically
+from agent.files import make_directory, read_json, remove, write_atomically
 from agent.journal import BY_COMMAND, Job, Journal, Kind, Outcome
 from agent.manifest import NAME
 
@@ -44,7 +44,7 @@ class Asked:
             product = _product(path)
             if product:
                 self.queue(journal, product, name.removesuffix(".json"))
-            path.unlink(missing_ok=True)
+            remove(path)
 
     def queue(self, journal: Journal, product: str, request_id: str) -> Job:
         """A job that rolls a product back; the same request makes one job."""
@@ -78,7 +78,7 @@ def ask(state_dir: Path, product: str, patience_seconds: float) -> Outcome:
     begun = time.monotonic()
     while time.monotonic() - begun < patience_seconds:
         with suppress(OSError, ValueError, TypeError):
-            outcome = Outcome(**json.loads(read_limited(answer, MAX_SIZE)))
+            outcome = Outcome(**read_json(answer, MAX_SIZE))
             answer.unlink(missing_ok=True)
             return outcome
         if time.monotonic() - begun > TAKEN_WITHIN_SECONDS and question.exists():
@@ -90,7 +90,7 @@ def ask(state_dir: Path, product: str, patience_seconds: float) -> Outcome:
 
 def _product(path: Path) -> str:
     with suppress(OSError, ValueError, KeyError, TypeError):
-        product = json.loads(read_limited(path, MAX_SIZE))["product"]
+        product = read_json(path, MAX_SIZE)["product"]
         if isinstance(product, str) and NAME.fullmatch(product):
             return product
     return ""

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import TryLater
-from agent.files import make_directory, sync_directory
-from agent.transport import Stream
+from agent.files import make_directory, open_regular, remove, sync_directory
+from agent.transport import Stream, whole_number
 
 BLOCK_SIZE = 1024 * 1024
 SYNC_SIZE = 32 * 1024 * 1024
@@ -57,7 +57,7 @@ class Store:
 
     def size(self) -> int:
         """How many bytes are here."""
-        return sum(path.stat().st_size for path in self.directory.iterdir())
+        return sum(path.lstat().st_size for path in self.directory.iterdir())
 
     def fetch(self, sha256: str, size: int, open_at: Open, check: Check, progress: Progress) -> None:
         """Get a blob, continuing what is there. `open_at` asks the server for the bytes from a place on.
@@ -83,22 +83,31 @@ class Store:
         """Get a blob from a file on this device. False, and nothing is kept, if that is not the same bytes."""
         part = self.part(sha256)
         digest, have = hashlib.sha256(), 0
-        with suppress(FileNotFoundError, WrongBytes), source.open("rb") as read, part.open("wb", buffering=0) as file:
-            for block in _blocks(read.read):
-                check()
-                have += len(block)
-                _write(file, block)
-                digest.update(block)
-                progress(min(have, size))
-            self._finish(file, sha256, digest, have == size)
-            return True
+        try:
+            read = open_regular(source)
+        except OSError:
+            return False
+        with read:
+            if os.fstat(read.fileno()).st_size != size:
+                return False  # a program may have made anything of it, also far more than fits on the disk
+            with suppress(WrongBytes), part.open("wb", buffering=0) as file:
+                for block in _blocks(read.read):
+                    check()
+                    have += len(block)
+                    if have > size:
+                        break
+                    _write(file, block)
+                    digest.update(block)
+                    progress(have)
+                self._finish(file, sha256, digest, have == size)
+                return True
         return False
 
     def keep_only(self, wanted: set[str]) -> None:
         """Delete everything but these blobs and their parts."""
         for path in self.directory.iterdir():
             if path.name.removesuffix(".part") not in wanted:
-                path.unlink(missing_ok=True)
+                remove(path)
 
     def _rehash(self, file: io.FileIO, size: int, check: Check, progress: Progress) -> tuple[Hash, int]:
         """The digest of what is there: a state of the hash that was saved could not be believed after a power cut."""
@@ -160,7 +169,8 @@ def _is_another(stream: Stream, size: int) -> bool:
     else:
         total = stream.headers.get("Content-Length", "")
     is_page = stream.headers.get("Content-Type", "").startswith("text/")
-    return total.isdecimal() and int(total) != size and not is_page
+    announced = whole_number(total)
+    return announced is not None and announced != size and not is_page
 
 
 def _continues(stream: Stream, have: int) -> bool:

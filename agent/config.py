@@ -10,7 +10,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,7 +41,11 @@ def option(default: Any, sentence: str, unit: str = "", *, least: int = 0, secre
 class Config:
     """What the agent was told. Sizes are bytes, times seconds."""
 
-    server: str = option("", "Address of the control plane, such as https://kernex.example.com.", "URL")
+    server: str = option(
+        "",
+        "Address of the control plane, such as https://kernex.example.com; else where it enrolled.",
+        "URL",
+    )
     token: str = option("", "The enrolment token. Needed until the device is enrolled.", secret=True)
     token_file: str = option("", "File that holds the enrolment token; `-` reads standard input.", "path")
     state_dir: Path = option(  # noqa: RUF009 - `option` is `field` with our metadata
@@ -167,6 +171,13 @@ def _check_server(config: Config) -> None:
         raise BadConfiguration(
             "The option `server` is not https: commands could be forged on the way. Set `insecure_http` to allow it."
         )
+
+
+def at(config: Config, server: str) -> Config:
+    """The same configuration for another server. Raises `BadConfiguration`."""
+    moved = replace(config, server=server)
+    _check_server(moved)
+    return moved
 
 
 def enrolment_token(config: Config) -> str:

@@ -59,13 +59,13 @@ class Daemon:
         """Work until told to stop. Raises the `AgentError` that made going on pointless, if one did."""
         forget_unfinished(self.config.state_dir)
         self.installer.programs.recover()
-        self.installer.collect()
+        self._guarded(self.installer.collect)
         line = threading.Thread(target=self._talk, name="line", daemon=True)
         worker = threading.Thread(target=self._work, name="worker")
         for thread in (line, worker):
             thread.start()
         while not self.stop.is_set():
-            self._guarded(self._tick)
+            self._tick()
             self.stop.wait(TICK_SECONDS)
         self._wake()
         # What lies between pre-hook and health gate is finished, and a program in its gate is looked after meanwhile.
@@ -90,13 +90,16 @@ class Daemon:
     def roll_back(self, product: str) -> Outcome:
         """Roll a product back without a server, and leave its program running."""
         self.installer.programs.recover()
-        self.asked.take(self.journal)
-        job = self.asked.queue(self.journal, product, "here")
         for one in [*self.journal.state.jobs]:
-            if one.deployment_id and one.step in RETURNABLE:
-                continue
-            self.installer.work(one)
-        return next(outcome for ended, outcome in self.outcomes if ended.key == job.key)
+            if one.step not in RETURNABLE:
+                self.installer.work(one)  # that was interrupted, perhaps a roll-back that was asked for here
+        self.asked.take(self.journal)
+        # One that was cut off before it began is this one, if it was of this product.
+        job = self.asked.queue(self.journal, product, f"here-{product}")
+        for one in [*self.journal.state.jobs]:
+            if not one.deployment_id:
+                self.installer.work(one)
+        return [outcome for ended, outcome in self.outcomes if ended.key == job.key][-1]
 
     def describe(self, is_bare: bool) -> dict[str, Any]:
         """The status of this device and what runs on it, for a heartbeat."""
@@ -126,9 +129,9 @@ class Daemon:
         self.asked.answer(job, outcome)
 
     def _tick(self) -> None:
-        self.supervisor.poll()
-        self.bake.poll()
-        self.asked.take(self.journal)
+        self._guarded(self.supervisor.poll)
+        self._guarded(self.bake.poll)
+        self._guarded(lambda: self.asked.take(self.journal))
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """A full disk or a defect must not end the thread that keeps the device reachable."""
@@ -204,11 +207,13 @@ class Daemon:
         except Exception as error:
             log.exception("Talking to the server went wrong; going on.")
             failure = TryLater(f"{type(error).__name__}.")
-        schedule.failed(failure)
         is_final = isinstance(failure, Refused | NotEnrolled | BadConfiguration) and self.line.known is None
-        if is_final or (self.is_once and (schedule.backoff.failures >= TRIES_ONCE or isinstance(failure, Refused))):
+        is_last = schedule.backoff.failures + 1 >= TRIES_ONCE or isinstance(failure, Refused)
+        if is_final or (self.is_once and is_last):
             self.failure = failure
             self.stop.set()
+        else:
+            schedule.failed(failure)
 
     def _owes_a_heartbeat(self) -> bool:
         """`once` ends with a heartbeat that acknowledges what was asked and says what runs now."""

@@ -11,7 +11,7 @@ from uuid import UUID
 from agent.config import Config, enrolment_token
 from agent.control_plane import ControlPlane
 from agent.errors import BadConfiguration, NotEnrolled, TryLater
-from agent.files import read_limited, write_atomically
+from agent.files import read_json, write_atomically
 from agent.machine import hardware
 
 FILE = "device.json"
@@ -39,7 +39,7 @@ class Enrolment:
 def load(state_dir: Path, server: str = "") -> Enrolment | None:
     """What is remembered, if it is of this `server` (or of any). None also for a damaged file: enrol again."""
     try:
-        value = json.loads(read_limited(state_dir / FILE, MAX_SIZE))
+        value = read_json(state_dir / FILE, MAX_SIZE)
         known = Enrolment(**value)
         UUID(known.device_id)
     except (OSError, ValueError, TypeError, AttributeError):

@@ -1,12 +1,13 @@
 """Files that are there as a whole or not at all, also after a power cut."""
 
 import errno
+import json
 import os
 import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -59,14 +60,28 @@ def read_limited(path: Path, limit: int) -> bytes:
 
     Raises `OSError`, also for what is no regular file or larger than `limit`.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with open_regular(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise OSError(errno.EFBIG, "larger than allowed", str(path))
     return data
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file that another program may have written, to be read. Raises `OSError` for what is no regular file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_json(path: Path, limit: int) -> Any:
+    """What such a file says in JSON. Raises `OSError`, or `ValueError` for what is none or is nested too deep."""
+    try:
+        return json.loads(read_limited(path, limit))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def remove(path: Path) -> None:

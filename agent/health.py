@@ -107,7 +107,7 @@ class Gate:
                 raise StepFailed("unhealthy", f"The program says that it is not healthy. {_shown(verdict)}")
             if verdict is not None and (self.program is None or self.program.is_running):
                 return verdict
-        raise StepFailed("health_timeout", f"No health file within {health.timeout_seconds} s. {self._output()}")
+        raise StepFailed("health_timeout", f"{_missed(path, health.timeout_seconds)} {self._output()}".strip())
 
     def _wait_command(self, health: Health, gives_up_at: float) -> Verdict:
         said = ""
@@ -137,6 +137,15 @@ class Gate:
     def _output(self) -> str:
         said = self.program.output() if self.program is not None else ""
         return f"It said: {said}" if said else ""
+
+
+def _missed(path: Path, seconds: int) -> str:
+    """Why a health file did not count."""
+    if not path.exists():
+        return f"No health file within {seconds} s: {path.name} is not in KERNEX_STATE_DIR."
+    if read_file(path) is None:
+        return f'{path.name} is there, but does not say {{"healthy": true}} or false in JSON.'
+    return f"{path.name} says that all is well, but the program did not run within {seconds} s."
 
 
 def _shown(verdict: Verdict) -> str:

@@ -184,7 +184,7 @@ class Installer:
     def _stay(self, job: Job, outcome: Outcome) -> None:
         """There is no way back: whatever is committed goes on as well as it can."""
         with self.journal.change() as state:
-            current = state.product(job.product).current
+            current = state.installed(job.product).current
             if current is not None:
                 current.is_baking = False
         self.switch.end(job, outcome)

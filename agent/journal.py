@@ -239,7 +239,13 @@ class Journal:
 
 def decode(data: bytes) -> State:
     """The state in a journal's bytes. Raises `ValueError`, `TypeError`, `KeyError` or `AttributeError`."""
-    value = json.loads(data)
+    try:
+        return _state(json.loads(data))
+    except (RecursionError, OverflowError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _state(value: Any) -> State:
     if value.pop("schema") != SCHEMA:
         raise ValueError("another schema")
     return State(

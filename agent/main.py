@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from agent import __version__, asking, enrolment, identity, log, state_dir, status
 from agent.clock import Clock
-from agent.config import OPTIONS, Config, load
+from agent.config import OPTIONS, Config, at, load
 from agent.control_plane import ControlPlane
 from agent.daemon import Daemon
 from agent.errors import AgentError, AlreadyRunning, BadConfiguration, Exit, NothingToRollBack, WorkFailed
@@ -129,6 +129,8 @@ def _enrol(config: Config, _: dict[str, Any]) -> None:
     control = ControlPlane(config, identity.load_or_make(config.state_dir), Clock())
     known = enrolment.enrol(config, control)
     sys.stdout.write(f"Enrolled at {known.server} as {known.device_id}: {known.state}.\n")
+    if known.state == "pending":
+        sys.stdout.write(f"An operator lets it in: kernex approve {known.device_id}\n")
 
 
 def _run(config: Config, _: dict[str, Any]) -> None:
@@ -142,7 +144,7 @@ def _once(config: Config, _: dict[str, Any]) -> None:
 
 
 def _daemon(config: Config, *, is_once: bool) -> None:
-    _need_server(config)
+    config = _with_server(config)
     state_dir.prepare(config.state_dir)
     with state_dir.locked(config.state_dir):
         key = identity.load_or_make(config.state_dir)
@@ -177,6 +179,15 @@ def _rollback(config: Config, given: dict[str, Any]) -> None:
 def _need_server(config: Config) -> None:
     if not config.server:
         raise BadConfiguration("The option `server` is missing: set it to the address of the control plane.")
+
+
+def _with_server(config: Config) -> Config:
+    """With the server that is configured, or else the one at which this device enrolled."""
+    known = enrolment.load(config.state_dir)
+    if not config.server and known is not None:
+        return at(config, known.server)
+    _need_server(config)
+    return config
 
 
 COMMANDS = {"enrol": _enrol, "run": _run, "once": _once, "status": _status, "rollback": _rollback}

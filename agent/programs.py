@@ -38,7 +38,16 @@ class Programs:
                 self.bring_up(product, installed.current)
 
     def bring_up(self, product: str, release: Release) -> None:
-        """Have a committed release current and its program running: found again, or started unless it crash-loops."""
+        """Have a committed release current and its program running: found again, or started unless it crash-loops.
+
+        A product that is damaged stops neither the others nor the agent.
+        """
+        try:
+            self._bring_up(product, release)
+        except OSError as error:
+            log.error("%s %s cannot be brought up. %s", product, release.version, error)
+
+    def _bring_up(self, product: str, release: Release) -> None:
         try:
             manifest = self.releases.manifest(product, release.manifest_sha256)
         except (OSError, BadManifest) as error:

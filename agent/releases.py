@@ -9,14 +9,18 @@ products/<product>/program.json, .log      the program that runs, and what it sa
 """
 
 import hashlib
+import logging
 import os
 import shutil
 from pathlib import Path
+from uuid import uuid4
 
 from agent.blobs import BLOCK_SIZE, Check, Store
-from agent.files import make_directory, read_limited, remove, sync_directory, sync_file, write_atomically
+from agent.files import make_directory, open_regular, read_limited, remove, sync_directory, sync_file, write_atomically
 from agent.manifest import EXECUTABLE, MAX_SIZE, NAME, PLAIN, SHA256, Manifest, parse
 from agent.paths import BadManifest
+
+log = logging.getLogger(__name__)
 
 
 class Releases:
@@ -50,18 +54,21 @@ class Releases:
         return sorted(name for name in names if SHA256.fullmatch(name) and self.is_complete(product, name))
 
     def current(self, product: str) -> str:
-        """The sha256 of the release that `current` names, or nothing."""
+        """The sha256 of the release that `current` names, or nothing; a link to elsewhere is none."""
         try:
-            name = (self.product(product) / "current").readlink().name
+            target = (self.product(product) / "current").readlink()
         except OSError:
             return ""
-        return name if SHA256.fullmatch(name) else ""
+        return target.name if SHA256.fullmatch(target.name) and target.parent == Path("releases") else ""
 
     def switch(self, product: str, sha256: str) -> None:
         """Make `current` name this release, by one rename; or nothing, if `sha256` is empty."""
         link = self.product(product) / "current"
         beside = link.with_name("current.new")
-        beside.unlink(missing_ok=True)  # of a switch that the power cut off
+        make_directory(link.parent)
+        remove(beside)  # of a switch that the power cut off
+        if not link.is_symlink():
+            self.discard(link)  # whoever copied the state directory may have made a directory of it
         if not sha256:
             link.unlink(missing_ok=True)
         elif self.current(product) != sha256:
@@ -119,17 +126,19 @@ class Releases:
     def make_state(self, product: str, sha256: str) -> Path:
         """The directory in which a release may write."""
         path = self.state_path(product, sha256)
+        for place in (path.parent, path):
+            if not place.is_dir():
+                self.discard(place)  # what else a program may have put there
         make_directory(path)
         return path
 
     def discard(self, path: Path) -> None:
         """Delete a directory; what has its name is complete until the moment when it has no name."""
         if os.path.lexists(path):
-            gone = self.trash / f"{path.name}.{os.getpid()}"
-            remove(gone)
+            gone = self.trash / uuid4().hex
             path.replace(gone)
             sync_directory(path.parent)
-            remove(gone)
+            _try_to_remove(gone)
 
     def keep_only(self, product: str, wanted: set[str], *, with_staging: bool = False) -> None:
         """Delete the releases of a product but these, with their manifests and what they wrote."""
@@ -146,7 +155,15 @@ class Releases:
 
     def empty_trash(self) -> None:
         for path in self.trash.iterdir():
-            remove(path)
+            _try_to_remove(path)
+
+
+def _try_to_remove(path: Path) -> None:
+    """What cannot be deleted, such as another user's files, stops nothing; it is tried again later."""
+    try:
+        remove(path)
+    except (OSError, RecursionError) as error:
+        log.warning("%s cannot be deleted: %s", path, error)
 
 
 def _place(blob: Path, path: Path, *, is_copy: bool) -> None:
@@ -163,7 +180,7 @@ def _is_same(path: Path, sha256: str, size: int, mode: int, check: Check) -> boo
     try:
         if path.is_symlink() or path.stat().st_size != size or path.stat().st_mode & 0o777 != mode:
             return False
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while block := file.read(BLOCK_SIZE):
                 check()
                 digest.update(block)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from agent.files import read_limited, write_atomically
+from agent.files import read_json, write_atomically
 
 FILE = "sequence.json"
 BLOCK = 1000
@@ -19,7 +19,7 @@ class Sequence:
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / FILE
         try:
-            reserved = json.loads(read_limited(self.path, 1000))["reserved"]
+            reserved = read_json(self.path, 1000)["reserved"]
             self.reserved = reserved if type(reserved) is int and 0 <= reserved <= MAX_NUMBER else 0
         except (OSError, ValueError, KeyError, TypeError):
             self.reserved = 0

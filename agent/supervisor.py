@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agent import processes
 from agent.execution import CannotStart, Place, has_ended, start
-from agent.files import read_limited, remove, write_atomically
+from agent.files import read_json, remove, write_atomically
 from agent.machine import boot_id
 from agent.manifest import Run
 
@@ -30,7 +30,7 @@ class Program:
     """One product's run command. `health_file` is removed before each start, so that it speaks of this start.
 
     `process` is None for a program that was adopted: it is nobody's child here, and its exit code stays unknown.
-    `generation` counts the starts, `exits` the ends; `retry_at` is when it is started again.
+    `exits` counts the ends; `retry_at` is when it is started again; `log_begin` is how much of the log is of others.
     """
 
     place: Place
@@ -44,6 +44,7 @@ class Program:
     since: float = 0.0
     exits: int = 0
     last_exit: str = ""
+    log_begin: int = 0
     retry_at: float | None = None
     delay: float = FIRST_DELAY_SECONDS
 
@@ -65,9 +66,11 @@ class Program:
         return found
 
     def output(self) -> str:
-        """The tail of what it said."""
+        """The tail of what it said; of what was said before its first start nothing."""
         with suppress(OSError), (self.directory / "program.log").open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - SHOWN_SIZE))
+            size = file.seek(0, os.SEEK_END)
+            begin = self.log_begin if self.log_begin <= size else 0  # it was trimmed since
+            file.seek(max(begin, size - SHOWN_SIZE))
             return file.read(SHOWN_SIZE).decode("utf-8", "replace").strip()
         return ""
 
@@ -88,6 +91,8 @@ class Supervisor:
     def start(self, program: Program) -> None:
         """Start a program and keep it running; what was left of another one is ended. Raises `CannotStart`."""
         self.sweep(program.place.mark)
+        with suppress(OSError):
+            program.log_begin = (program.directory / "program.log").stat().st_size
         with self.lock:
             self._launch(program)
             self.programs[program.place.product] = program
@@ -106,10 +111,10 @@ class Supervisor:
     def adopt(self, program: Program) -> bool:
         """Go on with a program that an agent before us started, if it is of this release and surely still the same."""
         try:
-            left = json.loads(read_limited(program.directory / "program.json", 4096))
+            left = read_json(program.directory / "program.json", 4096)
             pid, started = int(left["pid"]), int(left["started"])
             is_same = left["boot_id"] == boot_id() and left["release"] == program.release
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             return False
         if not is_same or not processes.is_alive(pid, started):
             return False
@@ -179,6 +184,7 @@ class Supervisor:
 
     def _restart(self, program: Program) -> None:
         if not self.may_restart(program.place.product):
+            program.exits += 1  # whoever waits for it in a health gate must not wait for ever
             program.retry_at = time.monotonic() + FIRST_DELAY_SECONDS
             return
         try:

@@ -60,8 +60,14 @@ class Switch:
     def check_again(self, job: Job, manifest: Manifest) -> None:
         """The very release runs already: nothing is to be switched, only its health is to be shown."""
         note(self.journal, job, Step.STAGING, "checking")
+        current = self.journal.state.installed(job.product).current
+        if current is not None and manifest.run is not None and self.supervisor.find(job.product) is None:
+            self.programs.bring_up(job.product, current)  # it was damaged, and is whole again
         try:
-            verdict = self._gate(job, self.supervisor.find(job.product)).wait(manifest.health)
+            program = self.supervisor.find(job.product)
+            if manifest.run is not None and program is None:
+                raise StepFailed("start_failed", f"The program of {job.product} cannot be started.")
+            verdict = self._gate(job, program).wait(manifest.health)
         except StepFailed as error:
             self.end(job, Outcome("failed", error.reason_code, str(error)))
         else:
@@ -160,6 +166,8 @@ class Switch:
             if is_crash_loop and product.current is not None:
                 reports.say_late(state, product.current, "The program ended again and again within its bake time.")
             reports.end(state, known, outcome)
+            # A crash loop of what was current until now is over; going back would lead to it.
+            state.jobs = [one for one in state.jobs if (one.kind, one.product) != (Kind.CRASH_LOOP, job.product)]
             product.previous = None if is_crash_loop else product.current
             product.current = Release(
                 job.version, job.manifest_sha256, job.deployment_id, job.attempt, known.report,

@@ -4,15 +4,21 @@ Every answer is read in small pieces with a limit on its size and on its time. N
 (no proxies, no ~/.netrc), no cookie is kept, no redirect is followed by itself, and nothing is decompressed.
 """
 
+import re
+import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from http.cookiejar import DefaultCookiePolicy
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
@@ -23,6 +29,7 @@ from agent.errors import TryLater
 CHUNK_SIZE = 128 * 1024
 MAX_RETRY_AFTER_SECONDS = 3600
 REDIRECTS = {301, 302, 303, 307, 308}
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +71,8 @@ class Stream:
                 raise TryLater(f"The answer is larger than {limit} bytes: that is no Kernex.")
             if time.monotonic() > gives_up_at:
                 raise TryLater(f"The answer took longer than {seconds:.0f} seconds.")
-        announced = self.headers.get("Content-Length", "")
-        if announced.isdecimal() and int(announced) != len(body):
+        announced = whole_number(self.headers.get("Content-Length", ""))
+        if announced is not None and announced != len(body):
             raise TryLater("The answer was cut.")
         return bytes(body)
 
@@ -103,8 +110,11 @@ class Transport:
 
         `headers` must not hold a signature. Raises `TryLater`, also for a second redirect.
         """
-        url = urljoin(base, location)
-        parts = urlsplit(url)
+        try:
+            url = urljoin(base, location)
+            parts = urlsplit(url)
+        except ValueError:
+            raise TryLater("The server redirects to what is no address.") from None
         if parts.scheme != "https" and (parts.scheme != "http" or parts.hostname != urlsplit(base).hostname):
             raise TryLater("The server redirects to an address without TLS on another host; that is not followed.")
         stranger = Transport(self.config)
@@ -114,10 +124,55 @@ class Transport:
             yield stream
 
 
+class _Watched(HTTPConnection):
+    """A connection on which the head of an answer has to come in time: the socket only limits each silence."""
+
+    def __init__(self, *args: Any, head_seconds: float, **kwargs: Any) -> None:
+        self.head_seconds = head_seconds
+        super().__init__(*args, **kwargs)
+
+    def getresponse(self) -> Any:
+        watchdog = threading.Timer(self.head_seconds, _shut_down, (self.sock,))
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            return super().getresponse()
+        finally:
+            watchdog.cancel()
+
+
+class _WatchedWithTLS(_Watched, HTTPSConnection):
+    """The same with TLS."""
+
+
+class _Adapter(HTTPAdapter):
+    """Makes watched connections."""
+
+    def __init__(self, head_seconds: float) -> None:
+        self.head_seconds = head_seconds
+        super().__init__()
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        pool.ConnectionCls = _WatchedWithTLS if pool.scheme == "https" else _Watched
+        pool.conn_kw["head_seconds"] = self.head_seconds
+        return pool
+
+
+def _shut_down(connection: socket.socket) -> None:
+    """Whoever reads from it reads its end. Not TLS's own goodbye, for which the other side would have to answer."""
+    with suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
 def retry_after_seconds(headers: Mapping[str, str]) -> float:
     """How long the server asks us to wait, in seconds; 0 if it does not say."""
-    text = headers.get("Retry-After", "")
-    return float(min(int(text), MAX_RETRY_AFTER_SECONDS)) if text.isascii() and text.isdecimal() else 0.0
+    return float(min(whole_number(headers.get("Retry-After", "")) or 0, MAX_RETRY_AFTER_SECONDS))
+
+
+def whole_number(text: str) -> int | None:
+    """The number that a header names; None for anything else, also for digits without end."""
+    return int(text) if _NUMBER.fullmatch(text) else None
 
 
 def _session(config: Config) -> requests.Session:
@@ -126,6 +181,8 @@ def _session(config: Config) -> requests.Session:
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.headers.clear()
     session.headers.update({"User-Agent": f"kernex-agent/{__version__}", "Accept-Encoding": "identity"})
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _Adapter(config.answer_timeout_seconds))
     if config.proxy:
         session.proxies = {"http": config.proxy, "https": config.proxy}
     if config.ca_file:

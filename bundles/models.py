@@ -84,7 +84,8 @@ class BundleQuerySet(models.QuerySet["Bundle"]):
         name, _, version = label.partition("@")
         bundle = None if "\x00" in label else self.filter(name=name, version=version).first()
         if bundle is None:
-            raise NotFound("unknown_bundle", f"There is no bundle {label[:130]!a}; names look like vad@1.0.0.")
+            hint = "" if name and version else "; names look like vad@1.0.0"
+            raise NotFound("unknown_bundle", f"There is no bundle {label[:130]!a}{hint}.")
         return bundle
 
 

@@ -97,7 +97,8 @@ def _known_groups(names: Collection[str]) -> list[UUID]:
     known = dict(Group.objects.filter(name__in=names).values_list("name", "pk"))
     unknown = sorted(set(names) - set(known))
     if unknown:
-        raise BadRequest("unknown_groups", "There are no groups with these names.", groups=unknown[:NAMED_AT_MOST])
+        shown = unknown[:NAMED_AT_MOST]
+        raise BadRequest("unknown_groups", f"There are no groups with these names: {', '.join(shown)}.", groups=shown)
     return list(known.values())
 
 
@@ -105,7 +106,7 @@ def _check_devices(ids: Collection[UUID]) -> None:
     unknown = sorted(set(ids) - set(Device.objects.filter(pk__in=ids).values_list("pk", flat=True)))
     if unknown:
         shown = [str(one) for one in unknown[:NAMED_AT_MOST]]
-        raise BadRequest("unknown_devices", "There are no devices with these ids.", devices=shown)
+        raise BadRequest("unknown_devices", f"There are no devices with these ids: {', '.join(shown)}.", devices=shown)
 
 
 def _skipped(bundle: Bundle, group_ids: Collection[UUID], ids: Collection[UUID]) -> dict[str, int]:
@@ -139,11 +140,21 @@ def _choose(deployment: Deployment, group_ids: Collection[UUID], ids: Collection
     if not count:
         raise Conflict(
             "no_devices",
-            f"None of the chosen devices is accepted and of a type that {deployment.bundle} is for.",
+            f"No device is left for {deployment.bundle}: {_why_nobody(deployment.skipped)}.",
             skipped=deployment.skipped,
         )
     Phase.objects.filter(pk=phase.pk).update(device_count=count)
     return count
+
+
+def _why_nobody(skipped: dict[str, int]) -> str:
+    """Why every chosen device was left out."""
+    told = {
+        "not_accepted": "{} not accepted (approve those that wait)",
+        "wrong_device_type": "{} of a type that the bundle is not for",
+    }
+    reasons = [sentence.format(skipped[name]) for name, sentence in told.items() if skipped[name]]
+    return ", ".join(reasons) or "the chosen groups are empty"
 
 
 def offer() -> int:

@@ -28,6 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+WHOLE = {"ID", "NAME", "BUNDLE"}
 STYLES = {
     "succeeded": "green", "ready": "green", "accepted": "green", "online": "green", "yes": "green", "finished": "green",
     "failed": "red", "rolled_back": "red", "rejected": "red", "timed_out": "red", "withdrawn": "red",
@@ -90,7 +91,8 @@ class Screen:
             return
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in columns:
-            table.add_column(Text(column), overflow="fold")
+            # What is copied into the next command stays in one piece, however narrow the terminal is.
+            table.add_column(Text(column), overflow="fold", no_wrap=column in WHOLE)
         for row in rows:
             table.add_row(*(styled(_shown(cell)) for cell in row))
         self.out.print(table)

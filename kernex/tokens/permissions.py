@@ -21,12 +21,14 @@ RIGHTS: dict[str, frozenset[str]] = {
 
 class _Right(BasePermission):
     right = ""
-    message = "This API token's role does not allow that."
+    message = ""
     code = "role_forbids"
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
         if not isinstance(request.auth, ApiToken):
             return False
+        may = " or ".join(role for role, rights in RIGHTS.items() if self.right in rights)
+        self.message = f"This API token's role is {request.auth.role}; that takes {may}."
         return request.method in SAFE_METHODS or self.right in RIGHTS[request.auth.role]
 
 

@@ -55,6 +55,12 @@ def test_a_wrong_option_is_named(words: tuple[str, ...], told: str, tmp_path: Pa
     ends(agent(*words, "--state-dir", str(tmp_path / "s")), 2, told)
 
 
+def test_who_is_not_enrolled_is_not_told_to_wait(tmp_path: Path) -> None:
+    done = agent("run", "--server", NOBODY, "--state-dir", str(tmp_path / "s"))
+    ends(done, 3, "token")
+    assert "Trying again" not in done.stderr
+
+
 def test_an_unknown_option_in_the_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "agent.toml"
     file.write_text('srever = "https://fleet.example.com"\n')

@@ -1,18 +1,21 @@
 """The daemon: alone on its device, honest about its state, and stubborn towards servers and clocks."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from agent import state_dir
+from agent.asking import Asked
 from agent.config import load
 from agent.daemon import Daemon
 from agent.identity import load_or_make
 from agent.journal import Job, Journal, Outcome
 from tests.agent import bundle, faults
-from tests.agent.device import Device, wait_for
+from tests.agent.device import ROOT, Device, wait_for
 from tests.agent.server import TOKEN, FakeServer, Request
 
 SLOW_HOOK = '#!/bin/sh\ntouch "$KERNEX_STATE_DIR/begun"\nsleep 3\n'
@@ -95,6 +98,19 @@ def test_once_waits_before_it_tries_its_last_heartbeat_again(server: FakeServer,
     taken = server.asked_for("/heartbeat")[-1].at
     assert refused[1] - refused[0] >= 0.5
     assert taken - refused[1] >= 0.5
+
+
+def test_the_server_is_remembered(server: FakeServer, device: Device) -> None:
+    server.state = "pending"
+    enrolled = device.run("enrol")
+    assert enrolled.stdout.endswith(f"kernex approve {next(iter(server.devices.values()))}\n")
+    server.state = "accepted"
+    environment = {name: text for name, text in device.environment.items() if not name.endswith(("_SERVER", "_TOKEN"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "agent", "once"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert server.heartbeats
 
 
 def test_a_pending_device_waits_and_then_works(server: FakeServer, device: Device) -> None:
@@ -253,6 +269,20 @@ def test_rolling_back_needs_no_network(server: FakeServer, device: Device) -> No
     done = device.run("rollback", "vad")
     assert done.returncode == 0, done.stderr
     assert device.runs(one) or device.current() == one.sha256
+
+
+def test_a_roll_back_that_was_cut_off_is_not_taken_for_another(server: FakeServer, device: Device) -> None:
+    device.start()
+    installed = [bundle.data(version, name=name) for name in ("vad", "zap") for version in ("1", "2")]
+    for one in installed:
+        device.finish(server.deploy(one))
+    device.stop()
+    # As `rollback vad` leaves it that is killed at once.
+    Asked(device.state_dir).queue(device.journal(), "vad", "here-vad")
+    done = device.run("rollback", "zap")
+    assert done.returncode == 0, done.stderr
+    assert device.current("zap") == installed[2].sha256
+    assert device.current("vad") == installed[0].sha256
 
 
 def test_the_daemon_is_asked_to_roll_back(server: FakeServer, device: Device) -> None:

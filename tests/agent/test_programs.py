@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -87,6 +87,83 @@ def test_a_crash_loop_while_it_bakes_goes_back(server: FakeServer, device: Devic
     (device.state_dir / "broken").touch()
     wait_for(lambda: device.runs(one), 40, device.said)
     wait_for(lambda: server.heartbeats[-1]["running_bundles"]["vad"]["version"] == "1")
+    assert device.stop() == 0
+    device.check()
+
+
+def test_a_release_that_ends_a_crash_loop_stays(server: FakeServer, device: Device) -> None:
+    """The loop is found while the next release's hook runs already: going back then would lead into the loop again."""
+    device.options |= {"CRASH_LOOP_STARTS": "2"}
+    wait = "#!/bin/sh\ntouch ../../../../hook\nwhile ! test -e ../../../../go; do sleep 0.05; done\n"
+    hooks = {"pre_install": {"command": ["./hook"], "timeout_seconds": 60}}
+    three = bundle.program("3", more={"hook": wait}, hooks=hooks)
+    device.start()
+    installed(server, device, bundle.program("1"), bundle.program("2", FRAGILE))
+    row = server.deploy(three)
+    wait_for((device.state_dir / "hook").exists, 40, device.said)
+    (device.state_dir / "broken").touch()
+    wait_for(lambda: "going back to the previous release" in device.said(), 40, device.said)
+    (device.state_dir / "go").touch()
+    device.finish(row)
+    wait_for(lambda: not device.state.jobs)
+    assert row.state == "succeeded"
+    assert row.late == []
+    assert device.runs(three), device.said()
+    assert device.stop() == 0
+    device.check()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "health.json is not in KERNEX_STATE_DIR"),
+        ("ok", 'does not say {"healthy": true}'),
+        ('{"ok": true}', 'does not say {"healthy": true}'),
+    ],
+)
+def test_a_health_file_that_does_not_count_is_explained(
+    server: FakeServer, device: Device, content: str | None, told: str
+) -> None:
+    """And what the release before said is not what this one said."""
+    device.start()
+    installed(server, device, bundle.program("1", f"print('an old word', flush=True)\n{bundle.GOOD}"))
+    write = "" if content is None else f"open(os.environ['KERNEX_STATE_DIR'] + '/health.json', 'w').write({content!r})"
+    row = server.deploy(bundle.program("2", f"import os, time\n{write}\ntime.sleep(600)\n", timeout=2))
+    device.finish(row)
+    assert (row.state, row.last["reason_code"]) == ("rolled_back", "health_timeout")
+    assert told in row.last["message"]
+    assert "an old word" not in row.last["message"]
+
+
+def test_a_crash_loop_ends_the_check_of_what_is_installed_already(server: FakeServer, device: Device) -> None:
+    device.options |= {"CRASH_LOOP_STARTS": "3", "SETTLE_SECONDS": "2"}
+    run = {"command": ["python3", "run.py"]}
+    device.start()
+    two = bundle.make("2", {"run.py": FRAGILE}, run=run)
+    installed(server, device, one := bundle.make("1", {"run.py": bundle.GOOD}, run=run), two)
+    (device.state_dir / "broken").touch()
+    wait_for(lambda: device.said().count("ended with exit code 3") == 2, 40, device.said)
+    row = server.deploy(two)
+    device.finish(row)
+    assert (row.state, row.last["reason_code"]) == ("failed", "crash_loop")
+    wait_for(lambda: device.runs(one), 40, device.said)
+
+
+@pytest.mark.parametrize("spoil", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_a_program_made_of_its_own_files_is_no_source(
+    server: FakeServer, device: Device, spoil: Callable[[Path], None]
+) -> None:
+    """Reading it would never begin, or never end."""
+    device.start()
+    more: dict[str, bytes | str] = {"model": "x" * 5000, "empty": ""}
+    one, two = bundle.program("1", more=more), bundle.program("2", more=more)
+    installed(server, device, one)
+    for name in more:
+        path = device.state_dir / "products/vad/releases" / one.sha256 / name
+        path.unlink()
+        spoil(path)
+    installed(server, device, two, one)
+    assert device.runs(one)
     assert device.stop() == 0
     device.check()
 

@@ -63,12 +63,12 @@ def test_it_waits_until_all_succeeded(at_fake: Kernex, fake: FakeServer) -> None
 def test_it_says_which_devices_failed(at_fake: Kernex, fake: FakeServer, state: str) -> None:
     fake.answers[f"GET /deployments/{ID}"] = deployment("finished", succeeded=1, **{state: 1})
     fake.answers[f"GET /deployments/{ID}/devices"] = {
-        "next": None, "results": [row(state, "first\nlast \x1b[31mline"), row("succeeded")],
+        "next": None, "results": [row(state, "first\nmiddle\nlast \x1b[31mline"), row("succeeded")],
     }  # fmt: skip
     shown = at_fake("deployment", ID, "--wait", "--json")
     assert shown.code == 6
     assert shown.document["counts"][state] == 1
-    assert f"shelf-4: {state} (unhealthy): last \N{REPLACEMENT CHARACTER}[31mline" in shown.err
+    assert f"shelf-4: {state} (unhealthy): first … last \N{REPLACEMENT CHARACTER}[31mline" in shown.err
 
 
 def test_a_cancelled_deployment_ends_when_its_devices_have(at_fake: Kernex, fake: FakeServer) -> None:

@@ -52,6 +52,17 @@ def test_it_approves(at_fake: Kernex, fake: FakeServer) -> None:
     assert at_fake("approve", DEVICE["id"], "--json").document == DEVICE
 
 
+def test_it_changes_a_device(at_fake: Kernex, fake: FakeServer) -> None:
+    changed = {**DEVICE, "group": "canary", "tags": ["north", "lab"]}
+    fake.answers[f"PATCH /devices/{DEVICE['id']}"] = changed
+    ran = at_fake("change", DEVICE["id"], "--group", "canary", "--tag", "north", "--tag", "lab")
+    assert ran.out == "shelf-4 is in canary, tagged north, lab.\n"
+    assert json.loads(fake.bodies[-1]) == {"group": "canary", "tags": ["north", "lab"]}
+    assert at_fake("change", DEVICE["id"], "--name", "shelf-5", "--json").document == changed
+    nothing = at_fake("change", DEVICE["id"])
+    assert (nothing.code, "--group" in nothing.err) == (2, True)
+
+
 @pytest.mark.parametrize("verb", ["reject", "decommission"])
 def test_what_is_for_good_needs_a_yes(
     at_fake: Kernex, fake: FakeServer, verb: str, monkeypatch: pytest.MonkeyPatch

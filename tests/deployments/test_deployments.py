@@ -70,7 +70,19 @@ def test_a_deployment_for_nobody_is_refused(alice: Person) -> None:
     assert answer.status_code == 409
     error = answer.json()["error"]
     assert (error["code"], error["skipped"]) == ("no_devices", {"not_accepted": 0, "wrong_device_type": 1})
+    assert "1 of a type that the bundle is not for" in error["message"]
     assert not Deployment.objects.exists()
+
+
+def test_nobody_is_explained(alice: Person) -> None:
+    make_bundle("vad@1.0.0")
+    make_group("empty")
+    make_device(state="pending")
+    for group, why in (("empty", "the chosen groups are empty"), ("lab", "1 not accepted (approve those that wait)")):
+        answer = alice.post("/deployments", {"bundle": "vad@1.0.0", "groups": [group]})
+        assert answer.json()["error"]["message"] == f"No device is left for vad@1.0.0: {why}."
+    unknown = alice.post("/deployments", {"bundle": "vad@1.0.0", "groups": ["lab", "nowhere"]}).json()["error"]
+    assert unknown["message"] == "There are no groups with these names: nowhere."
 
 
 @pytest.mark.parametrize("state", ["draft", "verifying", "withdrawn"])

@@ -112,6 +112,12 @@ def test_each_role_may_what_the_table_says(role: str, client: Client) -> None:
     assert wrong == []
 
 
+def test_who_may_not_is_told_which_role_may(client: Client) -> None:
+    _, secret = ApiToken.issue(make_user(), Role.VIEWER, "a test")
+    answer = client.post("/api/v1/groups", {}, "application/json", headers={"Authorization": f"Bearer {secret}"})
+    assert answer.json()["error"]["message"] == "This API token's role is viewer; that takes operator or admin."
+
+
 def test_without_a_token_nothing_but_the_description_is_told(client: Client) -> None:
     for name, method, right in CALLS:
         status, code = call(client, name, method, "")

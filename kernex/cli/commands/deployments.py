@@ -137,8 +137,9 @@ def _end(context: Context, deployment: dict[str, Any]) -> int:
 
 def _sentence(row: dict[str, Any]) -> str:
     reason = f" ({row['reason_code']})" if row.get("reason_code") else ""
-    last_line = (row.get("message") or "").strip().rpartition("\n")[2]
-    return f"{row.get('device_name') or row['device']}: {row['state']}{reason}{': ' if last_line else ''}{last_line}"
+    lines = [line.strip() for line in (row.get("message") or "").splitlines() if line.strip()]
+    said = " … ".join(dict.fromkeys([*lines[:1], *lines[-1:]]))  # the last line of a traceback is what it is about
+    return f"{row.get('device_name') or row['device']}: {row['state']}{reason}{': ' if said else ''}{said}"
 
 
 def _counted(counts: dict[str, int]) -> str:

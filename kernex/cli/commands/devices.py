@@ -1,4 +1,4 @@
-"""`devices`, `approve`, `reject` and `decommission`: who is in the fleet."""
+"""`devices`, `change`, `approve`, `reject` and `decommission`: who is in the fleet."""
 
 import uuid
 from argparse import ArgumentParser
@@ -31,6 +31,14 @@ def add_to(commands: "Commands[ArgumentParser]") -> None:
         commands, "approve", approve_device, "accept a device that waits for approval",
         examples="  kernex devices --state pending\n  kernex approve 6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e\n",
     )  # fmt: skip
+    change = add_command(
+        commands, "change", change_device, "give a device another name, group or tags",
+        text="What is not given stays. Deployments that were made before go on as they are.",
+        examples="  kernex change shelf-4 --group canary\n  kernex change shelf-4 --name door-7 --tag north\n",
+    )  # fmt: skip
+    change.add_argument("--group", help="the group to move it to")
+    change.add_argument("--name", help="its new name")
+    change.add_argument("--tag", action="append", dest="tags", metavar="TAG", help="its tags from now on (repeatable)")
     reject = add_command(
         commands, "reject", reject_device, "keep out a device that waits for approval, for good",
         text=FOR_GOOD, examples="  kernex devices --state pending\n  kernex reject shelf-4\n",
@@ -39,7 +47,7 @@ def add_to(commands: "Commands[ArgumentParser]") -> None:
         commands, "decommission", decommission_device, "put a device out of service, for good",
         text=FOR_GOOD, examples="  kernex decommission shelf-4\n  kernex decommission shelf-4 --yes --json\n",
     )  # fmt: skip
-    for parser in (approve, reject, decommission):
+    for parser in (approve, change, reject, decommission):
         parser.add_argument("device", metavar="ID", help="the device's id, or its name if no other has it")
     for parser in (reject, decommission):
         add_yes(parser)
@@ -73,6 +81,18 @@ def _running(device: dict[str, Any]) -> str:
 
 def approve_device(context: Context) -> int:
     return _move(context, find_device(context.client, context.arguments.device), "approve")
+
+
+def change_device(context: Context) -> int:
+    arguments = context.arguments
+    given = {name: value for name in ("group", "name", "tags") if (value := getattr(arguments, name)) is not None}
+    if not given:
+        raise BadUsage("Nothing to change: give --group, --name or --tag.")
+    device_id = find_device(context.client, arguments.device)
+    device = context.client.call("PATCH", f"/devices/{device_id}", json=given)
+    tags = f", tagged {', '.join(device['tags'])}" if device["tags"] else ""
+    context.screen.result(device, f"{device['name'] or device_id} is in {device['group']}{tags}.")
+    return Exit.OK
 
 
 def reject_device(context: Context) -> int:

@@ -7,7 +7,8 @@ from kernex.cli.errors import Exit
 
 TEXT = """\
 The token is shown once: the server keeps only its digest. Whoever has it may register devices until it expires or is
-used up. Without --accept-at-once each device waits for `kernex approve`."""
+used up. Without --accept-at-once each device waits for `kernex approve`. On the device, give it to the standard input
+of `kernex-agent enrol --server SERVER --token-file -`."""
 EXAMPLES = """\
   kernex token create --group lab
   kernex token create --group lab --uses 50 --expires 2h --accept-at-once --name "shelf 4"
@@ -39,6 +40,9 @@ def create_token(context: Context) -> int:
         "accepts_at_once": arguments.accept_at_once,
     }
     made = context.client.post("/enrolment-tokens", body, once=True)
-    context.screen.note(f"For {arguments.uses} device(s) in {arguments.group}; it is not shown again.")
+    context.screen.note(
+        f"For {arguments.uses} device(s) in {arguments.group}; it is not shown again. There:"
+        f" kernex-agent enrol --server {context.client.server} --token-file -"
+    )
     context.screen.result(made, made["token"])
     return Exit.OK

@@ -37,7 +37,7 @@ a kernex.toml:
   [hooks]
   pre_install = { command = ["./prepare"], timeout_seconds = 60 }
 """
-NOTHING_RUNS = "Nothing says what to run, so devices will only keep the files: see kernex.toml in docs/bundles.md."
+NOTHING_RUNS = "Nothing says what to run, so devices only keep the files: `kernex push --help` shows a kernex.toml."
 
 
 def add_to(commands: "Commands[ArgumentParser]") -> None:
@@ -67,9 +67,9 @@ def push(context: Context) -> int:
     given = arguments.manifest_from and arguments.manifest_from.resolve()
     described = description.find(directory)
     members = description.read(given or described)
+    sources = walk(directory, frozenset(filter(None, (described, given))))
     if "run" not in members:
         screen.note(NOTHING_RUNS)
-    sources = walk(directory, frozenset(filter(None, (described, given))))
     digests = _digests(screen, sources)
     manifest = _manifest(arguments.name, arguments.version, members, digests)
     bundle = client.post("/bundles", {"manifest": manifest})
