@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -26,3 +28,15 @@ def need(program: str) -> str:
     if os.environ.get("CI") and program not in ELSEWHERE:
         pytest.fail(advice)
     pytest.skip(advice)
+
+
+def certificate(directory: Path, name: str) -> Path:
+    """A certificate for 127.0.0.1 that signs itself; its key stands beside it as `.key`."""
+    made = directory / f"{name}.crt"
+    command = [
+        need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+        "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2",
+        "-out", str(made), "-keyout", str(made.with_suffix(".key")),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    return made

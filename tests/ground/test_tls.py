@@ -1,7 +1,6 @@
 """A database that takes encrypted connections alone, as providers have it, on the version that they run."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,21 +8,9 @@ import pytest
 
 from tests.ground.conftest import server_of
 from tests.ground.places import Place, Ran, manage
-from tests.tools import need
+from tests.tools import certificate
 
 ASK = "from django.db import connection as c; k = c.cursor(); k.execute('SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()'); print(k.fetchone())"  # fmt: skip  # noqa: E501
-
-
-def certificate(directory: Path, name: str) -> Path:
-    """A certificate for 127.0.0.1 that signs itself; its key stands beside it as `.key`."""
-    made = directory / f"{name}.crt"
-    command = [
-        need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-        "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2",
-        "-out", str(made), "-keyout", str(made.with_suffix(".key")),
-    ]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True)
-    return made
 
 
 @pytest.fixture(scope="module")
