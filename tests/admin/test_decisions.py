@@ -174,7 +174,7 @@ def test_a_bundle_that_is_not_ready_cannot_be_chosen(boss: Client, state: str) -
 
 def test_deploying_to_nobody_who_may_take_it_becomes_a_message(boss: Client) -> None:
     answer = act(boss, "devices", "deploy", make_device(state="pending"), bundle=make_bundle().pk)
-    assert said(answer) == ["None of the chosen devices is accepted and of a type that vad@1.0.0 is for."]
+    assert said(answer) == ["No device is left for vad@1.0.0: 1 not accepted (approve those that wait)."]
 
 
 def test_a_bundle_is_deployed_to_groups(boss: Client) -> None:
@@ -188,7 +188,7 @@ def test_a_bundle_is_deployed_to_groups(boss: Client) -> None:
 def test_an_empty_group_is_refused_on_the_form(boss: Client) -> None:
     body = {"bundle": make_bundle().pk, "groups": [make_group("empty").pk], "note": ""}
     answer = boss.post(f"{LISTS['deployments']}add/", body)
-    assert "None of the chosen devices is accepted" in answer.content.decode()
+    assert "the chosen groups are empty" in answer.content.decode()
     assert not Deployment.objects.exists()
 
 

@@ -59,6 +59,11 @@ def queries(client: Client, address: str) -> int:
     return len(asked)
 
 
+def test_the_bare_address_leads_to_the_admin(client: Client) -> None:
+    answer = client.get("/")
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/")
+
+
 @pytest.mark.parametrize("page", LISTS)
 def test_a_list_costs_the_same_for_5_and_60_rows(boss: Client, page: str) -> None:
     add_rows(page, 0, 5)

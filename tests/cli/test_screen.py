@@ -54,6 +54,17 @@ def test_it_is_coloured_on_a_terminal(fake: FakeServer) -> None:
     assert "[red]a[/red]" in shown
 
 
+def test_what_is_copied_stays_whole_on_a_narrow_terminal(fake: FakeServer) -> None:
+    device = {
+        "id": "6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e", "name": "shelf-4-at-the-door", "state": "pending", "online": True,
+        "group": "warehouse", "device_type": "edge", "running_bundles": {}, "last_heartbeat_at": "2026-01-02T03:04:05Z",
+    }  # fmt: skip
+    fake.answers["GET /devices"] = {"next": None, "results": [device]}
+    shown = on_terminal(fake, "devices", COLUMNS="80", NO_COLOR="1")
+    assert str(device["id"]) in shown
+    assert str(device["name"]) in shown
+
+
 def test_it_obeys_no_color(fake: FakeServer) -> None:
     fake.answers["GET /devices"] = {
         "next": None, "results": [{"id": "1", "state": "accepted", "online": True, "name": "a"}],
