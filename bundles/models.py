@@ -15,7 +15,7 @@ from datetime import datetime
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Q
 
 from bundles.sent_archives import SentArchive
 from bundles.transitions import Stateful
@@ -129,17 +129,6 @@ class Bundle(Stateful):
         return f"{self.name}@{self.version}"
 
 
-class BundleFileQuerySet(models.QuerySet["BundleFile"]):
-    def missing(self) -> "BundleFileQuerySet":
-        """Whose bytes are not stored in the announced size."""
-        return self.exclude(Exists(Blob.objects.filter(sha256=OuterRef("sha256"), size=OuterRef("size"))))
-
-    def hopeless(self) -> "BundleFileQuerySet":
-        """Missing, and no upload of those bytes is being verified. One statement, so that nothing slips between."""
-        verifying = Upload.objects.filter(sha256=OuterRef("sha256"), size=OuterRef("size"), state=UploadState.VERIFYING)
-        return self.missing().exclude(Exists(verifying))
-
-
 class BundleFile(models.Model):
     """One line of a manifest: which bytes stand at which path."""
 
@@ -149,8 +138,6 @@ class BundleFile(models.Model):
     sha256 = models.CharField(max_length=64)
     size = models.BigIntegerField()
     mode = models.PositiveSmallIntegerField()
-
-    objects = BundleFileQuerySet.as_manager()
 
     class Meta:
         ordering = ["path"]

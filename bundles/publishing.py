@@ -1,13 +1,11 @@
 """How a bundle comes to be: drafted from its manifest, published, verified, and perhaps discarded or withdrawn."""
 
-from typing import Any
-
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from bundles.manifest import Manifest
+from bundles.missing import hopeless_blobs
 from bundles.models import Blob, Bundle, BundleFile, BundleState
 from kernex.errors import Conflict, IllegalTransition, NotFound
 from kernex.events.models import record
@@ -72,7 +70,7 @@ def publish(bundle: Bundle, *, actor: str) -> Bundle:
     Raises `Conflict` (`missing_blobs`, with up to 20 `missing`), `IllegalTransition` and `NotFound`.
     """
     if bundle.state == BundleState.DRAFT:
-        missing = blobs_of(bundle.files.hopeless(), MISSING_SHOWN)
+        missing = hopeless_blobs(bundle)[:MISSING_SHOWN]
         if missing:
             raise Conflict("missing_blobs", f"{bundle} has files whose bytes were not uploaded yet.", missing=missing)
         with transaction.atomic():
@@ -122,8 +120,3 @@ def _look_again(bundle: Bundle) -> None:
         bundle.refresh_from_db()
     except Bundle.DoesNotExist:
         raise NotFound("unknown_bundle", f"{bundle} was discarded.") from None
-
-
-def blobs_of(files: QuerySet[BundleFile], most: int | None = None) -> list[dict[str, Any]]:
-    """The distinct blobs of some files, at most so many, as `{"sha256", "size"}`."""
-    return [dict(line) for line in files.order_by("sha256").values("sha256", "size").distinct()[:most]]

@@ -7,8 +7,8 @@ from rest_framework import serializers
 
 from bundles.addresses import arrived_parts
 from bundles.manifest import MAX_NUMBER
+from bundles.missing import missing_blobs
 from bundles.models import NAME_PATTERN, SHA256_PATTERN, UNDECIDED, Bundle, BundleState, Upload, UploadPart, UploadState
-from bundles.publishing import blobs_of
 from bundles.storage import blobs
 from kernex.api.messages import Message
 
@@ -81,7 +81,7 @@ class BundleDetail(BundleAnswer):
 
     @extend_schema_field(BlobLine(many=True))
     def get_missing(self, bundle: Bundle) -> list[dict[str, Any]]:
-        return blobs_of(bundle.files.missing()) if bundle.state in UNDECIDED else []
+        return missing_blobs(bundle) if bundle.state in UNDECIDED else []
 
 
 class PartAnswer(serializers.ModelSerializer[UploadPart]):

@@ -17,6 +17,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from bundles.errors import DamagedBlob, StillHashing, UploadBusy
+from bundles.missing import hopeless_blobs, missing_blobs
 from bundles.models import UNFINISHED, Blob, Bundle, BundleState, Upload, UploadState
 from bundles.sealing import SealedUpload
 from bundles.storage import blobs
@@ -127,17 +128,18 @@ def verify_bundles() -> int:
 
 
 def _decide(bundle: Bundle) -> bool:
-    if not bundle.files.missing().exists():
+    if not missing_blobs(bundle):
         with transaction.atomic():
             if not bundle.move_to(BundleState.READY, only_from=BundleState.VERIFYING, ready_at=timezone.now()):
                 return False
             record("bundle.ready", f"{bundle} is ready.", actor=ACTOR, bundle=bundle.pk)
             return True
-    hopeless = bundle.files.hopeless().first()
-    if hopeless is None:
+    hopeless = [line["sha256"] for line in hopeless_blobs(bundle)]
+    file = bundle.files.filter(sha256__in=hopeless).first()
+    if file is None:
         return False  # something is still being hashed
-    refused = Upload.objects.filter(sha256=hopeless.sha256, state=UploadState.REFUSED).order_by("-created_at").first()
-    reason = f"{hopeless.path}: {refused.state_reason if refused else 'its bytes were not uploaded'}"
+    refused = Upload.objects.filter(sha256=file.sha256, state=UploadState.REFUSED).order_by("-created_at").first()
+    reason = f"{file.path}: {refused.state_reason if refused else 'its bytes were not uploaded'}"
     with transaction.atomic():
         if not bundle.move_to(BundleState.DRAFT, only_from=BundleState.VERIFYING, reason=reason):
             return False

@@ -11,6 +11,7 @@ from django.db import connection, connections
 from django.db.backends.utils import CursorWrapper
 from django.test import Client
 
+from bundles.missing import missing_blobs
 from bundles.models import Blob, Bundle, Upload
 from bundles.verifying import sweep, verify_bundles, verify_uploads
 from kernex.events.models import Event
@@ -97,7 +98,7 @@ def check_invariants(storage: Path, good: bytes, bad: bytes) -> None:
     assert not Blob.objects.filter(sha256=sha256(good)).exists() or final.exists()
     assert not Blob.objects.filter(sha256=sha256(bad)).exists()
     for bundle in Bundle.objects.ready():
-        assert not bundle.files.missing().exists()
+        assert not missing_blobs(bundle)
 
 
 def check_ended(storage: Path, good: bytes, bad: bytes, version: str) -> None:
