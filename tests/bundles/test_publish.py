@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.db import connection
 from django.test import Client
 
+from bundles.missing import hopeless_blobs
 from bundles.models import Blob, Bundle, Upload
 from bundles.publishing import discard, publish, withdraw
 from bundles.verifying import verify_bundles, verify_uploads
@@ -42,6 +44,23 @@ def test_it_waits_for_what_is_being_verified(publisher: Publisher) -> None:
     answer = publisher.post(PUBLISH)
     assert (answer.status_code, answer.json()["state"]) == (200, "ready")
     assert answer.json()["ready_at"] is not None
+
+
+def test_what_is_stored_between_two_looks_is_not_missing(publisher: Publisher) -> None:
+    publisher.draft(manifest_of({"a": b"1"}))
+    publisher.upload(b"1")
+    looks = []
+
+    def store_after_the_first(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        answer = execute(sql, *rest)
+        if not looks and any(f'FROM "{model._meta.db_table}"' in sql for model in (Blob, Upload)):
+            looks.append(sql)
+            assert verify_uploads() == 1
+        return answer
+
+    with connection.execute_wrapper(store_after_the_first):
+        assert hopeless_blobs(Bundle.objects.get()) == []
+    assert looks
 
 
 def test_it_may_be_said_twice(publisher: Publisher) -> None:
