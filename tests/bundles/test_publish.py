@@ -49,7 +49,7 @@ def test_it_waits_for_what_is_being_verified(publisher: Publisher) -> None:
 def test_what_is_stored_between_two_looks_is_not_missing(publisher: Publisher) -> None:
     publisher.draft(manifest_of({"a": b"1"}))
     publisher.upload(b"1")
-    looks = []
+    looks: list[str] = []
 
     def store_after_the_first(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
         answer = execute(sql, *rest)
