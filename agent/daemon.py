@@ -204,6 +204,8 @@ class Daemon:
             failure: AgentError = error
         except AgentError as error:
             failure = error
+        except OSError as error:
+            failure = TryLater(f"{error}.")
         except Exception as error:
             log.exception("Talking to the server went wrong; going on.")
             failure = TryLater(f"{type(error).__name__}.")

@@ -150,9 +150,13 @@ class Line:
         self._remember(replace(known, attributes_version=version, attributes_sha256=sha256))
 
     def _remember(self, known: Enrolment) -> None:
+        """Until the next start at least: the server tells all of it again."""
         if known != self.known:
-            enrolment.save(self.config.state_dir, known)
             self.known = known
+            try:
+                enrolment.save(self.config.state_dir, known)
+            except OSError as error:
+                log.warning("What the server said of this device cannot be kept: %s.", error)
 
     def deliver(self) -> bool:
         """Send the oldest report. False if there is none. Raises `TryLater`, or `Refused` for what may pass."""

@@ -1,6 +1,7 @@
 """Numbers that are never used twice."""
 
 import json
+import logging
 from pathlib import Path
 
 from agent.files import read_json, write_atomically
@@ -9,11 +10,14 @@ FILE = "sequence.json"
 BLOCK = 1000
 MAX_NUMBER = 2**53 - 1
 
+log = logging.getLogger(__name__)
+
 
 class Sequence:
     """The numbers of heartbeats. They are reserved on disk in blocks; what is left of a block at a stop is given up.
 
-    A lost or damaged file begins anew, and the server's `next_sequence` mends that.
+    A lost or damaged file begins anew, and the server's `next_sequence` mends that. So it does when a restart follows
+    numbers that the disk did not take: a device on a full disk stays in reach.
     """
 
     def __init__(self, state_dir: Path) -> None:
@@ -41,5 +45,8 @@ class Sequence:
         return True
 
     def _reserve(self, up_to: int) -> None:
-        write_atomically(self.path, json.dumps({"reserved": up_to}).encode("ascii"))
+        try:
+            write_atomically(self.path, json.dumps({"reserved": up_to}).encode("ascii"))
+        except OSError as error:
+            log.warning("The numbers of heartbeats cannot be reserved: %s. Going on without.", error)
         self.reserved = up_to

@@ -6,7 +6,6 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,19 +55,6 @@ def test_damaged_secrets(tmp_path: Path) -> None:
 def test_lost_secrets_of_data_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     refuses(run(tmp_path), "secrets.json is gone", "put it back")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 20 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
-    place = tmp_path / "small"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "none", place], check=False).returncode:
-        pytest.skip("nothing can be mounted here")
-    yield place
-    subprocess.run(["umount", place], check=True)
 
 
 def test_a_full_disk(small_disk: Path) -> None:

@@ -1,0 +1,63 @@
+"""A disk that somebody else has filled to the last byte: the device stays in reach, and goes on when there is room."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.agent import bundle
+from tests.agent.device import Device, wait_for
+from tests.agent.server import FakeServer
+from tests.agent.test_programs import installed
+
+ONE, TWO, THREE = bundle.program("1"), bundle.program("2"), bundle.program("3")
+
+
+@pytest.fixture
+def device(server: FakeServer, small_disk: Path) -> Iterator[Device]:
+    """A device whose state has a small disk to itself; the log is elsewhere."""
+    small_disk.chmod(0o700)
+    device = Device(server, small_disk)
+    yield device
+    device.clean_up()
+
+
+def fill(disk: Path) -> Path:
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                pass
+    return filler
+
+
+def beats(server: FakeServer, device: Device) -> None:
+    count = len(server.heartbeats)
+    wait_for(lambda: len(server.heartbeats) > count + 2, 30, device.said)
+
+
+def test_a_restart_on_a_full_disk(server: FakeServer, device: Device, small_disk: Path) -> None:
+    device.start()
+    installed(server, device, ONE, TWO)
+    beats(server, device)
+    device.kill()
+    (device.state_dir / "ballast").unlink()  # it was needed before
+    filler = fill(small_disk)
+    server.interval_seconds = 2
+    for _ in range(2):
+        device.start()
+        beats(server, device)
+        assert device.runs(TWO), device.said()
+        device.kill()
+    assert "Trying again" not in device.said()
+    device.start()
+    row = server.deploy(THREE)
+    beats(server, device)
+    filler.unlink()
+    device.finish(row)
+    assert row.state == "succeeded", device.said()
+    assert device.stop() == 0
+    device.check()
