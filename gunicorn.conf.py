@@ -11,8 +11,8 @@ from gunicorn.glogging import Logger
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from foundation.environment import Environment
 from kernex.api import shared_figures
-from kernex.environment import Environment
 
 env = Environment()
 logging.captureWarnings(True)  # else libraries write lines of another shape
@@ -21,8 +21,8 @@ if OWN_FIGURES:
     os.environ[shared_figures.VARIABLE] = str(shared_figures.make_directory())
 
 # Both read the variable that was just set.
+from foundation.logs import FORMATTERS  # noqa: E402
 from kernex.api.dead_workers import add_up  # noqa: E402
-from kernex.logs import FORMATTERS  # noqa: E402
 from kernex.start import refuse_ungranted  # noqa: E402
 
 bind = env.text("BIND", "0.0.0.0:8000")

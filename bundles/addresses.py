@@ -14,7 +14,7 @@ from bundles.direct import Address, DirectUploads
 from bundles.models import Upload, UploadPart, UploadState
 from bundles.storage import blobs
 from bundles.upload_rules import check_number, closed
-from kernex.errors import NotFound
+from foundation.errors import NotFound
 
 
 def addresses(upload: Upload, announced: Sequence[UploadPart]) -> list[Address]:

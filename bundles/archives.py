@@ -16,8 +16,8 @@ from bundles.models import Blob, Bundle, Upload, UploadState
 from bundles.publishing import draft
 from bundles.storage import blobs
 from bundles.uploads import PART_SIZE, Hashed
-from kernex.api.parsers import parse_json
-from kernex.errors import ApiError, BadRequest
+from foundation.api.parsers import parse_json
+from foundation.errors import ApiError, BadRequest
 
 DESCRIPTIONS = {"kernex.toml", "kernex.json"}
 DESCRIBED = {"device_types", "requires", "release_counter", "hooks", "run", "health"}

@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from storages.backends.s3 import S3Storage
 from urllib3.exceptions import HTTPError
 
-from kernex.errors import NotFound, Unavailable
+from foundation.errors import NotFound, Unavailable
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from uuid import UUID
 
 from bundles.direct import DirectUploads
 from bundles.errors import DamagedBlob, StorageFull, UploadBusy
-from kernex.errors import NotFound, Unavailable
+from foundation.errors import NotFound, Unavailable
 
 CHUNK_SIZE = 1024 * 1024
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -9,7 +9,7 @@ UploadBusy              somebody else is writing or verifying this upload right 
 DamagedBlob             an object at a final key is not what its name says
 """
 
-from kernex.errors import ApiError, BadRequest
+from foundation.errors import ApiError, BadRequest
 
 
 class BadBundle(BadRequest):

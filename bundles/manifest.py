@@ -15,8 +15,8 @@ from typing import Any
 
 from bundles.errors import BadBundle
 from bundles.paths import check_path, check_together
-from kernex.api.parsers import parse_json
-from kernex.errors import BadRequest
+from foundation.api.parsers import parse_json
+from foundation.errors import BadRequest
 
 SCHEMA = 1
 NAME_PATTERN = r"[a-z0-9][a-z0-9._+-]{0,62}"

@@ -19,7 +19,7 @@ from django.db.models import Q
 
 from bundles.sent_archives import SentArchive
 from bundles.transitions import Stateful
-from kernex.errors import NotFound
+from foundation.errors import NotFound
 
 __all__ = [
     "UNDECIDED", "UNFINISHED", "Blob", "Bundle", "BundleFile", "BundleState", "SentArchive", "Upload", "UploadPart",

@@ -22,7 +22,7 @@ from bundles.models import Upload
 from bundles.multipart import put
 from bundles.s3 import S3Blobs
 from bundles.sealing import SealedUpload, blob_key
-from kernex.errors import NotFound
+from foundation.errors import NotFound
 
 Advance = Callable[[int], None]
 

@@ -11,8 +11,8 @@ from rest_framework.request import Request
 
 from bundles.manifest import MAX_MANIFEST_SIZE
 from bundles.uploads import PART_SIZE, PartBody, Readable
-from kernex.api.parsers import chunked, parse_json
-from kernex.errors import BadRequest, TooLarge
+from foundation.api.parsers import chunked, parse_json
+from foundation.errors import BadRequest, TooLarge
 
 # Room for `{"manifest": …}` around the largest manifest, written with generous white space.
 MAX_BODY_SIZE = MAX_MANIFEST_SIZE + 1024 * 1024

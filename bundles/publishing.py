@@ -7,8 +7,8 @@ from django.utils import timezone
 from bundles.manifest import Manifest
 from bundles.missing import hopeless_blobs
 from bundles.models import Blob, Bundle, BundleFile, BundleState
-from kernex.errors import Conflict, IllegalTransition, NotFound
-from kernex.events.models import record
+from foundation.errors import Conflict, IllegalTransition, NotFound
+from foundation.events.models import record
 
 FILES_A_STATEMENT = 2000
 MISSING_SHOWN = 20

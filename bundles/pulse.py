@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from bundles.bucket import Bucket, translated
-from kernex.errors import ApiError, Unavailable
+from foundation.errors import ApiError, Unavailable
 
 ASK_EVERY_SECONDS = 15.0
 ASK_AGAIN_SECONDS = 5.0

@@ -2,7 +2,7 @@
 
 from bundles.sending import expire_archives, read_archives
 from bundles.verifying import expire_uploads, sweep, verify_bundles, verify_uploads
-from kernex.scheduling import Step
+from foundation.scheduler import Step
 
 STEPS = [
     Step("verify uploads", verify_uploads, every_seconds=1),

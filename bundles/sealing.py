@@ -9,7 +9,7 @@ from bundles.bucket import Bucket, translated
 from bundles.errors import DamagedBlob, StillHashing
 from bundles.multipart import MIB, copy
 from bundles.remote_file import RemoteFile
-from kernex.errors import NotFound
+from foundation.errors import NotFound
 
 READ_SIZE = MIB
 # One look at an object hashes for so long, the next goes on from there: a large one does not hold up the scheduler.

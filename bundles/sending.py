@@ -19,7 +19,7 @@ from bundles.errors import StorageFull
 from bundles.models import Bundle
 from bundles.sent_archives import UNFINISHED, ArchiveState, SentArchive
 from bundles.storage import blobs
-from kernex.errors import ApiError, BadRequest, Conflict, Unavailable
+from foundation.errors import ApiError, BadRequest, Conflict, Unavailable
 
 # The scheduler waits so long for an archive to be read before it goes on with its other steps.
 WAIT_SECONDS = 5.0

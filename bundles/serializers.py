@@ -10,7 +10,7 @@ from bundles.manifest import MAX_NUMBER
 from bundles.missing import missing_blobs
 from bundles.models import NAME_PATTERN, SHA256_PATTERN, UNDECIDED, Bundle, BundleState, Upload, UploadPart, UploadState
 from bundles.storage import blobs
-from kernex.api.messages import Message
+from foundation.api.messages import Message
 
 # How many addresses are answered at once; each holds for 15 minutes.
 MOST_PARTS = 100

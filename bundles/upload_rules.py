@@ -1,7 +1,7 @@
 """What an upload refuses, whichever way its parts come."""
 
 from bundles.models import Upload
-from kernex.errors import Conflict, NotFound
+from foundation.errors import Conflict, NotFound
 
 
 def check_number(upload: Upload, number: int) -> None:

@@ -23,9 +23,9 @@ from bundles.serializers import (
     UploadRequest,
     UploadStateAnswer,
 )
-from kernex.errors import NotFound
-from kernex.tokens.authentication import token_of
-from kernex.tokens.permissions import ReadOrPublish
+from foundation.accounts.authentication import token_of
+from foundation.accounts.permissions import ReadOrPublish
+from foundation.errors import NotFound
 
 DIGEST_HEADER = OpenApiParameter(
     "Content-Digest",

@@ -20,7 +20,7 @@ from bundles.manifest import MAX_NUMBER
 from bundles.models import Blob, Upload, UploadPart, UploadState
 from bundles.storage import blobs
 from bundles.upload_rules import check_number, closed
-from kernex.errors import BadRequest, Conflict
+from foundation.errors import BadRequest, Conflict
 
 PART_SIZE = 16 * 1024 * 1024
 

@@ -21,8 +21,8 @@ from bundles.missing import hopeless_blobs, missing_blobs
 from bundles.models import UNFINISHED, Blob, Bundle, BundleState, Upload, UploadState
 from bundles.sealing import SealedUpload
 from bundles.storage import blobs
-from kernex.events.models import record
-from kernex.scheduling import ACTOR
+from foundation.events.models import record
+from foundation.scheduler import ACTOR
 
 # One run hands the loop back after this long, so that a flood of small files does not hold up deadlines.
 RUN_SECONDS = 5.0

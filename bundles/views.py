@@ -13,9 +13,9 @@ from bundles import manifest, publishing
 from bundles.models import Bundle, BundleState
 from bundles.parsers import ManifestJson
 from bundles.serializers import BundleAnswer, BundleDetail, BundleFilter, DraftRequest
-from kernex.api.pagination import NewestFirst
-from kernex.tokens.authentication import token_of
-from kernex.tokens.permissions import ReadOrPublish
+from foundation.accounts.authentication import token_of
+from foundation.accounts.permissions import ReadOrPublish
+from foundation.api.pagination import NewestFirst
 
 
 class Bundles(generics.ListAPIView[Bundle]):

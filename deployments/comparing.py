@@ -12,8 +12,8 @@ from django.db.models import Exists, OuterRef
 
 from deployments.models import Comparison, DeviceDeployment, DeviceDeploymentState
 from devices.models import Device, DeviceQuerySet
-from kernex.events.models import Event
-from kernex.scheduling import ACTOR
+from foundation.events.models import Event
+from foundation.scheduler import ACTOR
 
 BATCH = 1000
 RUN_SECONDS = 5.0

@@ -17,7 +17,7 @@ from deployments.reports import Report
 from deployments.transfers import BadRange, send
 from devices.authentication import DeviceSignature, device_of
 from devices.device_views import SIGNED
-from kernex.api.exceptions import error_body
+from foundation.api.exceptions import error_body
 
 REFUSED = OpenApiResponse(description="pending, decommissioned")
 RANGE = OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="A single range, such as `bytes=1024-`.")

@@ -6,7 +6,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from bundles.models import Blob, Bundle, BundleFile, BundleState
 from deployments.models import DeviceDeployment
-from kernex.errors import NotFound
+from foundation.errors import NotFound
 
 
 def bundles_for(device_id: UUID) -> QuerySet[Bundle]:

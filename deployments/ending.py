@@ -21,8 +21,8 @@ from deployments.models import (
     PhaseState,
 )
 from devices.models import Command, CommandKind, DeviceState
-from kernex.events.models import Event, record
-from kernex.scheduling import ACTOR
+from foundation.events.models import Event, record
+from foundation.scheduler import ACTOR
 
 BATCH = 1000
 RUN_SECONDS = 5.0

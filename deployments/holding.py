@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from deployments.models import DeviceDeployment, DeviceDeploymentState, Hold
 from devices.models import Command, CommandKind
-from kernex.errors import Conflict
-from kernex.events.models import record
+from foundation.errors import Conflict
+from foundation.events.models import record
 
 
 def hold(reason: str, *, actor: str) -> Hold:

@@ -23,8 +23,8 @@ from deployments.states import (
     sources_of,
 )
 from devices.models import Device
-from kernex.errors import IllegalTransition
-from kernex.events.models import record
+from foundation.errors import IllegalTransition
+from foundation.events.models import record
 
 __all__ = [
     "ACTIVE",

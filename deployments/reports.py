@@ -20,9 +20,9 @@ from deployments.ending import ended_event
 from deployments.models import FINISHED, DeviceDeployment
 from deployments.states import after_report, passed
 from devices.models import Command
-from kernex.api.times import as_text
-from kernex.errors import BadRequest, Conflict, NotFound, Unavailable
-from kernex.events.models import record
+from foundation.api.times import as_text
+from foundation.errors import BadRequest, Conflict, NotFound, Unavailable
+from foundation.events.models import record
 
 TRIES = 5
 

@@ -25,9 +25,9 @@ from deployments.models import (
     PhaseState,
 )
 from devices.models import Command, CommandKind, Device, DeviceState, Group
-from kernex.api.times import as_text
-from kernex.errors import BadRequest, Conflict
-from kernex.events.models import record
+from foundation.api.times import as_text
+from foundation.errors import BadRequest, Conflict
+from foundation.events.models import record
 
 # How many devices are offered their turn in one transaction, and for how long one run of the step goes on.
 BATCH = 1000

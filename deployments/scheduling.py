@@ -9,7 +9,7 @@ from deployments.ending import (
     finish,
 )
 from deployments.rollout import offer
-from kernex.scheduling import Step
+from foundation.scheduler import Step
 
 STEPS = [
     Step("offer", offer, every_seconds=1),

@@ -6,7 +6,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from deployments.models import Deployment, DeploymentState, DeviceDeployment, DeviceDeploymentState
-from kernex.api.messages import Message
+from foundation.api.messages import Message
 
 YEAR_SECONDS = 31_536_000
 MAX_GROUPS = 1000

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase
 
-from kernex.errors import ApiError, Unavailable
+from foundation.errors import ApiError, Unavailable
 
 SMALL_SIZE = 64 * 1024
 BLOCK_SIZE = 256 * 1024

@@ -23,8 +23,8 @@ from deployments.serializers import (
     DeviceDeploymentFilter,
     counts_of,
 )
-from kernex.api.pagination import NewestFirst
-from kernex.tokens.authentication import token_of
+from foundation.accounts.authentication import token_of
+from foundation.api.pagination import NewestFirst
 
 
 def all_deployments() -> DeploymentQuerySet:

@@ -11,8 +11,8 @@ from rest_framework.request import Request
 
 from devices.models import Device, DeviceState
 from devices.signatures import Message, SignedRequest, verify
-from kernex.api.parsers import read_body
-from kernex.errors import ApiError, Forbidden, NotSigned
+from foundation.api.parsers import read_body
+from foundation.errors import ApiError, Forbidden, NotSigned
 
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 

@@ -22,8 +22,8 @@ from devices.device_serializers import (
     RegisterRequest,
 )
 from devices.enrolment import register
-from kernex.api.parsers import parse_json, read_body
-from kernex.errors import BadRequest
+from foundation.api.parsers import parse_json, read_body
+from foundation.errors import BadRequest
 
 SIGNED = OpenApiResponse(description="not_signed, bad_signature, bad_digest, clock_skew, unknown_device")
 SEQUENCE = OpenApiParameter(

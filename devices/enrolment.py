@@ -12,8 +12,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from devices.models import Device, DeviceState, EnrolmentToken
-from kernex.errors import Forbidden
-from kernex.events.models import record
+from foundation.errors import Forbidden
+from foundation.events.models import record
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from devices.serializers import (
     GroupRequest,
     NewEnrolmentToken,
 )
-from kernex.api.pagination import NewestFirst, Pages
-from kernex.tokens.authentication import token_of
+from foundation.accounts.authentication import token_of
+from foundation.api.pagination import NewestFirst, Pages
 
 TAKEN = OpenApiResponse(description="group_exists")
 

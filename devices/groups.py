@@ -16,8 +16,8 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from kernex.errors import Conflict
-from kernex.events.models import record
+from foundation.errors import Conflict
+from foundation.events.models import record
 
 # Names and tags stand in addresses and on command lines.
 is_label = RegexValidator(

@@ -24,8 +24,8 @@ from devices.commands import OFFERED_AT_ONCE
 from devices.heartbeat_message import Heartbeat
 from devices.models import CLONE_ALTERNATIONS, DeviceState
 from devices.signatures import SignedRequest
-from kernex.errors import Conflict, Unavailable
-from kernex.events.models import record
+from foundation.errors import Conflict, Unavailable
+from foundation.events.models import record
 
 # `set_config(…, is_local)` lasts for this statement's transaction: no second round trip, no second connection.
 _TAKE = """WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),

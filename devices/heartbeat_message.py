@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from kernex.errors import BadRequest
+from foundation.errors import BadRequest
 
 MAX_BUNDLES = 64
 MAX_ACKNOWLEDGED = 1000

@@ -20,8 +20,8 @@ from django.utils import timezone
 
 from devices.commands import Command, CommandKind
 from devices.groups import EnrolmentToken, Group, is_label
-from kernex.errors import IllegalTransition
-from kernex.events.models import record
+from foundation.errors import IllegalTransition
+from foundation.events.models import record
 
 __all__ = [
     "Command",

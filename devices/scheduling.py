@@ -8,8 +8,8 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from devices.models import Device, DeviceQuerySet, HeartbeatSample
-from kernex.events.models import Event
-from kernex.scheduling import ACTOR, Step
+from foundation.events.models import Event
+from foundation.scheduler import ACTOR, Step
 
 BATCH = 5_000
 

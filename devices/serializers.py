@@ -5,7 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from devices.models import Device, DeviceState, EnrolmentToken, Group, HeartbeatSample, is_label
-from kernex.api.messages import Message
+from foundation.api.messages import Message
 
 YEAR_SECONDS = 31_536_000
 MAX_TAGS = 32

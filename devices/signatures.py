@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
-from kernex.errors import NotSigned
+from foundation.errors import NotSigned
 
 CLOCK_SKEW_SECONDS = 300
 MAX_SEQUENCE = 2**53 - 1  # every JSON reader keeps it exact

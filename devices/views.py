@@ -14,8 +14,8 @@ from rest_framework.views import APIView
 
 from devices.models import Device, HeartbeatSample
 from devices.serializers import DeviceAnswer, DeviceDetail, DeviceFilter, DevicePatch, SampleAnswer
-from kernex.api.pagination import Pages
-from kernex.tokens.authentication import token_of
+from foundation.accounts.authentication import token_of
+from foundation.api.pagination import Pages
 
 WRONG_STATE = OpenApiResponse(description="wrong_state")
 

@@ -8,8 +8,7 @@ from django.conf import settings
 from sentry_sdk.integrations.django import DjangoIntegration
 from sentry_sdk.integrations.logging import LoggingIntegration
 
-from kernex import __version__
-from kernex.logs import without_secrets
+from foundation.logs import without_secrets
 
 # What a report keeps of a request: neither headers nor cookies nor a body.
 KEPT = {"method", "url"}
@@ -21,7 +20,7 @@ def report_defects() -> None:
         return
     sentry_sdk.init(
         dsn=settings.SENTRY_DSN,
-        release=f"kernex@{__version__}",
+        release=f"kernex@{settings.VERSION}",
         max_request_body_size="never",
         include_local_variables=False,
         integrations=[DjangoIntegration(), LoggingIntegration(level=None, event_level=logging.ERROR)],

@@ -13,10 +13,10 @@ from django.db.migrations.loader import MigrationLoader
 
 from bundles.storage import blobs
 from deployments.models import Hold
-from kernex.errors import ApiError
+from foundation.errors import ApiError
+from foundation.scheduler import holder
 from kernex.refusals import meaning
 from kernex.runtime_role import ADDED_TO, READ
-from kernex.scheduling import holder
 from kernex.tables import own_tables
 
 logger = logging.getLogger(__name__)

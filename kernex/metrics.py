@@ -19,12 +19,12 @@ from prometheus_client.registry import Collector
 
 from deployments.models import Deployment, DeviceDeployment, Hold
 from devices.models import Command, Device
+from foundation.accounts.models import ApiToken
+from foundation.api.client_address import is_from_this_machine
+from foundation.api.exceptions import refuse, translate
+from foundation.scheduler import holder
 from kernex.api import shared_figures
-from kernex.api.addresses import is_from_this_machine
-from kernex.api.exceptions import refuse, translate
 from kernex.backups.making import age
-from kernex.scheduling import holder
-from kernex.tokens.models import ApiToken
 
 KEPT_SECONDS = 10
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, JsonResponse
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
@@ -15,8 +16,7 @@ from rest_framework.views import APIView
 from bundles.models import Bundle
 from deployments.models import Deployment, DeviceDeployment, Hold
 from devices.models import Device
-from kernex import __version__
-from kernex.events.models import Event
+from foundation.events.models import Event
 from kernex.health import findings
 from kernex.progress import bars
 
@@ -32,7 +32,7 @@ def health(request: HttpRequest) -> JsonResponse:
     problems = [{"part": finding.part, "problem": finding.problem, "mend": finding.mend} for finding in found]
     state = "failing" if failing else "degraded" if found else "ok"
     answer = JsonResponse(
-        {"status": state, "version": __version__, "problems": problems}, status=503 if failing else 200
+        {"status": state, "version": settings.VERSION, "problems": problems}, status=503 if failing else 200
     )
     if failing:
         answer["Retry-After"] = "5"
@@ -43,7 +43,7 @@ def health(request: HttpRequest) -> JsonResponse:
 @require_safe
 def live(request: HttpRequest) -> JsonResponse:
     """The process runs. Asks nothing of anybody."""
-    return JsonResponse({"status": "ok", "version": __version__})
+    return JsonResponse({"status": "ok", "version": settings.VERSION})
 
 
 def figures() -> dict[str, Any]:
@@ -55,7 +55,7 @@ def figures() -> dict[str, Any]:
             "are_held": Hold.objects.active().exists(),
         },
         "bundles": {"ready": Bundle.objects.ready().count()},
-        "version": __version__,
+        "version": settings.VERSION,
     }
 
 

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from kernex import look
-from kernex.environment import BadSetting, Environment
+from foundation.environment import BadSetting, Environment
+from kernex import __version__, look
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment()
+VERSION = __version__
 
 # -- Who may talk to this process
 DEBUG = env.flag("KERNEX_DEBUG", False)
@@ -100,15 +101,16 @@ INSTALLED_APPS = [
     "csp",
     "axes",
     "kernex",
-    "kernex.events",
-    "kernex.tokens",
+    "foundation.adminsite",
+    "foundation.events",
+    "foundation.accounts",
     "devices",
     "bundles",
     "deployments",
 ]
 MIDDLEWARE = [
     "kernex.api.measures.Measured",
-    "kernex.api.middleware.ApiErrors",
+    "foundation.api.middleware.ApiErrors",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -165,20 +167,20 @@ AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_LOCKOUT_TEMPLATE = "kernex/locked_out.html"
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
-AXES_CLIENT_IP_CALLABLE = "kernex.api.addresses.client_address"
+AXES_CLIENT_IP_CALLABLE = "foundation.api.client_address.client_address"
 
 # -- API manners
 MAX_BODY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_SIZE
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["kernex.api.parsers.StrictJson"],
-    "DEFAULT_AUTHENTICATION_CLASSES": ["kernex.tokens.authentication.BearerToken"],
-    "DEFAULT_PERMISSION_CLASSES": ["kernex.tokens.permissions.ReadOrOperate"],
-    "DEFAULT_PAGINATION_CLASS": "kernex.api.pagination.Pages",
+    "DEFAULT_PARSER_CLASSES": ["foundation.api.parsers.StrictJson"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["foundation.accounts.authentication.BearerToken"],
+    "DEFAULT_PERMISSION_CLASSES": ["foundation.accounts.permissions.ReadOrOperate"],
+    "DEFAULT_PAGINATION_CLASS": "foundation.api.pagination.Pages",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "EXCEPTION_HANDLER": "kernex.api.exceptions.answer",
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "kernex.api.negotiation.AlwaysJson",
+    "EXCEPTION_HANDLER": "foundation.api.exceptions.answer",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "foundation.api.negotiation.AlwaysJson",
     "DATETIME_FORMAT": "%Y-%m-%dT%H:%M:%S.%fZ",
     "UNAUTHENTICATED_USER": None,
 }
@@ -189,7 +191,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SERVE_AUTHENTICATION": [],
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "kernex.api.schema.with_errors"],
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "foundation.api.schema.with_errors"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {
@@ -224,7 +226,7 @@ LOG_FORMAT = env.choice("LOG_FORMAT", "text", ["text", "json"])
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"()": f"kernex.logs.{LOG_FORMAT.title()}"}},
+    "formatters": {"line": {"()": f"foundation.logs.{LOG_FORMAT.title()}"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {

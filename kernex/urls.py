@@ -5,7 +5,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
-from kernex.api.schema_view import schema
+from foundation.api.schema_view import schema
 from kernex.metrics import metrics
 from kernex.pages import Status, health, live
 
@@ -27,5 +27,5 @@ urlpatterns = [
     path("api/v1/", include(api)),
 ]
 
-handler404 = "kernex.api.exceptions.not_found"
-handler500 = "kernex.api.exceptions.server_error"
+handler404 = "foundation.api.exceptions.not_found"
+handler500 = "foundation.api.exceptions.server_error"

@@ -17,7 +17,7 @@ from bundles.storage import blobs
 from deployments.models import FINISHED, Deployment, DeviceDeployment
 from deployments.rollout import start
 from devices.models import Device, EnrolmentToken, Group
-from kernex.tokens.models import ApiToken
+from foundation.accounts.models import ApiToken
 
 
 def make_user(username: str = "alice") -> User:

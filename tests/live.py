@@ -31,7 +31,7 @@ import json, sys, django
 django.setup()
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from kernex.tokens.models import ApiToken
+from foundation.accounts.models import ApiToken
 call_command("migrate", verbosity=0, interactive=False)
 user = User.objects.create_superuser("operator", "operator@example.com", sys.stdin.read())
 json.dump({role: ApiToken.issue(user, role, role)[1] for role in sys.argv[1:]}, sys.stdout)

@@ -1,5 +1,5 @@
 """The admin: what operators see and decide, over all rooms. Django finds the modules through this package."""
 
-from kernex.admin import bundles, deployments, devices, enrolment, events, holds, people
+from kernex.admin import bundles, deployments, devices, enrolment, holds
 
-__all__ = ["bundles", "deployments", "devices", "enrolment", "events", "holds", "people"]
+__all__ = ["bundles", "deployments", "devices", "enrolment", "holds"]

@@ -15,9 +15,9 @@ from unfold.decorators import display
 
 from bundles import sending
 from bundles.models import NAME_PATTERN, SentArchive
-from kernex.admin.manners import Page, ReadOnly, actor_of
-from kernex.errors import ApiError
-from kernex.showing import NOTHING, size
+from foundation.adminsite.base import Page, ReadOnly, actor_of
+from foundation.errors import ApiError
+from foundation.formatting import NOTHING, size
 
 COLOURS = {"reading": "warning", "drafted": "success", "refused": "danger"}
 PLAIN = {"invalid": "Use at most 63 small letters, digits and . _ + - after a letter or a digit."}

@@ -14,11 +14,11 @@ from bundles import publishing
 from bundles.archives import draft_from_archive
 from bundles.models import NAME_PATTERN, Bundle
 from bundles.sending import sends_directly
+from foundation.adminsite.base import actor_of, is_confirmed
+from foundation.errors import ApiError
+from foundation.events.models import Event
+from foundation.formatting import size
 from kernex.admin.archives import PLAIN, SendingArchives
-from kernex.admin.manners import actor_of, is_confirmed
-from kernex.errors import ApiError
-from kernex.events.models import Event
-from kernex.showing import size
 
 STATE_COLOURS = {"draft": "info", "verifying": "warning", "ready": "success", "withdrawn": "danger"}
 FILES_SHOWN = 200

@@ -19,11 +19,11 @@ from deployments import rollout
 from deployments.models import Deployment, DeviceDeployment
 from deployments.states import UNSUCCESSFUL, DeploymentState
 from devices.groups import Group
-from kernex.admin.manners import Page, actor_of, is_confirmed
-from kernex.errors import ApiError
-from kernex.events.models import Event
+from foundation.adminsite.base import Page, actor_of, is_confirmed
+from foundation.errors import ApiError
+from foundation.events.models import Event
+from foundation.formatting import NOTHING, span
 from kernex.progress import bars
-from kernex.showing import NOTHING, span
 
 STATE_COLOURS = {"running": "info", "finished": "success", "cancelled": "warning"}
 RESULTS_SHOWN = 100

@@ -17,11 +17,11 @@ from bundles.models import Bundle
 from deployments import rollout
 from deployments.models import Comparison, DeviceDeployment
 from devices.models import Device, DeviceState, HeartbeatSample
+from foundation.adminsite.base import Page, actor_of, is_confirmed
+from foundation.errors import ApiError
+from foundation.events.models import Event
+from foundation.formatting import NOTHING, age, facts
 from kernex.admin.filters import Liveness, Tag
-from kernex.admin.manners import Page, actor_of, is_confirmed
-from kernex.errors import ApiError
-from kernex.events.models import Event
-from kernex.showing import NOTHING, age, facts
 
 HISTORY_SHOWN = 15
 STATE_COLOURS = {"accepted": "success", "pending": "warning", "decommissioned": "danger"}

@@ -13,7 +13,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from devices.groups import EnrolmentToken, Group
-from kernex.admin.manners import Issuing, Page, actor_of, is_confirmed
+from foundation.adminsite.base import Issuing, Page, actor_of, is_confirmed
 
 TOKEN_DAYS = 7
 TOKEN_COLOURS = {"usable": "success", "used up": "info", "expired": "warning", "revoked": "danger"}

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 
 from deployments.holding import release
 from deployments.models import Hold
-from kernex.admin.manners import ReadOnly, actor_of, is_confirmed
+from foundation.adminsite.base import ReadOnly, actor_of, is_confirmed
 
 
 @admin.register(Hold)

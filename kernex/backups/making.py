@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,17 @@ from django.utils import timezone
 from bundles.models import Blob
 from bundles.storage import blobs
 from devices.models import Device
-from kernex import __version__
+from foundation.errors import NotFound
+from foundation.events.models import BACKUP_MADE, Event, record
+from foundation.progress_bar import Track
 from kernex.backups import dumping
 from kernex.backups.places import Place
-from kernex.errors import NotFound
-from kernex.events.models import BACKUP_MADE, Event, record
 
 log = logging.getLogger(__name__)
 
 PREFIX = "kernex-"
 DESCRIPTION = "backup.json"
 CHUNK_SIZE = 1024 * 1024
-Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 
 def make(place: Place, *, with_blobs: bool, programs: Path | None, track: Track) -> tuple[str, dict[str, Any]]:
@@ -45,7 +43,7 @@ def make(place: Place, *, with_blobs: bool, programs: Path | None, track: Track)
     """
     name = f"{PREFIX}{timezone.now():%Y%m%dT%H%M%SZ}"
     about: dict[str, Any] = {
-        "kernex": __version__,
+        "kernex": settings.VERSION,
         "made_at": timezone.now().isoformat(),
         "devices": Device.objects.count(),
     }

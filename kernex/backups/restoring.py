@@ -16,10 +16,11 @@ from django.db import connection, transaction
 from bundles.storage import blobs
 from deployments.holding import hold
 from deployments.models import Hold
+from foundation.events.models import record
+from foundation.progress_bar import Track
 from kernex.backups import dumping
-from kernex.backups.making import CHUNK_SIZE, DESCRIPTION, PREFIX, Track, blob_name, described
+from kernex.backups.making import CHUNK_SIZE, DESCRIPTION, PREFIX, blob_name, described
 from kernex.backups.places import Place
-from kernex.events.models import record
 from kernex.granting import address_of
 
 ACTOR = "restore"

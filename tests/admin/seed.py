@@ -16,8 +16,8 @@ from bundles.models import Bundle  # noqa: E402
 from bundles.publishing import withdraw  # noqa: E402
 from deployments.models import FINISHED, Deployment, DeviceDeployment  # noqa: E402
 from devices.models import Device, EnrolmentToken, Group, HeartbeatSample  # noqa: E402
-from kernex.events.models import Event, record  # noqa: E402
-from kernex.tokens.models import ApiToken, Role  # noqa: E402
+from foundation.accounts.models import ApiToken, Role  # noqa: E402
+from foundation.events.models import Event, record  # noqa: E402
 from tests.factories import make_bundle, make_deployment  # noqa: E402
 
 ACTOR = "operator:alice"

@@ -14,8 +14,8 @@ from django.utils import timezone
 
 from deployments.models import DeviceDeployment
 from devices.models import Command, Device, HeartbeatSample
-from kernex.events.models import Event, record
-from kernex.tokens.models import ApiToken
+from foundation.accounts.models import ApiToken
+from foundation.events.models import Event, record
 from tests.admin.acting import LISTS, page_of
 from tests.factories import (
     make_bundle,

@@ -9,8 +9,8 @@ from django.test import Client
 
 from deployments.models import Deployment
 from devices.models import Device
-from kernex.events.models import Event, record
-from kernex.tokens.models import ApiToken
+from foundation.accounts.models import ApiToken
+from foundation.events.models import Event, record
 from tests.admin.acting import LISTS, act, page_of, said
 from tests.factories import make_bundle, make_deployment, make_device, make_enrolment_token, make_group, make_user
 

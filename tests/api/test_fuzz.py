@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case
 from schemathesis.core.result import Ok
 
-from kernex.api.schema_view import document
+from foundation.api.schema_view import document
 from tests.devices.signing import SigningDevice, sign
 from tests.factories import make_bundle, make_deployment, make_device, make_enrolment_token, make_token, make_user
 

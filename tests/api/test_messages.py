@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 
 from devices.models import EnrolmentToken, Group
-from kernex.api.schema_view import document
+from foundation.api.schema_view import document
 from tests.devices.operators import Person
 from tests.factories import make_group, make_token, make_user
 

@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from kernex.api.schema_view import document
+from foundation.api.schema_view import document
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 # They describe the API and are no part of it.

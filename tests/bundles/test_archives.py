@@ -18,7 +18,7 @@ from bundles.errors import BadBundle
 from bundles.models import Blob, Bundle, Upload
 from bundles.publishing import publish
 from bundles.verifying import verify_bundles, verify_uploads
-from kernex.errors import Conflict
+from foundation.errors import Conflict
 from tests.factories import make_user
 
 pytestmark = pytest.mark.django_db

@@ -10,7 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from bundles.models import Blob, Bundle, BundleFile, Upload, UploadState
-from kernex.events.models import Event
+from foundation.events.models import Event
 from tests.bundles.publisher import Publisher, manifest_of, sha256
 from tests.factories import make_token, make_user
 

@@ -15,7 +15,7 @@ from bundles.errors import UploadBusy
 from bundles.models import Upload, UploadPart
 from bundles.storage import blobs
 from bundles.uploads import PartBody
-from kernex.errors import BadRequest, Conflict
+from foundation.errors import BadRequest, Conflict
 from tests.bundles.publisher import Publisher, content_digest, sha256
 
 CONTENT = b"0123456789abcdefghijklm"

@@ -14,8 +14,8 @@ from bundles.models import Blob, Bundle, Upload
 from bundles.publishing import discard, publish, withdraw
 from bundles.verifying import verify_bundles, verify_uploads
 from deployments import downloads
-from kernex.errors import IllegalTransition, NotFound
-from kernex.events.models import Event
+from foundation.errors import IllegalTransition, NotFound
+from foundation.events.models import Event
 from tests.bundles.publisher import Publisher, manifest_of, sha256
 from tests.factories import make_token, make_user
 

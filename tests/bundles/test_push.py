@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bundles.models import Bundle
 from bundles.storage import blobs
-from kernex.events.models import Event
+from foundation.events.models import Event
 from tests.bundles.publisher import Publisher, sha256
 
 

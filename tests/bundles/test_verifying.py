@@ -16,7 +16,7 @@ from bundles import scheduling, verifying
 from bundles.models import Blob, Upload
 from bundles.storage import blobs
 from bundles.verifying import expire_uploads, sweep, verify_uploads
-from kernex.events.models import Event
+from foundation.events.models import Event
 from tests.bundles.publisher import Publisher, sha256
 from tests.factories import make_token, make_user
 

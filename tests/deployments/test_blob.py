@@ -18,7 +18,7 @@ from pytest_django import DjangoAssertNumQueries
 from bundles.models import Bundle
 from deployments import transfers
 from devices.models import Device
-from kernex.errors import Unavailable
+from foundation.errors import Unavailable
 from tests.devices.signing import SigningDevice
 from tests.factories import make_bundle, make_way, store_blob
 

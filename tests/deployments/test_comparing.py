@@ -11,7 +11,7 @@ from bundles.models import Bundle
 from deployments.comparing import compare
 from deployments.models import Comparison, DeviceDeployment
 from devices.models import Device
-from kernex.events.models import Event
+from foundation.events.models import Event
 from tests.factories import make_bundle, make_device, make_way
 
 pytestmark = pytest.mark.django_db

@@ -11,7 +11,7 @@ from pytest_django import DjangoAssertNumQueries
 from bundles.models import Bundle
 from deployments.ending import finish
 from deployments.models import Deployment, DeviceDeployment, Phase
-from kernex.events.models import Event
+from foundation.events.models import Event
 from tests.devices.operators import Person
 from tests.factories import make_bundle, make_deployment, make_device, make_group, make_way
 

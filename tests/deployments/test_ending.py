@@ -12,8 +12,8 @@ from deployments.ending import carry_out_cancels, end_decommissioned, end_withdr
 from deployments.models import ACTIVE, FINISHED, UNFINISHED, Deployment, DeviceDeployment, Phase
 from deployments.rollout import offer
 from devices.models import Command
-from kernex.errors import IllegalTransition
-from kernex.events.models import Event
+from foundation.errors import IllegalTransition
+from foundation.events.models import Event
 from tests.factories import make_deployment, make_device, make_way
 
 pytestmark = pytest.mark.django_db

@@ -12,7 +12,7 @@ from deployments.holding import hold, release
 from deployments.models import DeviceDeployment
 from deployments.rollout import offer
 from devices.models import Command
-from kernex.errors import Conflict
+from foundation.errors import Conflict
 from tests.factories import make_bundle, make_deployment, make_device, make_way
 
 pytestmark = pytest.mark.django_db

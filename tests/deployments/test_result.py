@@ -13,7 +13,7 @@ from deployments.models import DeviceDeployment
 from deployments.reports import Report, take
 from deployments.rollout import offer
 from devices.models import Command, Device
-from kernex.events.models import Event
+from foundation.events.models import Event
 from tests.devices.signing import SigningDevice
 from tests.factories import make_device, make_way
 

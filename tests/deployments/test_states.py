@@ -13,7 +13,7 @@ from deployments.states import (
     after_report,
     passed,
 )
-from kernex.errors import IllegalTransition
+from foundation.errors import IllegalTransition
 from tests.factories import make_way
 
 # Rows: from. Columns: to, in the order below. x: allowed.

@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from devices.models import Command, Device, HeartbeatSample
-from kernex.events.models import Event
+from foundation.events.models import Event
 from tests.devices.operators import Person
 from tests.devices.signing import SigningDevice
 from tests.factories import make_device, make_group

@@ -9,7 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from devices.models import EnrolmentToken
-from kernex.events.models import Event
+from foundation.events.models import Event
 from tests.devices.operators import Person
 from tests.devices.signing import SigningDevice
 from tests.factories import make_enrolment_token, make_group

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from devices.models import EnrolmentToken, Group
-from kernex.events.models import Event
+from foundation.events.models import Event
 from tests.devices.operators import Person
 from tests.factories import make_device, make_enrolment_token, make_group
 

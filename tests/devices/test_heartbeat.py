@@ -13,7 +13,7 @@ from django.utils import timezone
 from nacl.signing import SigningKey
 
 from devices.models import Device, HeartbeatSample
-from kernex.events.models import Event
+from foundation.events.models import Event
 from tests.devices.signing import SigningDevice, heartbeat_body
 from tests.factories import make_group
 

@@ -13,8 +13,8 @@ from django.test import Client
 
 from devices.models import Command, Device, EnrolmentToken, HeartbeatSample
 from devices.scheduling import note_offline, note_online
-from kernex.errors import IllegalTransition
-from kernex.events.models import Event
+from foundation.errors import IllegalTransition
+from foundation.events.models import Event
 from tests.devices.operators import Person
 from tests.devices.signing import SigningDevice, heartbeat_body
 from tests.factories import make_device, make_enrolment_token, make_group, make_token, make_user

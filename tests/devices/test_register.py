@@ -10,7 +10,7 @@ from django.utils import timezone
 from nacl.signing import SigningKey
 
 from devices.models import Device, EnrolmentToken
-from kernex.events.models import Event
+from foundation.events.models import Event
 from tests.devices.signing import SigningDevice, key_text
 from tests.factories import make_enrolment_token, make_group
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 from devices import scheduling
 from devices.models import Device, HeartbeatSample
 from devices.scheduling import forget_samples, note_offline, note_online
-from kernex.events.models import Event
+from foundation.events.models import Event
 from tests.devices.signing import SigningDevice
 from tests.factories import make_device
 

@@ -11,7 +11,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from devices.signatures import Message, SignedRequest, verify
-from kernex.errors import NotSigned
+from foundation.errors import NotSigned
 from tests.devices.signing import key_text, sign
 
 EXAMPLES: list[dict[str, Any]] = json.loads((Path(__file__).parent.parent / "contract" / "signatures.json").read_text())

@@ -10,7 +10,7 @@ from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
-from kernex.events.models import BACKUP_MADE, record
+from foundation.events.models import BACKUP_MADE, record
 from tests.ground.places import ROOT
 from tests.tools import need
 

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from kernex.tokens.models import ApiToken, Role
+from foundation.accounts.models import ApiToken, Role
 
 pytestmark = pytest.mark.django_db
 

@@ -15,8 +15,8 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from deployments.holding import hold
 from dev.postgres import free_port
+from foundation.scheduler import Lock
 from kernex import __version__
-from kernex.scheduling import Lock
 from tests.ground.places import Place
 from tests.live import Live
 

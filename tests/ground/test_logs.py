@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dev.postgres import free_port
-from kernex.api import request_id
-from kernex.logs import FORMATTERS, without_secrets
-from kernex.tokens.models import ApiToken
+from foundation.accounts.models import ApiToken
+from foundation.api import request_id
+from foundation.logs import FORMATTERS, without_secrets
 from tests.factories import make_user
 from tests.ground.places import Place, manage
 from tests.live import Live

@@ -242,7 +242,7 @@ def test_a_defect_of_ours_is_logged_with_its_id(
 ) -> None:
     """Also where a page for an error fails, as without collectstatic."""
     client.raise_request_exception = False
-    monkeypatch.setattr("kernex.tokens.authentication.BearerToken.authenticate", None)
+    monkeypatch.setattr("foundation.accounts.authentication.BearerToken.authenticate", None)
     monkeypatch.setattr("django.views.defaults.loader.get_template", None)
     answer = client.get(path)
     assert answer.status_code == 500

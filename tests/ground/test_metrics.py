@@ -21,10 +21,10 @@ from pytest_django import Settings
 from deployments.models import DeviceDeployment
 from dev.postgres import free_port
 from devices.models import Command
-from kernex.events.models import BACKUP_MADE, Event, record
+from foundation.accounts.models import ApiToken
+from foundation.events.models import BACKUP_MADE, Event, record
+from foundation.scheduler import Lock
 from kernex.metrics import FLEET
-from kernex.scheduling import Lock
-from kernex.tokens.models import ApiToken
 from tests.devices.signing import SigningDevice
 from tests.factories import make_device, make_token, make_user, make_way
 from tests.ground.places import Place, manage

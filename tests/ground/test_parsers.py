@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from kernex.api import request_id
-from kernex.api.addresses import client_address, is_from_this_machine
-from kernex.api.parsers import MAX_DEPTH, parse_json
-from kernex.errors import BadRequest
+from foundation.api import request_id
+from foundation.api.client_address import client_address, is_from_this_machine
+from foundation.api.parsers import MAX_DEPTH, parse_json
+from foundation.errors import BadRequest
 
 # The same examples in each run: a red test is red for everybody.
 bounded = settings(derandomize=True, database=None, deadline=None, max_examples=300)

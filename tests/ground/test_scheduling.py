@@ -14,9 +14,9 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from devices.models import Device
-from kernex.events.models import Event
+from foundation.events.models import Event
+from foundation.scheduler import LONGEST_PAUSE_SECONDS, Scheduler, Step, holder
 from kernex.management.commands.run_scheduler import STEPS
-from kernex.scheduling import LONGEST_PAUSE_SECONDS, Scheduler, Step, holder
 from tests.factories import make_device, make_way
 from tests.ground.places import ROOT
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kernex.environment import BadSetting, Environment
+from foundation.environment import BadSetting, Environment
 from tests.ground.places import ROOT
 
 RIGHT = {"SECRET_KEY": "x" * 50, "DATABASE_URL": "postgresql://app:s3cret@db.example.com/kernex_db"}

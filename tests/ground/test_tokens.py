@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, reverse
 from django.utils import timezone
 
-from kernex.tokens.models import ApiToken, Role
+from foundation.accounts.models import ApiToken, Role
 from kernex.urls import api
 from tests.factories import make_user
 

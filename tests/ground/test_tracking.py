@@ -2,7 +2,7 @@
 
 import io
 
-from kernex.management.tracking import tracker
+from foundation.progress_bar import tracker
 
 
 class Terminal(io.StringIO):

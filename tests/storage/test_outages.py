@@ -15,7 +15,7 @@ from bundles.models import Upload
 from bundles.pulse import Pulse
 from bundles.storage import blobs
 from bundles.verifying import verify_uploads
-from kernex.errors import ApiError, Unavailable
+from foundation.errors import ApiError, Unavailable
 from tests.bundles.publisher import sha256
 from tests.devices.signing import SigningDevice
 from tests.factories import make_bundle

@@ -21,7 +21,7 @@ from bundles.bucket import Bucket
 from bundles.models import Bundle, SentArchive
 from bundles.sending import Reader, expire_archives, read
 from bundles.verifying import sweep, verify_uploads
-from kernex.events.models import Event
+from foundation.events.models import Event
 from tests.admin.conftest import alice, boss, staff
 from tests.bundles.publisher import sha256
 from tests.factories import make_bundle

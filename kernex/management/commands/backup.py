@@ -8,11 +8,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from foundation.errors import Unavailable
+from foundation.progress_bar import tracker
 from kernex.backups.dumping import DumpFailed
 from kernex.backups.making import make
 from kernex.backups.places import PlaceFailed, place_at
-from kernex.errors import Unavailable
-from kernex.management.tracking import tracker
 
 SHOWN = 10
 

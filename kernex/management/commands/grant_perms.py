@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from kernex.environment import Environment
+from foundation.environment import Environment
 from kernex.granting import address_of, grant, role_of
 from kernex.grants import Need, Role, as_sql, missing, needs
 from kernex.runtime_role import grant_runtime

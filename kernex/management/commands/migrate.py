@@ -9,7 +9,7 @@ from django.core.management.commands.migrate import Command as Migrate
 from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, ProgrammingError, connections
 from django.db.migrations.exceptions import MigrationSchemaMissing
 
-from kernex import migrating
+from foundation import migration_locks
 from kernex.granting import address_of
 from kernex.grants import explanation
 from kernex.refusals import ungranted
@@ -48,8 +48,8 @@ class Command(Migrate):
         """Migrate while no other does."""
         connection = connections[options.get("database") or DEFAULT_DB_ALIAS]
         try:
-            migrating.begin(connection)
+            migration_locks.begin(connection)
             return super().handle(*args, **options)
         finally:
             with suppress(Error):
-                migrating.end(connection)
+                migration_locks.end(connection)

@@ -14,9 +14,9 @@ from bundles import moving
 from bundles.bucket import Bucket
 from bundles.disk import DiskBlobs
 from bundles.errors import DamagedBlob
-from kernex.errors import ApiError
-from kernex.management.tracking import Bar
-from kernex.showing import size
+from foundation.errors import ApiError
+from foundation.formatting import size
+from foundation.progress_bar import Bar
 
 
 @dataclass

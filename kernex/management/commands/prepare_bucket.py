@@ -12,7 +12,7 @@ from django.core.files.storage import storages
 from django.core.management.base import BaseCommand, CommandError
 
 from bundles.bucket import Bucket, code_of, translated
-from kernex.errors import ApiError
+from foundation.errors import ApiError
 
 ABORT_DAYS, LEFTOVER_DAYS = 7, 7
 NO_RULES = {"NoSuchCORSConfiguration", "NoSuchLifecycleConfiguration"}

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from deployments.holding import release
-from kernex.errors import ApiError
+from foundation.errors import ApiError
 
 
 class Command(BaseCommand):

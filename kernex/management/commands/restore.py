@@ -8,11 +8,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from foundation.errors import Unavailable
+from foundation.progress_bar import tracker
 from kernex.backups.dumping import DumpFailed
 from kernex.backups.places import PlaceFailed, place_at
 from kernex.backups.restoring import RestoreRefused, backups, restore
-from kernex.errors import Unavailable
-from kernex.management.tracking import tracker
 
 SHOWN = 10
 NEXT = """Deployments are held until you release them: python manage.py release_deployments, or in the admin.

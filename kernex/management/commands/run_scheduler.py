@@ -10,8 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 import bundles.scheduling
 import deployments.scheduling
 import devices.scheduling
+from foundation.scheduler import Scheduler, holder
 from kernex.defects import report_defects
-from kernex.scheduling import Scheduler, holder
 from kernex.start import refuse_ungranted
 
 STEPS = [*devices.scheduling.STEPS, *bundles.scheduling.STEPS, *deployments.scheduling.STEPS]

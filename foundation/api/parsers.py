@@ -8,7 +8,7 @@ from typing import IO, Any, NoReturn
 from django.conf import settings
 from rest_framework.parsers import BaseParser
 
-from kernex.errors import BadRequest, LengthRequired, TooLarge
+from foundation.errors import BadRequest, LengthRequired, TooLarge
 
 MAX_DEPTH = 32
 LEAST_NUMBER, MOST_NUMBER = -(2**63), 2**63 - 1

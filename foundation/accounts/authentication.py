@@ -10,7 +10,7 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from kernex.tokens.models import ApiToken
+from foundation.accounts.models import ApiToken
 
 LAST_USED_EVERY = timedelta(minutes=5)
 
@@ -50,7 +50,7 @@ class BearerToken(BaseAuthentication):
 class ApiTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """How OpenAPI names the token."""
 
-    target_class = "kernex.tokens.authentication.BearerToken"
+    target_class = "foundation.accounts.authentication.BearerToken"
     name = "apiToken"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-from kernex.tokens.models import ApiToken, Role
+from foundation.accounts.models import ApiToken, Role
 
 if TYPE_CHECKING:  # DRF loads this module while it loads its own views
     from rest_framework.views import APIView

@@ -11,7 +11,7 @@ from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from kernex.errors import BadRequest
+from foundation.errors import BadRequest
 
 
 class Pages(CursorPagination):

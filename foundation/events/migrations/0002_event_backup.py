@@ -1,6 +1,6 @@
 from django.db import migrations, models
 
-from kernex.migrating import AddIndexBesideWriters
+from foundation.migration_locks import AddIndexBesideWriters
 
 
 class Migration(migrations.Migration):

@@ -1,14 +1,14 @@
 """Progress of long commands: a bar on a terminal, nothing elsewhere."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
-from kernex.backups.making import Track
-from kernex.showing import size
+from foundation.formatting import size
 
 WIDTH = 30
 SHOW_EVERY_SECONDS = 0.2
+Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 
 class Bar:

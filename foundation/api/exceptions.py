@@ -13,8 +13,8 @@ from django.views.defaults import page_not_found
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from kernex.api.request_id import current
-from kernex.errors import ApiError, BadRequest, Forbidden, NotFound, NotSigned, TooLarge, Unavailable
+from foundation.api.request_id import current
+from foundation.errors import ApiError, BadRequest, Forbidden, NotFound, NotSigned, TooLarge, Unavailable
 
 logger = logging.getLogger(__name__)
 

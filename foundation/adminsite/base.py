@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils.text import capfirst
 from unfold.admin import ModelAdmin
 
-from kernex.errors import ApiError
+from foundation.errors import ApiError
 
 SHOWN_OBJECTS = 20
 
@@ -57,7 +57,7 @@ class Page(Listed):
     show_full_result_count = False
     compressed_fields = True
     warn_unsaved_form = True
-    change_form_outer_before_template = "kernex/above_form.html"
+    change_form_outer_before_template = "adminsite/above_form.html"
     # What the page to add one says above the form, and on its button.
     add_lead = ""
     add_button = "Save"
@@ -159,7 +159,7 @@ class Page(Listed):
             "is_final": is_final,
             "opts": self.opts,
         }
-        return TemplateResponse(request, "kernex/confirm.html", context)
+        return TemplateResponse(request, "adminsite/confirm.html", context)
 
 
 class Issuing(Page):
@@ -174,7 +174,7 @@ class Issuing(Page):
             "opts": self.opts,
             "list_url": reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist"),
         }
-        answer = TemplateResponse(request, "kernex/secret.html", context)
+        answer = TemplateResponse(request, "adminsite/secret.html", context)
         answer["Cache-Control"] = "no-store"
         return answer
 

@@ -8,10 +8,10 @@ from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
 
-from kernex.api import request_id
-from kernex.api.exceptions import internal_error, nothing_here, refuse
-from kernex.api.parsers import chunked
-from kernex.errors import ApiError, BadRequest, Forbidden, MethodNotAllowed, UnsupportedMedia
+from foundation.api import request_id
+from foundation.api.exceptions import internal_error, nothing_here, refuse
+from foundation.api.parsers import chunked
+from foundation.errors import ApiError, BadRequest, Forbidden, MethodNotAllowed, UnsupportedMedia
 
 # Asked by load balancers and scrapers, which know an address of this process rather than its name.
 ANY_HOST = frozenset({"/health", "/health/live", "/metrics"})

@@ -2,5 +2,5 @@ from django.apps import AppConfig
 
 
 class EventsConfig(AppConfig):
-    name = "kernex.events"
+    name = "foundation.events"
     label = "events"

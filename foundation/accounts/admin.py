@@ -13,9 +13,9 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from kernex.admin.manners import Issuing, Listed, actor_of, is_confirmed
-from kernex.events.models import record
-from kernex.tokens.models import ApiToken, Role
+from foundation.accounts.models import ApiToken, Role
+from foundation.adminsite.base import Issuing, Listed, actor_of, is_confirmed
+from foundation.events.models import record
 
 admin.site.unregister(User)
 admin.site.unregister(Group)

@@ -7,9 +7,9 @@ from django.urls import reverse
 from django.utils.html import format_html
 from unfold.decorators import display
 
-from kernex.admin.manners import ReadOnly
-from kernex.events.models import Event
-from kernex.showing import NOTHING, facts
+from foundation.adminsite.base import ReadOnly
+from foundation.events.models import Event
+from foundation.formatting import NOTHING, facts
 
 
 @admin.register(Event)

@@ -6,7 +6,7 @@ import re
 import time
 from typing import Any
 
-from kernex.api.request_id import current
+from foundation.api.request_id import current
 
 # What a library or a traceback may carry into a line: our tokens, credentials in headers and in URLs.
 _SECRETS = (

@@ -11,7 +11,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
-from kernex.tokens.models import ApiToken, Role
+from foundation.accounts.models import ApiToken, Role
 
 
 class Command(BaseCommand):

@@ -1,6 +1,0 @@
-from django.apps import AppConfig
-
-
-class TokensConfig(AppConfig):
-    name = "kernex.tokens"
-    label = "tokens"
