@@ -24,6 +24,7 @@ RUN /opt/python/bin/pip install --require-hashes --only-binary :all: -r /build/b
 WORKDIR /app
 COPY manage.py gunicorn.conf.py ./
 COPY kernex kernex
+COPY operations operations
 COPY foundation foundation
 COPY devices devices
 COPY bundles bundles

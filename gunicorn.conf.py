@@ -12,18 +12,18 @@ from gunicorn.glogging import Logger
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from foundation.environment import Environment
-from kernex.api import shared_figures
+from operations.monitoring import multiprocess_dir
 
 env = Environment()
 logging.captureWarnings(True)  # else libraries write lines of another shape
-OWN_FIGURES = shared_figures.VARIABLE not in os.environ
+OWN_FIGURES = multiprocess_dir.VARIABLE not in os.environ
 if OWN_FIGURES:
-    os.environ[shared_figures.VARIABLE] = str(shared_figures.make_directory())
+    os.environ[multiprocess_dir.VARIABLE] = str(multiprocess_dir.make_directory())
 
 # Both read the variable that was just set.
 from foundation.logs import FORMATTERS  # noqa: E402
-from kernex.api.dead_workers import add_up  # noqa: E402
-from kernex.start import refuse_ungranted  # noqa: E402
+from operations.database.preflight import refuse_ungranted  # noqa: E402
+from operations.monitoring.dead_workers import add_up  # noqa: E402
 
 bind = env.text("BIND", "0.0.0.0:8000")
 worker_class = "gthread"
@@ -65,4 +65,4 @@ def child_exit(server: Any, worker: Any) -> None:
 
 def on_exit(server: Any) -> None:
     if OWN_FIGURES:
-        shutil.rmtree(os.environ[shared_figures.VARIABLE], ignore_errors=True)
+        shutil.rmtree(os.environ[multiprocess_dir.VARIABLE], ignore_errors=True)

@@ -17,8 +17,8 @@ from bundles.models import Bundle
 from deployments.models import Deployment, DeviceDeployment, Hold
 from devices.models import Device
 from foundation.events.models import Event
-from kernex.health import findings
 from kernex.progress import bars
+from operations.monitoring.health import findings
 
 SHOWN = 8
 

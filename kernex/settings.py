@@ -107,9 +107,10 @@ INSTALLED_APPS = [
     "devices",
     "bundles",
     "deployments",
+    "operations",
 ]
 MIDDLEWARE = [
-    "kernex.api.measures.Measured",
+    "operations.monitoring.request_metrics.Measured",
     "foundation.api.middleware.ApiErrors",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

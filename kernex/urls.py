@@ -6,8 +6,8 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from foundation.api.schema_view import schema
-from kernex.metrics import metrics
 from kernex.pages import Status, health, live
+from operations.monitoring.metrics import metrics
 
 api: list[URLPattern | URLResolver] = [
     path("", include("devices.urls")),

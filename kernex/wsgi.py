@@ -4,7 +4,7 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
-from kernex.defects import report_defects
+from operations.monitoring.error_reports import report_defects
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kernex.settings")
 

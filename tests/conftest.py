@@ -18,8 +18,8 @@ from psycopg import sql
 from pytest_django import DjangoDbBlocker
 
 from dev.postgres import APP, DATABASE, Postgres
-from kernex.granting import grant
-from kernex.grants import Role
+from operations.database.granting import grant
+from operations.database.grants import Role
 
 # Below it lies all that a run writes outside pytest's own directories; gone when the run ends.
 SCRATCH = Path(tempfile.mkdtemp(prefix="kernex-tests-"))

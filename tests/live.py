@@ -21,8 +21,8 @@ import requests
 from psycopg import sql
 
 from dev.postgres import APP, free_port
-from kernex.granting import grant
-from kernex.grants import Role
+from operations.database.granting import grant
+from operations.database.grants import Role
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_SECONDS = 60

@@ -16,7 +16,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from foundation.scheduler import Holder, Lock, Scheduler, Step, holder
-from kernex.management.commands import run_scheduler
+from operations.management.commands import run_scheduler
 
 ROOT = Path(__file__).resolve().parent.parent
 # Inside a transaction the database shows one unchanging picture of its sessions.

@@ -60,5 +60,5 @@ def test_a_laptop_is_left_alone(new_place: Place) -> None:
 
 
 def test_every_check_has_its_test() -> None:
-    made = set(re.findall(r'id="(kernex\.[EW]\d+)"', (ROOT / "kernex/checks.py").read_text()))
+    made = set(re.findall(r'id="(kernex\.[EW]\d+)"', (ROOT / "operations/checks.py").read_text()))
     assert made == {word for _, found in FINDINGS.values() for word in found if word.startswith("kernex.")}

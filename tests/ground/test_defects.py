@@ -11,7 +11,7 @@ import sentry_sdk
 from django.test import Client
 from pytest_django import Settings
 
-from kernex.defects import report_defects
+from operations.monitoring.error_reports import report_defects
 from tests.factories import make_token, make_user
 
 # Said in reverse: a report quotes the lines of code around a defect.

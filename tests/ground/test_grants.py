@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from kernex.granting import grant
-from kernex.grants import LEFT_TO_PEOPLE, Need, Role
+from operations.database.granting import grant
+from operations.database.grants import LEFT_TO_PEOPLE, Need, Role
 from tests.ground.places import ROOT, Place, Ran, manage
 
 AT_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"

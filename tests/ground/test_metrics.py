@@ -24,7 +24,7 @@ from devices.models import Command
 from foundation.accounts.models import ApiToken
 from foundation.events.models import BACKUP_MADE, Event, record
 from foundation.scheduler import Lock
-from kernex.metrics import FLEET
+from operations.monitoring.metrics import FLEET
 from tests.devices.signing import SigningDevice
 from tests.factories import make_device, make_token, make_user, make_way
 from tests.ground.places import Place, manage

@@ -16,7 +16,7 @@ from django.utils import timezone
 from devices.models import Device
 from foundation.events.models import Event
 from foundation.scheduler import LONGEST_PAUSE_SECONDS, Scheduler, Step, holder
-from kernex.management.commands.run_scheduler import STEPS
+from operations.management.commands.run_scheduler import STEPS
 from tests.factories import make_device, make_way
 from tests.ground.places import ROOT
 

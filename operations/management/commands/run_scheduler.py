@@ -11,8 +11,8 @@ import bundles.scheduling
 import deployments.scheduling
 import devices.scheduling
 from foundation.scheduler import Scheduler, holder
-from kernex.defects import report_defects
-from kernex.start import refuse_ungranted
+from operations.database.preflight import refuse_ungranted
+from operations.monitoring.error_reports import report_defects
 
 STEPS = [*devices.scheduling.STEPS, *bundles.scheduling.STEPS, *deployments.scheduling.STEPS]
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 import psycopg
 from psycopg import sql
 
-from kernex.granting import mend
-from kernex.grants import (
+from operations.database.granting import mend
+from operations.database.grants import (
     Connection,
     Need,
     Role,

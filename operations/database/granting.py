@@ -1,4 +1,4 @@
-"""Gives the application's role what `kernex.grants` finds missing. Safe to repeat, also beside a running server."""
+"""Give the application role what `operations.database.grants` finds missing. Idempotent, also beside a running server."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from kernex.grants import Connection, Need, Role, missing
+from operations.database.grants import Connection, Need, Role, missing
 
 LOCK_KEY = (0x6B65726E, 3)
 # A grant waits this long for others, so that it never stands in the way of a running control plane.

@@ -10,9 +10,9 @@ from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, ProgrammingErro
 from django.db.migrations.exceptions import MigrationSchemaMissing
 
 from foundation import migration_locks
-from kernex.granting import address_of
-from kernex.grants import explanation
-from kernex.refusals import ungranted
+from operations.database.granting import address_of
+from operations.database.grants import explanation
+from operations.database.postgres_errors import ungranted
 
 CONNECT_SECONDS = 5
 

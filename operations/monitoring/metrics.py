@@ -23,8 +23,8 @@ from foundation.accounts.models import ApiToken
 from foundation.api.client_address import is_from_this_machine
 from foundation.api.exceptions import refuse, translate
 from foundation.scheduler import holder
-from kernex.api import shared_figures
-from kernex.backups.making import age
+from operations.backups.create import age
+from operations.monitoring import multiprocess_dir
 
 KEPT_SECONDS = 10
 
@@ -130,9 +130,9 @@ def exposition() -> bytes:
     """Everything there is to say, in Prometheus' text format."""
     fleet = CollectorRegistry()
     fleet.register(FleetCollector(FLEET))
-    if shared_figures.directory() is None:
+    if multiprocess_dir.directory() is None:
         return generate_latest(REGISTRY) + generate_latest(fleet)
     requests = CollectorRegistry()
     MultiProcessCollector(requests)  # type: ignore[no-untyped-call]
-    with shared_figures.reading():
+    with multiprocess_dir.reading():
         return generate_latest(requests) + generate_latest(fleet)

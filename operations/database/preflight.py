@@ -5,9 +5,9 @@ import sys
 import psycopg
 from django.conf import settings
 
-from kernex.granting import address_of
-from kernex.grants import explanation, obstacle
-from kernex.refusals import ungranted
+from operations.database.granting import address_of
+from operations.database.grants import explanation, obstacle
+from operations.database.postgres_errors import ungranted
 
 
 def refuse_ungranted() -> None:

@@ -19,8 +19,8 @@ from devices.models import Device
 from foundation.errors import NotFound
 from foundation.events.models import BACKUP_MADE, Event, record
 from foundation.progress_bar import Track
-from kernex.backups import dumping
-from kernex.backups.places import Place
+from operations.backups import pg_dump
+from operations.backups.destinations import Place
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def make(place: Place, *, with_blobs: bool, programs: Path | None, track: Track)
     }
     with tempfile.TemporaryDirectory(prefix="kernex-backup-") as directory:
         work = Path(directory)
-        dumping.dump(settings.DATABASES["default"], work / "database.dump", programs)
+        pg_dump.dump(settings.DATABASES["default"], work / "database.dump", programs)
         place.put(work / "database.dump", f"{name}/database.dump")
         about["dump"] = described(work / "database.dump")
         known = list(Blob.objects.order_by("sha256").values_list("sha256", "size"))

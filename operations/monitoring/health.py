@@ -15,9 +15,9 @@ from bundles.storage import blobs
 from deployments.models import Hold
 from foundation.errors import ApiError
 from foundation.scheduler import holder
-from kernex.refusals import meaning
-from kernex.runtime_role import ADDED_TO, READ
-from kernex.tables import own_tables
+from operations.database.postgres_errors import meaning
+from operations.database.runtime_role import ADDED_TO, READ
+from operations.database.tables import own_tables
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from django.core.management.base import BaseCommand, CommandError
 
 from foundation.errors import Unavailable
 from foundation.progress_bar import tracker
-from kernex.backups.dumping import DumpFailed
-from kernex.backups.making import make
-from kernex.backups.places import PlaceFailed, place_at
+from operations.backups.create import make
+from operations.backups.destinations import PlaceFailed, place_at
+from operations.backups.pg_dump import DumpFailed
 
 SHOWN = 10
 

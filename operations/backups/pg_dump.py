@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
 
-from kernex.granting import address_of
+from operations.database.granting import address_of
 
 
 class DumpFailed(Exception):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from prometheus_client.mmap_dict import MmapedDict
 
-from kernex.api.shared_figures import directory
+from operations.monitoring.multiprocess_dir import directory
 
 _FILE = re.compile(r"(counter|histogram)_([0-9]+)\.db")
 _NOBODY = 0

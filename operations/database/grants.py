@@ -2,7 +2,7 @@
 
 Since PostgreSQL 15 nobody but a database's owner may create tables in schema `public`: an application role that was
 only made, as a provider's console makes it, dies at its first migration. This module says what a role lacks, one
-sentence each; `kernex.granting` gives it. Neither knows Django.
+sentence each; `operations.database.granting` gives it. Neither knows Django.
 """
 
 from collections.abc import Iterable, Iterator

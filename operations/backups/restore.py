@@ -18,10 +18,10 @@ from deployments.holding import hold
 from deployments.models import Hold
 from foundation.events.models import record
 from foundation.progress_bar import Track
-from kernex.backups import dumping
-from kernex.backups.making import CHUNK_SIZE, DESCRIPTION, PREFIX, blob_name, described
-from kernex.backups.places import Place
-from kernex.granting import address_of
+from operations.backups import pg_dump
+from operations.backups.create import CHUNK_SIZE, DESCRIPTION, PREFIX, blob_name, described
+from operations.backups.destinations import Place
+from operations.database.granting import address_of
 
 ACTOR = "restore"
 # Devices remember commands by their ids. Ids that were given out after the backup must not come again.
@@ -55,7 +55,7 @@ def restore(place: Place, name: str, *, programs: Path | None, track: Track) -> 
         work = Path(directory)
         about = fetch(place, name, work)
         refuse_unless_empty_and_alone()
-        dumping.load(settings.DATABASES["default"], work / "database.dump", programs)
+        pg_dump.load(settings.DATABASES["default"], work / "database.dump", programs)
         call_command("migrate", verbosity=0, interactive=False)
         with transaction.atomic():
             be_careful(about)

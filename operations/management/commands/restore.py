@@ -10,9 +10,9 @@ from django.core.management.base import BaseCommand, CommandError
 
 from foundation.errors import Unavailable
 from foundation.progress_bar import tracker
-from kernex.backups.dumping import DumpFailed
-from kernex.backups.places import PlaceFailed, place_at
-from kernex.backups.restoring import RestoreRefused, backups, restore
+from operations.backups.destinations import PlaceFailed, place_at
+from operations.backups.pg_dump import DumpFailed
+from operations.backups.restore import RestoreRefused, backups, restore
 
 SHOWN = 10
 NEXT = """Deployments are held until you release them: python manage.py release_deployments, or in the admin.

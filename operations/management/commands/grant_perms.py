@@ -12,10 +12,10 @@ from django.core.management.base import BaseCommand, CommandError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from foundation.environment import Environment
-from kernex.granting import address_of, grant, role_of
-from kernex.grants import Need, Role, as_sql, missing, needs
-from kernex.runtime_role import grant_runtime
-from kernex.tables import own_tables
+from operations.database.granting import address_of, grant, role_of
+from operations.database.grants import Need, Role, as_sql, missing, needs
+from operations.database.runtime_role import grant_runtime
+from operations.database.tables import own_tables
 
 # The most that PostgreSQL's max_connections takes.
 MOST_CONNECTIONS = 262_143

@@ -1,0 +1,1 @@
+"""For whoever runs Kernex: the database role, backups, monitoring, the scheduler command."""
