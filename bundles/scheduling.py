@@ -1,7 +1,7 @@
 """The time-driven steps of this room."""
 
-from bundles.sending import expire_archives, read_archives
-from bundles.verifying import expire_uploads, sweep, verify_bundles, verify_uploads
+from bundles.archives.browser_uploads import expire_archives, read_archives
+from bundles.uploads.verification import expire_uploads, sweep, verify_bundles, verify_uploads
 from foundation.scheduler import Step
 
 STEPS = [

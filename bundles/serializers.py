@@ -5,11 +5,11 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from bundles.addresses import arrived_parts
 from bundles.manifest import MAX_NUMBER
 from bundles.missing import missing_blobs
 from bundles.models import NAME_PATTERN, SHA256_PATTERN, UNDECIDED, Bundle, BundleState, Upload, UploadPart, UploadState
-from bundles.storage import blobs
+from bundles.storage.interface import blobs
+from bundles.uploads.presigned_parts import arrived_parts
 from foundation.api.messages import Message
 
 # How many addresses are answered at once; each holds for 15 minutes.

@@ -9,10 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bundles import uploads
-from bundles.addresses import addresses
 from bundles.models import Upload, UploadPart, UploadState
-from bundles.parsers import OctetStream, part_body
 from bundles.serializers import (
     AddressAnswer,
     AddressesAnswer,
@@ -23,6 +20,9 @@ from bundles.serializers import (
     UploadRequest,
     UploadStateAnswer,
 )
+from bundles.uploads import protocol
+from bundles.uploads.parsers import OctetStream, part_body
+from bundles.uploads.presigned_parts import addresses
 from foundation.accounts.authentication import token_of
 from foundation.accounts.permissions import ReadOrPublish
 from foundation.errors import NotFound
@@ -57,9 +57,9 @@ class Uploads(APIView):
         message = UploadRequest(data=request.data)
         message.is_valid(raise_exception=True)
         wanted = message.validated_data
-        upload, is_new = uploads.start(token_of(request).user, wanted["sha256"], wanted["size"])
+        upload, is_new = protocol.start(token_of(request).user, wanted["sha256"], wanted["size"])
         if upload is None:
-            stored = {"id": None, "state": UploadState.STORED, "state_reason": "", "part_size": uploads.PART_SIZE}
+            stored = {"id": None, "state": UploadState.STORED, "state_reason": "", "part_size": protocol.PART_SIZE}
             return Response(stored | {"size": wanted["size"], "parts": [], "direct": False, "addresses": []})
         where = addresses(upload, parts_of(wanted)) if upload.state == UploadState.OPEN else []
         answer = UploadAnswer(upload).data | {"addresses": AddressAnswer(where, many=True).data}
@@ -99,7 +99,7 @@ class OnePart(APIView):
     def put(self, request: Request, upload_id: UUID, number: int) -> Response:
         """One part, at most 16 MiB. All parts but the last have exactly `part_size` bytes."""
         body = part_body(request)
-        part = uploads.receive(own_upload(request, upload_id), number, body)
+        part = protocol.receive(own_upload(request, upload_id), number, body)
         return Response(PartAnswer(part).data)
 
 
@@ -109,5 +109,5 @@ class CompleteUpload(APIView):
     @extend_schema(request=None, responses={202: UploadStateAnswer, 200: UploadStateAnswer})
     def post(self, request: Request, upload_id: UUID) -> Response:
         """All parts are sent: have the whole verified. 200 when it is stored already."""
-        upload = uploads.complete(own_upload(request, upload_id))
+        upload = protocol.complete(own_upload(request, upload_id))
         return Response({"state": upload.state}, status=200 if upload.state == UploadState.STORED else 202)

@@ -11,8 +11,8 @@ from rest_framework.views import APIView
 
 from bundles import manifest, publishing
 from bundles.models import Bundle, BundleState
-from bundles.parsers import ManifestJson
 from bundles.serializers import BundleAnswer, BundleDetail, BundleFilter, DraftRequest
+from bundles.uploads.parsers import ManifestJson
 from foundation.accounts.authentication import token_of
 from foundation.accounts.permissions import ReadOrPublish
 from foundation.api.pagination import NewestFirst

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bundles.storage import blobs
+from bundles.storage.interface import blobs
 from deployments import downloads, reports
 from deployments.device_serializers import ResultAnswer, ResultRequest
 from deployments.reports import Report

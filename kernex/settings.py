@@ -149,7 +149,7 @@ FORMAT_MODULE_PATH = ["kernex.formats"]
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(env.text("STATIC_ROOT", str(BASE_DIR / "var" / "static")))
 STORAGES = {
-    "default": {"BACKEND": "bundles.bucket.Bucket", "OPTIONS": BUCKET}
+    "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": BUCKET}
     if STORAGE_BUCKET
     else {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": STORAGE_DIR}},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},

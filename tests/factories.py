@@ -13,7 +13,7 @@ from django.utils import timezone
 from bundles.manifest import read
 from bundles.models import Blob, Bundle
 from bundles.publishing import draft
-from bundles.storage import blobs
+from bundles.storage.interface import blobs
 from deployments.models import FINISHED, Deployment, DeviceDeployment
 from deployments.rollout import start
 from devices.models import Device, EnrolmentToken, Group

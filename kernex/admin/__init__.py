@@ -1,5 +1,5 @@
 """The admin: what operators see and decide, over all rooms. Django finds the modules through this package."""
 
-from kernex.admin import bundles, deployments, devices, enrolment, holds
+from kernex.admin import deployments, devices, enrolment, holds
 
-__all__ = ["bundles", "deployments", "devices", "enrolment", "holds"]
+__all__ = ["deployments", "devices", "enrolment", "holds"]

@@ -14,7 +14,7 @@ from django.db.models import Max
 from django.utils import timezone
 
 from bundles.models import Blob
-from bundles.storage import blobs
+from bundles.storage.interface import blobs
 from devices.models import Device
 from foundation.errors import NotFound
 from foundation.events.models import BACKUP_MADE, Event, record

@@ -11,8 +11,8 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 
-from bundles.bucket import ABSENT, Bucket, code_of
-from bundles.disk import make_directory, sync_directory
+from bundles.storage.disk import make_directory, sync_directory
+from bundles.storage.s3_client import ABSENT, Bucket, code_of
 
 # Three roots: what the store answered, what botocore met on the way, and what boto3's transfers make of either.
 BUCKET_ERRORS = (ClientError, BotoCoreError, Boto3Error)

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connection, transaction
 
-from bundles.storage import blobs
+from bundles.storage.interface import blobs
 from deployments.holding import hold
 from deployments.models import Hold
 from foundation.events.models import record

@@ -1,4 +1,4 @@
-"""Give the application role what `operations.database.grants` finds missing. Idempotent, also beside a running server."""
+"""Give the application role what `operations.database.grants` finds missing. Idempotent."""
 
 from collections.abc import Callable
 from typing import Any

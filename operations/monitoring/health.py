@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations.loader import MigrationLoader
 
-from bundles.storage import blobs
+from bundles.storage.interface import blobs
 from deployments.models import Hold
 from foundation.errors import ApiError
 from foundation.scheduler import holder

@@ -4,7 +4,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from bundles.archives import draft_from_archive
+from bundles.archives.drafting import draft_from_archive
 from devices.models import Device
 from tests.admin.acting import LISTS, page_of
 from tests.admin.test_decisions import archive
@@ -79,7 +79,7 @@ def test_an_archive_is_read_outside_of_a_transaction(boss: Client, monkeypatch: 
         inside.append(connection.in_atomic_block and bool(connection.savepoint_ids))
         return draft_from_archive(*args, **fields)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("kernex.admin.bundles.draft_from_archive", watched)
+    monkeypatch.setattr("bundles.admin.bundles.draft_from_archive", watched)
     body = {"name": "vad", "version": "1.0.0", "archive": archive(model=b"weights")}
     boss.post(f"{LISTS['bundles']}add/", body)
     assert inside == [False]

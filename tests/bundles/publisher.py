@@ -6,7 +6,7 @@ from typing import Any
 
 from django.test import Client
 
-from bundles.verifying import verify_bundles, verify_uploads
+from bundles.uploads.verification import verify_bundles, verify_uploads
 
 
 def sha256(content: bytes) -> str:

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from bundles import members
-from bundles.archives import draft_from_archive
+from bundles.archives import reader
+from bundles.archives.drafting import draft_from_archive
 from bundles.errors import BadBundle
 from bundles.models import Blob, Bundle, Upload
 from bundles.publishing import publish
-from bundles.verifying import verify_bundles, verify_uploads
+from bundles.uploads.verification import verify_bundles, verify_uploads
 from foundation.errors import Conflict
 from tests.factories import make_user
 
@@ -167,7 +167,7 @@ def test_it_keeps_nothing_when_the_version_is_taken(storage: Path) -> None:
 
 
 def test_it_counts_entries_that_are_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members, "MAX_ENTRIES", 5)
+    monkeypatch.setattr(reader, "MAX_ENTRIES", 5)
     with pytest.raises(BadBundle) as refusal:
         draft(tar_of({"a": b""}, *(info(f"d{number}", type=tarfile.DIRTYPE) for number in range(6))))
     assert refusal.value.code == "too_many_files"

@@ -4,8 +4,9 @@ import json
 import re
 from pathlib import Path
 
-from bundles import manifest, members
-from bundles.uploads import PART_SIZE
+from bundles import manifest
+from bundles.archives import reader
+from bundles.uploads.protocol import PART_SIZE
 from tests.bundles.test_manifest import EXAMPLES
 
 ROOT = Path(__file__).parent.parent.parent
@@ -29,5 +30,5 @@ def test_it_names_every_code() -> None:
 
 def test_it_names_the_limits() -> None:
     assert f"{manifest.MAX_FILES:,} entries" in PAGE
-    assert f"{members.MAX_UNPACKED_SIZE // 1024**3} GiB unpacked, or more than {members.MAX_RATIO} times" in PAGE
+    assert f"{reader.MAX_UNPACKED_SIZE // 1024**3} GiB unpacked, or more than {reader.MAX_RATIO} times" in PAGE
     assert f'"part_size": {PART_SIZE}' in PAGE

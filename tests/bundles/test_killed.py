@@ -13,7 +13,7 @@ from django.test import Client
 
 from bundles.missing import missing_blobs
 from bundles.models import Blob, Bundle, Upload
-from bundles.verifying import sweep, verify_bundles, verify_uploads
+from bundles.uploads.verification import sweep, verify_bundles, verify_uploads
 from foundation.events.models import Event
 from tests.bundles.publisher import Publisher, manifest_of, sha256
 from tests.factories import make_token, make_user

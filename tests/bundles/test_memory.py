@@ -19,8 +19,8 @@ ALLOWED = 14 * 1024**2  # less than one part
 VERIFY = """
 import django, sys
 django.setup()
-from bundles.verifying import verify_uploads
-import bundles.verifying
+from bundles.uploads.verification import verify_uploads
+import bundles.uploads.verification
 def peak():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

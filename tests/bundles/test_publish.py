@@ -12,7 +12,7 @@ from django.test import Client
 from bundles.missing import hopeless_blobs
 from bundles.models import Blob, Bundle, Upload
 from bundles.publishing import discard, publish, withdraw
-from bundles.verifying import verify_bundles, verify_uploads
+from bundles.uploads.verification import verify_bundles, verify_uploads
 from deployments import downloads
 from foundation.errors import IllegalTransition, NotFound
 from foundation.events.models import Event

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bundles.models import Bundle
-from bundles.storage import blobs
+from bundles.storage.interface import blobs
 from foundation.events.models import Event
 from tests.bundles.publisher import Publisher, sha256
 

@@ -8,10 +8,10 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from bundles import uploads
-from bundles.disk import DiskBlobs
 from bundles.models import Blob, Upload, UploadState
-from bundles.verifying import verify_uploads
+from bundles.storage.disk import DiskBlobs
+from bundles.uploads import protocol
+from bundles.uploads.verification import verify_uploads
 from tests.bundles.publisher import Publisher, sha256
 from tests.factories import make_token, make_user
 
@@ -22,7 +22,7 @@ def refusal(answer: Any) -> tuple[int, str]:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "PART_SIZE", 10)
+    monkeypatch.setattr(protocol, "PART_SIZE", 10)
 
 
 def test_it_starts(publisher: Publisher) -> None:

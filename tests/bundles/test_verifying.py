@@ -12,10 +12,11 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from bundles import scheduling, verifying
+from bundles import scheduling
 from bundles.models import Blob, Upload
-from bundles.storage import blobs
-from bundles.verifying import expire_uploads, sweep, verify_uploads
+from bundles.storage.interface import blobs
+from bundles.uploads import verification
+from bundles.uploads.verification import expire_uploads, sweep, verify_uploads
 from foundation.events.models import Event
 from tests.bundles.publisher import Publisher, sha256
 from tests.factories import make_token, make_user
@@ -107,7 +108,7 @@ def test_it_looks_again_once_it_holds_an_upload(publisher: Publisher) -> None:
     upload = UUID(publisher.upload(CONTENT))
     Upload.objects.update(state="expired")
     with blobs().sealed(upload) as held:
-        assert verifying.verify(upload, held) is False
+        assert verification.verify(upload, held) is False
     assert Upload.objects.get().state == "expired"
     assert not blobs().exists(sha256(CONTENT))
     assert not Blob.objects.exists()
@@ -116,7 +117,7 @@ def test_it_looks_again_once_it_holds_an_upload(publisher: Publisher) -> None:
 def test_one_run_does_not_hold_up_the_loop(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     for content in (b"1", b"2", b"3"):
         publisher.upload(content)
-    monkeypatch.setattr(verifying, "RUN_SECONDS", 0.0)
+    monkeypatch.setattr(verification, "RUN_SECONDS", 0.0)
     assert [verify_uploads() for _ in range(4)] == [1, 1, 1, 0]
 
 

@@ -16,8 +16,8 @@ from django.core.files.storage import storages
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from bundles import pulse
-from bundles.bucket import COMMON, Bucket
+from bundles.storage import availability
+from bundles.storage.s3_client import COMMON, Bucket
 from dev.postgres import free_port
 from tests.bundles.publisher import Publisher
 from tests.devices.actors import device, make_signing
@@ -115,14 +115,16 @@ def place(s3_port: int) -> Iterator[Place]:
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that is busy with tests is not taken for a storage that hangs."""
-    monkeypatch.setattr(pulse, "PATIENCE_SECONDS", 30.0)
+    monkeypatch.setattr(availability, "PATIENCE_SECONDS", 30.0)
 
 
 @pytest.fixture
 def bucket(place: Place, settings: Settings, tmp_path: Path) -> Bucket:
     """The control plane keeps its bundles in the place."""
     settings.STORAGE_DIR = tmp_path / "storage"
-    settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": "bundles.bucket.Bucket", "OPTIONS": place.options}}
+    settings.STORAGES = settings.STORAGES | {
+        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": place.options}
+    }
     return cast(Bucket, storages["default"])
 
 

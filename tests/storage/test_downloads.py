@@ -10,9 +10,9 @@ from django.core.files.storage import storages
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from bundles import s3
-from bundles.bucket import Bucket
-from bundles.storage import blobs
+from bundles.storage import s3
+from bundles.storage.interface import blobs
+from bundles.storage.s3_client import Bucket
 from tests.bundles.publisher import sha256
 from tests.devices.signing import SigningDevice
 from tests.factories import make_bundle, store_blob
@@ -91,7 +91,9 @@ def test_nobody_else_gets_one(client: Client, address: str) -> None:
 
 def test_the_public_address_is_what_devices_see(device: SigningDevice, place: Place, settings: Settings) -> None:
     options = place.options | {"public_endpoint_url": f"http://localhost:{place.line.port}"}
-    settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": "bundles.bucket.Bucket", "OPTIONS": options}}
+    settings.STORAGES = settings.STORAGES | {
+        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": options}
+    }
     make_bundle("vad@1.0.0", {"model.onnx": CONTENT})
     address = location(device)
     assert address.startswith(f"http://localhost:{place.line.port}/")

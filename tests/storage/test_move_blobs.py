@@ -12,10 +12,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django.fixtures import Settings
 
-from bundles import multipart
 from bundles.models import Upload
-from bundles.storage import blobs
-from bundles.verifying import verify_uploads
+from bundles.storage import multipart
+from bundles.storage.interface import blobs
+from bundles.uploads.verification import verify_uploads
 from tests.bundles.publisher import Publisher, sha256
 from tests.devices.signing import SigningDevice
 from tests.factories import make_bundle, make_token, make_user
@@ -45,7 +45,9 @@ def switched(disk: Path, place: Place, settings: Settings) -> Path:
 
 
 def switch(settings: Settings, place: Place) -> None:
-    settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": "bundles.bucket.Bucket", "OPTIONS": place.options}}
+    settings.STORAGES = settings.STORAGES | {
+        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": place.options}
+    }
 
 
 def move(*words: str, code: int = 0) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from django.core.files.storage import storages
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from bundles import pulse
-from bundles.bucket import Bucket, translated
 from bundles.models import Upload
-from bundles.pulse import Pulse
-from bundles.storage import blobs
-from bundles.verifying import verify_uploads
+from bundles.storage import availability
+from bundles.storage.availability import Pulse
+from bundles.storage.interface import blobs
+from bundles.storage.s3_client import Bucket, translated
+from bundles.uploads.verification import verify_uploads
 from foundation.errors import ApiError, Unavailable
 from tests.bundles.publisher import sha256
 from tests.devices.signing import SigningDevice
@@ -28,8 +28,8 @@ CONTENT = os.urandom(5_000)
 @pytest.fixture
 def asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the time between two questions had passed."""
-    monkeypatch.setattr(pulse, "ASK_EVERY_SECONDS", -1.0)
-    monkeypatch.setattr(pulse, "ASK_AGAIN_SECONDS", -1.0)
+    monkeypatch.setattr(availability, "ASK_EVERY_SECONDS", -1.0)
+    monkeypatch.setattr(availability, "ASK_AGAIN_SECONDS", -1.0)
 
 
 def test_while_it_is_away_uploads_and_downloads_wait(
@@ -95,7 +95,7 @@ def test_hashing_goes_on_after_a_cut(publisher: Uploader, place: Place) -> None:
 def test_hanging_storage_holds_up_one_caller_for_two_seconds(
     bucket: Bucket, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pulse, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(availability, "PATIENCE_SECONDS", 0.5)
     place.line.block()
     beat = Pulse.of(bucket)
     with pytest.raises(Unavailable):
@@ -118,18 +118,22 @@ def test_a_wrong_key_is_said_in_the_log_alone(
     client: Client, place: Place, settings: Settings, caplog: pytest.LogCaptureFixture, option: str, value: str
 ) -> None:
     options = place.options | {option: value}
-    settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": "bundles.bucket.Bucket", "OPTIONS": options}}
+    settings.STORAGES = settings.STORAGES | {
+        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": options}
+    }
     with pytest.raises(Unavailable) as caught:
         blobs().has_room_for(1)
     assert value not in caught.value.message
-    assert "bundles.bucket" in {record.name for record in caplog.records}
+    assert "bundles.storage.s3_client" in {record.name for record in caplog.records}
     with pytest.raises(Unavailable):
         blobs().exists("0" * 64)
 
 
 def test_a_bucket_that_is_not_there_is_no_missing_blob(place: Place, settings: Settings) -> None:
     options = place.options | {"bucket_name": "nobodys"}
-    settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": "bundles.bucket.Bucket", "OPTIONS": options}}
+    settings.STORAGES = settings.STORAGES | {
+        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": options}
+    }
     with pytest.raises(Unavailable):
         blobs().has_room_for(1)
 
@@ -158,7 +162,9 @@ def test_storage_that_is_busy_is_tried_again_and_then_said_so(place: Place, sett
     server = ThreadingHTTPServer(("127.0.0.1", 0), Busy)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     options = place.options | {"endpoint_url": f"http://127.0.0.1:{server.server_port}"}
-    settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": "bundles.bucket.Bucket", "OPTIONS": options}}
+    settings.STORAGES = settings.STORAGES | {
+        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": options}
+    }
     bucket = storages["default"]
     assert isinstance(bucket, Bucket)
     Busy.asked = 0

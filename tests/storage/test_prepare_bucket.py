@@ -9,7 +9,7 @@ import requests
 from django.core.management import CommandError, call_command
 from pytest_django.fixtures import Settings
 
-from bundles.bucket import Bucket
+from bundles.storage.s3_client import Bucket
 from tests.storage.conftest import Place
 
 ORIGIN = "https://fleet.example.com"

@@ -17,10 +17,10 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from bundles.bucket import Bucket
+from bundles.archives.browser_uploads import Reader, expire_archives, read
 from bundles.models import Bundle, SentArchive
-from bundles.sending import Reader, expire_archives, read
-from bundles.verifying import sweep, verify_uploads
+from bundles.storage.s3_client import Bucket
+from bundles.uploads.verification import sweep, verify_uploads
 from foundation.events.models import Event
 from tests.admin.conftest import alice, boss, staff
 from tests.bundles.publisher import sha256

@@ -9,11 +9,11 @@ from uuid import uuid4
 import pytest
 import requests
 
-from bundles import multipart, sealing
-from bundles.bucket import Bucket
 from bundles.models import Blob, Upload, UploadState
-from bundles.storage import blobs
-from bundles.verifying import expire_uploads, sweep, verify_uploads
+from bundles.storage import multipart, sealed_upload
+from bundles.storage.interface import blobs
+from bundles.storage.s3_client import Bucket
+from bundles.uploads.verification import expire_uploads, sweep, verify_uploads
 from tests.bundles.publisher import sha256
 from tests.factories import make_token, make_user
 from tests.storage.conftest import Place
@@ -211,8 +211,8 @@ def test_a_large_object_is_copied_in_parts(publisher: Uploader, place: Place, mo
 
 
 def test_hashing_a_large_object_takes_turns(publisher: Uploader, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sealing, "HASH_SECONDS", -1.0)
-    monkeypatch.setattr(sealing, "READ_SIZE", 20_000)
+    monkeypatch.setattr(sealed_upload, "HASH_SECONDS", -1.0)
+    monkeypatch.setattr(sealed_upload, "READ_SIZE", 20_000)
     upload = publisher.upload(CONTENT)
     turns = 0
     while state_of(upload)[0] == UploadState.VERIFYING:

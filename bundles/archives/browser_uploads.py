@@ -13,12 +13,12 @@ from django.contrib.auth.models import User
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
-from bundles.archives import draft_from_archive
-from bundles.direct import MAX_WHOLE_SIZE, DirectUploads
+from bundles.archives.drafting import draft_from_archive
 from bundles.errors import StorageFull
 from bundles.models import Bundle
 from bundles.sent_archives import UNFINISHED, ArchiveState, SentArchive
-from bundles.storage import blobs
+from bundles.storage.interface import blobs
+from bundles.storage.presigned_uploads import MAX_WHOLE_SIZE, DirectUploads
 from foundation.errors import ApiError, BadRequest, Conflict, Unavailable
 
 # The scheduler waits so long for an archive to be read before it goes on with its other steps.

@@ -10,10 +10,10 @@ from django.conf import settings
 from django.core.files.storage import storages
 from django.core.management.base import BaseCommand, CommandError
 
-from bundles import moving
-from bundles.bucket import Bucket
-from bundles.disk import DiskBlobs
 from bundles.errors import DamagedBlob
+from bundles.storage import migration
+from bundles.storage.disk import DiskBlobs
+from bundles.storage.s3_client import Bucket
 from foundation.errors import ApiError
 from foundation.formatting import size
 from foundation.progress_bar import Bar
@@ -59,22 +59,22 @@ class Command(BaseCommand):
     def move(self, bucket: Bucket, disk: DiskBlobs, copy_only: bool, bar: Bar) -> Moved:
         """Also what the scheduler still puts on disk meanwhile: until a look finds nothing more that could be moved."""
         done, tried = Moved(), set[str]()
-        while blobs := [blob for blob in moving.left(disk) if blob[0] not in tried]:
+        while blobs := [blob for blob in migration.left(disk) if blob[0] not in tried]:
             bar.total += sum(length for _, length in blobs)
             for sha256, length in blobs:
                 tried.add(sha256)
                 try:
-                    moving.copy(bucket, disk, sha256, bar.advance)
+                    migration.copy(bucket, disk, sha256, bar.advance)
                 except DamagedBlob as error:
                     done.damaged.append(str(error))
                     continue
                 if not copy_only:
-                    moving.forget(disk, sha256)
+                    migration.forget(disk, sha256)
                 done.moved += 1
                 done.bytes += length
         bar.end()
-        if not copy_only and not moving.finish(disk):
-            done.left = max(1, len(moving.left(disk)))
+        if not copy_only and not migration.finish(disk):
+            done.left = max(1, len(migration.left(disk)))
         return done
 
     def tell(self, done: Moved, copy_only: bool) -> None:

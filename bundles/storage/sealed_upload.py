@@ -5,10 +5,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from bundles.bucket import Bucket, translated
 from bundles.errors import DamagedBlob, StillHashing
-from bundles.multipart import MIB, copy
-from bundles.remote_file import RemoteFile
+from bundles.storage.multipart import MIB, copy
+from bundles.storage.object_file import RemoteFile
+from bundles.storage.s3_client import Bucket, translated
 from foundation.errors import NotFound
 
 READ_SIZE = MIB

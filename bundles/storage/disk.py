@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
 
-from bundles.direct import DirectUploads
 from bundles.errors import DamagedBlob, StorageFull, UploadBusy
+from bundles.storage.presigned_uploads import DirectUploads
 from foundation.errors import NotFound, Unavailable
 
 CHUNK_SIZE = 1024 * 1024
@@ -29,7 +29,7 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class DiskBlobs:
-    """`bundles.storage.Blobs` below one directory."""
+    """`bundles.storage.interface.Blobs` below one directory."""
 
     direct: DirectUploads | None = None
 
@@ -120,7 +120,7 @@ class DiskBlobs:
 
 
 class SealedFile:
-    """`bundles.sealing.SealedUpload`: `file` is a descriptor of what lies at `path`."""
+    """`bundles.storage.sealed_upload.SealedUpload`: `file` is a descriptor of what lies at `path`."""
 
     def __init__(self, blobs: DiskBlobs, file: int, path: Path) -> None:
         self.blobs = blobs

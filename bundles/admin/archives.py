@@ -13,7 +13,7 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from unfold.decorators import display
 
-from bundles import sending
+from bundles.archives import browser_uploads
 from bundles.models import NAME_PATTERN, SentArchive
 from foundation.adminsite.base import Page, ReadOnly, actor_of
 from foundation.errors import ApiError
@@ -44,7 +44,7 @@ class SentArchiveAdmin(ReadOnly):
     fields = readonly_fields = (
         "name", "version", "shown_state", "state_reason", "shown_bundle", "shown_size", "created_by", "created_at",
     )  # fmt: skip
-    change_form_after_template = "kernex/sent_archive.html"
+    change_form_after_template = "bundles/sent_archive.html"
     empty_text = "No archive was sent to storage."
 
     def has_view_permission(self, request: HttpRequest, obj: SentArchive | None = None) -> bool:
@@ -88,7 +88,9 @@ class SendingArchives(Page):
         if not form.is_valid():
             return refusal(" ".join(f"{name}: {' '.join(map(str, said))}" for name, said in form.errors.items()))
         try:
-            archive, url = sending.start(**form.cleaned_data, actor=actor_of(request), user=cast(User, request.user))
+            archive, url = browser_uploads.start(
+                **form.cleaned_data, actor=actor_of(request), user=cast(User, request.user)
+            )
         except ApiError as error:
             return refusal(error.message)
         return JsonResponse({"url": url, "arrived_url": reverse("admin:bundles_archive_arrived", args=[archive.pk])})
@@ -99,11 +101,11 @@ class SendingArchives(Page):
             raise PermissionDenied
         archive = get_object_or_404(SentArchive, pk=pk, created_by=request.user)
         try:
-            sending.hand_over(archive)
+            browser_uploads.hand_over(archive)
         except ApiError as error:
             return refusal(error.message)
         return JsonResponse({"url": reverse("admin:bundles_sentarchive_change", args=[pk])})
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **more: Any) -> Any:
-        context["sends_directly"] = context.get("original") is None and sending.sends_directly()
+        context["sends_directly"] = context.get("original") is None and browser_uploads.sends_directly()
         return super().render_change_form(request, context, *args, **more)

@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 from django.contrib.auth.models import User
 from django.db import transaction
 
+from bundles.archives.reader import Member, members
 from bundles.errors import BadBundle
 from bundles.manifest import MAX_FILES, File, Manifest, canonical, read, sorted_files
-from bundles.members import Member, members
 from bundles.models import Blob, Bundle, Upload, UploadState
 from bundles.publishing import draft
-from bundles.storage import blobs
-from bundles.uploads import PART_SIZE, Hashed
+from bundles.storage.interface import blobs
+from bundles.uploads.protocol import PART_SIZE, Hashed
 from foundation.api.parsers import parse_json
 from foundation.errors import ApiError, BadRequest
 
@@ -33,7 +33,7 @@ def draft_from_archive(
     `release_counter`, `hooks`, `run`, `health`) and is not part of the bundle; `described` wins over it. When
     anything is refused, nothing is kept.
 
-    Raises `BadBundle` (see `bundles.members` and `bundles.manifest`), `Conflict` (`version_exists`,
+    Raises `BadBundle` (see `bundles.archives.reader` and `bundles.manifest`), `Conflict` (`version_exists`,
     `size_differs`), `StorageFull`.
     """
     intake = _Intake()

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from django.db import transaction
 from django.utils import timezone
 
-from bundles.direct import Address, DirectUploads
 from bundles.models import Upload, UploadPart, UploadState
-from bundles.storage import blobs
-from bundles.upload_rules import check_number, closed
+from bundles.storage.interface import blobs
+from bundles.storage.presigned_uploads import Address, DirectUploads
+from bundles.uploads.rules import check_number, closed
 from foundation.errors import NotFound
 
 

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
 
-from bundles.bucket import Bucket, translated
-from bundles.disk import CHUNK_SIZE, DiskBlobs
 from bundles.errors import DamagedBlob
 from bundles.manifest import is_sha256
 from bundles.models import Upload
-from bundles.multipart import put
-from bundles.s3 import S3Blobs
-from bundles.sealing import SealedUpload, blob_key
+from bundles.storage.disk import CHUNK_SIZE, DiskBlobs
+from bundles.storage.multipart import put
+from bundles.storage.s3 import S3Blobs
+from bundles.storage.s3_client import Bucket, translated
+from bundles.storage.sealed_upload import SealedUpload, blob_key
 from foundation.errors import NotFound
 
 Advance = Callable[[int], None]

@@ -17,12 +17,12 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import FileSystemStorage, storages
 
-from bundles.bucket import Bucket
-from bundles.direct import DirectUploads
-from bundles.disk import DiskBlobs
-from bundles.moving import MovingBlobs, is_moving
-from bundles.s3 import S3Blobs
-from bundles.sealing import SealedUpload
+from bundles.storage.disk import DiskBlobs
+from bundles.storage.migration import MovingBlobs, is_moving
+from bundles.storage.presigned_uploads import DirectUploads
+from bundles.storage.s3 import S3Blobs
+from bundles.storage.s3_client import Bucket
+from bundles.storage.sealed_upload import SealedUpload
 
 
 class Blobs(Protocol):

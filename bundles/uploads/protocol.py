@@ -1,8 +1,8 @@
 """The upload protocol: start, send parts in any order and again, complete. The scheduler verifies afterwards.
 
 On a local disk a part is acknowledged only when its bytes are on disk, synced, and match the sha256 that was announced
-for them. In a bucket parts never come by here: `bundles.addresses` says where they go. What is cut off is resumed by
-asking which parts are there.
+for them. In a bucket parts never come by here: `bundles.uploads.presigned_parts` says where they go. A client resumes
+by asking which parts are there.
 """
 
 import hashlib
@@ -13,13 +13,13 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from bundles.addresses import arrived_numbers
-from bundles.disk import CHUNK_SIZE
 from bundles.errors import StorageFull
 from bundles.manifest import MAX_NUMBER
 from bundles.models import Blob, Upload, UploadPart, UploadState
-from bundles.storage import blobs
-from bundles.upload_rules import check_number, closed
+from bundles.storage.disk import CHUNK_SIZE
+from bundles.storage.interface import blobs
+from bundles.uploads.presigned_parts import arrived_numbers
+from bundles.uploads.rules import check_number, closed
 from foundation.errors import BadRequest, Conflict
 
 PART_SIZE = 16 * 1024 * 1024

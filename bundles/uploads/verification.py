@@ -19,8 +19,8 @@ from django.utils import timezone
 from bundles.errors import DamagedBlob, StillHashing, UploadBusy
 from bundles.missing import hopeless_blobs, missing_blobs
 from bundles.models import UNFINISHED, Blob, Bundle, BundleState, Upload, UploadState
-from bundles.sealing import SealedUpload
-from bundles.storage import blobs
+from bundles.storage.interface import blobs
+from bundles.storage.sealed_upload import SealedUpload
 from foundation.events.models import record
 from foundation.scheduler import ACTOR
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from bundles.bucket import ABSENT, Bucket, code_of
 from bundles.errors import DamagedBlob
+from bundles.storage.s3_client import ABSENT, Bucket, code_of
 
 MIB = 1024 * 1024
 # S3's own limit is 10,000 parts; a margin stays.

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-from bundles.bucket import Bucket, translated
+from bundles.storage.s3_client import Bucket, translated
 from foundation.errors import ApiError, Unavailable
 
 ASK_EVERY_SECONDS = 15.0

@@ -11,14 +11,14 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminTextInputWidget
 
 from bundles import publishing
-from bundles.archives import draft_from_archive
+from bundles.admin.archives import PLAIN, SendingArchives
+from bundles.archives.browser_uploads import sends_directly
+from bundles.archives.drafting import draft_from_archive
 from bundles.models import NAME_PATTERN, Bundle
-from bundles.sending import sends_directly
 from foundation.adminsite.base import actor_of, is_confirmed
 from foundation.errors import ApiError
 from foundation.events.models import Event
 from foundation.formatting import size
-from kernex.admin.archives import PLAIN, SendingArchives
 
 STATE_COLOURS = {"draft": "info", "verifying": "warning", "ready": "success", "withdrawn": "danger"}
 FILES_SHOWN = 200
@@ -84,7 +84,7 @@ class BundleAdmin(SendingArchives):
         "shown_manifest", "created_by", "created_at", "ready_at", "withdrawn_at",
     )  # fmt: skip
     fields = readonly_fields
-    change_form_after_template = "kernex/bundle_content.html"
+    change_form_after_template = "bundles/bundle_content.html"
     add_lead = (
         "For large bundles use the command line: kernex push sends them in parts and resumes. This makes a draft, which"
         " you then publish."

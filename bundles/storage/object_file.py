@@ -3,7 +3,7 @@
 import io
 from typing import Any
 
-from bundles.bucket import Bucket, translated
+from bundles.storage.s3_client import Bucket, translated
 
 BUFFER_SIZE = 1024 * 1024
 

@@ -8,10 +8,10 @@ from uuid import UUID
 
 from botocore.exceptions import ClientError
 
-from bundles.bucket import ABSENT, Bucket, code_of, translated
-from bundles.multipart import MAX_PARTS, MIB
-from bundles.pulse import Pulse
-from bundles.remote_file import opened
+from bundles.storage.availability import Pulse
+from bundles.storage.multipart import MAX_PARTS, MIB
+from bundles.storage.object_file import opened
+from bundles.storage.s3_client import ABSENT, Bucket, code_of, translated
 
 # How long a signed address is good, for uploads and downloads alike.
 URL_SECONDS = 15 * 60

@@ -10,7 +10,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
 from bundles.manifest import MAX_MANIFEST_SIZE
-from bundles.uploads import PART_SIZE, PartBody, Readable
+from bundles.uploads.protocol import PART_SIZE, PartBody, Readable
 from foundation.api.parsers import chunked, parse_json
 from foundation.errors import BadRequest, TooLarge
 

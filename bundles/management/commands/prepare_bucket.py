@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.files.storage import storages
 from django.core.management.base import BaseCommand, CommandError
 
-from bundles.bucket import Bucket, code_of, translated
+from bundles.storage.s3_client import Bucket, code_of, translated
 from foundation.errors import ApiError
 
 ABORT_DAYS, LEFTOVER_DAYS = 7, 7

@@ -13,18 +13,18 @@ from uuid import UUID
 
 from botocore.exceptions import ClientError
 
-from bundles.bucket import ABSENT, Bucket, code_of, translated
-from bundles.direct import URL_SECONDS, DirectUploads, upload_key
-from bundles.multipart import complete, put
-from bundles.pulse import Pulse
-from bundles.remote_file import opened
-from bundles.sealing import Hashing, SealedObject, SealedUpload, blob_key
+from bundles.storage.availability import Pulse
+from bundles.storage.multipart import complete, put
+from bundles.storage.object_file import opened
+from bundles.storage.presigned_uploads import URL_SECONDS, DirectUploads, upload_key
+from bundles.storage.s3_client import ABSENT, Bucket, code_of, translated
+from bundles.storage.sealed_upload import Hashing, SealedObject, SealedUpload, blob_key
 
 MAX_OBJECT_SIZE = 5 * 1024**4  # S3's own limit
 
 
 class S3Blobs:
-    """`bundles.storage.Blobs` in one bucket."""
+    """`bundles.storage.interface.Blobs` in one bucket."""
 
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
