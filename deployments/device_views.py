@@ -11,10 +11,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bundles.storage.interface import blobs
-from deployments import downloads, reports
+from deployments import download_access, reports
+from deployments.blob_responses import BadRange, send
 from deployments.device_serializers import ResultAnswer, ResultRequest
 from deployments.reports import Report
-from deployments.transfers import BadRange, send
 from devices.authentication import DeviceSignature, device_of
 from devices.device_views import SIGNED
 from foundation.api.exceptions import error_body
@@ -62,7 +62,7 @@ class Manifest(_DeviceView):
     )
     def get(self, request: Request, name: str, manifest_sha256: str, version: str) -> HttpResponse:
         """A bundle's manifest, byte for byte as it was published; its sha256 stands in the address."""
-        body = downloads.manifest(device_of(request).pk, name, version, manifest_sha256)
+        body = download_access.manifest(device_of(request).pk, name, version, manifest_sha256)
         return HttpResponse(body, content_type="application/json", headers={"ETag": f'"{manifest_sha256}"'})
 
 
@@ -84,7 +84,7 @@ class BlobBytes(_DeviceView):
     )
     def get(self, request: Request, sha256: str) -> HttpResponseBase:
         """The bytes of one file, whole or from some byte on."""
-        size = downloads.size_of_blob(device_of(request).pk, sha256)
+        size = download_access.size_of_blob(device_of(request).pk, sha256)
         storage = blobs()
         url = storage.url(sha256)
         if url is not None:

@@ -16,9 +16,9 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from deployments.ending import ended_event
 from deployments.models import FINISHED, DeviceDeployment
 from deployments.states import after_report, passed
+from deployments.termination import ended_event
 from devices.models import Command
 from foundation.api.times import as_text
 from foundation.errors import BadRequest, Conflict, NotFound, Unavailable

@@ -1,14 +1,14 @@
 """The time-driven steps of this room."""
 
-from deployments.comparing import compare
-from deployments.ending import (
+from deployments.drift import compare
+from deployments.rollout import offer
+from deployments.termination import (
     carry_out_cancels,
     end_decommissioned,
     end_withdrawn,
     enforce_deadlines,
     finish,
 )
-from deployments.rollout import offer
 from foundation.scheduler import Step
 
 STEPS = [

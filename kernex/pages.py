@@ -15,9 +15,9 @@ from rest_framework.views import APIView
 
 from bundles.models import Bundle
 from deployments.models import Deployment, DeviceDeployment, Hold
+from deployments.progress import bars
 from devices.models import Device
 from foundation.events.models import Event
-from kernex.progress import bars
 from operations.monitoring.health import findings
 
 SHOWN = 8

@@ -170,6 +170,13 @@ AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
 AXES_CLIENT_IP_CALLABLE = "foundation.api.client_address.client_address"
 
+# What a person needs so that an API token of theirs can have a role. The role admin is for superusers.
+ROLE_PERMISSIONS = {
+    "viewer": ["devices.view_device"],
+    "operator": ["devices.change_device", "deployments.add_deployment", "deployments.change_deployment"],
+    "publisher": ["bundles.add_bundle", "bundles.change_bundle"],
+}
+
 # -- API manners
 MAX_BODY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_SIZE

@@ -66,6 +66,7 @@ class ArchiveForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(Bundle)
 class BundleAdmin(SendingArchives):
+    offered_permissions = ("view", "add", "change")
     list_display = (
         "__str__",
         "shown_state",

@@ -5,6 +5,7 @@ Nobody hands out more than they have: rights, groups and the accounts of superus
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
@@ -20,33 +21,20 @@ from foundation.events.models import record
 admin.site.unregister(User)
 admin.site.unregister(Group)
 
-# The permissions that some page here asks for.
-USED = {
-    "devices.device": "view change", "devices.group": "view add change delete",
-    "devices.enrolmenttoken": "view add change", "bundles.bundle": "view add change",
-    "deployments.deployment": "view add change", "events.event": "view", "tokens.apitoken": "view add change",
-    "auth.user": "view add change",
-}  # fmt: skip
-# Which of them a person needs to make an API token of a role.
-NEEDED = {
-    Role.VIEWER: ("devices.view_device",),
-    Role.OPERATOR: ("devices.change_device", "deployments.add_deployment", "deployments.change_deployment"),
-    Role.PUBLISHER: ("bundles.add_bundle", "bundles.change_bundle"),
-}
-
 
 def used_permissions() -> QuerySet[Permission]:
-    """The permissions that mean something here."""
+    """The permissions that some page of the admin asks for."""
     chosen = Permission.objects.none()
-    for model, verbs in USED.items():
-        room, name = model.split(".")
-        codenames = [f"{verb}_{name}" for verb in verbs.split()]
-        chosen |= Permission.objects.filter(content_type__app_label=room, codename__in=codenames)
+    for model, page in admin.site._registry.items():
+        codenames = [f"{verb}_{model._meta.model_name}" for verb in getattr(page, "offered_permissions", ())]
+        if codenames:
+            chosen |= Permission.objects.filter(content_type__app_label=model._meta.app_label, codename__in=codenames)
     return chosen.select_related("content_type")
 
 
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin, Listed):  # type: ignore[type-arg]
+    offered_permissions = ("view", "add", "change")
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -93,6 +81,7 @@ class UserGroupAdmin(DjangoGroupAdmin, Listed):
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(Issuing):
+    offered_permissions = ("view", "add", "change")
     list_display = ("name", "role", "user", "created_at", "last_used_at", "expires_at", "revoked_at")
     list_select_related = ("user",)
     list_filter = ("role",)
@@ -152,4 +141,5 @@ class ApiTokenAdmin(Issuing):
 
 def roles_for(user: Any) -> list[Role]:
     """The roles that this person may give to an API token: never more than they may do themselves."""
-    return [role for role in Role if user.is_superuser or (role in NEEDED and user.has_perms(NEEDED[role]))]
+    needed = settings.ROLE_PERMISSIONS
+    return [role for role in Role if user.is_superuser or (role in needed and user.has_perms(needed[role]))]

@@ -40,6 +40,9 @@ def is_key(field: "Field[Any, Any]", text: str) -> bool:
 class Listed(ModelAdmin):
     """Unfold's look for a list; made-up addresses and requests are answered 400."""
 
+    # The permissions on this model that its pages ask for: what superusers can grant to others.
+    offered_permissions: tuple[str, ...] = ()
+
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """Refuse what no page here sends, and what the database would not take."""
         asked = [text for texts in request.GET.lists() for text in (texts[0], *texts[1])]

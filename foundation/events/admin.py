@@ -14,6 +14,7 @@ from foundation.formatting import NOTHING, facts
 
 @admin.register(Event)
 class EventAdmin(ReadOnly):
+    offered_permissions = ("view",)
     list_display = ("at", "message", "actor", "kind", "shown_device", "shown_deployment")
     list_filter = ("kind",)
     search_fields = ("message", "actor", "device_id", "deployment_id", "bundle_id")

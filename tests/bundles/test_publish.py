@@ -13,7 +13,7 @@ from bundles.missing import hopeless_blobs
 from bundles.models import Blob, Bundle, Upload
 from bundles.publishing import discard, publish, withdraw
 from bundles.uploads.verification import verify_bundles, verify_uploads
-from deployments import downloads
+from deployments import download_access
 from foundation.errors import IllegalTransition, NotFound
 from foundation.events.models import Event
 from tests.bundles.publisher import Publisher, manifest_of, sha256
@@ -92,9 +92,9 @@ def test_it_withdraws(publisher: Publisher, viewer: Publisher) -> None:
     assert bundle.withdrawn_at is not None
     assert not Bundle.objects.ready().exists()
     with pytest.raises(NotFound):
-        downloads.manifest(uuid4(), "vad", "1.0.0", bundle.manifest_sha256)
+        download_access.manifest(uuid4(), "vad", "1.0.0", bundle.manifest_sha256)
     with pytest.raises(NotFound):
-        downloads.size_of_blob(uuid4(), sha256(b"1"))
+        download_access.size_of_blob(uuid4(), sha256(b"1"))
     assert Event.objects.filter(kind="bundle.withdrawn").count() == 1
 
 
@@ -104,7 +104,7 @@ def test_a_withdrawn_blob_is_delivered_for_another_bundle(publisher: Publisher) 
     publisher.post("bundles/vad/2/publish")
     verify_bundles()
     publisher.post(WITHDRAW)
-    assert downloads.size_of_blob(uuid4(), sha256(b"1")) == 1
+    assert download_access.size_of_blob(uuid4(), sha256(b"1")) == 1
 
 
 def test_a_discarded_draft_leaves_its_version_free(publisher: Publisher, viewer: Publisher) -> None:

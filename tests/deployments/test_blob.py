@@ -16,7 +16,7 @@ from django.test import Client, RequestFactory
 from pytest_django import DjangoAssertNumQueries
 
 from bundles.models import Bundle
-from deployments import transfers
+from deployments import blob_responses
 from devices.models import Device
 from foundation.errors import Unavailable
 from tests.devices.signing import SigningDevice
@@ -34,8 +34,8 @@ def big(db: None) -> Bundle:
 @pytest.fixture(autouse=True)
 def free_slot() -> Iterator[None]:
     yield
-    assert transfers._slot.acquire(blocking=False), "a transfer was not closed"
-    transfers._slot.release()
+    assert blob_responses._slot.acquire(blocking=False), "a transfer was not closed"
+    blob_responses._slot.release()
 
 
 def fetch(device: SigningDevice, sha256: str, **headers: str) -> Any:
@@ -137,9 +137,9 @@ def test_a_transfer_that_is_cut_frees_the_slot(device: SigningDevice, big: Bundl
 def test_an_answer_that_nobody_sends_frees_the_slot(big: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(BIG)
-    transfers.send(RequestFactory().get("/"), path.open("rb"), len(BIG), '"x"')
+    blob_responses.send(RequestFactory().get("/"), path.open("rb"), len(BIG), '"x"')
     gc.collect()
-    assert not transfers._slot.locked()
+    assert not blob_responses._slot.locked()
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
@@ -153,13 +153,13 @@ def test_a_collected_answer_ends_no_other_request(db: None, tmp_path: Path) -> N
 
     request_finished.connect(note)
     try:
-        answer: Any = transfers.send(RequestFactory().get("/"), path.open("rb"), len(BIG), '"x"')
+        answer: Any = blob_responses.send(RequestFactory().get("/"), path.open("rb"), len(BIG), '"x"')
         answer.file_to_stream.close = answer.close  # as Django's WSGI handler does
         del answer
         gc.collect()
     finally:
         request_finished.disconnect(note)
-    assert (ended, transfers._slot.locked()) == ([], False)
+    assert (ended, blob_responses._slot.locked()) == ([], False)
 
 
 def test_ten_at_once_get_one_slot(big: Bundle, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_ten_at_once_get_one_slot(big: Bundle, tmp_path: Path) -> None:
     def begin() -> None:
         barrier.wait()
         with suppress(Unavailable):
-            taken.append(transfers.send(RequestFactory().get("/"), path.open("rb"), len(BIG), '"x"'))
+            taken.append(blob_responses.send(RequestFactory().get("/"), path.open("rb"), len(BIG), '"x"'))
 
     threads = [threading.Thread(target=begin) for _ in range(10)]
     for thread in threads:
@@ -188,9 +188,9 @@ def test_a_device_that_takes_nothing_is_cut_off(db: None, tmp_path: Path) -> Non
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as connection:
         request = RequestFactory().get("/")
         request.META["gunicorn.socket"] = connection
-        transfers.send(request, path.open("rb"), len(BIG), '"x"').close()
+        blob_responses.send(request, path.open("rb"), len(BIG), '"x"').close()
         timeout = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
-    assert timeout == transfers.STALLED_SECONDS * 1000
+    assert timeout == blob_responses.STALLED_SECONDS * 1000
 
 
 # -- Who may fetch what

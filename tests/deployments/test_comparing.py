@@ -8,7 +8,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from bundles.models import Bundle
-from deployments.comparing import compare
+from deployments.drift import compare
 from deployments.models import Comparison, DeviceDeployment
 from devices.models import Device
 from foundation.events.models import Event

@@ -9,8 +9,8 @@ from django.db import connection
 from pytest_django import DjangoAssertNumQueries
 
 from bundles.models import Bundle
-from deployments.ending import finish
 from deployments.models import Deployment, DeviceDeployment, Phase
+from deployments.termination import finish
 from foundation.events.models import Event
 from tests.devices.operators import Person
 from tests.factories import make_bundle, make_deployment, make_device, make_group, make_way

@@ -7,10 +7,10 @@ from django.utils import timezone
 
 from bundles.models import Bundle
 from bundles.publishing import withdraw
-from deployments import ending
-from deployments.ending import carry_out_cancels, end_decommissioned, end_withdrawn, enforce_deadlines, finish
+from deployments import termination
 from deployments.models import ACTIVE, FINISHED, UNFINISHED, Deployment, DeviceDeployment, Phase
 from deployments.rollout import offer
+from deployments.termination import carry_out_cancels, end_decommissioned, end_withdrawn, enforce_deadlines, finish
 from devices.models import Command
 from foundation.errors import IllegalTransition
 from foundation.events.models import Event
@@ -186,7 +186,7 @@ def test_nobody_waits_for_a_withdrawn_bundle(state: str, bundle: Bundle) -> None
 
 
 def test_steps_work_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ending, "BATCH", 2)
+    monkeypatch.setattr(termination, "BATCH", 2)
     for _ in range(5):
         overdue("accepted")
     assert enforce_deadlines() == 5

@@ -6,8 +6,8 @@ import pytest
 from pytest_django import DjangoAssertNumQueries
 
 from bundles.models import Bundle
-from deployments.ending import finish
 from deployments.models import DeviceDeployment, DeviceDeploymentState
+from deployments.termination import finish
 from tests.devices.operators import Person
 from tests.factories import make_deployment, make_device, make_way
 

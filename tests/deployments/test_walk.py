@@ -1,8 +1,8 @@
 """One deployment from the operator's decision to its end, as each side sees it."""
 
 from bundles.models import Bundle
-from deployments.ending import finish
 from deployments.rollout import offer
+from deployments.termination import finish
 from tests.devices.operators import Person
 from tests.devices.signing import SigningDevice
 

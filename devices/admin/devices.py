@@ -1,27 +1,22 @@
 """Devices in the admin: what they report, and what operators decide about them."""
 
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-from django import forms
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.postgres.fields import ArrayField
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html_join
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminTextInputWidget
 
-from bundles.models import Bundle
-from deployments import rollout
-from deployments.models import Comparison, DeviceDeployment
+from devices.admin.filters import Liveness, Tag
 from devices.models import Device, DeviceState, HeartbeatSample
 from foundation.adminsite.base import Page, actor_of, is_confirmed
-from foundation.errors import ApiError
 from foundation.events.models import Event
 from foundation.formatting import NOTHING, age, facts
-from kernex.admin.filters import Liveness, Tag
 
 HISTORY_SHOWN = 15
 STATE_COLOURS = {"accepted": "success", "pending": "warning", "decommissioned": "danger"}
@@ -32,21 +27,6 @@ REPORTED = (
 IDENTITY = ("id", "shown_state", "public_key", "registered_at", "accepted_at", "decommissioned_at")
 
 
-class DeployForm(forms.Form):
-    """Which bundle the chosen devices are to run."""
-
-    bundle = forms.ModelChoiceField(
-        Bundle.objects.none(), empty_label="Choose a bundle", widget=UnfoldAdminSelectWidget
-    )
-    note = forms.CharField(
-        max_length=500, required=False, label="Note (why, for the others)", widget=UnfoldAdminTextInputWidget
-    )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["bundle"].queryset = Bundle.objects.ready().defer("manifest")  # type: ignore[attr-defined]
-
-
 @admin.register(Device)
 class DeviceAdmin(Page):
     list_display = (
@@ -55,7 +35,8 @@ class DeviceAdmin(Page):
     list_select_related = ("group",)
     list_filter = ("state", Liveness, "group", Tag)
     search_fields = ("name", "id", "device_type")
-    actions = ("approve", "reject", "decommission", "deploy")
+    offered_permissions = ("view", "change")
+    actions: tuple[str, ...] = ("approve", "reject", "decommission")
     fieldsets = (
         ("What operators decide", {"fields": ("name", "group", "tags")}),
         ("What the device reports", {"fields": REPORTED}),
@@ -63,43 +44,33 @@ class DeviceAdmin(Page):
     )
     readonly_fields = (*REPORTED, *IDENTITY)
     formfield_overrides = {ArrayField: {"widget": UnfoldAdminTextInputWidget, "help_text": "Separated by commas."}}
-    change_form_after_template = "kernex/device_history.html"
+    change_form_after_template = "devices/device_history.html"
     empty_text = "No device has registered yet. Make an enrolment token, and give it to the device's agent."
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False  # devices enrol themselves
 
-    def has_deploy_permission(self, request: HttpRequest) -> bool:
-        """Deploying is the same decision here as on the page of deployments."""
-        return self.has_right(request, "deployments.add_deployment")
-
     def steps_for(self, obj: Device) -> dict[str, str]:
         if obj.state == DeviceState.PENDING:
             return {"approve": "Approve", "reject": "Reject"}
         if obj.state == DeviceState.ACCEPTED:
-            return {"deploy": "Deploy a bundle", "decommission": "Decommission"}
+            return {"decommission": "Decommission"}
         return {}
 
     def save_model(self, request: HttpRequest, obj: Device, form: Any, change: bool) -> None:
         obj.edit(actor_of(request), **{name: form.cleaned_data[name] for name in form.changed_data})
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
-        more = {**(kwargs.pop("extra_context", None) or {}), **self.history_of(object_id)}
-        return super().change_view(request, object_id, *args, extra_context=more, **kwargs)
+        context = dict(kwargs.pop("extra_context", None) or {})
+        with suppress(ValueError):  # not a UUID: Django says that there is no such device
+            context |= self.history_of(UUID(object_id))
+        return super().change_view(request, object_id, *args, extra_context=context, **kwargs)
 
-    def history_of(self, object_id: str) -> dict[str, Any]:
-        """Events and deployments of one device, newest first; and what differs from what was deployed."""
-        try:
-            device_id = UUID(object_id)
-        except ValueError:
-            return {}
-        rows = DeviceDeployment.objects.filter(device_id=device_id).select_related("deployment__bundle")
-        compared = Comparison.objects.filter(device_id=device_id).first()
+    def history_of(self, device_id: UUID) -> dict[str, Any]:
+        """Return what the page shows below the form: the device's latest events and sampled heartbeats."""
         return {
             "events": Event.objects.filter(device_id=device_id)[:HISTORY_SHOWN],
-            "device_deployments": rows.defer("deployment__bundle__manifest").order_by("-created_at")[:HISTORY_SHOWN],
             "samples": HeartbeatSample.objects.filter(device_id=device_id)[:HISTORY_SHOWN],
-            "differences": compared.differences if compared else {},
         }
 
     @display(description="state", ordering="state", label=STATE_COLOURS)
@@ -178,29 +149,3 @@ class DeviceAdmin(Page):
             )  # fmt: skip
         self.attempt(request, queryset, lambda device: getattr(device, verb)(actor_of(request)), done)
         return None
-
-    @admin.action(description="Deploy a bundle to them", permissions=["deploy"])
-    def deploy(self, request: HttpRequest, queryset: QuerySet[Device]) -> HttpResponse | None:
-        if not Bundle.objects.ready().exists():
-            self.message_user(request, "No bundle is ready to be deployed: publish one first.", messages.WARNING)
-            return None
-        form = DeployForm(request.POST if is_confirmed(request) else None)
-        if not is_confirmed(request) or not form.is_valid():
-            return self.ask(
-                request, queryset, action="deploy", title="Deploy a bundle", form=form,
-                consequence="Each device downloads the bundle, installs it and checks its health. If it is not well,"
-                " the device goes back to what it ran before.",
-            )  # fmt: skip
-        try:
-            deployment = rollout.start(
-                form.cleaned_data["bundle"],
-                devices=list(queryset.values_list("pk", flat=True)),
-                actor=actor_of(request),
-                created_by=request.user if request.user.is_authenticated else None,
-                note=form.cleaned_data["note"],
-            )
-        except ApiError as error:
-            self.message_user(request, error.message, messages.ERROR)
-            return None
-        self.message_user(request, f"{deployment.bundle} is being deployed.", messages.SUCCESS)
-        return HttpResponseRedirect(reverse("admin:deployments_deployment_change", args=[deployment.pk]))

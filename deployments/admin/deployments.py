@@ -17,13 +17,13 @@ from unfold.widgets import (
 from bundles.models import Bundle
 from deployments import rollout
 from deployments.models import Deployment, DeviceDeployment
+from deployments.progress import bars
 from deployments.states import UNSUCCESSFUL, DeploymentState
 from devices.groups import Group
 from foundation.adminsite.base import Page, actor_of, is_confirmed
 from foundation.errors import ApiError
 from foundation.events.models import Event
 from foundation.formatting import NOTHING, span
-from kernex.progress import bars
 
 STATE_COLOURS = {"running": "info", "finished": "success", "cancelled": "warning"}
 RESULTS_SHOWN = 100
@@ -71,6 +71,7 @@ class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
 
 @admin.register(Deployment)
 class DeploymentAdmin(Page):
+    offered_permissions = ("view", "add", "change")
     list_display = ("shown_bundle", "shown_state", "shown_progress", "note", "created_by", "created_at", "finished_at")
     list_select_related = ("bundle", "created_by")
     list_filter = ("state", "bundle__name")
@@ -81,8 +82,8 @@ class DeploymentAdmin(Page):
         "cancelled_at", "finished_at",
     )  # fmt: skip
     fields = readonly_fields
-    change_form_before_template = "kernex/deployment_progress.html"
-    change_form_after_template = "kernex/deployment_results.html"
+    change_form_before_template = "deployments/deployment_progress.html"
+    change_form_after_template = "deployments/deployment_results.html"
     add_lead = (
         "Every accepted device of these groups downloads the bundle, installs it and checks its health; if it is not"
         " well, the device goes back to what it ran before. Single devices are chosen in the list of devices."

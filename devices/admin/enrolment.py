@@ -33,6 +33,7 @@ class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
 @admin.register(Group)
 class GroupAdmin(Page):
     form = GroupForm
+    offered_permissions = ("view", "add", "change", "delete")
     list_display = ("name", "description", "shown_interval", "created_at")
     search_fields = ("name", "description")
     actions = ("remove",)
@@ -99,6 +100,7 @@ def between(value: int, least: int, most: int) -> int:
 @admin.register(EnrolmentToken)
 class EnrolmentTokenAdmin(Issuing):
     form = EnrolmentTokenForm
+    offered_permissions = ("view", "add", "change")
     list_display = ("name", "shown_state", "group", "shown_uses", "shown_arrival", "expires_at")
     list_select_related = ("group",)
     list_filter = ("group", "accepts_at_once")

@@ -1,0 +1,5 @@
+"""The admin's pages for deployments and holds, and what deployments add to the page of a device."""
+
+from deployments.admin import deployments, devices, holds
+
+__all__ = ["deployments", "devices", "holds"]

@@ -1,0 +1,85 @@
+"""Devices in the admin, with what deployments add: deploying to chosen devices, and each device's deployments."""
+
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+
+from bundles.models import Bundle
+from deployments import rollout
+from deployments.models import Comparison, DeviceDeployment
+from devices.admin.devices import HISTORY_SHOWN
+from devices.admin.devices import DeviceAdmin as BaseDeviceAdmin
+from devices.models import Device, DeviceState
+from foundation.adminsite.base import actor_of, is_confirmed
+from foundation.errors import ApiError
+
+admin.site.unregister(Device)
+
+
+class DeployForm(forms.Form):
+    """Which bundle the chosen devices are to run."""
+
+    bundle = forms.ModelChoiceField(
+        Bundle.objects.none(), empty_label="Choose a bundle", widget=UnfoldAdminSelectWidget
+    )
+    note = forms.CharField(
+        max_length=500, required=False, label="Note (why, for the others)", widget=UnfoldAdminTextInputWidget
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["bundle"].queryset = Bundle.objects.ready().defer("manifest")  # type: ignore[attr-defined]
+
+
+@admin.register(Device)
+class DeviceAdmin(BaseDeviceAdmin):
+    actions = (*BaseDeviceAdmin.actions, "deploy")
+    change_form_after_template = "deployments/device_history.html"
+
+    def has_deploy_permission(self, request: HttpRequest) -> bool:
+        """Deploying is the same decision here as on the page of deployments."""
+        return self.has_right(request, "deployments.add_deployment")
+
+    def steps_for(self, obj: Device) -> dict[str, str]:
+        deploy = {"deploy": "Deploy a bundle"} if obj.state == DeviceState.ACCEPTED else {}
+        return deploy | super().steps_for(obj)
+
+    def history_of(self, device_id: UUID) -> dict[str, Any]:
+        rows = DeviceDeployment.objects.filter(device_id=device_id).select_related("deployment__bundle")
+        compared = Comparison.objects.filter(device_id=device_id).first()
+        return super().history_of(device_id) | {
+            "device_deployments": rows.defer("deployment__bundle__manifest").order_by("-created_at")[:HISTORY_SHOWN],
+            "differences": compared.differences if compared else {},
+        }
+
+    @admin.action(description="Deploy a bundle to them", permissions=["deploy"])
+    def deploy(self, request: HttpRequest, queryset: QuerySet[Device]) -> HttpResponse | None:
+        if not Bundle.objects.ready().exists():
+            self.message_user(request, "No bundle is ready to be deployed: publish one first.", messages.WARNING)
+            return None
+        form = DeployForm(request.POST if is_confirmed(request) else None)
+        if not is_confirmed(request) or not form.is_valid():
+            return self.ask(
+                request, queryset, action="deploy", title="Deploy a bundle", form=form,
+                consequence="Each device downloads the bundle, installs it and checks its health. If it is not well,"
+                " the device goes back to what it ran before.",
+            )  # fmt: skip
+        try:
+            deployment = rollout.start(
+                form.cleaned_data["bundle"],
+                devices=list(queryset.values_list("pk", flat=True)),
+                actor=actor_of(request),
+                created_by=request.user if request.user.is_authenticated else None,
+                note=form.cleaned_data["note"],
+            )
+        except ApiError as error:
+            self.message_user(request, error.message, messages.ERROR)
+            return None
+        self.message_user(request, f"{deployment.bundle} is being deployed.", messages.SUCCESS)
+        return HttpResponseRedirect(reverse("admin:deployments_deployment_change", args=[deployment.pk]))
