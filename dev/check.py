@@ -11,7 +11,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 PYTHON = sys.executable
-TYPED = ["kernex", "operations", "foundation", "devices", "bundles", "deployments", "agent", "dev", "tests"]
+TYPED = [
+    "kernex",
+    "operations",
+    "foundation",
+    "devices",
+    "bundles",
+    "deployments",
+    "kernex_cli",
+    "agent",
+    "dev",
+    "tests",
+]
 # Settings as a production control plane has them, for `check --deploy`.
 PRODUCTION = {
     "SECRET_KEY": secrets.token_urlsafe(60),

@@ -118,7 +118,7 @@ def fetch_model(cache: Path) -> Path:
 def push(control_plane: ControlPlane, environment: dict[str, str], directory: Path, version: str) -> dict[str, Any]:
     """Publish a directory with the command line, as a publisher does. Returns the bundle."""
     command = [
-        sys.executable, "-m", "kernex", "push", str(directory), "--name", PRODUCT, "--version", version, "--json",
+        sys.executable, "-m", "kernex_cli", "push", str(directory), "--name", PRODUCT, "--version", version, "--json",
     ]  # fmt: skip
     told = {**environment, "KERNEX_SERVER": control_plane.url, "KERNEX_TOKEN": control_plane.token}
     pushed = subprocess.run(command, env=told, capture_output=True, text=True, check=False)

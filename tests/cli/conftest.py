@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kernex.cli.main import main
+from kernex_cli.main import main
 from tests.cli.fake_server import TOKEN, FakeServer, serve
 from tests.live import Live, live
 

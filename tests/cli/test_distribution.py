@@ -7,18 +7,24 @@ from pathlib import Path
 
 import pytest
 
+import agent
+import kernex
+import kernex_cli
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-SERVER_PARTS = ("django", "rest_framework", "psycopg", "bundles", "devices", "deployments", "agent", "tests")
+SERVER_PARTS = (
+    "django", "rest_framework", "psycopg", "kernex", "operations", "deployments", "devices", "bundles", "foundation",
+    "agent", "tests",
+)  # fmt: skip
 BLOCK = f"""
 import runpy, sys
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        words = (*name.split("."), "")
-        if words[0] in {SERVER_PARTS} or (words[0] == "kernex" and words[1] not in ("", "cli", "__main__")):
+        if name.partition(".")[0] in {SERVER_PARTS}:
             raise ImportError(name)
 sys.meta_path.insert(0, Blocked())
 sys.argv = ["kernex", *sys.argv[1:]]
-runpy.run_module("kernex", run_name="__main__")
+runpy.run_module("kernex_cli", run_name="__main__")
 """
 
 
@@ -30,7 +36,16 @@ def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(directory), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--wheel",
+        "--outdir",
+        str(directory),
+        str(ROOT / "kernex_cli"),
+    ]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stdout + made.stderr
     return next(directory.glob("kernex-*.whl"))
@@ -38,9 +53,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_command_line_alone(wheel: Path) -> None:
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    expected = {"kernex/__init__.py", "kernex/__main__.py"}
-    expected |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "kernex" / "cli").rglob("*.py")}
-    assert set(names) == expected
+    assert set(names) == {path.relative_to(ROOT).as_posix() for path in (ROOT / "kernex_cli").rglob("*.py")}
+
+
+def test_control_plane_command_line_and_agent_have_one_version() -> None:
+    assert agent.__version__ == kernex.__version__ == kernex_cli.__version__
 
 
 def test_the_wheel_needs_requests_and_rich_alone(wheel: Path) -> None:
@@ -49,7 +66,7 @@ def test_the_wheel_needs_requests_and_rich_alone(wheel: Path) -> None:
     needed = [line.split()[1].partition(">")[0] for line in metadata.splitlines() if line.startswith("Requires-Dist")]
     assert sorted(needed) == ["requests", "rich"]
     scripts = next(archive.read(name).decode() for name in archive.namelist() if name.endswith("entry_points.txt"))
-    assert "kernex = kernex.cli.main:main" in scripts
+    assert "kernex = kernex_cli.main:main" in scripts
 
 
 def test_the_wheel_runs_without_the_servers_code(wheel: Path, tmp_path: Path) -> None:
@@ -70,7 +87,7 @@ LOADED = f"""
 import runpy, sys
 sys.argv = ["kernex", "--help"]
 try:
-    runpy.run_module("kernex", run_name="__main__")
+    runpy.run_module("kernex_cli", run_name="__main__")
 except SystemExit as end:
     assert not end.code
 print(sorted(set({SERVER_PARTS}) & set(sys.modules)))

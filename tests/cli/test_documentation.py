@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kernex.cli.errors import Exit
-from kernex.cli.main import build_parser
+from kernex_cli.errors import Exit
+from kernex_cli.main import build_parser
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENT = (ROOT / "docs" / "command-line.md").read_text("utf-8")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kernex.cli.errors import BadManifest
-from kernex.cli.manifest import canonical, check, read_json
+from kernex_cli.errors import BadManifest
+from kernex_cli.manifest import canonical, check, read_json
 
 EXAMPLES = json.loads((Path(__file__).parent.parent / "contract" / "manifests.json").read_text())
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from kernex.cli.tree import Source, walk
-from kernex.cli.upload import SIDE_BY_SIDE, side_by_side
+from kernex_cli.tree import Source, walk
+from kernex_cli.upload import SIDE_BY_SIDE, side_by_side
 from tests.cli.conftest import Kernex, Outcome
 from tests.cli.fake_server import CUT, FakeServer, error
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kernex.cli import direct
+from kernex_cli import direct
 from tests.cli.conftest import Kernex, Outcome
 from tests.cli.fake_server import CUT, Answer, FakeServer, error
 from tests.cli.test_push import Push

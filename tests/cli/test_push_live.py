@@ -42,14 +42,14 @@ def big_file(path: Path, size: int) -> str:
 
 def start(server: Live, *words: object) -> "subprocess.Popen[bytes]":
     environment = {"PATH": os.environ["PATH"], "KERNEX_SERVER": server.url, "KERNEX_TOKEN": server.token}
-    command = [sys.executable, "-m", "kernex", *map(str, words)]
+    command = [sys.executable, "-m", "kernex_cli", *map(str, words)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
 
 MEASURED = """
 import re, sys
 from pathlib import Path
-from kernex.cli.main import main
+from kernex_cli.main import main
 code = main(sys.argv[2:])
 Path(sys.argv[1]).write_text(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 sys.exit(code)

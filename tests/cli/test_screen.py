@@ -23,7 +23,7 @@ def on_terminal(fake: FakeServer, *words: str, **more: str) -> str:
     """What `kernex` writes when stdout and stderr are a terminal."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "kernex", *words], stdin=follower, stdout=follower, stderr=follower, close_fds=True,
+        [sys.executable, "-m", "kernex_cli", *words], stdin=follower, stdout=follower, stderr=follower, close_fds=True,
         env={"PATH": os.environ["PATH"], "TERM": "xterm", "KERNEX_SERVER": fake.url, "KERNEX_TOKEN": TOKEN, **more},
     )  # fmt: skip
     os.close(follower)
@@ -87,7 +87,7 @@ def test_it_ends_quietly_when_nobody_reads_on(fake: FakeServer) -> None:
     rows = [{"name": f"group {number}" * 20} for number in range(5000)]
     fake.answers["GET /groups"] = {"next": None, "results": rows}
     process = subprocess.Popen(
-        [sys.executable, "-m", "kernex", "groups"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-m", "kernex_cli", "groups"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={"PATH": os.environ["PATH"], "KERNEX_SERVER": fake.url, "KERNEX_TOKEN": TOKEN},
     )  # fmt: skip
     assert process.stdout is not None

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kernex.cli import credentials
-from kernex.cli.credentials import Credentials
-from kernex.cli.errors import LocalProblem
+from kernex_cli import credentials
+from kernex_cli.credentials import Credentials
+from kernex_cli.errors import LocalProblem
 from tests.cli.conftest import Kernex
 from tests.cli.fake_server import TOKEN, FakeServer
 from tests.live import Live

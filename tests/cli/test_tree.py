@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kernex.cli.errors import BadManifest, FileChanged, LocalProblem
-from kernex.cli.tree import Source, walk
+from kernex_cli.errors import BadManifest, FileChanged, LocalProblem
+from kernex_cli.tree import Source, walk
 
 
 def make(directory: Path, *paths: str) -> Path:
@@ -99,7 +99,7 @@ def test_it_refuses_what_is_no_directory(tmp_path: Path) -> None:
 
 
 def test_it_refuses_more_files_than_a_bundle_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kernex.cli.tree.MAX_FILES", 2)
+    monkeypatch.setattr("kernex_cli.tree.MAX_FILES", 2)
     make(tmp_path, "a", "b", "c")
     with pytest.raises(BadManifest, match="too_many_files"):
         walk(tmp_path)

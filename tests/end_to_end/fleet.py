@@ -52,7 +52,7 @@ def push(live: Live, directory: Path, version: str, healthy: bool) -> None:
     environment = {
         "PATH": os.environ["PATH"], "HOME": str(directory), "KERNEX_SERVER": live.url, "KERNEX_TOKEN": live.token,
     }  # fmt: skip
-    command = [sys.executable, "-m", "kernex", "push", str(directory), "--name", "demo", "--version", version]
+    command = [sys.executable, "-m", "kernex_cli", "push", str(directory), "--name", "demo", "--version", version]
     pushed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert pushed.returncode == 0, pushed.stderr
 

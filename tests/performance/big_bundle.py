@@ -129,7 +129,7 @@ def push(live: Live, bundle: Path) -> subprocess.Popen[bytes]:
         "KERNEX_SERVER": live.url,
         "KERNEX_TOKEN": live.token,
     }
-    command = [sys.executable, "-m", "kernex", "push", str(bundle), "--name", "big", "--version", "1"]
+    command = [sys.executable, "-m", "kernex_cli", "push", str(bundle), "--name", "big", "--version", "1"]
     return subprocess.Popen(command, cwd=ROOT, env=environment)
 
 

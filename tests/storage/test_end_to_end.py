@@ -97,7 +97,7 @@ def bundle(directory: Path, size: int) -> Path:
 
 def start_push(server: Live, line: Line, directory: Path, version: str = "1") -> "subprocess.Popen[bytes]":
     environment = {"PATH": os.environ["PATH"], "KERNEX_SERVER": line.url, "KERNEX_TOKEN": server.token}
-    command = [sys.executable, "-m", "kernex", "push", str(directory), "--name", "big", "--version", version]
+    command = [sys.executable, "-m", "kernex_cli", "push", str(directory), "--name", "big", "--version", version]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
 
 

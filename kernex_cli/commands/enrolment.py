@@ -2,8 +2,8 @@
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
-from kernex.cli.arguments import Commands, Context, add_command, at_least_one, duration
-from kernex.cli.errors import Exit
+from kernex_cli.arguments import Commands, Context, add_command, at_least_one, duration
+from kernex_cli.errors import Exit
 
 TEXT = """\
 The token is shown once: the server keeps only its digest. Whoever has it may register devices until it expires or is

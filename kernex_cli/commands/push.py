@@ -5,13 +5,13 @@ from argparse import ArgumentParser, BooleanOptionalAction
 from pathlib import Path
 from typing import Any
 
-from kernex.cli import description
-from kernex.cli.arguments import LONG_PATIENCE_SECONDS, Commands, Context, add_command, duration, plain_name
-from kernex.cli.errors import Exit, FileChanged, Refused, WaitFailed
-from kernex.cli.manifest import SCHEMA, check
-from kernex.cli.screen import Screen, size
-from kernex.cli.tree import Source, identity, walk
-from kernex.cli.upload import upload_all
+from kernex_cli import description
+from kernex_cli.arguments import LONG_PATIENCE_SECONDS, Commands, Context, add_command, duration, plain_name
+from kernex_cli.errors import Exit, FileChanged, Refused, WaitFailed
+from kernex_cli.manifest import SCHEMA, check
+from kernex_cli.screen import Screen, size
+from kernex_cli.tree import Source, identity, walk
+from kernex_cli.upload import upload_all
 
 TRIES = 3
 POLL_SECONDS = 0.5

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from kernex.cli.errors import BadUsage, LocalProblem, NotAllowed
+from kernex_cli.errors import BadUsage, LocalProblem, NotAllowed
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 

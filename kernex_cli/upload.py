@@ -2,7 +2,7 @@
 
 The server remembers which parts it has. Whatever ended the last try, a cut line, a killed process or a restarted
 server, the same command again asks for those and sends the rest. Where the server keeps bundles in a bucket, parts go
-to that storage itself (`kernex.cli.direct`).
+to that storage itself (`kernex_cli.direct`).
 """
 
 import base64
@@ -12,10 +12,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from kernex.cli.client import Client
-from kernex.cli.direct import Storage
-from kernex.cli.errors import Refused, WaitFailed
-from kernex.cli.tree import Source
+from kernex_cli.client import Client
+from kernex_cli.direct import Storage
+from kernex_cli.errors import Refused, WaitFailed
+from kernex_cli.tree import Source
 
 # Files up to this size go several at a time: for them the round trips take longer than the bytes.
 SMALL_SIZE = 4 * 1024 * 1024

@@ -4,7 +4,7 @@ import time
 from argparse import ArgumentParser
 from typing import Any
 
-from kernex.cli.arguments import (
+from kernex_cli.arguments import (
     EXAMPLE_ID,
     LONG_PATIENCE_SECONDS,
     Commands,
@@ -15,9 +15,9 @@ from kernex.cli.arguments import (
     identifier,
     label,
 )
-from kernex.cli.commands.devices import find_device
-from kernex.cli.errors import BadUsage, Exit, WaitFailed
-from kernex.cli.screen import when
+from kernex_cli.commands.devices import find_device
+from kernex_cli.errors import BadUsage, Exit, WaitFailed
+from kernex_cli.screen import when
 
 POLL_SECONDS = 1.0
 SUCCEEDED = "succeeded"

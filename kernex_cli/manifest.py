@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from kernex.cli.errors import BadManifest
-from kernex.cli.paths import check_path, check_together
+from kernex_cli.errors import BadManifest
+from kernex_cli.paths import check_path, check_together
 
 SCHEMA = 1
 PLAIN, EXECUTABLE = 0o644, 0o755

@@ -8,8 +8,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from kernex.cli.errors import BadManifest, LocalProblem
-from kernex.cli.manifest import read_json
+from kernex_cli.errors import BadManifest, LocalProblem
+from kernex_cli.manifest import read_json
 
 NAMES = ("kernex.toml", "kernex.json")
 MEMBERS = ("device_types", "requires", "release_counter", "hooks", "run", "health")

@@ -4,10 +4,10 @@ import uuid
 from argparse import ArgumentParser
 from typing import Any
 
-from kernex.cli.arguments import Commands, Context, add_command, add_yes, at_least_one
-from kernex.cli.client import Client
-from kernex.cli.errors import BadUsage, Exit
-from kernex.cli.screen import when
+from kernex_cli.arguments import Commands, Context, add_command, add_yes, at_least_one
+from kernex_cli.client import Client
+from kernex_cli.errors import BadUsage, Exit
+from kernex_cli.screen import when
 
 STATES = ("pending", "accepted", "decommissioned")
 EXAMPLES = """\

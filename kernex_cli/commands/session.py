@@ -6,10 +6,10 @@ from argparse import ArgumentParser
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from kernex.cli import credentials
-from kernex.cli.arguments import Commands, Context, add_command
-from kernex.cli.credentials import LOOPBACK, Credentials
-from kernex.cli.errors import BadUsage, Exit, LocalProblem
+from kernex_cli import credentials
+from kernex_cli.arguments import Commands, Context, add_command
+from kernex_cli.credentials import LOOPBACK, Credentials
+from kernex_cli.errors import BadUsage, Exit, LocalProblem
 
 LOGIN = """\
 The API token is asked for, or read from standard input, from --token-file, or from the variable KERNEX_TOKEN: never

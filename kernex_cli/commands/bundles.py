@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser
 
-from kernex.cli.arguments import (
+from kernex_cli.arguments import (
     Commands,
     Context,
     add_command,
@@ -11,8 +11,8 @@ from kernex.cli.arguments import (
     label,
     plain_name,
 )
-from kernex.cli.errors import Exit
-from kernex.cli.screen import size, when
+from kernex_cli.errors import Exit
+from kernex_cli.screen import size, when
 
 STATES = ("draft", "verifying", "ready", "withdrawn")
 WITHDRAW = (

@@ -17,9 +17,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 
-from kernex.cli.errors import BadManifest, FileChanged, LocalProblem
-from kernex.cli.manifest import EXECUTABLE, MAX_FILES, PLAIN
-from kernex.cli.paths import check_path, check_together
+from kernex_cli.errors import BadManifest, FileChanged, LocalProblem
+from kernex_cli.manifest import EXECUTABLE, MAX_FILES, PLAIN
+from kernex_cli.paths import check_path, check_together
 
 IGNORE_FILE = ".kernexignore"
 CHUNK_SIZE = 1024 * 1024

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from kernex.cli import credentials
-from kernex.cli.client import Client
-from kernex.cli.errors import BadUsage
-from kernex.cli.manifest import NAME
-from kernex.cli.screen import Screen
+from kernex_cli import credentials
+from kernex_cli.client import Client
+from kernex_cli.errors import BadUsage
+from kernex_cli.manifest import NAME
+from kernex_cli.screen import Screen
 
 EXAMPLE_ID = "5b1f0f0e-3c1b-4b0c-8f57-2f1f6b6f3a11"
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}

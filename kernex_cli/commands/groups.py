@@ -2,8 +2,8 @@
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
-from kernex.cli.arguments import Commands, Context, add_command, duration
-from kernex.cli.errors import Exit
+from kernex_cli.arguments import Commands, Context, add_command, duration
+from kernex_cli.errors import Exit
 
 EXAMPLES = """\
   kernex group create lab

@@ -15,10 +15,10 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.exceptions import NewConnectionError
 
-from kernex import __version__
-from kernex.cli.credentials import LOOPBACK, Credentials
-from kernex.cli.errors import CommandFailed, NotAllowed, Refused, Unreachable
-from kernex.cli.patience import Patience
+from kernex_cli import __version__
+from kernex_cli.credentials import LOOPBACK, Credentials
+from kernex_cli.errors import CommandFailed, NotAllowed, Refused, Unreachable
+from kernex_cli.patience import Patience
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 120
 LATER = {429, 502, 503, 504}

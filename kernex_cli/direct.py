@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 
-from kernex import __version__
-from kernex.cli.client import (
+from kernex_cli import __version__
+from kernex_cli.client import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
     CONNECTIONS,
@@ -21,9 +21,9 @@ from kernex.cli.client import (
     reason_of,
     retry_after,
 )
-from kernex.cli.credentials import LOOPBACK
-from kernex.cli.errors import Refused, Unreachable, WaitFailed
-from kernex.cli.patience import Patience
+from kernex_cli.credentials import LOOPBACK
+from kernex_cli.errors import Refused, Unreachable, WaitFailed
+from kernex_cli.patience import Patience
 
 TRIES = 5
 # The multipart upload is gone: the server is asked for the whole upload anew.

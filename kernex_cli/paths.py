@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from kernex.cli.errors import BadManifest
+from kernex_cli.errors import BadManifest
 
 MAX_NAME_SIZE = 255
 MAX_PATH_SIZE = 1024

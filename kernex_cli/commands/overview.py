@@ -2,8 +2,8 @@
 
 from argparse import ArgumentParser
 
-from kernex.cli.arguments import Commands, Context, add_command
-from kernex.cli.errors import Exit
+from kernex_cli.arguments import Commands, Context, add_command
+from kernex_cli.errors import Exit
 
 
 def add_to(commands: "Commands[ArgumentParser]") -> None:

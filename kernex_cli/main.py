@@ -5,11 +5,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from kernex import __version__
-from kernex.cli.arguments import Context
-from kernex.cli.commands import bundles, deployments, devices, enrolment, groups, overview, push, session
-from kernex.cli.errors import CommandFailed, Exit
-from kernex.cli.screen import Screen
+from kernex_cli import __version__
+from kernex_cli.arguments import Context
+from kernex_cli.commands import bundles, deployments, devices, enrolment, groups, overview, push, session
+from kernex_cli.errors import CommandFailed, Exit
+from kernex_cli.screen import Screen
 
 TEXT = """\
 Ships versioned bundles to fleets of edge devices and shows what runs there.
