@@ -1,18 +1,15 @@
 """The Kernex agent: installs bundles on a device, keeps them running, and can always go back.
 
-Rooms, from the pure rules at the top to the daemon at the bottom; each imports only from its row and those above:
+Packages, from the top down; each imports only what is below it:
 
-    errors config log files machine  what everything stands on
-    signing manifest paths           pure rules, no input or output
-    clock backoff schedule           what time it is there, and when to do something next
-    identity sequence journal        what the device remembers, fsynced; state_dir, where
-    reports inbox steps              what changes in the journal when something is said or heard
-    transport control_plane          the only way out
-    processes execution supervisor   what runs on the device
-    blobs releases preflight health  the parts of an installation
-    fetching programs switching      its three acts, and installer, which knows their order
-    enrolment line asking bake       what else the daemon does
-    daemon status main               the daemon and its command line
+    main daemon status local_requests   the command line and the daemon, which connects everything below
+    install                             the installation: download, preflight, switch, and their order
+    programs                            what runs on the device: start, stop, health, crash loops
+    releases                            installed bundles and the blobs that they are made of
+    server                              the only way to the network: signed requests, enrolment, the session
+    jobs                                what the device has to do and to report, in a journal that is fsynced
+    manifest machine state_dir log      what a bundle and a machine look like
+    config paths atomic_files errors    what everything stands on
 """
 
 __version__ = "0.1.0"

@@ -12,22 +12,22 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from agent.asking import Asked
-from agent.backoff import Backoff
-from agent.bake import Bake
-from agent.clock import Clock
 from agent.config import Config
-from agent.control_plane import ControlPlane
 from agent.errors import AgentError, BadConfiguration, NotEnrolled, Refused, TryLater, WorkFailed
-from agent.health import read_file
-from agent.identity import Identity, forget_unfinished
-from agent.installer import Installer
-from agent.journal import RETURNABLE, Job, Journal, Outcome, Release
-from agent.line import Line
-from agent.schedule import Schedule
-from agent.sequence import Sequence
-from agent.steps import Stopping, Unwanted
-from agent.supervisor import Supervisor
+from agent.install.installer import Installer
+from agent.jobs.journal import RETURNABLE, Job, Journal, Outcome, Release
+from agent.jobs.progress import Stopping, Unwanted
+from agent.local_requests import Asked
+from agent.programs.crash_loops import Bake
+from agent.programs.health import read_file
+from agent.programs.supervisor import Supervisor
+from agent.server.api import ControlPlane
+from agent.server.backoff import Backoff
+from agent.server.clock import Clock
+from agent.server.identity import Identity, forget_unfinished
+from agent.server.retry_schedule import Schedule
+from agent.server.sequence import Sequence
+from agent.server.session import Line
 
 TICK_SECONDS = 0.5
 TRIES_ONCE = 3

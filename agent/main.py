@@ -10,16 +10,17 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from agent import __version__, asking, enrolment, identity, log, state_dir, status
-from agent.clock import Clock
+from agent import __version__, local_requests, log, state_dir, status
 from agent.config import OPTIONS, Config, at, load
-from agent.control_plane import ControlPlane
 from agent.daemon import Daemon
 from agent.errors import AgentError, AlreadyRunning, BadConfiguration, Exit, NothingToRollBack, WorkFailed
-from agent.journal import Journal
+from agent.jobs.journal import Journal
 from agent.manifest import NAME
+from agent.server import enrolment, identity
+from agent.server.api import ControlPlane
+from agent.server.clock import Clock
 
-# Not EFBIG, unlike in agent.files: reading says that of a file that is larger than it may be.
+# Not EFBIG, unlike in agent.atomic_files: reading says that of a file that is larger than it may be.
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 ROLLBACK_PATIENCE_SECONDS = 600.0
 INTERRUPTED = 130
@@ -170,7 +171,7 @@ def _rollback(config: Config, given: dict[str, Any]) -> None:
             daemon = Daemon(config, identity.load_or_make(config.state_dir), Journal(config.state_dir))
             outcome = daemon.roll_back(product)
     except AlreadyRunning:
-        outcome = asking.ask(config.state_dir, product, ROLLBACK_PATIENCE_SECONDS)
+        outcome = local_requests.ask(config.state_dir, product, ROLLBACK_PATIENCE_SECONDS)
     if outcome.state != "succeeded":
         raise WorkFailed(f"{product} was not rolled back: {outcome.reason_code} {outcome.message}")
     sys.stdout.write(f"{product} runs {found['previous']['version']} again.\n")

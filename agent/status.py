@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from agent import enrolment
+from agent.atomic_files import read_limited
 from agent.errors import BrokenState
-from agent.files import read_limited
-from agent.journal import FILE, MAX_SIZE, Release, State, decode
+from agent.jobs.journal import FILE, MAX_SIZE, Release, State, decode
+from agent.server import enrolment
 
 
 def read(state_dir: Path) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent import processes
-from agent.journal import Journal, State, decode
+from agent.jobs.journal import Journal, State, decode
 from agent.manifest import parse
+from agent.programs import processes
 from tests.agent.bundle import Bundle
 from tests.agent.server import TOKEN, FakeServer, Row
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from agent import state_dir
-from agent.asking import Asked
 from agent.config import load
 from agent.daemon import Daemon
-from agent.identity import load_or_make
-from agent.journal import Job, Journal, Outcome
+from agent.jobs.journal import Job, Journal, Outcome
+from agent.local_requests import Asked
+from agent.server.identity import load_or_make
 from tests.agent import bundle, faults
 from tests.agent.device import ROOT, Device, wait_for
 from tests.agent.server import TOKEN, FakeServer, Request

@@ -33,7 +33,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_agent_alone(wheel: Path) -> None:
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    assert set(names) == {f"agent/{path.name}" for path in (ROOT / "agent").glob("*.py")}
+    assert set(names) == {path.relative_to(ROOT).as_posix() for path in (ROOT / "agent").rglob("*.py")}
 
 
 def test_the_wheel_needs_what_requirements_in_names(wheel: Path) -> None:

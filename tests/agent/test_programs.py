@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.execution import Place
 from agent.manifest import Run
-from agent.supervisor import LONGEST_DELAY_SECONDS, Program, Supervisor
+from agent.programs.execution import Place
+from agent.programs.supervisor import LONGEST_DELAY_SECONDS, Program, Supervisor
 from tests.agent import bundle
 from tests.agent.device import Device, wait_for
 from tests.agent.server import TOKEN, FakeServer

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent.signing import authority, key_text, sign
+from agent.server.signing import authority, key_text, sign
 
 EXAMPLES: list[dict[str, Any]] = json.loads((Path(__file__).parent.parent / "contract" / "signatures.json").read_text())
 

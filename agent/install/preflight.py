@@ -3,11 +3,11 @@
 import shutil
 from pathlib import Path
 
-from agent.blobs import Store
 from agent.config import Config
 from agent.errors import StepFailed
 from agent.machine import memory_size
 from agent.manifest import Manifest
+from agent.releases.blob_store import Store
 
 BLOCK_SIZE = 4096
 

@@ -1,6 +1,6 @@
 """What is said to the server about a deployment. Pure: everything works on a state of the journal."""
 
-from agent.journal import Job, Outcome, Release, Report, State
+from agent.jobs.journal import Job, Outcome, Release, Report, State
 from agent.log import clean
 
 MESSAGE_SIZE = 4096

@@ -6,18 +6,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from agent import preflight
-from agent.backoff import Backoff
-from agent.blobs import Check, Store, WrongBytes
+from agent.atomic_files import is_full
 from agent.config import Config
-from agent.control_plane import ControlPlane
 from agent.errors import Refused, StepFailed, TryLater
-from agent.files import is_full
-from agent.journal import Job, Journal, Step
+from agent.install import preflight
+from agent.jobs.journal import Job, Journal, Step
+from agent.jobs.progress import note
 from agent.manifest import File, Manifest, parse
 from agent.paths import BadManifest
-from agent.releases import Releases
-from agent.steps import note
+from agent.releases.blob_store import Check, Store, WrongBytes
+from agent.releases.releases import Releases
+from agent.server.api import ControlPlane
+from agent.server.backoff import Backoff
 
 log = logging.getLogger(__name__)
 

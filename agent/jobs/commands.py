@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from agent import reports
-from agent.journal import BY_COMMAND, KEPT_COMMANDS, RETURNABLE, Job, Kind, Outcome, State
+from agent.jobs import reports
+from agent.jobs.journal import BY_COMMAND, KEPT_COMMANDS, RETURNABLE, Job, Kind, Outcome, State
 from agent.manifest import MAX_SIZE, NAME, SHA256
 
 MAX_ID = 2**63 - 1

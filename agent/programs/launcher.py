@@ -4,12 +4,12 @@ import logging
 from pathlib import Path
 
 from agent.config import Config
-from agent.execution import Place
-from agent.journal import RETURNABLE, Journal, Product, Release
+from agent.jobs.journal import RETURNABLE, Journal, Product, Release
 from agent.manifest import Manifest
 from agent.paths import BadManifest
-from agent.releases import Releases
-from agent.supervisor import Program, Supervisor
+from agent.programs.execution import Place
+from agent.programs.supervisor import Program, Supervisor
+from agent.releases.releases import Releases
 
 log = logging.getLogger(__name__)
 

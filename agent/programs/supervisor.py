@@ -12,11 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent import processes
-from agent.execution import CannotStart, Place, has_ended, start
-from agent.files import read_json, remove, write_atomically
+from agent.atomic_files import read_json, remove, write_atomically
 from agent.machine import boot_id
 from agent.manifest import Run
+from agent.programs import processes
+from agent.programs.execution import CannotStart, Place, has_ended, start
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 1.0, 60.0
 STABLE_SECONDS = 60.0

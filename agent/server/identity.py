@@ -7,9 +7,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agent.atomic_files import read_limited, sync_directory
 from agent.errors import BrokenState
-from agent.files import read_limited, sync_directory
-from agent.signing import SignedRequest, key_text, sign
+from agent.server.signing import SignedRequest, key_text, sign
 
 FILE = "identity.key"
 MAX_SIZE = 4096

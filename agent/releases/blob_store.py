@@ -15,9 +15,9 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
+from agent.atomic_files import make_directory, open_regular, remove, sync_directory
 from agent.errors import TryLater
-from agent.files import make_directory, open_regular, remove, sync_directory
-from agent.transport import Stream, whole_number
+from agent.server.transport import Stream, whole_number
 
 BLOCK_SIZE = 1024 * 1024
 SYNC_SIZE = 32 * 1024 * 1024

@@ -1,7 +1,7 @@
 """How far a job is: written down, and said to the server."""
 
-from agent import reports
-from agent.journal import Job, Journal, State, Step
+from agent.jobs import reports
+from agent.jobs.journal import Job, Journal, State, Step
 
 
 class Unwanted(Exception):

@@ -12,9 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from uuid import uuid4
 
+from agent.atomic_files import make_directory, read_json, remove, write_atomically
 from agent.errors import TryLater
-from agent.files import make_directory, read_json, remove, write_atomically
-from agent.journal import BY_COMMAND, Job, Journal, Kind, Outcome
+from agent.jobs.journal import BY_COMMAND, Job, Journal, Kind, Outcome
 from agent.manifest import NAME
 
 DIRECTORY = "asked"

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.atomic_files import read_limited
 from agent.errors import StepFailed
-from agent.execution import CannotStart, Place, run
-from agent.files import read_limited
 from agent.manifest import Health
-from agent.supervisor import Program
+from agent.programs.execution import CannotStart, Place, run
+from agent.programs.supervisor import Program
 
 MAX_FILE_SIZE = 64 * 1024
 MAX_VERDICT_SIZE = 4096

@@ -11,18 +11,18 @@ import logging
 import time
 from collections.abc import Callable
 
-from agent import reports
+from agent.atomic_files import is_full
 from agent.config import Config
 from agent.errors import StepFailed
-from agent.execution import CannotStart, run
-from agent.files import is_full
-from agent.health import Gate, Verdict
-from agent.journal import Job, Journal, Kind, Outcome, Release, Step
+from agent.jobs import reports
+from agent.jobs.journal import Job, Journal, Kind, Outcome, Release, Step
+from agent.jobs.progress import job_of, note
 from agent.manifest import Hook, Manifest
-from agent.programs import Programs
-from agent.releases import Releases
-from agent.steps import job_of, note
-from agent.supervisor import Program, Supervisor
+from agent.programs.execution import CannotStart, run
+from agent.programs.health import Gate, Verdict
+from agent.programs.launcher import Programs
+from agent.programs.supervisor import Program, Supervisor
+from agent.releases.releases import Releases
 
 log = logging.getLogger(__name__)
 

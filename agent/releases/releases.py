@@ -15,10 +15,18 @@ import shutil
 from pathlib import Path
 from uuid import uuid4
 
-from agent.blobs import BLOCK_SIZE, Check, Store
-from agent.files import make_directory, open_regular, read_limited, remove, sync_directory, sync_file, write_atomically
+from agent.atomic_files import (
+    make_directory,
+    open_regular,
+    read_limited,
+    remove,
+    sync_directory,
+    sync_file,
+    write_atomically,
+)
 from agent.manifest import EXECUTABLE, MAX_SIZE, NAME, PLAIN, SHA256, Manifest, parse
 from agent.paths import BadManifest
+from agent.releases.blob_store import BLOCK_SIZE, Check, Store
 
 log = logging.getLogger(__name__)
 

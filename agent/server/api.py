@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from agent.clock import Clock
 from agent.config import Config
 from agent.errors import Refused, TryLater
-from agent.identity import Identity
-from agent.signing import SignedRequest
-from agent.transport import REDIRECTS, Stream, Transport, retry_after_seconds
+from agent.server.clock import Clock
+from agent.server.identity import Identity
+from agent.server.signing import SignedRequest
+from agent.server.transport import REDIRECTS, Stream, Transport, retry_after_seconds
 
 MAX_ANSWER_SIZE = 4 * 1024 * 1024
 MAX_ERROR_SIZE = 64 * 1024

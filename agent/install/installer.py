@@ -10,20 +10,20 @@ import threading
 import time
 from collections.abc import Callable
 
-from agent import reports
-from agent.blobs import Store
 from agent.config import Config
-from agent.control_plane import ControlPlane
 from agent.errors import StepFailed
-from agent.fetching import Fetcher
-from agent.journal import RETURNABLE, Job, Journal, Kind, Outcome, Release, Step
+from agent.install.download import Fetcher
+from agent.install.switch import Switch
+from agent.jobs import reports
+from agent.jobs.journal import RETURNABLE, Job, Journal, Kind, Outcome, Release, Step
+from agent.jobs.progress import Stopping, Unwanted, job_of
 from agent.manifest import Manifest
 from agent.paths import BadManifest
-from agent.programs import Programs
-from agent.releases import Releases
-from agent.steps import Stopping, Unwanted, job_of
-from agent.supervisor import Supervisor
-from agent.switching import Switch
+from agent.programs.launcher import Programs
+from agent.programs.supervisor import Supervisor
+from agent.releases.blob_store import Store
+from agent.releases.releases import Releases
+from agent.server.api import ControlPlane
 
 MAX_STARTS = 3
 WORTH_A_START = 1024 * 1024

@@ -8,7 +8,7 @@ import logging
 import time
 
 from agent.config import Config
-from agent.journal import Job, Journal, Kind
+from agent.jobs.journal import Job, Journal, Kind
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from agent.files import is_full, read_limited, write_atomically
+from agent.atomic_files import is_full, read_limited, write_atomically
 
 FILE = "journal.json"
 BALLAST = "ballast"

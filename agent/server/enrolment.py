@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from agent.atomic_files import read_json, write_atomically
 from agent.config import Config, enrolment_token
-from agent.control_plane import ControlPlane
 from agent.errors import BadConfiguration, NotEnrolled, TryLater
-from agent.files import read_json, write_atomically
 from agent.machine import hardware
+from agent.server.api import ControlPlane
 
 FILE = "device.json"
 MAX_SIZE = 64 * 1024

@@ -3,8 +3,8 @@
 import logging
 import time
 
-from agent.backoff import Backoff
 from agent.errors import AgentError, Refused, TryLater
+from agent.server.backoff import Backoff
 
 DECOMMISSIONED_SECONDS = 3600.0
 

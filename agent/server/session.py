@@ -12,13 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agent import __version__, enrolment, inbox, machine
-from agent.control_plane import ControlPlane
-from agent.enrolment import Enrolment
+from agent import __version__, machine
 from agent.errors import Refused
-from agent.journal import Journal, Report
-from agent.sequence import Sequence
-from agent.signing import SignedRequest
+from agent.jobs import commands
+from agent.jobs.journal import Journal, Report
+from agent.server import enrolment
+from agent.server.api import ControlPlane
+from agent.server.enrolment import Enrolment
+from agent.server.sequence import Sequence
+from agent.server.signing import SignedRequest
 
 RETRY_SECONDS = 120.0
 IS_OVER = {"ended", "old_attempt", "not_found"}
@@ -92,7 +94,7 @@ class Line:
             return self.pending
         # Read before the device is described: what ends in between is told again.
         state = self.journal.state
-        acknowledged = state.acknowledge[: inbox.MAX_ACKNOWLEDGED]
+        acknowledged = state.acknowledge[: commands.MAX_ACKNOWLEDGED]
         body = {
             "agent_version": __version__,
             "boot_id": machine.boot_id(),
@@ -127,11 +129,11 @@ class Line:
         if state != known.state or self.interval_seconds != known.interval_seconds:
             log.info("This device is %s; heartbeats every %.0f s.", state, self.interval_seconds)
             self._remember(replace(known, state=state, interval_seconds=int(self.interval_seconds)))
-        commands = answer.get("commands")
-        if commands or acknowledged:
+        offered = answer.get("commands")
+        if offered or acknowledged:
             with self.journal.change() as changed:
-                inbox.acknowledged(changed, acknowledged)
-                inbox.take(changed, commands)
+                commands.acknowledged(changed, acknowledged)
+                commands.take(changed, offered)
 
     def report_attributes(self) -> None:
         """Say what this machine is, when that changed since it was last taken. Raises `Refused` or `TryLater`."""

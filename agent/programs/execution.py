@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent import processes
-from agent.processes import MARK
+from agent.programs import processes
+from agent.programs.processes import MARK
 
 OUTPUT_TAIL_SIZE = 4096
 POLL_SECONDS = 0.05

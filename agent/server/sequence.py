@@ -4,7 +4,7 @@ import json
 import logging
 from pathlib import Path
 
-from agent.files import read_json, write_atomically
+from agent.atomic_files import read_json, write_atomically
 
 FILE = "sequence.json"
 BLOCK = 1000
