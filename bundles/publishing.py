@@ -8,7 +8,7 @@ from bundles.manifest import Manifest
 from bundles.missing import hopeless_blobs
 from bundles.models import Blob, Bundle, BundleFile, BundleState
 from foundation.errors import Conflict, IllegalTransition, NotFound
-from foundation.events.models import record
+from foundation.events.models import record_event
 
 FILES_A_STATEMENT = 2000
 MISSING_SHOWN = 20
@@ -60,7 +60,7 @@ def _insert(manifest: Manifest, actor: str, user: User | None) -> Bundle:
         for file in manifest.files
     )
     BundleFile.objects.bulk_create(files, batch_size=FILES_A_STATEMENT)
-    record("bundle.drafted", f"{bundle} was drafted.", actor=actor, bundle=bundle.pk)
+    record_event("bundle.drafted", f"{bundle} was drafted.", actor=actor, bundle=bundle.pk)
     return bundle
 
 
@@ -75,7 +75,7 @@ def publish(bundle: Bundle, *, actor: str) -> Bundle:
             raise Conflict("missing_blobs", f"{bundle} has files whose bytes were not uploaded yet.", missing=missing)
         with transaction.atomic():
             if bundle.move_to(BundleState.VERIFYING, only_from=BundleState.DRAFT):
-                record("bundle.published", f"{bundle} is to be published.", actor=actor, bundle=bundle.pk)
+                record_event("bundle.published", f"{bundle} is to be published.", actor=actor, bundle=bundle.pk)
                 return bundle
         _look_again(bundle)
     if bundle.state not in {BundleState.VERIFYING, BundleState.READY}:
@@ -92,7 +92,7 @@ def discard(bundle: Bundle, *, actor: str) -> None:
         # Locked, so that nobody publishes between the look and the deletion.
         draft = Bundle.objects.select_for_update().filter(pk=bundle.pk, state=BundleState.DRAFT).first()
         if draft is not None:
-            record("bundle.discarded", f"{draft} was discarded.", actor=actor, bundle=draft.pk)
+            record_event("bundle.discarded", f"{draft} was discarded.", actor=actor, bundle=draft.pk)
             draft.delete()
             return
     _look_again(bundle)
@@ -106,7 +106,7 @@ def withdraw(bundle: Bundle, *, actor: str) -> Bundle:
     """
     with transaction.atomic():
         if bundle.move_to(BundleState.WITHDRAWN, only_from=BundleState.READY, withdrawn_at=timezone.now()):
-            record("bundle.withdrawn", f"{bundle} was withdrawn.", actor=actor, bundle=bundle.pk)
+            record_event("bundle.withdrawn", f"{bundle} was withdrawn.", actor=actor, bundle=bundle.pk)
             return bundle
     _look_again(bundle)
     if bundle.state != BundleState.WITHDRAWN:

@@ -10,19 +10,19 @@ from bundles.missing import missing_blobs
 from bundles.models import NAME_PATTERN, SHA256_PATTERN, UNDECIDED, Bundle, BundleState, Upload, UploadPart, UploadState
 from bundles.storage.interface import blobs
 from bundles.uploads.presigned_parts import arrived_parts
-from foundation.api.messages import Message
+from foundation.api.serializers import StrictSerializer
 
 # How many addresses are answered at once; each holds for 15 minutes.
 MOST_PARTS = 100
 MD5_PATTERN = r"^[0-9a-f]{32}$"
 
 
-class BlobLine(Message):
+class BlobLine(StrictSerializer):
     sha256 = serializers.RegexField(SHA256_PATTERN, max_length=64, trim_whitespace=False)
     size = serializers.IntegerField(min_value=0, max_value=MAX_NUMBER)
 
 
-class PartLine(Message):
+class PartLine(StrictSerializer):
     """A part that is to be sent. `md5` is what S3 compares the arriving bytes with; 32 hex digits."""
 
     number = serializers.IntegerField(min_value=1, max_value=1_000_000)
@@ -30,7 +30,7 @@ class PartLine(Message):
     md5 = serializers.RegexField(MD5_PATTERN, max_length=32, trim_whitespace=False)
 
 
-class PartLines(Message):
+class PartLines(StrictSerializer):
     parts = serializers.ListField(child=PartLine(), min_length=1, max_length=MOST_PARTS)
 
 
@@ -40,7 +40,7 @@ class UploadRequest(BlobLine):
     parts = serializers.ListField(child=PartLine(), required=False, default=list, max_length=MOST_PARTS)
 
 
-class DraftRequest(Message):
+class DraftRequest(StrictSerializer):
     manifest = serializers.JSONField()
 
 

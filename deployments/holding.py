@@ -10,7 +10,7 @@ from django.utils import timezone
 from deployments.models import DeviceDeployment, DeviceDeploymentState, Hold
 from devices.models import Command, CommandKind
 from foundation.errors import Conflict
-from foundation.events.models import record
+from foundation.events.models import record_event
 
 
 def hold(reason: str, *, actor: str) -> Hold:
@@ -19,7 +19,7 @@ def hold(reason: str, *, actor: str) -> Hold:
         held, is_new = Hold.objects.get_or_create(released_at=None, defaults={"reason": reason})
         take_back()
         if is_new:
-            record("deployment.held", f"Deployments are held: {reason}", actor=actor)
+            record_event("deployment.held", f"Deployments are held: {reason}", actor=actor)
     return held
 
 
@@ -59,5 +59,5 @@ def release(*, actor: str) -> Hold:
             raise Conflict("not_held", "Deployments are not held.")
         held.released_at = timezone.now()
         held.save(update_fields=["released_at"])
-        record("deployment.released", "Deployments go on.", actor=actor)
+        record_event("deployment.released", "Deployments go on.", actor=actor)
     return held

@@ -24,7 +24,7 @@ from deployments.states import (
 )
 from devices.models import Device
 from foundation.errors import IllegalTransition
-from foundation.events.models import record
+from foundation.events.models import record_event
 
 __all__ = [
     "ACTIVE",
@@ -109,7 +109,7 @@ class Deployment(models.Model):
                 waiting = DeviceDeployment.objects.filter(deployment_id=self.pk, state=DeviceDeploymentState.WAITING)
                 waiting.move_to(DeviceDeploymentState.CANCELLED, reason_code="cancelled")
                 message = f"The deployment of {self.bundle} was cancelled."
-                record("deployment.cancelled", message, actor=actor, deployment=self.pk, bundle=self.bundle_id)
+                record_event("deployment.cancelled", message, actor=actor, deployment=self.pk, bundle=self.bundle_id)
         self.refresh_from_db(fields=["state", "cancelled_at", "finished_at"])
         if self.state != DeploymentState.CANCELLED:
             raise IllegalTransition(

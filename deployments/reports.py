@@ -20,9 +20,9 @@ from deployments.models import FINISHED, DeviceDeployment
 from deployments.states import after_report, passed
 from deployments.termination import ended_event
 from devices.models import Command
-from foundation.api.times import as_text
+from foundation.api.times import format_time
 from foundation.errors import BadRequest, Conflict, NotFound, Unavailable
-from foundation.events.models import record
+from foundation.events.models import record_event
 
 TRIES = 5
 
@@ -89,7 +89,7 @@ def _apply(row: DeviceDeployment, said: Report) -> bool:
 
 
 def _changes(row: DeviceDeployment, said: Report, target: str) -> dict[str, Any]:
-    now = as_text(timezone.now())
+    now = format_time(timezone.now())
     changes: dict[str, Any] = {
         "report": said.report,
         "reason_code": said.reason_code,
@@ -111,7 +111,7 @@ def _note_late(row: DeviceDeployment, said: Report) -> None:
     with transaction.atomic():
         another = DeviceDeployment.objects.filter(pk=row.pk).exclude(late_state=said.state)
         if another.update(late_state=said.state):
-            record(
+            record_event(
                 "deployment.late_report",
                 f"After its deployment of {row.product} had ended as {row.state}, the device reported {said.state}.",
                 actor="device",

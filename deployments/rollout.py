@@ -25,9 +25,9 @@ from deployments.models import (
     PhaseState,
 )
 from devices.models import Command, CommandKind, Device, DeviceState, Group
-from foundation.api.times import as_text
+from foundation.api.times import format_time
 from foundation.errors import BadRequest, Conflict
-from foundation.events.models import record
+from foundation.events.models import record_event
 
 # How many devices are offered their turn in one transaction, and for how long one run of the step goes on.
 BATCH = 1000
@@ -81,7 +81,7 @@ def start(
             skipped=_skipped(bundle, group_ids, devices),
         )
         count = _choose(deployment, group_ids, devices)
-        record(
+        record_event(
             "deployment.started",
             f"{bundle} is being deployed to {'1 device' if count == 1 else f'{count} devices'}.",
             actor=actor,
@@ -229,7 +229,7 @@ def _offer(deployment: Deployment, rows: list[DeviceDeployment], now: datetime) 
         DeviceDeploymentState.OFFERED,
         offered_at=now,
         deadline_at=deadline_at,
-        reached_at={DeviceDeploymentState.OFFERED: as_text(now)},
+        reached_at={DeviceDeploymentState.OFFERED: format_time(now)},
     )
     bundle = deployment.bundle
     named = {
@@ -243,7 +243,7 @@ def _offer(deployment: Deployment, rows: list[DeviceDeployment], now: datetime) 
             "deployment_id": str(deployment.pk),
             "attempt": row.attempt,
             "bundle": named,
-            "deadline_at": as_text(deadline_at),
+            "deadline_at": format_time(deadline_at),
         }
         yield Command(
             device_id=row.device_id,

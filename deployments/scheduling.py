@@ -9,14 +9,14 @@ from deployments.termination import (
     enforce_deadlines,
     finish,
 )
-from foundation.scheduler import Step
+from foundation.scheduler import Task
 
-STEPS = [
-    Step("offer", offer, every_seconds=1),
-    Step("carry out cancels", carry_out_cancels, every_seconds=1),
-    Step("enforce deadlines", enforce_deadlines, every_seconds=1),
-    Step("end decommissioned devices", end_decommissioned, every_seconds=5),
-    Step("end withdrawn bundles", end_withdrawn, every_seconds=5),
-    Step("finish", finish, every_seconds=1),
-    Step("compare devices", compare, every_seconds=5),
+TASKS = [
+    Task("offer", offer, every_seconds=1),
+    Task("carry out cancels", carry_out_cancels, every_seconds=1),
+    Task("enforce deadlines", enforce_deadlines, every_seconds=1),
+    Task("end decommissioned devices", end_decommissioned, every_seconds=5),
+    Task("end withdrawn bundles", end_withdrawn, every_seconds=5),
+    Task("finish", finish, every_seconds=1),
+    Task("compare devices", compare, every_seconds=5),
 ]

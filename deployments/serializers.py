@@ -6,14 +6,14 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from deployments.models import Deployment, DeploymentState, DeviceDeployment, DeviceDeploymentState
-from foundation.api.messages import Message
+from foundation.api.serializers import StrictSerializer
 
 YEAR_SECONDS = 31_536_000
 MAX_GROUPS = 1000
 MAX_DEVICES = 10_000
 
 
-class DeploymentRequest(Message):
+class DeploymentRequest(StrictSerializer):
     """`bundle` is `name@version`; `devices` and `groups` together must name somebody."""
 
     bundle = serializers.CharField(max_length=127)

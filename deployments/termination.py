@@ -21,7 +21,7 @@ from deployments.models import (
     PhaseState,
 )
 from devices.models import Command, CommandKind, DeviceState
-from foundation.events.models import Event, record
+from foundation.events.models import Event, record_event
 from foundation.scheduler import ACTOR
 
 BATCH = 1000
@@ -74,7 +74,7 @@ def _finish(deployment: Deployment, counts: dict[str, int]) -> None:
     Deployment.objects.running().filter(pk=deployment.pk).update(state=DeploymentState.FINISHED)
     Phase.objects.filter(deployment=deployment).update(state=PhaseState.FINISHED, finished_at=now)
     ended = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(counts.items()))
-    record(
+    record_event(
         "deployment.finished",
         f"The deployment of {deployment.bundle} has ended: {ended}.",
         actor=ACTOR,

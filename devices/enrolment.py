@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from devices.models import Device, DeviceState, EnrolmentToken
 from foundation.errors import Forbidden
-from foundation.events.models import record
+from foundation.events.models import record_event
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def _insert(token: EnrolmentToken, public_key: str, device_type: str, hardware: 
     Device.objects.bulk_create([device], ignore_conflicts=True)
     if not Device.objects.filter(pk=device.pk).exists():
         raise _Overtaken
-    record(
+    record_event(
         "device.registered",
         f"Device {device} registered with token {token.name} and is {device.state}.",
         actor="device",

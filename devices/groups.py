@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from foundation.errors import Conflict
-from foundation.events.models import record
+from foundation.events.models import record_event
 
 # Names and tags stand in addresses and on command lines.
 is_label = RegexValidator(
@@ -62,7 +62,7 @@ class Group(models.Model):
         """Make a group. Raises `Conflict` (`group_exists`) if the name is taken."""
         with _unique_name(), transaction.atomic():
             group = cls.objects.create(**fields)
-            record("group.made", f"Group {group} was made.", actor=actor, **fields)
+            record_event("group.made", f"Group {group} was made.", actor=actor, **fields)
         return group
 
     def edit(self, actor: str, **changes: Any) -> None:
@@ -71,7 +71,7 @@ class Group(models.Model):
             return
         with _unique_name(), transaction.atomic():
             Group.objects.filter(pk=self.pk).update(**changes)
-            record("group.edited", f"Group {self} was edited.", actor=actor, **changes)
+            record_event("group.edited", f"Group {self} was edited.", actor=actor, **changes)
         self.refresh_from_db()
 
     def remove(self, actor: str) -> None:
@@ -80,7 +80,7 @@ class Group(models.Model):
             with transaction.atomic():
                 EnrolmentToken.objects.ended().filter(group=self).delete()
                 self.delete()
-                record("group.removed", f"Group {self.name} was removed.", actor=actor)
+                record_event("group.removed", f"Group {self.name} was removed.", actor=actor)
         except IntegrityError:  # also what Django raises for protected rows
             raise Conflict("group_in_use", "Devices or usable enrolment tokens belong to this group.") from None
 
@@ -170,7 +170,7 @@ class EnrolmentToken(models.Model):
                 accepts_at_once=accepts_at_once,
                 created_by=created_by,
             )
-            record("token.issued", f"Enrolment token {name} for group {group}.", actor=actor, token=str(token.id))
+            record_event("token.issued", f"Enrolment token {name} for group {group}.", actor=actor, token=str(token.id))
         return token, secret
 
     def revoke(self, actor: str) -> bool:
@@ -179,5 +179,5 @@ class EnrolmentToken(models.Model):
             unrevoked = EnrolmentToken.objects.filter(pk=self.pk, revoked_at__isnull=True)
             if not unrevoked.update(revoked_at=timezone.now()):
                 return False
-            record("token.revoked", f"Enrolment token {self.name} was revoked.", actor=actor, token=str(self.id))
+            record_event("token.revoked", f"Enrolment token {self.name} was revoked.", actor=actor, token=str(self.id))
             return True

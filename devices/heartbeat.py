@@ -25,7 +25,7 @@ from devices.heartbeat_message import Heartbeat
 from devices.models import CLONE_ALTERNATIONS, DeviceState
 from devices.signatures import SignedRequest
 from foundation.errors import Conflict, Unavailable
-from foundation.events.models import record
+from foundation.events.models import record_event
 
 # `set_config(…, is_local)` lasts for this statement's transaction: no second round trip, no second connection.
 _TAKE = """WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
@@ -180,7 +180,7 @@ def _explain(device_id: UUID, proof: SignedRequest) -> Answer | None:
 
 
 def _note_clone(device_id: UUID, boot_id: str) -> None:
-    record(
+    record_event(
         "device.cloned",
         "Two boot ids take turns on this device's key: two machines seem to use it.",
         actor="device",

@@ -21,7 +21,7 @@ from django.utils import timezone
 from devices.commands import Command, CommandKind
 from devices.groups import EnrolmentToken, Group, is_label
 from foundation.errors import IllegalTransition
-from foundation.events.models import record
+from foundation.events.models import record_event
 
 __all__ = [
     "Command",
@@ -197,7 +197,7 @@ class Device(models.Model):
         with transaction.atomic():
             moved = Device.objects.filter(pk=self.pk, state__in=sources).update(state=target, **stamps)
             if moved:
-                record(f"device.{verb}", f"Device {self} was {verb}.", actor=actor, device=self.pk)
+                record_event(f"device.{verb}", f"Device {self} was {verb}.", actor=actor, device=self.pk)
             if moved and target == DeviceState.DECOMMISSIONED:
                 Command.objects.for_device(self.pk).withdraw()
         self.refresh_from_db()
@@ -213,7 +213,7 @@ class Device(models.Model):
         with transaction.atomic():
             Device.objects.filter(pk=self.pk).update(**changes)
             shown: dict[str, Any] = {field: str(value) for field, value in changes.items()}
-            record("device.edited", f"Device {self} was edited.", actor=actor, device=self.pk, **shown)
+            record_event("device.edited", f"Device {self} was edited.", actor=actor, device=self.pk, **shown)
         self.refresh_from_db()
 
     def take_attributes(self, version: int, attributes: dict[str, Any]) -> int:

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from devices.models import Device, DeviceQuerySet, HeartbeatSample
 from foundation.events.models import Event
-from foundation.scheduler import ACTOR, Step
+from foundation.scheduler import ACTOR, Task
 
 BATCH = 5_000
 
@@ -47,8 +47,8 @@ def forget_samples() -> int:
             return forgotten
 
 
-STEPS = [
-    Step("note offline devices", note_offline, every_seconds=5),
-    Step("note returned devices", note_online, every_seconds=5),
-    Step("forget old heartbeats", forget_samples, every_seconds=300),
+TASKS = [
+    Task("note offline devices", note_offline, every_seconds=5),
+    Task("note returned devices", note_online, every_seconds=5),
+    Task("forget old heartbeats", forget_samples, every_seconds=300),
 ]

@@ -5,7 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from devices.models import Device, DeviceState, EnrolmentToken, Group, HeartbeatSample, is_label
-from foundation.api.messages import Message
+from foundation.api.serializers import StrictSerializer
 
 YEAR_SECONDS = 31_536_000
 MAX_TAGS = 32
@@ -20,7 +20,7 @@ class GroupAnswer(serializers.ModelSerializer[Group]):
         read_only_fields = fields
 
 
-class GroupRequest(Message):
+class GroupRequest(StrictSerializer):
     name = serializers.CharField(validators=[is_label])
     description = serializers.CharField(max_length=500, allow_blank=True, required=False)
     interval_seconds = serializers.IntegerField(min_value=1, max_value=86_400, required=False)
@@ -85,7 +85,7 @@ class DeviceDetail(DeviceAnswer):
         read_only_fields = fields
 
 
-class DevicePatch(Message):
+class DevicePatch(StrictSerializer):
     name = serializers.CharField(max_length=100, allow_blank=True, required=False)
     tags = serializers.ListField(
         child=serializers.CharField(validators=[is_label]), max_length=MAX_TAGS, required=False
@@ -135,7 +135,7 @@ class NewEnrolmentToken(EnrolmentTokenAnswer):
         read_only_fields = fields
 
 
-class EnrolmentTokenRequest(Message):
+class EnrolmentTokenRequest(StrictSerializer):
     name = serializers.CharField(max_length=100)
     group = serializers.SlugRelatedField(slug_field="name", queryset=Group.objects.all(), error_messages=NO_GROUP)
     uses_allowed = serializers.IntegerField(min_value=1, max_value=1_000_000, default=1)

@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-NOTHING = "-"
+EMPTY = "-"
 SPANS = (("days", 86_400), ("h", 3600), ("min", 60))
 
 
@@ -21,7 +21,7 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def span(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A span of time in its largest unit: `3 h`, `40 s`."""
     for unit, length in SPANS:
         if seconds >= length * (2 if unit == "days" else 1):
@@ -31,20 +31,22 @@ def span(seconds: float) -> str:
 
 def age(moment: datetime) -> SafeString:
     """How long ago, with the exact time for whoever points at it."""
-    ago = span((timezone.now() - moment).total_seconds())
+    ago = duration((timezone.now() - moment).total_seconds())
     exact = moment.astimezone(timezone.get_default_timezone())
     return format_html('<span title="{}">{} ago</span>', f"{exact:%Y-%m-%d %H:%M:%S %Z}", ago)
 
 
-def facts(value: Mapping[str, object]) -> str:
+def value_list(value: Mapping[str, object]) -> str:
     """What a device reported, name by name."""
     if not value:
-        return NOTHING
-    lines = format_html_join("", "<dt>{}</dt><dd>{}</dd>", ((name, fact(value[name])) for name in sorted(value)))
+        return EMPTY
+    lines = format_html_join(
+        "", "<dt>{}</dt><dd>{}</dd>", ((name, format_value(value[name])) for name in sorted(value))
+    )
     return format_html('<dl class="kx-facts">{}</dl>', lines)
 
 
-def fact(value: object) -> str:
+def format_value(value: object) -> str:
     """One reported value: text and numbers as they are, the rest as JSON."""
     if isinstance(value, str):
         return value

@@ -1,4 +1,4 @@
-"""The one loop that makes everything time-driven. Each room lists its steps as `STEPS` in its module `scheduling`.
+"""The one loop that makes everything time-driven. Each room lists its steps as `TASKS` in its module `scheduling`.
 
 One scheduler works, further ones wait: whoever holds the advisory lock works, and the database gives the lock back when
 its holder's connection ends. Steps are safe to run twice at once all the same, because a holder may lose its connection
@@ -41,7 +41,7 @@ HOLDER = """
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Task:
     """`function` moves what is due and returns how many things it moved; it is called every so often."""
 
     name: str
@@ -125,7 +125,7 @@ def _own_session() -> BaseDatabaseWrapper:
 class Scheduler:
     """Runs steps when they are due, until `stop` is set. A step that was begun is finished."""
 
-    def __init__(self, steps: Iterable[Step], stop: threading.Event | None = None) -> None:
+    def __init__(self, steps: Iterable[Task], stop: threading.Event | None = None) -> None:
         self.steps = list(steps)
         self.stop = stop or threading.Event()
         self.lock = Lock()
@@ -151,15 +151,15 @@ class Scheduler:
                 if self.stop.is_set():
                     return
                 if self.due_at[step.name] <= time.monotonic():
-                    self.run_step(step)
+                    self.run_task(step)
             next_due = min(self.due_at.values(), default=0.0) - time.monotonic()
             self.stop.wait(max(0.0, min(next_due, PING_SECONDS)))
 
     def run_once(self) -> list[str]:
         """Run every step once. Returns the names of those that failed."""
-        return [step.name for step in self.steps if not self.run_step(step)]
+        return [step.name for step in self.steps if not self.run_task(step)]
 
-    def run_step(self, step: Step) -> bool:
+    def run_task(self, step: Task) -> bool:
         """Run one step and decide when it is due again. False if it failed; the failure is logged, no more."""
         began, moved = time.monotonic(), 0
         close_old_connections()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from foundation.environment import BadSetting, Environment
-from kernex import __version__, look
+from kernex import __version__, admin_theme
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment()
@@ -254,4 +254,4 @@ if SENTRY_DSN and not SENTRY_DSN.startswith(("http://", "https://")):
     )
 
 # -- The admin's look
-UNFOLD = look.UNFOLD
+UNFOLD = admin_theme.UNFOLD

@@ -93,7 +93,9 @@ def make_deployment(bundle: Bundle, *devices: Device, **fields: Any) -> Deployme
     return start(bundle, devices=[device.pk for device in devices], actor="operator:alice", **fields)
 
 
-def make_way(state: str = "waiting", *, device: Device | None = None, bundle: Bundle | None = None) -> DeviceDeployment:
+def make_device_deployment(
+    state: str = "waiting", *, device: Device | None = None, bundle: Bundle | None = None
+) -> DeviceDeployment:
     """One device's way through a deployment of its own, brought into any state."""
     device = device or make_device()
     bundle = bundle or Bundle.objects.filter(name="vad", version="1.0.0").first() or make_bundle()

@@ -15,9 +15,9 @@ from unfold.decorators import display
 
 from bundles.archives import browser_uploads
 from bundles.models import NAME_PATTERN, SentArchive
-from foundation.adminsite.base import Page, ReadOnly, actor_of
+from foundation.adminsite.base import OperatorAdmin, ReadOnlyAdmin, actor_of
 from foundation.errors import ApiError
-from foundation.formatting import NOTHING, size
+from foundation.formatting import EMPTY, size
 
 COLOURS = {"reading": "warning", "drafted": "success", "refused": "danger"}
 PLAIN = {"invalid": "Use at most 63 small letters, digits and . _ + - after a letter or a digit."}
@@ -36,7 +36,7 @@ def refusal(message: str) -> JsonResponse:
 
 
 @admin.register(SentArchive)
-class SentArchiveAdmin(ReadOnly):
+class SentArchiveAdmin(ReadOnlyAdmin):
     """What became of archives that browsers sent to storage."""
 
     list_display = ("__str__", "shown_state", "state_reason", "shown_size", "created_by", "created_at")
@@ -64,12 +64,12 @@ class SentArchiveAdmin(ReadOnly):
     @display(description="draft")
     def shown_bundle(self, archive: SentArchive) -> str:
         if archive.bundle_id is None:
-            return NOTHING
+            return EMPTY
         address = reverse("admin:bundles_bundle_change", args=[archive.bundle_id])
         return format_html('<a class="kx-link" href="{}">{}</a>', address, archive)
 
 
-class SendingArchives(Page):
+class SendingArchives(OperatorAdmin):
     """The page to add a bundle, with what its script asks."""
 
     def get_urls(self) -> list[Any]:

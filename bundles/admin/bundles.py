@@ -96,7 +96,7 @@ class BundleAdmin(SendingArchives):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Bundle]:
         return super().get_queryset(request).defer("manifest")
 
-    def steps_for(self, obj: Bundle) -> dict[str, str]:
+    def buttons_for(self, obj: Bundle) -> dict[str, str]:
         return {"draft": {"publish": "Publish", "discard": "Discard"}, "ready": {"withdraw": "Withdraw"}}.get(
             obj.state, {}
         )

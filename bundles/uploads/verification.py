@@ -21,7 +21,7 @@ from bundles.missing import hopeless_blobs, missing_blobs
 from bundles.models import UNFINISHED, Blob, Bundle, BundleState, Upload, UploadState
 from bundles.storage.interface import blobs
 from bundles.storage.sealed_upload import SealedUpload
-from foundation.events.models import record
+from foundation.events.models import record_event
 from foundation.scheduler import ACTOR
 
 # One run hands the loop back after this long, so that a flood of small files does not hold up deadlines.
@@ -116,7 +116,7 @@ def _refuse(upload: Upload, reason: str) -> bool:
     with transaction.atomic():
         if not upload.move_to(UploadState.REFUSED, only_from=UploadState.VERIFYING, reason=reason):
             return False
-        record("upload.refused", f"An upload was refused: {reason}.", actor=ACTOR, upload=str(upload.pk))
+        record_event("upload.refused", f"An upload was refused: {reason}.", actor=ACTOR, upload=str(upload.pk))
         return True
 
 
@@ -132,7 +132,7 @@ def _decide(bundle: Bundle) -> bool:
         with transaction.atomic():
             if not bundle.move_to(BundleState.READY, only_from=BundleState.VERIFYING, ready_at=timezone.now()):
                 return False
-            record("bundle.ready", f"{bundle} is ready.", actor=ACTOR, bundle=bundle.pk)
+            record_event("bundle.ready", f"{bundle} is ready.", actor=ACTOR, bundle=bundle.pk)
             return True
     hopeless = [line["sha256"] for line in hopeless_blobs(bundle)]
     file = bundle.files.filter(sha256__in=hopeless).first()
@@ -143,7 +143,7 @@ def _decide(bundle: Bundle) -> bool:
     with transaction.atomic():
         if not bundle.move_to(BundleState.DRAFT, only_from=BundleState.VERIFYING, reason=reason):
             return False
-        record("bundle.returned", f"{bundle} is a draft again: {reason}.", actor=ACTOR, bundle=bundle.pk)
+        record_event("bundle.returned", f"{bundle} is a draft again: {reason}.", actor=ACTOR, bundle=bundle.pk)
         return True
 
 

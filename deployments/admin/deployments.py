@@ -20,10 +20,10 @@ from deployments.models import Deployment, DeviceDeployment
 from deployments.progress import bars
 from deployments.states import UNSUCCESSFUL, DeploymentState
 from devices.groups import Group
-from foundation.adminsite.base import Page, actor_of, is_confirmed
+from foundation.adminsite.base import OperatorAdmin, actor_of, is_confirmed
 from foundation.errors import ApiError
 from foundation.events.models import Event
-from foundation.formatting import NOTHING, span
+from foundation.formatting import EMPTY, duration
 
 STATE_COLOURS = {"running": "info", "finished": "success", "cancelled": "warning"}
 RESULTS_SHOWN = 100
@@ -70,7 +70,7 @@ class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Deployment)
-class DeploymentAdmin(Page):
+class DeploymentAdmin(OperatorAdmin):
     offered_permissions = ("view", "add", "change")
     list_display = ("shown_bundle", "shown_state", "shown_progress", "note", "created_by", "created_at", "finished_at")
     list_select_related = ("bundle", "created_by")
@@ -109,7 +109,7 @@ class DeploymentAdmin(Page):
             one.shown_counts = one.final_counts or counts.get(one.pk, {})
         return shown
 
-    def steps_for(self, obj: Deployment) -> dict[str, str]:
+    def buttons_for(self, obj: Deployment) -> dict[str, str]:
         return {"cancel": "Cancel this deployment"} if obj.state == DeploymentState.RUNNING else {}
 
     def has_change_permission(self, request: HttpRequest, obj: Deployment | None = None) -> bool:
@@ -178,13 +178,13 @@ class DeploymentAdmin(Page):
 
     @display(description="time for each device")
     def shown_deadline(self, deployment: Deployment) -> str:
-        return span(deployment.deadline_seconds)
+        return duration(deployment.deadline_seconds)
 
     @display(description="left out")
     def shown_skipped(self, deployment: Deployment) -> str:
         said = {"not_accepted": "not accepted", "wrong_device_type": "of another device type"}
         left_out = [f"{count} {said.get(why, why)}" for why, count in deployment.skipped.items() if count]
-        return ", ".join(left_out) or NOTHING
+        return ", ".join(left_out) or EMPTY
 
     @admin.action(description="Cancel", permissions=["change"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Deployment]) -> HttpResponse | None:

@@ -46,9 +46,9 @@ class DeviceAdmin(BaseDeviceAdmin):
         """Deploying is the same decision here as on the page of deployments."""
         return self.has_right(request, "deployments.add_deployment")
 
-    def steps_for(self, obj: Device) -> dict[str, str]:
+    def buttons_for(self, obj: Device) -> dict[str, str]:
         deploy = {"deploy": "Deploy a bundle"} if obj.state == DeviceState.ACCEPTED else {}
-        return deploy | super().steps_for(obj)
+        return deploy | super().buttons_for(obj)
 
     def history_of(self, device_id: UUID) -> dict[str, Any]:
         rows = DeviceDeployment.objects.filter(device_id=device_id).select_related("deployment__bundle")

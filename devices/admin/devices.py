@@ -14,9 +14,9 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from devices.admin.filters import Liveness, Tag
 from devices.models import Device, DeviceState, HeartbeatSample
-from foundation.adminsite.base import Page, actor_of, is_confirmed
+from foundation.adminsite.base import OperatorAdmin, actor_of, is_confirmed
 from foundation.events.models import Event
-from foundation.formatting import NOTHING, age, facts
+from foundation.formatting import EMPTY, age, value_list
 
 HISTORY_SHOWN = 15
 STATE_COLOURS = {"accepted": "success", "pending": "warning", "decommissioned": "danger"}
@@ -28,7 +28,7 @@ IDENTITY = ("id", "shown_state", "public_key", "registered_at", "accepted_at", "
 
 
 @admin.register(Device)
-class DeviceAdmin(Page):
+class DeviceAdmin(OperatorAdmin):
     list_display = (
         "__str__", "shown_state", "shown_liveness", "group", "shown_runs", "device_type", "shown_heard",
     )  # fmt: skip
@@ -50,7 +50,7 @@ class DeviceAdmin(Page):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False  # devices enrol themselves
 
-    def steps_for(self, obj: Device) -> dict[str, str]:
+    def buttons_for(self, obj: Device) -> dict[str, str]:
         if obj.state == DeviceState.PENDING:
             return {"approve": "Approve", "reject": "Reject"}
         if obj.state == DeviceState.ACCEPTED:
@@ -92,7 +92,7 @@ class DeviceAdmin(Page):
         running = device.running_bundles.items()
         return ", ".join(
             f"{name} {one.get('version')}{'' if one.get('healthy') else ' (unhealthy)'}" for name, one in running
-        ) or NOTHING  # fmt: skip
+        ) or EMPTY  # fmt: skip
 
     @display(description="running bundles")
     def shown_running_bundles(self, device: Device) -> str:
@@ -101,23 +101,23 @@ class DeviceAdmin(Page):
                 name,
                 one.get("version"),
                 "healthy" if one.get("healthy") else "unhealthy",
-                facts(one.get("verdict") or {}),
+                value_list(one.get("verdict") or {}),
             )
             for name, one in sorted(device.running_bundles.items())
         )
-        return format_html_join("", "<p>{} {}, {}</p>{}", lines) or NOTHING
+        return format_html_join("", "<p>{} {}, {}</p>{}", lines) or EMPTY
 
     @display(description="metrics")
     def shown_metrics(self, device: Device) -> str:
-        return facts(device.metrics)
+        return value_list(device.metrics)
 
     @display(description="attributes")
     def shown_attributes(self, device: Device) -> str:
-        return facts(device.attributes)
+        return value_list(device.attributes)
 
     @display(description="hardware")
     def shown_hardware(self, device: Device) -> str:
-        return facts(device.hardware)
+        return value_list(device.hardware)
 
     @admin.action(description="Approve: let them in", permissions=["change"])
     def approve(self, request: HttpRequest, queryset: QuerySet[Device]) -> HttpResponse | None:

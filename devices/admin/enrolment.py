@@ -13,7 +13,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from devices.groups import EnrolmentToken, Group
-from foundation.adminsite.base import Issuing, Page, actor_of, is_confirmed
+from foundation.adminsite.base import OperatorAdmin, TokenAdmin, actor_of, is_confirmed
 
 TOKEN_DAYS = 7
 TOKEN_COLOURS = {"usable": "success", "used up": "info", "expired": "warning", "revoked": "danger"}
@@ -31,7 +31,7 @@ class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Group)
-class GroupAdmin(Page):
+class GroupAdmin(OperatorAdmin):
     form = GroupForm
     offered_permissions = ("view", "add", "change", "delete")
     list_display = ("name", "description", "shown_interval", "created_at")
@@ -42,7 +42,7 @@ class GroupAdmin(Page):
     def has_remove_permission(self, request: HttpRequest) -> bool:
         return self.has_right(request, "devices.delete_group")
 
-    def steps_for(self, obj: Group) -> dict[str, str]:
+    def buttons_for(self, obj: Group) -> dict[str, str]:
         return {"remove": "Remove"}
 
     @display(description="heartbeat interval", ordering="interval_seconds")
@@ -66,7 +66,7 @@ class GroupAdmin(Page):
         self.attempt(request, queryset, lambda group: group.remove(actor_of(request)), "Removed")
         return None
 
-    def way_back(self, request: HttpRequest) -> str:
+    def return_url(self, request: HttpRequest) -> str:
         """The list: the group's own page is gone."""
         return request.get_full_path()
 
@@ -98,7 +98,7 @@ def between(value: int, least: int, most: int) -> int:
 
 
 @admin.register(EnrolmentToken)
-class EnrolmentTokenAdmin(Issuing):
+class EnrolmentTokenAdmin(TokenAdmin):
     form = EnrolmentTokenForm
     offered_permissions = ("view", "add", "change")
     list_display = ("name", "shown_state", "group", "shown_uses", "shown_arrival", "expires_at")
@@ -123,7 +123,7 @@ class EnrolmentTokenAdmin(Issuing):
         ends_at = (timezone.now() + timedelta(days=TOKEN_DAYS)).replace(minute=0, second=0, microsecond=0)
         return {"expires_at": ends_at, **super().get_changeform_initial_data(request)}
 
-    def steps_for(self, obj: EnrolmentToken) -> dict[str, str]:
+    def buttons_for(self, obj: EnrolmentToken) -> dict[str, str]:
         return {"revoke": "Revoke"} if obj.revoked_at is None else {}
 
     @display(description="state", label=TOKEN_COLOURS)

@@ -15,8 +15,8 @@ from django.http import HttpRequest, HttpResponse
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from foundation.accounts.models import ApiToken, Role
-from foundation.adminsite.base import Issuing, Listed, actor_of, is_confirmed
-from foundation.events.models import record
+from foundation.adminsite.base import BaseAdmin, TokenAdmin, actor_of, is_confirmed
+from foundation.events.models import record_event
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -33,7 +33,7 @@ def used_permissions() -> QuerySet[Permission]:
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, Listed):  # type: ignore[type-arg]
+class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
     offered_permissions = ("view", "add", "change")
     form = UserChangeForm
     add_form = UserCreationForm
@@ -61,7 +61,7 @@ class UserAdmin(DjangoUserAdmin, Listed):  # type: ignore[type-arg]
 
 
 @admin.register(Group)
-class UserGroupAdmin(DjangoGroupAdmin, Listed):
+class UserGroupAdmin(DjangoGroupAdmin, BaseAdmin):
     filter_horizontal = ()  # as above
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:  # type: ignore[override]
@@ -80,7 +80,7 @@ class UserGroupAdmin(DjangoGroupAdmin, Listed):
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(Issuing):
+class ApiTokenAdmin(TokenAdmin):
     offered_permissions = ("view", "add", "change")
     list_display = ("name", "role", "user", "created_at", "last_used_at", "expires_at", "revoked_at")
     list_select_related = ("user",)
@@ -112,12 +112,14 @@ class ApiTokenAdmin(Issuing):
             kwargs["choices"] = [(role.value, role.label) for role in roles_for(request.user)]
         return super().formfield_for_choice_field(db_field, request, **kwargs)
 
-    def steps_for(self, obj: ApiToken) -> dict[str, str]:
+    def buttons_for(self, obj: ApiToken) -> dict[str, str]:
         return {"revoke": "Revoke"} if obj.revoked_at is None else {}
 
     def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:
         made, secret = ApiToken.issue(**form.cleaned_data)
-        record("api_token.issued", f"API token {made} for {made.user}.", actor=actor_of(request), token=str(made.pk))
+        record_event(
+            "api_token.issued", f"API token {made} for {made.user}.", actor=actor_of(request), token=str(made.pk)
+        )
         obj.pk = made.pk
         request.secret_to_show = secret  # type: ignore[attr-defined]
 
@@ -136,7 +138,9 @@ class ApiTokenAdmin(Issuing):
 
     def end(self, request: HttpRequest, token: ApiToken) -> None:
         if token.revoke():
-            record("api_token.revoked", f"API token {token} was revoked.", actor=actor_of(request), token=str(token.pk))
+            record_event(
+                "api_token.revoked", f"API token {token} was revoked.", actor=actor_of(request), token=str(token.pk)
+            )
 
 
 def roles_for(user: Any) -> list[Role]:

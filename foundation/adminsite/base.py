@@ -1,6 +1,7 @@
 """What all pages of the admin share: read-only history, actions that ask first, errors as messages."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
@@ -24,8 +25,49 @@ def actor_of(request: HttpRequest) -> str:
 
 
 def is_confirmed(request: HttpRequest) -> bool:
-    """Whether the person said yes on the page of `Page.ask`."""
+    """Whether the person said yes on the page of `OperatorAdmin.ask`."""
     return request.POST.get("confirmed") == "yes"
+
+
+@dataclass(frozen=True)
+class Action:
+    """An action that says what it will do, asks, and then does it to each chosen object.
+
+    It stands in the `actions` of an `OperatorAdmin`, which offers it in the list and as a button on the object's page.
+    `act` gets the object and the actor's name; an `ApiError` of it is shown beside the objects that it concerns.
+    """
+
+    name: str
+    description: str  # in the list of actions
+    button: str  # on the object's page
+    title: str  # of the page that asks, and on its button
+    consequence: str  # what will happen, for people
+    done: str  # what is counted afterwards: "Published: 3."
+    act: Callable[[Any, str], object]
+    permission: str = "change"
+    is_final: bool = False
+    applies_to: Callable[[Any], bool] = lambda obj: True
+
+    @property
+    def __name__(self) -> str:
+        return self.name
+
+    @property
+    def short_description(self) -> str:
+        return self.description
+
+    @property
+    def allowed_permissions(self) -> list[str]:
+        return [self.permission]
+
+    def __call__(self, page: "OperatorAdmin", request: HttpRequest, objects: QuerySet[Any]) -> HttpResponse | None:
+        if not is_confirmed(request):
+            return page.ask(
+                request, objects,
+                action=self.name, title=self.title, consequence=self.consequence, is_final=self.is_final,
+            )  # fmt: skip
+        page.attempt(request, objects, lambda obj: self.act(obj, actor_of(request)), self.done)
+        return None
 
 
 def is_key(field: "Field[Any, Any]", text: str) -> bool:
@@ -37,7 +79,7 @@ def is_key(field: "Field[Any, Any]", text: str) -> bool:
     return True
 
 
-class Listed(ModelAdmin):
+class BaseAdmin(ModelAdmin):
     """Unfold's look for a list; made-up addresses and requests are answered 400."""
 
     # The permissions on this model that its pages ask for: what superusers can grant to others.
@@ -53,7 +95,7 @@ class Listed(ModelAdmin):
         return super().changelist_view(request, extra_context)
 
 
-class Page(Listed):
+class OperatorAdmin(BaseAdmin):
     """Unfold's look; nothing is deleted, actions ask first, and lists stay cheap however long they are."""
 
     list_per_page = 50
@@ -74,9 +116,10 @@ class Page(Listed):
         """Whether this person has a permission such as `deployments.add_deployment`."""
         return request.user.has_perm(right)
 
-    def steps_for(self, obj: Any) -> dict[str, str]:
-        """The actions that make sense for this object now, with what their buttons say."""
-        return {}
+    def buttons_for(self, obj: Any) -> dict[str, str]:
+        """Return the actions that make sense for this object now, by name, with the texts of their buttons."""
+        declared = [action for action in self.actions or () if isinstance(action, Action)]
+        return {action.name: action.button for action in declared if action.applies_to(obj)}
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Nothing is filled in from the address, where it is text of any kind."""
@@ -98,7 +141,7 @@ class Page(Listed):
             "save_label": "Save" if obj else self.add_button,
             "show_save_and_add_another": False,
             "show_save_and_continue": False,
-            "steps": [(name, said) for name, said in self.steps_for(obj).items() if name in allowed] if obj else [],
+            "steps": [(name, said) for name, said in self.buttons_for(obj).items() if name in allowed] if obj else [],
             "checkbox_name": ACTION_CHECKBOX_NAME,
         }
         return super().render_change_form(request, context, *args, **more)
@@ -107,10 +150,10 @@ class Page(Listed):
         """An action that was begun on one object's page leads back there."""
         answer = super().response_action(request, queryset)
         if isinstance(answer, HttpResponseRedirect) and answer.url == request.get_full_path():
-            return HttpResponseRedirect(self.way_back(request))
+            return HttpResponseRedirect(self.return_url(request))
         return answer
 
-    def way_back(self, request: HttpRequest) -> str:
+    def return_url(self, request: HttpRequest) -> str:
         """The page on which an action was begun: one object's while it is there, or the list as it was filtered."""
         chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
         is_one = request.POST.get("begun_on") == "object" and len(chosen) == 1
@@ -155,7 +198,7 @@ class Page(Listed):
             "selected": request.POST.getlist(ACTION_CHECKBOX_NAME),
             "select_across": request.POST.get("select_across", "0"),
             "begun_on": request.POST.get("begun_on", "list"),
-            "way_back": self.way_back(request),
+            "return_url": self.return_url(request),
             "checkbox_name": ACTION_CHECKBOX_NAME,
             "action": action,
             "form": form,
@@ -165,7 +208,7 @@ class Page(Listed):
         return TemplateResponse(request, "adminsite/confirm.html", context)
 
 
-class Issuing(Page):
+class TokenAdmin(OperatorAdmin):
     """Makes tokens, and shows each one's secret on one page, once."""
 
     def show_secret(self, request: HttpRequest, obj: Model, secret: str, server: str = "") -> HttpResponse:
@@ -182,7 +225,7 @@ class Issuing(Page):
         return answer
 
 
-class ReadOnly(Page):
+class ReadOnlyAdmin(OperatorAdmin):
     """What was reported or has happened: shown, never written."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -7,13 +7,13 @@ from django.urls import reverse
 from django.utils.html import format_html
 from unfold.decorators import display
 
-from foundation.adminsite.base import ReadOnly
+from foundation.adminsite.base import ReadOnlyAdmin
 from foundation.events.models import Event
-from foundation.formatting import NOTHING, facts
+from foundation.formatting import EMPTY, value_list
 
 
 @admin.register(Event)
-class EventAdmin(ReadOnly):
+class EventAdmin(ReadOnlyAdmin):
     offered_permissions = ("view",)
     list_display = ("at", "message", "actor", "kind", "shown_device", "shown_deployment")
     list_filter = ("kind",)
@@ -36,12 +36,12 @@ class EventAdmin(ReadOnly):
 
     @display(description="details")
     def shown_data(self, event: Event) -> str:
-        return facts(event.data)
+        return value_list(event.data)
 
 
 def link(page: str, pk: UUID | None) -> str:
     """The way to an object's page, under the first letters of its id."""
     if pk is None:
-        return NOTHING
+        return EMPTY
     address = reverse(f"admin:{page}_change", args=[pk])
     return format_html('<a class="kx-link" href="{}" title="{}">{}</a>', address, pk, str(pk)[:8])

@@ -45,7 +45,7 @@ class Event(models.Model):
         return f"{self.kind}: {self.message}"
 
 
-def record(
+def record_event(
     kind: str,
     message: str,
     *,

@@ -17,7 +17,7 @@ from bundles.models import Blob
 from bundles.storage.interface import blobs
 from devices.models import Device
 from foundation.errors import NotFound
-from foundation.events.models import BACKUP_MADE, Event, record
+from foundation.events.models import BACKUP_MADE, Event, record_event
 from foundation.progress_bar import Track
 from operations.backups import pg_dump
 from operations.backups.destinations import Place
@@ -63,7 +63,7 @@ def make(place: Place, *, with_blobs: bool, programs: Path | None, track: Track)
         (work / DESCRIPTION).write_text(json.dumps(about, indent=2))
         place.put(work / DESCRIPTION, f"{name}/{DESCRIPTION}")
     try:
-        record(BACKUP_MADE, f"The backup {name} was made.", actor="manage.py", name=name)
+        record_event(BACKUP_MADE, f"The backup {name} was made.", actor="manage.py", name=name)
     except Error as error:
         log.warning("The backup %s stands, and could not be noted as an event: %s", name, error)
     return name, about

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from bundles.storage.interface import blobs
 from deployments.holding import hold
 from deployments.models import Hold
-from foundation.events.models import record
+from foundation.events.models import record_event
 from foundation.progress_bar import Track
 from operations.backups import pg_dump
 from operations.backups.create import CHUNK_SIZE, DESCRIPTION, PREFIX, blob_name, described
@@ -119,7 +119,7 @@ def be_careful(about: dict[str, Any]) -> Hold:
     held = hold(f"restored from the backup of {about['made_at']}", actor=ACTOR)
     with connection.cursor() as cursor:
         cursor.execute(_SKIP_IDS, [IDS_LEFT_OUT])
-    record("installation.restored", f"Restored from the backup of {about['made_at']}.", actor=ACTOR)
+    record_event("installation.restored", f"Restored from the backup of {about['made_at']}.", actor=ACTOR)
     return held
 
 

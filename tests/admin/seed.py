@@ -17,7 +17,7 @@ from bundles.publishing import withdraw  # noqa: E402
 from deployments.models import FINISHED, Deployment, DeviceDeployment  # noqa: E402
 from devices.models import Device, EnrolmentToken, Group, HeartbeatSample  # noqa: E402
 from foundation.accounts.models import ApiToken, Role  # noqa: E402
-from foundation.events.models import Event, record  # noqa: E402
+from foundation.events.models import Event, record_event  # noqa: E402
 from tests.factories import make_bundle, make_deployment  # noqa: E402
 
 ACTOR = "operator:alice"
@@ -111,7 +111,7 @@ def finished(random: Random, deployment: Deployment, state: str) -> None:
     Deployment.objects.filter(pk=deployment.pk).update(
         state=state, finished_at=at, created_at=at - timedelta(hours=1), final_counts=counts
     )
-    record(f"deployment.{state}", f"{deployment.bundle} has ended.", actor="scheduler", deployment=deployment.pk)
+    record_event(f"deployment.{state}", f"{deployment.bundle} has ended.", actor="scheduler", deployment=deployment.pk)
 
 
 def running(random: Random, deployment: Deployment) -> None:
@@ -126,10 +126,10 @@ def running(random: Random, deployment: Deployment) -> None:
 def past(random: Random) -> None:
     """Events of a working week."""
     for one in Device.objects.accepted()[:30]:
-        record("device.registered", f"Device {one} registered.", actor="device", device=one.pk)
-        record("device.approved", f"Device {one} was approved.", actor=ACTOR, device=one.pk)
+        record_event("device.registered", f"Device {one} registered.", actor="device", device=one.pk)
+        record_event("device.approved", f"Device {one} was approved.", actor=ACTOR, device=one.pk)
     for one in Device.objects.offline():
-        record("device.offline", f"Device {one} has gone silent.", actor="scheduler", device=one.pk)
+        record_event("device.offline", f"Device {one} has gone silent.", actor="scheduler", device=one.pk)
     at = timezone.now()
     for event in Event.objects.all():
         at -= timedelta(seconds=random.randint(20, 900))

@@ -14,7 +14,14 @@ from devices.models import Device, EnrolmentToken, Group
 from foundation.accounts.models import ApiToken
 from foundation.events.models import Event
 from tests.admin.acting import LISTS, act, page_of, said
-from tests.factories import make_bundle, make_deployment, make_device, make_enrolment_token, make_group, make_way
+from tests.factories import (
+    make_bundle,
+    make_deployment,
+    make_device,
+    make_device_deployment,
+    make_enrolment_token,
+    make_group,
+)
 
 pytestmark = pytest.mark.django_db
 EXPIRY = {"expires_at_0": "2030-01-01", "expires_at_1": "12:00:00"}
@@ -193,7 +200,7 @@ def test_an_empty_group_is_refused_on_the_form(boss: Client) -> None:
 
 
 def test_a_finished_deployment_cannot_be_cancelled(boss: Client) -> None:
-    running, done = make_deployment(make_bundle(), make_device()), make_way("succeeded").deployment
+    running, done = make_deployment(make_bundle(), make_device()), make_device_deployment("succeeded").deployment
     Deployment.objects.filter(pk=done.pk).update(state="finished", finished_at="2026-01-01T00:00:00Z")
     messages = said(act(boss, "deployments", "cancel", running, done))
     assert "The deployment is finished and cannot be cancelled." in messages[0]

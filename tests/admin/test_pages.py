@@ -15,16 +15,16 @@ from django.utils import timezone
 from deployments.models import DeviceDeployment
 from devices.models import Command, Device, HeartbeatSample
 from foundation.accounts.models import ApiToken
-from foundation.events.models import Event, record
+from foundation.events.models import Event, record_event
 from tests.admin.acting import LISTS, page_of
 from tests.factories import (
     make_bundle,
     make_deployment,
     make_device,
+    make_device_deployment,
     make_enrolment_token,
     make_group,
     make_user,
-    make_way,
 )
 
 pytestmark = pytest.mark.django_db
@@ -46,7 +46,9 @@ ROWS: dict[str, Callable[[int], Any]] = {
     "tokens": lambda number: make_enrolment_token(name=f"token {number}"),
     "bundles": lambda number: make_bundle(f"vad@1.0.{number}"),
     "deployments": lambda number: make_deployment(make_bundle(f"vad@1.0.{number}"), make_device()),
-    "events": lambda number: record("device.offline", f"event {number}", actor="scheduler", device=make_device().pk),
+    "events": lambda number: record_event(
+        "device.offline", f"event {number}", actor="scheduler", device=make_device().pk
+    ),
     "users": lambda number: User.objects.create_user(f"person-{number}"),
     "user groups": lambda number: UserGroup.objects.create(name=f"people {number}"),
     "API tokens": make_command_token,
@@ -74,11 +76,11 @@ def test_a_list_costs_the_same_for_5_and_60_rows(boss: Client, page: str) -> Non
 
 
 def test_the_start_page_costs_the_same_for_one_and_many(boss: Client) -> None:
-    make_way("failed")
+    make_device_deployment("failed")
     boss.get("/admin/")
     few = queries(boss, "/admin/")
     for number in range(8):
-        make_way("rolled_back", bundle=make_bundle(f"vad@2.0.{number}"))
+        make_device_deployment("rolled_back", bundle=make_bundle(f"vad@2.0.{number}"))
     assert queries(boss, "/admin/") == few
 
 
@@ -98,7 +100,7 @@ def test_a_form_answers(boss: Client, page: str) -> None:
 
 @pytest.mark.parametrize("state", ["waiting", "downloading", "succeeded", "rolled_back", "cancelled"])
 def test_the_pages_of_a_deployment_and_its_device_show_its_state(boss: Client, state: str) -> None:
-    row = make_way(state)
+    row = make_device_deployment(state)
     HeartbeatSample.objects.create(device=row.device, at=timezone.now(), status="idle", metrics={})
     for page, obj in (("deployments", row.deployment), ("devices", row.device)):
         assert row.get_state_display() in boss.get(page_of(page, obj)).content.decode()
@@ -115,7 +117,7 @@ def test_a_bundle_in_each_state_has_a_page(boss: Client, state: str) -> None:
 def test_the_pages_of_tokens_groups_users_and_events_answer(boss: Client) -> None:
     token, _ = make_enrolment_token()
     api_token, _ = ApiToken.issue(User.objects.get(), "viewer", "mine")
-    event = record("device.offline", "Gone.", actor="scheduler", device=make_device().pk, why={"a": [1]})
+    event = record_event("device.offline", "Gone.", actor="scheduler", device=make_device().pk, why={"a": [1]})
     pairs = [("tokens", token), ("groups", token.group), ("API tokens", api_token), ("events", event)]
     for page, obj in [*pairs, ("users", User.objects.get())]:
         assert boss.get(page_of(page, obj)).status_code == 200
@@ -141,7 +143,7 @@ def test_what_a_device_reports_cannot_inject_html(boss: Client) -> None:
 
 
 def test_the_progress_of_a_running_deployment_is_asked_for_alone(boss: Client) -> None:
-    row = make_way("downloading")
+    row = make_device_deployment("downloading")
     answer = boss.get(f"{LISTS['deployments']}{row.deployment_id}/progress")
     assert answer.json()["is_running"] is True
     assert [(bar["state"], bar["count"]) for bar in answer.json()["bars"]] == [("downloading", 1)]
@@ -166,7 +168,7 @@ def test_a_tag_filters(boss: Client) -> None:
 
 
 def test_reading_writes_nothing(boss: Client) -> None:
-    row = make_way("downloading")
+    row = make_device_deployment("downloading")
     before = [model.objects.count() for model in (Event, Command, Device, DeviceDeployment)]
     for page, obj in (("deployments", row.deployment), ("devices", row.device)):
         boss.get(page_of(page, obj))

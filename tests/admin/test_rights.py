@@ -10,7 +10,7 @@ from django.test import Client
 from deployments.models import Deployment
 from devices.models import Device
 from foundation.accounts.models import ApiToken
-from foundation.events.models import Event, record
+from foundation.events.models import Event, record_event
 from tests.admin.acting import LISTS, act, page_of, said
 from tests.factories import make_bundle, make_deployment, make_device, make_enrolment_token, make_group, make_user
 
@@ -32,7 +32,7 @@ def test_strangers_are_asked_to_log_in(client: Client, db: None, page: str) -> N
 
 def test_the_start_page_shows_nothing_to_staff_without_permission(staff: Staff) -> None:
     make_device(name="secret-device")
-    record("device.offline", "secret event", actor="scheduler")
+    record_event("device.offline", "secret event", actor="scheduler")
     shown = staff().get("/admin/").content.decode()
     assert "no permission to see anything yet" in shown
     assert "secret" not in shown

@@ -149,7 +149,7 @@ def test_it_sweeps_only_what_has_ended(publisher: Publisher, storage: Path) -> N
 
 @pytest.mark.django_db
 def test_every_step_runs_on_an_empty_storage() -> None:
-    assert [step.function() for step in scheduling.STEPS] == [0] * len(scheduling.STEPS)
+    assert [step.function() for step in scheduling.TASKS] == [0] * len(scheduling.TASKS)
 
 
 @pytest.mark.django_db(transaction=True)

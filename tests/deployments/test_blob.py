@@ -20,7 +20,7 @@ from deployments import blob_responses
 from devices.models import Device
 from foundation.errors import Unavailable
 from tests.devices.signing import SigningDevice
-from tests.factories import make_bundle, make_way, store_blob
+from tests.factories import make_bundle, make_device_deployment, store_blob
 
 BIG = os.urandom(300_000)
 BIG_SHA256 = hashlib.sha256(BIG).hexdigest()
@@ -218,9 +218,9 @@ def test_what_is_not_ready_is_not_there(device: SigningDevice, state: str) -> No
 def test_a_withdrawn_one_is_there_for_who_is_at_it(
     device: SigningDevice, make_signing: Callable[..., SigningDevice], bundle: Bundle
 ) -> None:
-    make_way("downloading", device=Device.objects.get(pk=device.id), bundle=bundle)
+    make_device_deployment("downloading", device=Device.objects.get(pk=device.id), bundle=bundle)
     other = make_signing()
-    make_way("succeeded", device=Device.objects.get(pk=other.id), bundle=bundle)
+    make_device_deployment("succeeded", device=Device.objects.get(pk=other.id), bundle=bundle)
     sha256 = bundle.files.get().sha256
     assert body(fetch(other, sha256)) == b"a model"
     Bundle.objects.update(state="withdrawn")

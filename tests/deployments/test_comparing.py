@@ -12,7 +12,7 @@ from deployments.drift import compare
 from deployments.models import Comparison, DeviceDeployment
 from devices.models import Device
 from foundation.events.models import Event
-from tests.factories import make_bundle, make_device, make_way
+from tests.factories import make_bundle, make_device, make_device_deployment
 
 pytestmark = pytest.mark.django_db
 
@@ -38,7 +38,7 @@ def second(db: None) -> Bundle:
 
 def test_what_was_deployed_and_runs_is_no_difference(bundle: Bundle) -> None:
     device = make_device()
-    make_way("succeeded", device=device, bundle=bundle)
+    make_device_deployment("succeeded", device=device, bundle=bundle)
     runs(device, bundle)
     assert compare() == 0
     assert differing() == []
@@ -46,7 +46,7 @@ def test_what_was_deployed_and_runs_is_no_difference(bundle: Bundle) -> None:
 
 def test_a_difference_becomes_an_event_once(bundle: Bundle, second: Bundle) -> None:
     device = make_device()
-    make_way("succeeded", device=device, bundle=second)
+    make_device_deployment("succeeded", device=device, bundle=second)
     runs(device, bundle)
     assert compare() == 1
     assert differing() == [
@@ -67,7 +67,7 @@ def test_a_difference_becomes_an_event_once(bundle: Bundle, second: Bundle) -> N
 
 def test_a_difference_that_came_back_is_another(bundle: Bundle, second: Bundle) -> None:
     device = make_device()
-    make_way("succeeded", device=device, bundle=second)
+    make_device_deployment("succeeded", device=device, bundle=second)
     for reported in (bundle, second, bundle):
         runs(device, reported)
         compare()
@@ -76,7 +76,7 @@ def test_a_difference_that_came_back_is_another(bundle: Bundle, second: Bundle) 
 
 def test_nothing_running_is_a_difference(bundle: Bundle) -> None:
     device = make_device()
-    make_way("succeeded", device=device, bundle=bundle)
+    make_device_deployment("succeeded", device=device, bundle=bundle)
     runs(device)
     assert compare() == 1
     assert differing()[0]["reported"] == "nothing"
@@ -84,9 +84,9 @@ def test_nothing_running_is_a_difference(bundle: Bundle) -> None:
 
 def test_the_last_success_counts(bundle: Bundle, second: Bundle) -> None:
     device = make_device()
-    make_way("succeeded", device=device, bundle=bundle)
-    make_way("succeeded", device=device, bundle=second)
-    make_way("failed", device=device, bundle=bundle)
+    make_device_deployment("succeeded", device=device, bundle=bundle)
+    make_device_deployment("succeeded", device=device, bundle=second)
+    make_device_deployment("failed", device=device, bundle=bundle)
     runs(device, second)
     assert compare() == 0
 
@@ -94,14 +94,14 @@ def test_the_last_success_counts(bundle: Bundle, second: Bundle) -> None:
 def test_what_was_said_before_the_success_says_nothing_about_it(bundle: Bundle, second: Bundle) -> None:
     device = make_device()
     runs(device, bundle, seconds=-5)
-    make_way("succeeded", device=device, bundle=second)
+    make_device_deployment("succeeded", device=device, bundle=second)
     assert compare() == 0
 
 
 def test_a_device_at_work_is_compared_afterwards(bundle: Bundle, second: Bundle) -> None:
     device = make_device()
-    make_way("succeeded", device=device, bundle=bundle)
-    way = make_way("checking", device=device, bundle=second)
+    make_device_deployment("succeeded", device=device, bundle=bundle)
+    way = make_device_deployment("checking", device=device, bundle=second)
     runs(device, second)
     assert compare() == 0
     DeviceDeployment.objects.filter(pk=way.pk).move_to("timed_out")
@@ -112,7 +112,7 @@ def test_a_device_at_work_is_compared_afterwards(bundle: Bundle, second: Bundle)
 @pytest.mark.parametrize("running", [{"vad": "1.0.0"}, {"vad": None}, {"vad": {"version": ["x"] * 99}}, {"vad": []}])
 def test_odd_words_are_no_match(bundle: Bundle, running: dict[str, Any]) -> None:
     device = make_device()
-    make_way("succeeded", device=device, bundle=bundle)
+    make_device_deployment("succeeded", device=device, bundle=bundle)
     Device.objects.filter(pk=device.pk).update(running_bundles=running, running_changed_at=timezone.now())
     assert compare() == 1
 
@@ -122,7 +122,7 @@ def test_many_devices_cost_few_statements(
 ) -> None:
     for _ in range(20):
         device = make_device()
-        make_way("succeeded", device=device, bundle=second)
+        make_device_deployment("succeeded", device=device, bundle=second)
         runs(device, bundle)
     with django_assert_num_queries(7):  # begin, devices, successes, comparisons, upsert, events, end
         assert compare() == 20

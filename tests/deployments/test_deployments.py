@@ -13,7 +13,7 @@ from deployments.models import Deployment, DeviceDeployment, Phase
 from deployments.termination import finish
 from foundation.events.models import Event
 from tests.devices.operators import Person
-from tests.factories import make_bundle, make_deployment, make_device, make_group, make_way
+from tests.factories import make_bundle, make_deployment, make_device, make_device_deployment, make_group
 
 
 def test_it_deploys_to_groups_and_devices(alice: Person, bundle: Bundle) -> None:
@@ -170,7 +170,7 @@ def test_the_list_is_newest_first_and_paged(alice: Person, bundle: Bundle) -> No
 def test_the_list_is_filtered(alice: Person, bundle: Bundle) -> None:
     device = make_device()
     running = str(make_deployment(make_bundle("asr@2.0.0"), device).pk)
-    finished = str(make_way("succeeded", device=device, bundle=bundle).deployment_id)
+    finished = str(make_device_deployment("succeeded", device=device, bundle=bundle).deployment_id)
     finish()
 
     def ids(query: str) -> list[str]:
@@ -188,10 +188,10 @@ def test_the_list_takes_as_many_queries_for_more(
     alice: Person, bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     for _ in range(3):
-        make_way("succeeded", device=make_device())
+        make_device_deployment("succeeded", device=make_device())
     finish()
     for _ in range(3):
-        make_way("offered", device=make_device())
+        make_device_deployment("offered", device=make_device())
     alice.get("/deployments")
     with django_assert_num_queries(3):  # the token, the page, the counts of what runs
         answer = alice.get("/deployments").json()

@@ -14,7 +14,7 @@ from deployments.termination import carry_out_cancels, end_decommissioned, end_w
 from devices.models import Command
 from foundation.errors import IllegalTransition
 from foundation.events.models import Event
-from tests.factories import make_deployment, make_device, make_way
+from tests.factories import make_deployment, make_device, make_device_deployment
 
 pytestmark = pytest.mark.django_db
 ALICE = "operator:alice"
@@ -32,7 +32,7 @@ def open_kinds(way: DeviceDeployment) -> list[str]:
 
 
 def test_who_waits_is_cancelled_at_once() -> None:
-    way = make_way("waiting")
+    way = make_device_deployment("waiting")
     way.deployment.cancel(ALICE)
     way = now_of(way)
     assert (way.state, way.reason_code) == ("cancelled", "cancelled")
@@ -41,7 +41,7 @@ def test_who_waits_is_cancelled_at_once() -> None:
 
 
 def test_an_offer_that_nobody_took_is_withdrawn_and_the_cancel_queued() -> None:
-    way = make_way("waiting")
+    way = make_device_deployment("waiting")
     offer()
     way.deployment.cancel(ALICE)
     assert now_of(way).state == "offered"
@@ -54,7 +54,7 @@ def test_an_offer_that_nobody_took_is_withdrawn_and_the_cancel_queued() -> None:
 
 
 def test_an_acknowledged_command_is_not_withdrawn() -> None:
-    way = make_way("waiting")
+    way = make_device_deployment("waiting")
     offer()
     Command.objects.update(acknowledged_at=timezone.now())
     way.deployment.cancel(ALICE)
@@ -65,7 +65,7 @@ def test_an_acknowledged_command_is_not_withdrawn() -> None:
 
 @pytest.mark.parametrize("state", [state for state in ACTIVE if state != "cancelling"])
 def test_every_device_at_work_is_asked_to_stop(state: str) -> None:
-    way = make_way(state)
+    way = make_device_deployment(state)
     deadline_at = way.deadline_at
     way.deployment.cancel(ALICE)
     assert carry_out_cancels() == 1
@@ -76,7 +76,7 @@ def test_every_device_at_work_is_asked_to_stop(state: str) -> None:
 
 @pytest.mark.parametrize("state", FINISHED)
 def test_what_has_ended_stays(state: str) -> None:
-    way = make_way(state)
+    way = make_device_deployment(state)
     way.deployment.cancel(ALICE)
     assert carry_out_cancels() == 0
     assert now_of(way).state == state
@@ -84,14 +84,14 @@ def test_what_has_ended_stays(state: str) -> None:
 
 def test_an_offer_that_slipped_in_is_cancelled_too() -> None:
     """The offer was under way in another transaction while the operator cancelled."""
-    way = make_way("waiting")
+    way = make_device_deployment("waiting")
     Deployment.objects.filter(pk=way.deployment_id).update(state="cancelled")
     assert carry_out_cancels() == 1
     assert now_of(way).state == "cancelled"
 
 
 def test_cancelling_twice_is_harmless() -> None:
-    way = make_way("waiting")
+    way = make_device_deployment("waiting")
     way.deployment.cancel(ALICE)
     cancelled_at = way.deployment.cancelled_at
     way.deployment.cancel("operator:bob")
@@ -100,7 +100,7 @@ def test_cancelling_twice_is_harmless() -> None:
 
 
 def test_a_finished_deployment_is_not_cancelled() -> None:
-    way = make_way("succeeded")
+    way = make_device_deployment("succeeded")
     finish()
     with pytest.raises(IllegalTransition):
         way.deployment.cancel(ALICE)
@@ -111,7 +111,7 @@ def test_a_finished_deployment_is_not_cancelled() -> None:
 
 
 def overdue(state: str) -> DeviceDeployment:
-    way = make_way(state)
+    way = make_device_deployment(state)
     DeviceDeployment.objects.filter(pk=way.pk).update(deadline_at=timezone.now() - timedelta(seconds=1))
     return way
 
@@ -139,7 +139,7 @@ def test_the_deadline_ends_it(state: str, ends_as: str, reason_code: str) -> Non
 
 
 def test_what_nobody_fetched_is_withdrawn_at_the_deadline() -> None:
-    way = make_way("waiting")
+    way = make_device_deployment("waiting")
     offer()
     DeviceDeployment.objects.update(deadline_at=timezone.now())
     enforce_deadlines()
@@ -148,7 +148,7 @@ def test_what_nobody_fetched_is_withdrawn_at_the_deadline() -> None:
 
 @pytest.mark.parametrize("state", UNFINISHED)
 def test_before_the_deadline_nothing_ends(state: str) -> None:
-    way = make_way(state)
+    way = make_device_deployment(state)
     assert enforce_deadlines() == 0
     assert now_of(way).state == state
 
@@ -166,8 +166,8 @@ def test_what_timed_out_makes_room_for_the_next(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("state", UNFINISHED)
 def test_a_decommissioned_device_ends(state: str) -> None:
-    way = make_way(state)
-    stays = make_way(state, device=make_device())
+    way = make_device_deployment(state)
+    stays = make_device_deployment(state, device=make_device())
     way.device.decommission(ALICE)
     assert end_decommissioned() == 1
     assert end_decommissioned() == 0
@@ -178,7 +178,7 @@ def test_a_decommissioned_device_ends(state: str) -> None:
 
 @pytest.mark.parametrize("state", UNFINISHED)
 def test_nobody_waits_for_a_withdrawn_bundle(state: str, bundle: Bundle) -> None:
-    way = make_way(state, bundle=bundle)
+    way = make_device_deployment(state, bundle=bundle)
     withdraw(bundle, actor=ALICE)
     assert end_withdrawn() == (state == "waiting")
     way = now_of(way)
@@ -197,7 +197,7 @@ def test_steps_work_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("state", UNFINISHED)
 def test_a_deployment_goes_on_while_one_device_does(bundle: Bundle, state: str) -> None:
-    way = make_way(state, bundle=bundle)
+    way = make_device_deployment(state, bundle=bundle)
     assert finish() == 0
     assert now_of(way).deployment.state == "running"
 
@@ -221,7 +221,7 @@ def test_it_finishes_when_all_have_ended(bundle: Bundle) -> None:
 
 
 def test_a_cancelled_deployment_stays_cancelled_and_ends() -> None:
-    way = make_way("waiting")
+    way = make_device_deployment("waiting")
     way.deployment.cancel(ALICE)
     assert finish() == 1
     way.deployment.refresh_from_db()

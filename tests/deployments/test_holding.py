@@ -13,7 +13,7 @@ from deployments.models import DeviceDeployment
 from deployments.rollout import offer
 from devices.models import Command
 from foundation.errors import Conflict
-from tests.factories import make_bundle, make_deployment, make_device, make_way
+from tests.factories import make_bundle, make_deployment, make_device, make_device_deployment
 
 pytestmark = pytest.mark.django_db
 
@@ -71,7 +71,7 @@ def test_what_was_heard_goes_on() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_nothing_is_offered_beside_a_hold_that_begins() -> None:
-    make_way(device=make_device())
+    make_device_deployment(device=make_device())
     counts: list[int] = []
     with transaction.atomic():
         hold("a drill", actor="operator:alice")

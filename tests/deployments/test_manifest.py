@@ -9,7 +9,7 @@ from pytest_django import DjangoAssertNumQueries
 from bundles.models import Bundle
 from devices.models import Device
 from tests.devices.signing import SigningDevice
-from tests.factories import make_bundle, make_way
+from tests.factories import make_bundle, make_device_deployment
 
 
 def address(bundle: Bundle) -> str:
@@ -50,7 +50,7 @@ def test_what_is_not_ready_is_not_there(device: SigningDevice, state: str) -> No
 
 
 def test_a_withdrawn_one_is_there_for_who_is_at_it(device: SigningDevice, bundle: Bundle) -> None:
-    make_way("accepted", device=Device.objects.get(pk=device.id), bundle=bundle)
+    make_device_deployment("accepted", device=Device.objects.get(pk=device.id), bundle=bundle)
     Bundle.objects.update(state="withdrawn")
     assert device.call("GET", address(bundle)).status_code == 200
 

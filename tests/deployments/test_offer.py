@@ -17,7 +17,7 @@ from deployments import rollout
 from deployments.models import Deployment, DeviceDeployment, Phase
 from deployments.rollout import offer
 from devices.models import Command
-from tests.factories import make_bundle, make_deployment, make_device, make_way
+from tests.factories import make_bundle, make_deployment, make_device, make_device_deployment
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.django_db
@@ -71,7 +71,7 @@ def test_other_products_do_not_wait(bundle: Bundle) -> None:
 
 
 def test_one_device_at_work_does_not_hold_up_another(bundle: Bundle) -> None:
-    make_way("installing", device=(busy := make_device()))
+    make_device_deployment("installing", device=(busy := make_device()))
     deployment = make_deployment(bundle, busy, make_device())
     assert offer() == 1
     assert states(deployment) == ["offered", "waiting"]
@@ -79,15 +79,17 @@ def test_one_device_at_work_does_not_hold_up_another(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("state", ["offered", "accepted", "downloading", "installing", "checking", "cancelling"])
 def test_the_database_keeps_a_second_active_row_out(state: str) -> None:
-    first = make_way(state)
-    second = make_way("waiting", device=first.device)
+    first = make_device_deployment(state)
+    second = make_device_deployment("waiting", device=first.device)
     with pytest.raises(IntegrityError, match="one_active_per_device_and_product"), transaction.atomic():
         DeviceDeployment.objects.filter(pk=second.pk).move_to("offered", deadline_at=timezone.now())
 
 
 def test_it_offers_only_where_everything_still_allows_it(bundle: Bundle) -> None:
-    ways = {why: make_way(device=make_device(), bundle=bundle) for why in ("device", "deployment", "phase")}
-    ways["bundle"] = make_way(bundle=make_bundle("asr@1.0.0"))
+    ways = {
+        why: make_device_deployment(device=make_device(), bundle=bundle) for why in ("device", "deployment", "phase")
+    }
+    ways["bundle"] = make_device_deployment(bundle=make_bundle("asr@1.0.0"))
     type(ways["device"].device).objects.filter(pk=ways["device"].device_id).update(state="pending")
     Deployment.objects.filter(pk=ways["deployment"].deployment_id).update(state="cancelled")
     Phase.objects.filter(pk=ways["phase"].phase_id).update(state="waiting")
@@ -129,7 +131,7 @@ def test_many_devices_cost_few_statements(
 
 
 def test_an_idle_step_asks_once(bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries) -> None:
-    make_way("offered")
+    make_device_deployment("offered")
     Deployment.objects.update(state="finished")
     with django_assert_num_queries(1):
         assert offer() == 0
@@ -137,7 +139,7 @@ def test_an_idle_step_asks_once(bundle: Bundle, django_assert_num_queries: Djang
 
 @pytest.mark.django_db(transaction=True)
 def test_a_row_that_another_scheduler_holds_is_skipped(bundle: Bundle) -> None:
-    held, free = make_way(device=make_device()), make_way(device=make_device())
+    held, free = make_device_deployment(device=make_device()), make_device_deployment(device=make_device())
     offered: list[int] = []
 
     def other() -> None:
@@ -157,7 +159,7 @@ def test_a_row_that_another_scheduler_holds_is_skipped(bundle: Bundle) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_a_queue_that_cannot_be_written_offers_nothing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """The move and the command stand in one transaction."""
-    way = make_way()
+    way = make_device_deployment()
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE devices_command ADD CONSTRAINT shut CHECK (kind <> 'deploy') NOT VALID")
     try:
@@ -175,7 +177,7 @@ def test_a_queue_that_cannot_be_written_offers_nothing(bundle: Bundle, monkeypat
 def test_whoever_comes_second_with_the_same_device_gives_way(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """An older deployment may become visible after a newer one was looked at: then the constraint decides."""
     device = make_device()
-    make_way("offered", device=device)
+    make_device_deployment("offered", device=device)
     make_deployment(bundle, device)
     monkeypatch.setattr(rollout, "whose_turn_it_is", lambda phases: DeviceDeployment.objects.waiting())
     assert offer() == 0

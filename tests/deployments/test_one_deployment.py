@@ -9,7 +9,7 @@ from bundles.models import Bundle
 from deployments.models import DeviceDeployment, DeviceDeploymentState
 from deployments.termination import finish
 from tests.devices.operators import Person
-from tests.factories import make_deployment, make_device, make_way
+from tests.factories import make_deployment, make_device, make_device_deployment
 
 # -- One deployment
 
@@ -25,7 +25,7 @@ def test_it_counts_every_state(victor: Person, bundle: Bundle) -> None:
 def test_counts_are_kept_at_the_end(
     victor: Person, bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    way = make_way("failed")
+    way = make_device_deployment("failed")
     finish()
     victor.get("/deployments")
     with django_assert_num_queries(2):  # the token, the deployment
@@ -36,7 +36,7 @@ def test_counts_are_kept_at_the_end(
 def test_it_takes_three_queries(
     victor: Person, bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    way = make_way("waiting")
+    way = make_device_deployment("waiting")
     victor.get("/deployments")
     with django_assert_num_queries(3):
         victor.get(f"/deployments/{way.deployment_id}")
@@ -54,7 +54,7 @@ def test_unknown_ones_are_not_found(victor: Person, stranger: Person, address: s
 
 
 def test_it_lists_devices_with_their_reasons(victor: Person, bundle: Bundle) -> None:
-    way = make_way("failed", device=make_device(name="shelf-1"))
+    way = make_device_deployment("failed", device=make_device(name="shelf-1"))
     DeviceDeployment.objects.filter(pk=way.pk).update(
         reason_code="no_space", message="full", bytes_done=3, bytes_total=9, late_state="succeeded"
     )
@@ -107,7 +107,7 @@ def test_an_operator_cancels(alice: Person, bundle: Bundle) -> None:
 
 
 def test_a_finished_one_is_not_cancelled(alice: Person, bundle: Bundle) -> None:
-    way = make_way("succeeded")
+    way = make_device_deployment("succeeded")
     finish()
     answer = alice.post(f"/deployments/{way.deployment_id}/cancel")
     assert answer.status_code == 409

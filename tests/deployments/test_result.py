@@ -15,13 +15,13 @@ from deployments.rollout import offer
 from devices.models import Command, Device
 from foundation.events.models import Event
 from tests.devices.signing import SigningDevice
-from tests.factories import make_device, make_way
+from tests.factories import make_device, make_device_deployment
 
 
 @pytest.fixture
 def way(device: SigningDevice) -> DeviceDeployment:
     """The device's deployment, offered."""
-    way = make_way(device=Device.objects.get(pk=device.id))
+    way = make_device_deployment(device=Device.objects.get(pk=device.id))
     assert offer() == 1
     way.refresh_from_db()
     return way
@@ -173,7 +173,7 @@ def test_anothers_deployment_does_not_exist(
 
 @pytest.mark.parametrize("state", ["waiting", "cancelled"])
 def test_what_the_device_was_never_told_does_not_exist(device: SigningDevice, state: str) -> None:
-    way = make_way(device=Device.objects.get(pk=device.id))
+    way = make_device_deployment(device=Device.objects.get(pk=device.id))
     if state == "cancelled":
         way.deployment.cancel("operator:alice")
     body = {"attempt": 1, "report": 1, "state": "succeeded"}
@@ -236,7 +236,7 @@ def test_it_takes_few_queries(say: Say, django_assert_num_queries: DjangoAssertN
 
 @pytest.mark.django_db(transaction=True)
 def test_ten_at_once_end_it_once() -> None:
-    way = make_way("checking", device=make_device())
+    way = make_device_deployment("checking", device=make_device())
     answers: list[str] = []
 
     def report(number: int) -> None:

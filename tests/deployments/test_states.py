@@ -14,7 +14,7 @@ from deployments.states import (
     passed,
 )
 from foundation.errors import IllegalTransition
-from tests.factories import make_way
+from tests.factories import make_device_deployment
 
 # Rows: from. Columns: to, in the order below. x: allowed.
 ORDER = "waiting offered accepted downloading installing checking cancelling succeeded failed rolled_back rejected timed_out cancelled"  # noqa: E501
@@ -76,7 +76,7 @@ def test_the_tables_name_every_state() -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize(("source", "target", "allowed"), MOVE_PAIRS)
 def test_a_row_moves_only_as_the_table_allows(source: str, target: str, allowed: bool) -> None:
-    way = make_way(source)
+    way = make_device_deployment(source)
     fields = {"deadline_at": way.created_at} if target in ACTIVE else {}
     assert DeviceDeployment.objects.filter(pk=way.pk).move_to(target, **fields) == allowed
     way.refresh_from_db()
@@ -87,7 +87,7 @@ def test_a_row_moves_only_as_the_table_allows(source: str, target: str, allowed:
 @pytest.mark.django_db
 @pytest.mark.parametrize(("source", "target", "allowed"), MOVE_PAIRS)
 def test_a_report_that_may_not_move_a_row_is_refused(source: str, target: str, allowed: bool) -> None:
-    way = make_way(source)
+    way = make_device_deployment(source)
     if allowed or source == target:
         assert way.advance(target, deadline_at=way.created_at)
         assert way.state == target
@@ -111,7 +111,7 @@ def test_skipped_steps_count_as_passed() -> None:
 
 @pytest.mark.django_db
 def test_whoever_saw_an_older_row_changes_nothing() -> None:
-    way = make_way("offered")
+    way = make_device_deployment("offered")
     late = DeviceDeployment.objects.get(pk=way.pk)
     assert way.advance("accepted", report=1)
     assert not late.advance("downloading", report=1)

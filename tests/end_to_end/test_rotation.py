@@ -11,9 +11,9 @@ import requests
 from psycopg import sql
 
 from dev.postgres import Postgres, free_port
-from tests.ground.places import Place, manage
 from tests.live import Live
 from tests.machine import Machine
+from tests.operations.places import Place, manage
 from tests.traffic import Traffic, wait_for_answers
 
 

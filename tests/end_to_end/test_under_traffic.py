@@ -14,9 +14,9 @@ import pytest
 import requests
 
 from dev.postgres import Postgres, free_port
-from tests.ground.places import Place, manage
 from tests.live import ROOT, Live, running
 from tests.machine import Machine
+from tests.operations.places import Place, manage
 from tests.tools import need
 from tests.traffic import PATIENCE_SECONDS, Traffic, wait, wait_for_answers
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bundles.storage.conftest import KEY, SECRET, client_of, moto
 from tests.live import ROOT
-from tests.storage.conftest import KEY, SECRET, client_of, moto
 from tests.terraform.places import Place, run
 
 BUCKET = "kernex-terraform-state"

@@ -14,7 +14,7 @@ from foundation.scheduler import Scheduler, holder
 from operations.database.preflight import refuse_ungranted
 from operations.monitoring.error_reports import report_defects
 
-STEPS = [*devices.scheduling.STEPS, *bundles.scheduling.STEPS, *deployments.scheduling.STEPS]
+TASKS = [*devices.scheduling.TASKS, *bundles.scheduling.TASKS, *deployments.scheduling.TASKS]
 
 
 class Command(BaseCommand):
@@ -29,7 +29,7 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        scheduler = Scheduler(STEPS, stop)
+        scheduler = Scheduler(TASKS, stop)
         if options["once"]:
             self.run_once(scheduler)
         else:

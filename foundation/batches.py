@@ -1,0 +1,25 @@
+"""Work that grows with the fleet, done by the scheduler a batch at a time."""
+
+import time
+from collections.abc import Callable
+
+from django.db import transaction
+
+BATCH_SIZE = 1000
+RUN_SECONDS = 5.0
+
+
+def run_in_batches(work: Callable[[], int], *, size: int = BATCH_SIZE, seconds: float = RUN_SECONDS) -> int:
+    """Call `work` in one transaction after the other, until it handled less than a full batch or time is up.
+
+    `work` handles up to `size` rows and returns how many; it locks them with SKIP LOCKED, so that two schedulers share
+    them. Time is bounded so that the scheduler's other tasks get their turn. Returns how many rows were handled.
+    """
+    ends_at = time.monotonic() + seconds
+    handled = 0
+    while True:
+        with transaction.atomic():
+            count = work()
+        handled += count
+        if count < size or time.monotonic() > ends_at:
+            return handled

@@ -1,0 +1,78 @@
+"""An archive sent to storage by the admin's page, in a real browser."""
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.admin.test_browser import ARGUMENTS, Person
+from tests.bundles.storage.conftest import Place
+from tests.bundles.storage.line import line_to
+from tests.live import ROOT, Live, running
+from tests.tools import need
+
+pytestmark = pytest.mark.browser
+MIB = 1024 * 1024
+
+
+def packed(directory: Path) -> Path:
+    (directory / "model.onnx").write_bytes(os.urandom(12 * MIB))
+    with tarfile.open(directory / "bundle.tar", "w") as tar:
+        tar.add(directory / "model.onnx", "model.onnx")
+    return directory / "bundle.tar"
+
+
+def fill(page: Page, archive: Path, version: str) -> None:
+    page.get_by_label("Name").fill("keywords")
+    page.get_by_label("Version").fill(version)
+    page.locator("input[type=file]").set_input_files(archive)
+    page.get_by_role("button", name="Make the draft").click()
+
+
+def manage(server: Live, *words: str) -> None:
+    command = [sys.executable, "manage.py", *words]
+    subprocess.run(command, cwd=ROOT, env=server.environment, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_an_archive_goes_from_the_browser_to_storage(place: Place, tmp_path: Path) -> None:
+    archive, static = packed(tmp_path), tmp_path / "static"
+    with (
+        running(tmp_path, **place.environment, STATIC_ROOT=static) as server,
+        line_to(server.port) as line,
+        sync_playwright() as playwright,
+    ):
+        manage(server, "collectstatic", "--no-input", "-v0")
+        server.kill_web()
+        server.start_web()
+        chromium = playwright.chromium.launch(executable_path=need("chromium"), args=ARGUMENTS)
+        person = Person(chromium.new_page(), line.url)
+        person.log_in(server.password)
+        page = person.page
+        before = line.up
+        # Storage that does not know this page takes nothing from it.
+        person.see("bundles/bundle/add/")
+        fill(page, archive, "1.0.0")
+        expect(page.get_by_text("Storage cannot be reached from this browser")).to_be_visible()
+        manage(server, "prepare_bucket", "--origin", line.url)
+        person.see("bundles/bundle/add/")
+        fill(page, archive, "Bad Version")
+        expect(page.get_by_text("small letters")).to_be_visible()
+        fill(page, archive, "1.0.0")
+        page.wait_for_url(re.compile("/sentarchive/"))
+        ready = page.locator("a.kx-link", has_text="keywords@1.0.0")
+        for _ in range(60):
+            if ready.is_visible():
+                break
+            page.wait_for_timeout(500)
+            page.reload()
+        ready.click()
+        expect(page.get_by_text("model.onnx").first).to_be_visible()
+        chromium.close()
+        # 12 MiB went to storage; the web server saw pages and forms.
+        assert place.line.up > 12 * MIB
+        assert line.up - before < MIB

@@ -1,0 +1,133 @@
+"""GET /api/v1/blobs/{sha256} where bundles are kept in a bucket: the device is sent there."""
+
+import os
+import time
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import requests
+from django.core.files.storage import storages
+from django.test import Client
+from pytest_django.fixtures import Settings
+
+from bundles.storage import s3
+from bundles.storage.interface import blobs
+from bundles.storage.s3_client import Bucket
+from tests.bundles.publisher import sha256
+from tests.bundles.storage.conftest import SECRET, Place
+from tests.devices.signing import SigningDevice
+from tests.factories import make_bundle, store_blob
+
+CONTENT = os.urandom(100_000)
+SHA256 = sha256(CONTENT)
+
+
+def location(device: SigningDevice, sha256: str = SHA256) -> str:
+    answer = device.call("GET", f"/blobs/{sha256}")
+    assert answer.status_code == 302, answer.content
+    assert answer.content == b""
+    return str(answer["Location"])
+
+
+@pytest.fixture
+def address(device: SigningDevice, bucket: Bucket) -> str:
+    make_bundle("vad@1.0.0", {"model.onnx": CONTENT})
+    return location(device)
+
+
+def get(address: str, **headers: str) -> requests.Response:
+    return requests.get(address, headers=headers, timeout=20)
+
+
+def test_it_is_sent_to_the_bucket(address: str) -> None:
+    fetched = get(address)
+    assert (fetched.status_code, fetched.content) == (200, CONTENT)
+
+
+def test_it_goes_on_from_a_byte(address: str) -> None:
+    fetched = get(address, Range="bytes=60000-")
+    assert (fetched.status_code, fetched.content) == (206, CONTENT[60_000:])
+
+
+def test_the_address_holds_a_quarter_of_an_hour_and_no_secret(address: str) -> None:
+    asked = parse_qs(urlsplit(address).query)
+    assert asked["X-Amz-Expires"] == ["900"]
+    assert asked["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    assert SECRET not in address
+
+
+def test_it_is_good_for_one_blob_and_for_reading(address: str, device: SigningDevice, place: Place) -> None:
+    other = make_bundle("vad@2.0.0", {"model.onnx": b"another"}).files.get().sha256
+    key, wanted = f"{SHA256[:2]}/{SHA256}", f"{other[:2]}/{other}"
+    assert get(address.replace(key, wanted)).status_code == 403
+    assert get(address.replace("X-Amz-Expires=900", "X-Amz-Expires=901")).status_code == 403
+    assert get(address.split("?")[0]).status_code == 403
+    assert get(address[:-1] + ("0" if address[-1] != "0" else "1")).status_code == 403
+    assert requests.put(address, data=b"mine", timeout=20).status_code == 403
+    assert requests.delete(address, timeout=20).status_code == 403
+    assert place.get(f"blobs/{key}") == CONTENT
+
+
+def test_an_address_ends(device: SigningDevice, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "URL_SECONDS", 1)
+    make_bundle("vad@1.0.0", {"model.onnx": CONTENT})
+    address = location(device)
+    ends_at = time.monotonic() + 15
+    while get(address).status_code == 200:
+        assert time.monotonic() < ends_at
+        time.sleep(0.2)
+    assert get(address).status_code == 403
+
+
+@pytest.mark.parametrize("state", ["draft", "withdrawn"])
+def test_only_what_is_ready_has_an_address(device: SigningDevice, bucket: Bucket, state: str) -> None:
+    make_bundle("vad@1.0.0", {"model.onnx": CONTENT}, state=state)
+    assert device.call("GET", f"/blobs/{SHA256}").status_code == 404
+
+
+def test_nobody_else_gets_one(client: Client, address: str) -> None:
+    assert client.get(f"/api/v1/blobs/{SHA256}").status_code == 401
+
+
+def test_the_public_address_is_what_devices_see(device: SigningDevice, place: Place, settings: Settings) -> None:
+    options = place.options | {"public_endpoint_url": f"http://localhost:{place.line.port}"}
+    settings.STORAGES = settings.STORAGES | {
+        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": options}
+    }
+    make_bundle("vad@1.0.0", {"model.onnx": CONTENT})
+    address = location(device)
+    assert address.startswith(f"http://localhost:{place.line.port}/")
+    assert get(address).content == CONTENT
+
+
+def test_blobs_are_files(db: None, bucket: Bucket) -> None:
+    store_blob(CONTENT)
+    assert (blobs().exists(SHA256), blobs().size(SHA256), blobs().exists("0" * 64)) == (True, 100_000, False)
+    with blobs().open(SHA256) as file:
+        assert file.read(10) == CONTENT[:10]
+        file.seek(-10, os.SEEK_END)
+        assert file.read() == CONTENT[-10:]
+        file.seek(5000)
+        assert file.read() == CONTENT[5000:]
+        assert file.read() == b""
+
+
+def test_a_child_makes_clients_of_its_own(bucket: Bucket) -> None:
+    """Connections and locks of a parent are of no use after a fork."""
+    assert blobs().exists("0" * 64) is False
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            before = set(bucket._clients)
+            blobs().exists("0" * 64)
+            status = 0 if set(bucket._clients) > before else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_threads_share_a_client(bucket: Bucket) -> None:
+    assert storages["default"] is bucket
+    assert bucket.client is bucket.client
+    assert len(bucket._clients) == 1

@@ -1,0 +1,169 @@
+"""manage.py move_blobs: from a local disk to a bucket while devices go on downloading."""
+
+import io
+import json
+import os
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from pytest_django.fixtures import Settings
+
+from bundles.models import Upload
+from bundles.storage import multipart
+from bundles.storage.interface import blobs
+from bundles.uploads.verification import verify_uploads
+from tests.bundles.publisher import Publisher, sha256
+from tests.bundles.storage.conftest import Place
+from tests.bundles.storage.uploader import Uploader
+from tests.devices.signing import SigningDevice
+from tests.factories import make_bundle, make_token, make_user
+
+CONTENTS = {"model": os.urandom(70_000), "runner": b"run", "empty": b""}
+
+
+@pytest.fixture
+def disk(settings: Settings, tmp_path: Path, db: None) -> Path:
+    """An installation on a local disk, with a bundle."""
+    directory = tmp_path / "storage"
+    settings.STORAGE_DIR = directory
+    settings.STORAGES = settings.STORAGES | {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": directory}}
+    }
+    make_bundle("vad@1.0.0", CONTENTS)
+    return directory
+
+
+@pytest.fixture
+def switched(disk: Path, place: Place, settings: Settings) -> Path:
+    """The same after the bucket was put into the settings."""
+    switch(settings, place)
+    return disk
+
+
+def switch(settings: Settings, place: Place) -> None:
+    settings.STORAGES = settings.STORAGES | {
+        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": place.options}
+    }
+
+
+def move(*words: str, code: int = 0) -> dict[str, Any]:
+    out = io.StringIO()
+    with pytest.raises(SystemExit) if code else nullcontext() as ended:
+        call_command("move_blobs", "--json", *words, stdout=out)
+    assert ended is None or ended.value.code == code
+    said: dict[str, Any] = json.loads(out.getvalue())
+    return said
+
+
+def fetch(device: SigningDevice, content: bytes) -> tuple[int, bytes]:
+    answer = device.call("GET", f"/blobs/{sha256(content)}")
+    return answer.status_code, b"".join(answer) if answer.streaming else answer.content
+
+
+def test_what_is_on_disk_is_served_from_there_until_moved(device: SigningDevice, switched: Path, place: Place) -> None:
+    for content in CONTENTS.values():
+        assert fetch(device, content) == (200, content)
+    assert move() == {"moved": 3, "bytes": 70_003, "left": 0, "damaged": []}
+    for content in CONTENTS.values():
+        assert fetch(device, content)[0] == 302
+        assert place.get(f"blobs/{sha256(content)[:2]}/{sha256(content)}") == content
+    assert list(switched.iterdir()) == []
+    assert type(blobs()).__name__ == "S3Blobs"
+
+
+def test_it_may_be_stopped_and_run_again(switched: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multipart, "WRITE_SIZE", 16_384)
+    place.line.cut_after(40_000)  # in the middle of the large one, after the small ones
+    with pytest.raises(CommandError, match="run this again"):
+        move()
+    assert len(place.listed()) == 2
+    place.line.mend()
+    assert move() == {"moved": 1, "bytes": 70_000, "left": 0, "damaged": []}
+    assert sorted(place.listed()) == sorted(f"blobs/{sha256(c)[:2]}/{sha256(c)}" for c in CONTENTS.values())
+    assert move() == {"moved": 0, "bytes": 0, "left": 0, "damaged": []}
+
+
+def test_a_copy_beforehand_deletes_nothing(switched: Path, place: Place) -> None:
+    before = sorted(path for path in switched.rglob("*"))
+    assert move("--copy")["moved"] == 3
+    assert sorted(path for path in switched.rglob("*")) == before
+    assert len(place.listed()) == 3
+    assert move() == {"moved": 3, "bytes": 70_003, "left": 0, "damaged": []}
+
+
+def test_damaged_bytes_stay_where_they_are(switched: Path, place: Place) -> None:
+    wanted = sha256(CONTENTS["model"])
+    path = switched / "blobs" / wanted[:2] / wanted
+    path.chmod(0o600)
+    path.write_bytes(bytes([CONTENTS["model"][0] ^ 1]) + CONTENTS["model"][1:])
+    said = move(code=1)
+    assert (said["moved"], said["left"]) == (2, 1)
+    assert wanted in said["damaged"][0]
+    assert path.exists()
+    assert (len(place.listed()), place.begun()) == (2, [])
+
+
+def test_what_is_damaged_in_the_bucket_is_not_trusted(switched: Path, place: Place) -> None:
+    wanted = sha256(CONTENTS["model"])
+    place.put(f"blobs/{wanted[:2]}/{wanted}", b"x" * 70_000)
+    said = move(code=1)
+    assert "is not what its name says" in said["damaged"][0]
+    assert (switched / "blobs" / wanted[:2] / wanted).exists()
+
+
+def test_uploads_go_on_over_the_switch(
+    publisher_on_disk: Publisher, disk: Path, place: Place, settings: Settings
+) -> None:
+    verifying = publisher_on_disk.upload(b"was being verified")
+    opened = publisher_on_disk.start(b"was open").json()["id"]
+    assert publisher_on_disk.put(opened, 1, b"was open").status_code == 200
+    switch(settings, place)
+    # What was sent to the disk before the switch is verified there, and moved like all else.
+    assert move(code=1)["left"] == 1
+    assert verify_uploads() == 1
+    assert Upload.objects.get(pk=verifying).state == "stored"
+    # What was open is sent to the bucket.
+    publisher = Uploader(publisher_on_disk)
+    assert publisher_on_disk.start(b"was open").json()["parts"] == []
+    publisher.send_all(opened, b"was open")
+    assert publisher.complete(opened).status_code == 202
+    assert verify_uploads() == 1
+    assert Upload.objects.get(pk=opened).state == "stored"
+    assert move()["left"] == 0
+    assert len(place.listed()) == 5
+    assert not (disk / "blobs").exists()
+
+
+@pytest.fixture
+def publisher_on_disk(disk: Path, client: Any) -> Publisher:
+    return Publisher(client, make_token(make_user("alice"), "publisher"))
+
+
+def test_it_needs_a_bucket(disk: Path) -> None:
+    with pytest.raises(CommandError, match="STORAGE_BUCKET"):
+        call_command("move_blobs")
+
+
+def test_a_reader_keeps_its_file(switched: Path, place: Place) -> None:
+    with blobs().open(sha256(CONTENTS["model"])) as file:
+        assert file.read(10) == CONTENTS["model"][:10]
+        move()
+        assert file.read() == CONTENTS["model"][10:]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_how_far_it_is(switched: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, out = Terminal(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    call_command("move_blobs", stdout=out)
+    assert "of 68.4 KiB" in screen.getvalue()
+    assert screen.getvalue().endswith("\r\x1b[K")
+    assert out.getvalue().startswith("Moved 3 blobs (68.4 KiB).")

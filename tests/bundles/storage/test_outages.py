@@ -1,0 +1,176 @@
+"""Storage that is away, hangs, refuses us or is busy: what waits, what goes on, and what is said."""
+
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from django.core.files.storage import storages
+from django.test import Client
+from pytest_django.fixtures import Settings
+
+from bundles.models import Upload
+from bundles.storage import availability
+from bundles.storage.availability import Pulse
+from bundles.storage.interface import blobs
+from bundles.storage.s3_client import Bucket, translated
+from bundles.uploads.verification import verify_uploads
+from foundation.errors import ApiError, Unavailable
+from tests.bundles.publisher import sha256
+from tests.bundles.storage.conftest import Place
+from tests.bundles.storage.uploader import Uploader
+from tests.devices.signing import SigningDevice
+from tests.factories import make_bundle
+
+CONTENT = os.urandom(5_000)
+
+
+@pytest.fixture
+def asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the time between two questions had passed."""
+    monkeypatch.setattr(availability, "ASK_EVERY_SECONDS", -1.0)
+    monkeypatch.setattr(availability, "ASK_AGAIN_SECONDS", -1.0)
+
+
+def test_while_it_is_away_uploads_and_downloads_wait(
+    publisher: Uploader, device: SigningDevice, place: Place, asked_each_time: None, settings: Settings
+) -> None:
+    settings.STORAGE_BUCKET = place.name
+    make_bundle("vad@1.0.0", {"model": CONTENT})
+    upload = publisher.start(b"begun before")
+    place.line.cut()
+    for answer in (
+        publisher.api.start(b"new"),
+        publisher.api.post(f"uploads/{upload}/parts", {"parts": [{"number": 1, "sha256": "0" * 64, "md5": "0" * 32}]}),
+        device.call("GET", f"/blobs/{sha256(CONTENT)}"),
+    ):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage_unavailable")
+        assert int(answer["Retry-After"]) == 5
+    health = publisher.api.client.get("/health")
+    assert (health.status_code, health.json()["status"]) == (200, "degraded")
+    (problem,) = [problem for problem in health.json()["problems"] if problem["part"] == "storage"]
+    assert "STORAGE_BUCKET" in problem["mend"]
+
+    place.line.mend()
+    problems = publisher.api.client.get("/health").json()["problems"]
+    assert "storage" not in [problem["part"] for problem in problems]
+    assert device.call("GET", f"/blobs/{sha256(CONTENT)}").status_code == 302
+    publisher.send(upload, 1, b"begun before")
+    assert publisher.complete(upload).status_code == 202
+
+
+def test_heartbeats_go_on(device: SigningDevice, place: Place, bucket: Bucket) -> None:
+    place.line.cut()
+    assert device.heartbeat().status_code == 200
+    place.line.mend()
+    place.line.block()
+    assert device.heartbeat().status_code == 200
+
+
+def test_an_upload_that_waits_for_its_hash_waits_on(publisher: Uploader, place: Place) -> None:
+    upload = publisher.upload(CONTENT)
+    place.line.cut()
+    with pytest.raises(Unavailable):
+        verify_uploads()
+    assert Upload.objects.get(pk=upload).state == "verifying"
+    place.line.mend()
+    assert verify_uploads() == 1
+    assert Upload.objects.get(pk=upload).state == "stored"
+
+
+def test_hashing_goes_on_after_a_cut(publisher: Uploader, place: Place) -> None:
+    """The bytes stop in the middle of the object; the next look goes on from there."""
+    content = os.urandom(4_000_000)
+    upload = publisher.upload(content)
+    place.line.cut_after(2_000_000)
+    with pytest.raises(ApiError):
+        verify_uploads()
+    place.line.mend()
+    before = place.line.down
+    assert verify_uploads() == 1
+    assert Upload.objects.get(pk=upload).state == "stored"
+    assert place.line.down - before < 3_000_000
+
+
+def test_hanging_storage_holds_up_one_caller_for_two_seconds(
+    bucket: Bucket, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(availability, "PATIENCE_SECONDS", 0.5)
+    place.line.block()
+    beat = Pulse.of(bucket)
+    with pytest.raises(Unavailable):
+        beat.check()
+    # While the one question is still open, nobody asks another.
+    asking = beat._asking
+    assert asking is not None
+    assert asking.is_alive()
+    for _ in range(20):
+        with pytest.raises(Unavailable):
+            beat.check()
+        assert beat._asking is asking
+    place.line.drop()
+    place.line.mend()
+    asking.join(30)
+
+
+@pytest.mark.parametrize(("option", "value"), [("secret_key", "wrong"), ("access_key", "AKNOBODY")])
+def test_a_wrong_key_is_said_in_the_log_alone(
+    client: Client, place: Place, settings: Settings, caplog: pytest.LogCaptureFixture, option: str, value: str
+) -> None:
+    options = place.options | {option: value}
+    settings.STORAGES = settings.STORAGES | {
+        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": options}
+    }
+    with pytest.raises(Unavailable) as caught:
+        blobs().has_room_for(1)
+    assert value not in caught.value.message
+    assert "bundles.storage.s3_client" in {record.name for record in caplog.records}
+    with pytest.raises(Unavailable):
+        blobs().exists("0" * 64)
+
+
+def test_a_bucket_that_is_not_there_is_no_missing_blob(place: Place, settings: Settings) -> None:
+    options = place.options | {"bucket_name": "nobodys"}
+    settings.STORAGES = settings.STORAGES | {
+        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": options}
+    }
+    with pytest.raises(Unavailable):
+        blobs().has_room_for(1)
+
+
+class Busy(BaseHTTPRequestHandler):
+    """Storage that always asks for patience."""
+
+    asked = 0
+
+    def do_any(self) -> None:
+        type(self).asked += 1
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+        self.send_response(503)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body if self.command != "HEAD" else b"")
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_any  # noqa: N815 - the handler's names
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_storage_that_is_busy_is_tried_again_and_then_said_so(place: Place, settings: Settings) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Busy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    options = place.options | {"endpoint_url": f"http://127.0.0.1:{server.server_port}"}
+    settings.STORAGES = settings.STORAGES | {
+        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": options}
+    }
+    bucket = storages["default"]
+    assert isinstance(bucket, Bucket)
+    Busy.asked = 0
+    with pytest.raises(Unavailable) as caught, translated():
+        bucket.client.create_multipart_upload(Bucket="any", Key="any")
+    server.shutdown()
+    server.server_close()
+    assert (caught.value.code, caught.value.retry_after_seconds) == ("storage_busy", 5)
+    assert Busy.asked == 2

@@ -1,0 +1,180 @@
+"""Archives that a browser puts into the bucket and the scheduler reads there."""
+
+import io
+import os
+import tarfile
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from html import unescape
+from typing import Any
+from uuid import UUID
+
+import pytest
+import requests
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+from pytest_django.fixtures import Settings
+
+from bundles.archives.browser_uploads import Reader, expire_archives, read
+from bundles.models import Bundle, SentArchive
+from bundles.storage.s3_client import Bucket
+from bundles.uploads.verification import sweep, verify_uploads
+from foundation.events.models import Event
+from tests.admin.conftest import alice, boss, staff
+from tests.bundles.publisher import sha256
+from tests.bundles.storage.conftest import Place
+from tests.factories import make_bundle
+
+__all__ = ["alice", "boss", "staff"]
+
+ADD, START = "/admin/bundles/bundle/add/", "/admin/bundles/bundle/archive/"
+CONTENT = os.urandom(20_000)
+
+
+def archive(**contents: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as tar:
+        for name, content in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+PACKED = archive(model=CONTENT, runner=b"run")
+
+
+def start(client: Client, packed: bytes = PACKED, **fields: Any) -> Any:
+    return client.post(START, {"name": "vad", "version": "1.0.0", "size": len(packed), **fields})
+
+
+def send(client: Client, packed: bytes = PACKED, **fields: Any) -> UUID:
+    """All that the page's script does. Returns the archive's id."""
+    told = start(client, packed, **fields).json()
+    assert requests.put(told["url"], data=packed, timeout=20).status_code == 200
+    arrived = client.post(told["arrived_url"])
+    assert arrived.status_code == 200, arrived.content
+    return UUID(told["arrived_url"].strip("/").rpartition("/")[2])
+
+
+def test_it_becomes_a_draft(boss: Client, bucket: Bucket, place: Place) -> None:
+    pk = send(boss)
+    assert read(pk) is True
+    row = SentArchive.objects.get(pk=pk)
+    bundle = Bundle.objects.get()
+    assert (row.state, row.bundle) == ("drafted", bundle)
+    assert (str(bundle), bundle.state, bundle.size) == ("vad@1.0.0", "draft", 20_003)
+    assert bundle.created_by == User.objects.get(username="alice")
+    assert Event.objects.get(kind="bundle.drafted").actor == "operator:alice"
+    assert f"uploads/{pk}" not in place.listed()
+    verify_uploads()
+    assert place.get(f"blobs/{sha256(CONTENT)[:2]}/{sha256(CONTENT)}") == CONTENT
+    shown = boss.get(f"/admin/bundles/sentarchive/{pk}/change/").content.decode()
+    assert f"/admin/bundles/bundle/{bundle.pk}/change/" in shown
+
+
+def test_reading_it_twice_makes_one_draft(boss: Client, bucket: Bucket) -> None:
+    pk = send(boss)
+    assert (read(pk), read(pk)) == (True, False)
+    assert Bundle.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("packed", "why"),
+    [(b"no archive at all", "no tar"), (PACKED[:-20], "cannot be read"), (archive(**{"../a": b""}), "'../a'")],
+    ids=["no archive", "cut", "out of its place"],
+)
+def test_what_is_wrong_with_it_is_said(boss: Client, bucket: Bucket, place: Place, packed: bytes, why: str) -> None:
+    pk = send(boss, packed)
+    assert read(pk) is True
+    row = SentArchive.objects.get(pk=pk)
+    assert row.state == "refused"
+    assert why in row.state_reason
+    assert why in unescape(boss.get("/admin/bundles/sentarchive/").content.decode())
+    assert not Bundle.objects.exists()
+    assert place.listed() == []
+
+
+def test_the_address_takes_as_many_bytes_as_were_announced(boss: Client, bucket: Bucket, place: Place) -> None:
+    told = start(boss).json()
+    assert requests.put(told["url"], data=PACKED + b"more", timeout=20).status_code == 403
+    assert requests.put(told["url"].replace("/uploads/", "/blobs/"), data=PACKED, timeout=20).status_code == 403
+    assert place.listed() == []
+    early = boss.post(told["arrived_url"])
+    assert (early.status_code, SentArchive.objects.get().state) == (400, "open")
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"name": "Vad"}, "small letters"),
+        ({"version": ""}, "required"),
+        ({"size": 0}, "size"),
+        ({"size": 6 * 1024**3}, "kernex push"),
+        ({"version": "0.9.0"}, "never changes"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(boss: Client, bucket: Bucket, fields: dict[str, Any], why: str) -> None:
+    make_bundle("vad@0.9.0")
+    answer = start(boss, **fields)
+    assert answer.status_code == 400
+    assert why in answer.json()["message"]
+    assert not SentArchive.objects.exists()
+
+
+def test_only_who_may_add_bundles_gets_an_address(
+    staff: Callable[..., Client], boss: Client, bucket: Bucket, client: Client
+) -> None:
+    assert start(staff("bundles.view_bundle", name="victor")).status_code == 403
+    assert start(client).status_code == 302
+    told = start(boss).json()
+    other = staff("bundles.view_bundle", "bundles.add_bundle", name="bob")
+    assert other.post(told["arrived_url"]).status_code == 404
+    assert other.get(START).status_code == 403
+
+
+def test_the_form_takes_no_archive_itself(boss: Client, bucket: Bucket) -> None:
+    page = boss.get(ADD).content.decode()
+    assert f'data-start-url="{START}"' in page
+    packed = io.BytesIO(PACKED)
+    packed.name = "vad.tar.gz"
+    answer = boss.post(ADD, {"name": "vad", "version": "1.0.0", "archive": packed})
+    assert "go to storage itself" in answer.content.decode()
+    assert not Bundle.objects.exists()
+
+
+def test_while_storage_is_away_it_waits(boss: Client, bucket: Bucket, place: Place) -> None:
+    pk = send(boss)
+    place.line.cut()
+    assert read(pk) is False
+    assert SentArchive.objects.get(pk=pk).state == "reading"
+    place.line.mend()
+    assert read(pk) is True
+
+
+def test_an_abandoned_one_ends(boss: Client, bucket: Bucket, settings: Settings, place: Place) -> None:
+    told = start(boss).json()
+    requests.put(told["url"], data=PACKED, timeout=20)
+    assert expire_archives() == 0
+    SentArchive.objects.update(created_at=timezone.now() - timedelta(days=2))
+    assert expire_archives() == 1
+    assert boss.post(told["arrived_url"]).status_code == 400
+    settings.UPLOAD_EXPIRY_SECONDS = -60
+    assert sweep() == 1
+    assert place.listed() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_scheduler_reads_one_at_a_time(boss: Client, bucket: Bucket) -> None:
+    send(boss)
+    send(boss, version="2.0.0")
+    reader, ends_at = Reader(), time.monotonic() + 60
+    begun = 0
+    while SentArchive.objects.exclude(state="drafted").exists():
+        assert time.monotonic() < ends_at
+        begun += reader.step()
+    assert begun == 2
+    assert reader.step() == 0
+    assert Bundle.objects.count() == 2

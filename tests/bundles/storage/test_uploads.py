@@ -1,0 +1,316 @@
+"""Uploads whose parts are put into a bucket, from the first call to the blob at its final key."""
+
+import os
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import requests
+
+from bundles.models import Blob, Upload, UploadState
+from bundles.storage import multipart, sealed_upload
+from bundles.storage.interface import blobs
+from bundles.storage.s3_client import Bucket
+from bundles.uploads.verification import expire_uploads, sweep, verify_uploads
+from tests.bundles.publisher import sha256
+from tests.bundles.storage.conftest import Place
+from tests.bundles.storage.uploader import Uploader, part
+from tests.factories import make_token, make_user
+
+CONTENT = os.urandom(50_000)
+KIB, MIB = 1024, 1024 * 1024
+
+
+def final(content: bytes) -> str:
+    return f"blobs/{sha256(content)[:2]}/{sha256(content)}"
+
+
+def state_of(upload: str) -> tuple[str, str]:
+    row = Upload.objects.get(pk=upload)
+    return row.state, row.state_reason
+
+
+def test_it_becomes_a_blob(publisher: Uploader, place: Place) -> None:
+    upload = publisher.upload(CONTENT, 16 * KIB)
+    assert place.listed() == []
+    assert verify_uploads() == 1
+    assert state_of(upload) == ("stored", "")
+    assert place.listed() == [final(CONTENT)]
+    assert place.get(final(CONTENT)) == CONTENT
+    assert place.begun() == []
+    assert Blob.objects.get(pk=sha256(CONTENT)).size == len(CONTENT)
+    with blobs().open(sha256(CONTENT)) as file:
+        assert file.read() == CONTENT
+
+
+def test_an_empty_file_needs_no_part(publisher: Uploader, place: Place) -> None:
+    upload = publisher.start(b"")
+    assert publisher.complete(upload).status_code == 202
+    verify_uploads()
+    assert state_of(upload) == ("stored", "")
+    assert place.get(final(b"")) == b""
+
+
+def test_one_call_starts_and_says_where_to_put_it(publisher: Uploader, place: Place) -> None:
+    answer = publisher.api.start(CONTENT, parts=[part(1, CONTENT)])
+    assert answer.status_code == 201
+    (address,) = answer.json()["addresses"]
+    assert publisher.put(address, CONTENT).status_code == 200
+    assert publisher.complete(answer.json()["id"]).status_code == 202
+    assert verify_uploads() == 1
+    assert place.listed() == [final(CONTENT)]
+
+
+def test_it_is_resumed_from_what_the_bucket_has(publisher: Uploader) -> None:
+    upload = publisher.start(CONTENT, 16 * KIB)
+    publisher.send(upload, 1, CONTENT[: 16 * KIB])
+    publisher.address(upload, 2, CONTENT[16 * KIB : 32 * KIB])  # announced, never sent
+    again = publisher.api.start(CONTENT)
+    assert again.status_code == 200
+    assert again.json()["id"] == upload
+    assert [line["number"] for line in again.json()["parts"]] == [1]
+    refused = publisher.complete(upload)
+    assert (refused.status_code, refused.json()["error"]["missing"]) == (409, [2, 3, 4])
+    for number in (2, 3, 4):
+        publisher.send(upload, number, CONTENT[(number - 1) * 16 * KIB : number * 16 * KIB])
+    assert publisher.complete(upload).status_code == 202
+    assert verify_uploads() == 1
+    assert state_of(upload) == ("stored", "")
+
+
+def test_a_part_sent_again_as_another_counts_as_the_last(publisher: Uploader) -> None:
+    upload = publisher.start(CONTENT, 16 * KIB)
+    publisher.send(upload, 1, b"x" * 16 * KIB)
+    publisher.address(upload, 1, CONTENT[: 16 * KIB])
+    assert publisher.api.get(f"uploads/{upload}").json()["parts"] == []
+    publisher.send_all(upload, CONTENT)
+    assert [line["number"] for line in publisher.api.get(f"uploads/{upload}").json()["parts"]] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("damage", [b"y" * 16 * KIB, b"y" * 15 * KIB, b""])
+def test_storage_takes_only_the_bytes_that_were_announced(publisher: Uploader, damage: bytes) -> None:
+    upload = publisher.start(CONTENT, 16 * KIB)
+    address = publisher.address(upload, 1, CONTENT[: 16 * KIB])
+    assert publisher.put(address, damage).status_code in {400, 403}
+    # Nor with the header of other bytes: it is signed.
+    forged = publisher.address(upload, 2, damage)["headers"]
+    assert publisher.put(address | {"headers": forged}, damage).status_code == 403
+    assert publisher.api.get(f"uploads/{upload}").json()["parts"] == []
+
+
+def test_an_address_is_good_for_one_part_of_one_upload(publisher: Uploader, place: Place) -> None:
+    upload = publisher.start(CONTENT, 16 * KIB)
+    address = publisher.address(upload, 1, CONTENT[: 16 * KIB])
+    for tampered in (
+        address["url"].replace("partNumber=1", "partNumber=2"),
+        address["url"].replace(upload, upload[::-1]),
+        address["url"].replace("X-Amz-Expires=900", "X-Amz-Expires=90000"),
+        address["url"].replace("/uploads/", "/blobs/"),
+        address["url"].split("?")[0],
+    ):
+        assert tampered != address["url"]
+        assert publisher.put(address | {"url": tampered}, CONTENT[: 16 * KIB]).status_code == 403
+    assert requests.get(address["url"], timeout=20).status_code == 403
+    assert requests.delete(address["url"], timeout=20).status_code == 403
+
+
+def test_after_completion_no_address_changes_anything(publisher: Uploader, place: Place) -> None:
+    upload = publisher.start(CONTENT, 16 * KIB)
+    publisher.send_all(upload, CONTENT)
+    address = publisher.address(upload, 1, CONTENT[: 16 * KIB])
+    publisher.complete(upload)
+    row = Upload.objects.get(pk=upload)
+    with blobs().sealed(row.pk, row.multipart_id) as sealed:
+        assert publisher.put(address, CONTENT[: 16 * KIB]).status_code in {404, 500}  # moto stumbles
+        assert sealed.digest() == (sha256(CONTENT), len(CONTENT))
+
+
+def test_what_the_hash_contradicts_is_deleted_with_the_reason(publisher: Uploader, place: Place) -> None:
+    upload = publisher.start(CONTENT, 16 * KIB)
+    publisher.send_all(upload, CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
+    assert publisher.complete(upload).status_code == 202
+    assert verify_uploads() == 1
+    state, reason = state_of(upload)
+    assert state == "refused"
+    assert sha256(CONTENT) in reason
+    assert (place.listed(), place.begun()) == ([], [])
+    assert not Blob.objects.exists()
+
+
+def test_swapped_parts_are_found(publisher: Uploader) -> None:
+    first, second = CONTENT[: 16 * KIB], CONTENT[16 * KIB : 32 * KIB]
+    upload = publisher.start(first + second, 16 * KIB)
+    publisher.send(upload, 1, second)
+    publisher.send(upload, 2, first)
+    publisher.complete(upload)
+    verify_uploads()
+    assert state_of(upload)[0] == "refused"
+
+
+def test_a_part_of_the_wrong_size_is_missing(publisher: Uploader) -> None:
+    upload = publisher.start(CONTENT, 16 * KIB)
+    publisher.send_all(upload, CONTENT)
+    publisher.send(upload, 2, CONTENT[: 8 * KIB])
+    assert publisher.complete(upload).json()["error"]["missing"] == [2]
+
+
+def test_parts_do_not_pass_through_here(publisher: Uploader) -> None:
+    upload = publisher.start(CONTENT)
+    refused = publisher.api.put(upload, 1, CONTENT)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "send_to_storage")
+
+
+@pytest.mark.parametrize("number", [0, 5, 10**6, 10**9, "one"])
+def test_there_are_only_so_many_parts(publisher: Uploader, number: Any) -> None:
+    upload = publisher.start(CONTENT, 16 * KIB)
+    refused = publisher.api.post(f"uploads/{upload}/parts", {"parts": [part(number, b"x")]})
+    assert refused.status_code in {400, 404}
+    assert not Upload.objects.exclude(multipart_id="").exists()
+
+
+def test_a_closed_upload_has_no_addresses(publisher: Uploader) -> None:
+    upload = publisher.upload(CONTENT)
+    refused = publisher.api.post(f"uploads/{upload}/parts", {"parts": [part(1, CONTENT)]})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "upload_closed")
+
+
+def test_verifying_twice_changes_nothing(publisher: Uploader, place: Place) -> None:
+    """As when a scheduler was killed after each of its steps."""
+    upload = publisher.upload(CONTENT, 16 * KIB)
+    row = Upload.objects.get(pk=upload)
+    for _ in range(2):
+        with blobs().sealed(row.pk, row.multipart_id) as sealed:
+            assert sealed.digest() == (sha256(CONTENT), len(CONTENT))
+            sealed.promote(sha256(CONTENT))
+    assert verify_uploads() == 1
+    assert state_of(upload) == ("stored", "")
+    assert place.listed() == [final(CONTENT)]
+
+
+def test_a_final_key_is_never_written_over(publisher: Uploader, place: Place) -> None:
+    place.put(final(CONTENT), b"something else")
+    upload = publisher.upload(CONTENT)
+    verify_uploads()
+    state, reason = state_of(upload)
+    assert state == "refused"
+    assert "does not match its name" in reason
+    assert place.get(final(CONTENT)) == b"something else"
+
+
+def test_a_large_object_is_copied_in_parts(publisher: Uploader, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multipart, "COPY_SIZE", 12_345)
+    upload = publisher.upload(CONTENT, 16 * KIB)
+    verify_uploads()
+    assert state_of(upload) == ("stored", "")
+    assert place.get(final(CONTENT)) == CONTENT
+    # The ETag says of how many parts an object was made.
+    head = place.client.head_object(Bucket=place.name, Key=final(CONTENT))
+    assert head["ETag"].strip('"').endswith("-5")
+
+
+def test_hashing_a_large_object_takes_turns(publisher: Uploader, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealed_upload, "HASH_SECONDS", -1.0)
+    monkeypatch.setattr(sealed_upload, "READ_SIZE", 20_000)
+    upload = publisher.upload(CONTENT)
+    turns = 0
+    while state_of(upload)[0] == UploadState.VERIFYING:
+        assert verify_uploads() == 1
+        turns += 1
+    assert turns == 3
+    assert state_of(upload) == ("stored", "")
+    assert place.get(final(CONTENT)) == CONTENT
+
+
+def test_an_upload_that_vanished_is_refused(publisher: Uploader, place: Place) -> None:
+    upload = publisher.upload(CONTENT)
+    place.client.abort_multipart_upload(
+        Bucket=place.name, Key=f"uploads/{upload}", UploadId=Upload.objects.get(pk=upload).multipart_id
+    )
+    verify_uploads()
+    assert state_of(upload) == ("refused", "50000 bytes were announced, 0 are there")
+
+
+def test_an_upload_that_the_bucket_forgot_begins_anew(publisher: Uploader, place: Place) -> None:
+    upload = publisher.start(CONTENT)
+    publisher.send_all(upload, CONTENT)
+    place.client.abort_multipart_upload(
+        Bucket=place.name, Key=f"uploads/{upload}", UploadId=Upload.objects.get(pk=upload).multipart_id
+    )
+    assert publisher.api.start(CONTENT).json()["parts"] == []
+    publisher.send_all(upload, CONTENT)
+    assert publisher.complete(upload).status_code == 202
+    verify_uploads()
+    assert state_of(upload) == ("stored", "")
+
+
+def test_an_abandoned_one_is_aborted(publisher: Uploader, place: Place) -> None:
+    upload = publisher.start(CONTENT)
+    publisher.send_all(upload, CONTENT)
+    assert place.begun() == [f"uploads/{upload}"]
+    assert (expire_uploads(), sweep()) == (0, 0)
+    Upload.objects.update(touched_at="2020-01-01T00:00:00Z")
+    assert (expire_uploads(), sweep()) == (1, 1)
+    assert place.begun() == []
+
+
+def test_two_publishers_send_the_same_blob(publisher: Uploader, bucket: Bucket, place: Place) -> None:
+    other = Uploader(type(publisher.api)(publisher.api.client, make_token(make_user("bob"), "publisher")))
+    uploads = [publisher.upload(CONTENT), other.upload(CONTENT)]
+    verify_uploads()
+    assert [state_of(upload)[0] for upload in uploads] == ["stored", "stored"]
+    assert place.listed() == [final(CONTENT)]
+
+
+def test_hashing_and_promoting_take_little_memory(publisher: Uploader, place: Place) -> None:
+    publisher.upload(b"the first makes the client")
+    verify_uploads()
+    content = os.urandom(MIB) * 40
+    publisher.upload(content, 8 * MIB)
+    tracemalloc.start()
+    try:
+        verify_uploads()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert place.get(final(content)) == content
+    assert peak < 8 * MIB
+
+
+def test_a_whole_is_written_in_parts_with_little_memory(bucket: Bucket, place: Place) -> None:
+    """As members of an archive are, whose size nobody knows."""
+    upload = uuid4()
+    tracemalloc.start()
+    try:
+        blobs().write(upload, 0, (bytes([number]) * MIB for number in range(70)), lambda: True)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 70 * MIB
+    assert place.get(f"uploads/{upload}") == b"".join(bytes([number]) * MIB for number in range(70))
+
+
+def test_a_whole_that_is_cut_leaves_nothing(bucket: Bucket, place: Place) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield bytes(40 * MIB)
+        raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        blobs().write(uuid4(), 0, chunks(), lambda: True)
+    assert (place.listed(), place.begun()) == ([], [])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_are_verified_side_by_side(publisher: Uploader, place: Place) -> None:
+    contents = [f"file {number}".encode() for number in range(12)]
+    for content in contents:
+        publisher.upload(content)
+    wrong = publisher.start(b"what it is not")
+    publisher.send(wrong, 1, b"what it is, no")
+    publisher.complete(wrong)
+    while Upload.objects.verifying().exists():
+        assert verify_uploads() > 0
+    assert sorted(place.listed()) == sorted(final(content) for content in contents)
+    assert Blob.objects.count() == 12
+    assert state_of(wrong)[0] == "refused"

@@ -1,0 +1,160 @@
+"""The device API against its contract: `contract/device-api.json` is one device's story, told in order."""
+
+import json
+import re
+from base64 import urlsafe_b64decode
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from nacl.signing import SigningKey
+from pytest_django.fixtures import Settings
+
+from deployments.models import Deployment
+from deployments.rollout import offer
+from devices.groups import digest
+from devices.models import Command, Device, EnrolmentToken
+from tests.devices.signing import SigningDevice
+from tests.factories import make_bundle, make_deployment, make_enrolment_token
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+EXAMPLES: list[dict[str, Any]] = json.loads((ROOT / "tests/contract/device-api.json").read_text())
+SIGNATURES: list[dict[str, Any]] = json.loads((ROOT / "tests/contract/signatures.json").read_text())
+DOCUMENT = (ROOT / "docs/device-api.md").read_text()
+CONTENT = b"a model\n"
+
+
+@pytest.fixture(autouse=True)
+def storage(tmp_path: Path, settings: Settings) -> None:
+    settings.STORAGES = settings.STORAGES | {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": tmp_path}}
+    }
+
+
+def key() -> SigningKey:
+    """The key of the device in the examples; the same as in the examples of signatures."""
+    return SigningKey(urlsafe_b64decode(SIGNATURES[0]["private_key"] + "="))
+
+
+class Story:
+    """Replays examples against the server. `names` maps what the examples call things to what they are called here."""
+
+    def __init__(self) -> None:
+        self.device = SigningDevice(Client(), key=key())
+        self.names: dict[str, str] = {}
+
+    def here(self, value: Any) -> Any:
+        text = json.dumps(value, ensure_ascii=False)
+        for name, real in self.names.items():
+            text = text.replace(name, real)
+        return json.loads(text)
+
+    def operator(self, deed: str) -> None:
+        deeds: dict[str, Callable[[], None]] = {
+            "an operator approved the device": lambda: Device.objects.get().approve("operator:alice"),
+            "an operator decommissioned the device": lambda: Device.objects.get().decommission("operator:alice"),
+            "an operator deployed vad@1.0.0 to the device": self.deploy,
+        }
+        deeds[deed]()
+
+    def deploy(self) -> None:
+        example = next(e for e in EXAMPLES if e.get("after") == "an operator deployed vad@1.0.0 to the device")
+        command = example["response"]["body"]["commands"][0]
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT setval('devices_command_id_seq', %s)", [command["id"] - 1])
+        make_deployment(make_bundle("vad@1.0.0", {"model.onnx": CONTENT}), Device.objects.get())
+        assert offer() == 1
+        self.names[command["payload"]["deployment_id"]] = str(Deployment.objects.get().pk)
+        self.names[command["payload"]["deadline_at"]] = Command.objects.get().payload["deadline_at"]
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        path = request["path"].removeprefix("/api/v1")
+        return self.device.call(
+            request["method"],
+            self.here(path),
+            self.here(request["body"]),
+            sequence=request.get("sequence"),
+            created=request.get("created"),
+            forge=request.get("headers"),
+        )
+
+
+def body_of(answer: Any) -> Any:
+    if answer["Content-Type"] == "application/json":
+        return json.loads(answer.content)
+    return b"".join(answer).decode() if answer.streaming else answer.content.decode()
+
+
+def without_words(body: Any) -> Any:
+    """A refusal without its sentence, which may change, and the hour, which does."""
+    if isinstance(body, dict) and "error" in body:
+        return {name: value for name, value in body["error"].items() if name not in {"message", "server_time", "size"}}
+    return body
+
+
+@pytest.mark.django_db
+def test_the_server_answers_as_the_examples_say() -> None:
+    story = Story()
+    token, _ = make_enrolment_token(accepts_at_once=False)
+    EnrolmentToken.objects.filter(pk=token.pk).update(secret_sha256=digest(EXAMPLES[0]["request"]["body"]["token"]))
+    for example in EXAMPLES:
+        if "after" in example:
+            story.operator(example["after"])
+        answer = story.ask(example["request"])
+        assert answer.status_code == example["response"]["status"], (example["why"], answer)
+        body, expected = body_of(answer), example["response"]["body"]
+        if example is EXAMPLES[0]:
+            story.names[expected["device_id"]] = body["device_id"]
+        assert without_words(body) == without_words(story.here(expected)), example["why"]
+
+
+def test_the_examples_tell_every_call_and_the_document_shows_them() -> None:
+    assert {example["call"] for example in EXAMPLES} == {
+        "register", "heartbeat", "attributes", "result", "manifest", "blob",
+    }  # fmt: skip
+    for example in EXAMPLES:
+        assert shown(example) in DOCUMENT, example["why"]
+
+
+def test_the_document_signs_as_the_examples() -> None:
+    example = SIGNATURES[0]
+    for value in (example["private_key"], example["url"], example["body"], *example["headers"].values()):
+        assert value in DOCUMENT
+
+
+def shown(example: dict[str, Any]) -> str:
+    """An example as the document prints it."""
+    request, response = example["request"], example["response"]
+    lines = [f"{request['method']} {request['path']}"]
+    if "sequence" in request:
+        lines.append(f"Kernex-Sequence: {request['sequence']}")
+    lines += [f"{name}: {value}" for name, value in request.get("headers", {}).items()]
+    if request["body"] is not None:
+        lines += ["", written(request["body"])]
+    lines += ["", str(response["status"]), "", written(response["body"])]
+    return f"*{example['why']}*\n\n```http\n" + "\n".join(lines) + "\n```\n"
+
+
+def written(body: Any) -> str:
+    """A body, broken into lines where one would be long."""
+    if isinstance(body, str):
+        return body.rstrip("\n")
+    line = json.dumps(body, ensure_ascii=False)
+    if len(line) <= 110:
+        return line
+    inner = [f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in body.items()]
+    return "{\n" + ",\n".join(inner) + "\n}"
+
+
+def test_the_document_names_every_code_of_the_examples() -> None:
+    codes = {example["response"]["body"]["error"]["code"] for example in EXAMPLES if is_refusal(example)}
+    codes |= {example["code"] for example in SIGNATURES if "code" in example}
+    documented = set(re.findall(r"^\| \d{3} \| `([a-z_0-9]+)`", DOCUMENT, re.MULTILINE))
+    assert codes <= documented
+
+
+def is_refusal(example: dict[str, Any]) -> bool:
+    return isinstance(example["response"]["body"], dict) and "error" in example["response"]["body"]

@@ -1,0 +1,177 @@
+"""Log lines: one shape, each with its request's id, never with a secret."""
+
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from django.test import Client
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dev.postgres import free_port
+from foundation.accounts.models import ApiToken
+from foundation.api import request_id
+from foundation.logs import FORMATTERS, without_secrets
+from tests.factories import make_user
+from tests.live import Live
+from tests.operations.places import Place, manage
+
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z [A-Z]+ [a-z_A-Z.]+( \[[\w.-]+\])?: .*")
+SECRETS = {
+    "an API token": ("refused kxa_{}", "S3cret-word_of43characters"),
+    "an enrolment token": ("refused {{'token': 'kxe_{}.0123'}}", "S3cret-word_of43characters"),
+    "a header": ("Authorization: Bearer {}", "eyJS3cret.word"),
+    "basic credentials": ("authorization: basic {}", "czNjcmV0OndvcmQ="),
+    "a URL": ("connecting to postgresql://app:{}@db/x failed", "s3cret%20word"),
+    "a password": ("connection failed: password={} host=db", "s3cret-word"),
+    "a key": ("SECRET_KEY: {}", "s3cret-word"),
+}
+
+
+@pytest.fixture
+def written() -> Iterator[io.StringIO]:
+    """What a logger of its own writes as JSON."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(FORMATTERS["json"]())
+    logger = logging.getLogger("tests.logs")
+    logger.addHandler(handler)
+    logger.propagate = False
+    yield stream
+    logger.removeHandler(handler)
+    logger.propagate = True
+
+
+@pytest.mark.parametrize("why", SECRETS)
+def test_a_secret_is_not_written(why: str, written: io.StringIO) -> None:
+    """Neither from the text, nor from an argument, nor from a traceback."""
+    sentence, secret = SECRETS[why]
+    said = sentence.format(secret)
+    logger = logging.getLogger("tests.logs")
+    logger.warning(said)
+    logger.warning("it said: %s", said)
+    try:
+        raise ValueError(said)
+    except ValueError:
+        logger.exception("it failed")
+    lines = written.getvalue().splitlines()
+    assert len(lines) == 3
+    assert secret not in written.getvalue()
+    assert json.loads(lines[0])["message"].split()[0] == said.split()[0] or why == "a key"
+    text = FORMATTERS["text"]().format(logging.makeLogRecord({"msg": said, "exc_info": None}))
+    assert secret not in text
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=200)
+@given(st.text(max_size=40), st.from_regex(r"[A-Za-z0-9_-]{43}", fullmatch=True), st.text(max_size=40))
+def test_no_token_of_ours_gets_through(before: str, secret: str, after: str) -> None:
+    for prefix in ("kxa_", "kxe_"):
+        assert secret not in without_secrets(f"{before} {prefix}{secret} {after}")
+
+
+def test_ordinary_words_stay() -> None:
+    for text in (
+        "password authentication failed for user app", "Bearer", "http://127.0.0.1:8000/health", "a basic idea",
+        "INSERT INTO x (password) VALUES (%s)",
+    ):  # fmt: skip
+        assert without_secrets(text) == text
+
+
+def test_json_is_one_object_a_line(written: io.StringIO) -> None:
+    logger = logging.getLogger("tests.logs")
+    with request_id.during("a-word"):
+        logger.warning("two\nlines and a \u2028 separator, \x1b[31m colour")
+    logger.warning("outside of a request")
+    first, second = map(json.loads, written.getvalue().split("\n")[:2])
+    assert {**first, "at": ""} == {
+        "at": "", "level": "WARNING", "logger": "tests.logs", "request_id": "a-word",
+        "message": "two\nlines and a \u2028 separator, \x1b[31m colour",
+    }  # fmt: skip
+    assert "request_id" not in second
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first["at"])
+
+
+def test_a_traceback_is_a_member_of_the_line(written: io.StringIO) -> None:
+    try:
+        int("no number")
+    except ValueError:
+        logging.getLogger("tests.logs").exception("it failed")
+    (line,) = written.getvalue().splitlines()
+    assert json.loads(line)["traceback"].startswith("Traceback (most recent call last):\n")
+
+
+# -- In requests
+
+
+@pytest.mark.django_db
+def test_each_answer_has_an_id_of_its_own(client: Client) -> None:
+    ids = [client.get(path)["X-Request-Id"] for path in ("/health/live", "/health/live", "/api/v1/nothing", "/nothing")]
+    assert len(set(ids)) == 4
+    assert all(re.fullmatch("[0-9a-f]{16}", word) for word in ids)
+    assert request_id.current() == ""
+
+
+@pytest.mark.django_db
+def test_what_is_the_clients_affair_is_not_logged(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """Else whoever asks for what is not there fills the disk."""
+    for path in ("/nothing", "/api/v1/nothing", "/api/v1/devices", "/admin/"):
+        client.get(path)
+    client.post("/admin/login/", {"username": "alice", "password": "s3cret"}, headers={"Host": "evil"})
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+# -- Of whole processes
+
+
+@pytest.mark.parametrize("form", FORMATTERS)
+def test_every_line_of_the_processes_has_the_shape(form: str, new_place: Place, tmp_path: Path) -> None:
+    """gunicorn's too, and those of a request that fails for want of a table."""
+    assert new_place.grant().code == 0
+    if form == "text":
+        (tmp_path / "static").mkdir()  # without it, a library warns in its own way
+    environment = new_place.environment(DATABASE_POOL="2", LOG_FORMAT=form, STATIC_ROOT=str(tmp_path / "static"))
+    live = Live(tmp_path, environment, free_port())
+    try:
+        live.start_web()
+        for path in ("/api/v1/devices", "/health"):
+            headers = {"Authorization": "Bearer kxa_s3cret-word"}
+            answer = requests.get(live.url + path, headers=headers, timeout=30)
+            assert answer.status_code == 503
+    finally:
+        live.stop()
+    lines = (tmp_path / "web.log").read_text().splitlines()
+    assert len(lines) > 4
+    assert "s3cret" not in "".join(lines)
+    if form == "json":
+        said = [json.loads(line) for line in lines]
+        assert all({"at", "level", "logger", "message"} <= line.keys() for line in said)
+        ids = [line["request_id"] for line in said if "request_id" in line]
+        assert "py.warnings" in {line["logger"] for line in said}
+    else:
+        assert [line for line in lines if not LINE.fullmatch(line)] == []
+        ids = [match[1] for line in lines if (match := re.search(r" \[([0-9a-f]{16})\]: ", line))]
+    assert ids != []
+
+
+def test_a_command_writes_no_secret(new_place: Place) -> None:
+    """Also at the most talkative level, where libraries tell what they send."""
+    assert new_place.grant().code == 0
+    environment = new_place.environment(LOG_LEVEL="DEBUG")
+    assert manage(environment, "migrate").code == 0
+    made = manage(environment, "create_operator", "alice", "--password-stdin", text="a long s3cret word\n")
+    assert made.code == 0
+    assert "s3cret" not in made.out + made.err
+    assert new_place.password not in made.out + made.err
+
+
+@pytest.mark.django_db
+def test_a_token_in_use_is_not_written(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        _, secret = ApiToken.issue(make_user(), "viewer", "a test")
+        assert client.get("/api/v1/status", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
+    assert secret not in caplog.text

@@ -1,0 +1,40 @@
+"""The layers of the code base: every module stands on one, and Django can find each app's parts where it looks."""
+
+import subprocess
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+LAYERS = ["kernex", "operations", "deployments", "devices | bundles", "foundation"]
+APART = {"kernex_cli", "agent", "dev"}
+# Programs of their own, imported by nothing: the demonstration's bundle, the tests, what gunicorn and Django start.
+SCRIPTS = {"demo", "tests", "manage.py", "gunicorn.conf.py"}
+
+
+def contracts() -> dict[str, dict[str, object]]:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    return {"roots": settings["root_packages"], **{one["name"]: one for one in settings["contracts"]}}
+
+
+def modules() -> list[str]:
+    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return listed.stdout.split()
+
+
+def test_the_control_plane_has_five_layers() -> None:
+    (layers,) = [one["layers"] for name, one in contracts().items() if name.startswith("The control plane")]
+    assert layers == LAYERS
+
+
+def test_every_module_is_on_a_layer_or_apart() -> None:
+    packages = {name for layer in LAYERS for name in layer.split(" | ")} | APART
+    homeless = [path for path in modules() if path.split("/")[0] not in packages | SCRIPTS]
+    assert not homeless, "Put these modules on a layer; see docs/architecture.md."
+    assert set(contracts()["roots"]) == packages
+
+
+def test_readme_and_architecture_have_a_row_for_each_package() -> None:
+    tops = {path.split("/")[0] for path in modules() if "/" in path} - {"tests"}
+    for page in ("README.md", "docs/architecture.md"):
+        text = (ROOT / page).read_text()
+        assert not {name for name in tops if f"| `{name}/` |" not in text}, page

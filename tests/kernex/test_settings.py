@@ -1,0 +1,156 @@
+"""Every setting: a wrong value stops the process with one sentence that names it, and secrets may come from files."""
+
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foundation.environment import BadSetting, Environment
+from tests.operations.places import ROOT
+
+RIGHT = {"SECRET_KEY": "x" * 50, "DATABASE_URL": "postgresql://app:s3cret@db.example.com/kernex_db"}
+LOOKS = "import kernex.settings"
+SERVES = "import runpy; runpy.run_path('gunicorn.conf.py')"
+# What each variable that accepts only some values is given here to choke on.
+WRONG: dict[str, list[str]] = {
+    "SECRET_KEY": ["", "s3cret-and-short"],
+    "DATABASE_URL": [
+        "", "s3cret", "mysql://app:s3cret@db/x", "postgresql+asyncpg://app:s3cret@db/x", "postgresql://db/x",
+        "postgresql://app:s3cret@db", "postgresql://app:s3cret@/x", "postgresql://app:s3cret@db:port/x",
+        "postgresql://app:s3cret@[db/x", "postgresql://app:s3cret@db:99999/x", "postgresql://app:s3cret@db/x?sslmode",
+    ],
+    "PUBLIC_URL": ["fleet.example.com", "ftp://fleet.example.com"],
+    "SENTRY_DSN": ["s3cret"],
+    "METRICS_TOKEN": ["s3cret"],
+    "KERNEX_DEBUG": ["maybe", "2"],
+    "TRUSTED_PROXY": ["perhaps"],
+    "KERNEX_ON_APP_PLATFORM": ["-"],
+    "DATABASE_PREPARE": ["nein"],
+    "TRUSTED_PROXY_HOPS": ["0", "11", "-1"],
+    "KERNEX_INSTANCES": ["0", "65"],
+    "DATABASE_POOL": ["65", "four", "4.5"],
+    "HEARTBEAT_SAMPLE_SECONDS": ["0", "86401", "1e2", "\u0663"],
+    "HEARTBEAT_KEEP_DAYS": ["367"],
+    "DEVICE_DEADLINE_SECONDS": ["9"],
+    "UPLOAD_EXPIRY_SECONDS": ["59"],
+    "STORAGE_ENDPOINT_URL": ["s3.example.com"],
+    "STORAGE_PUBLIC_ENDPOINT_URL": ["s3.example.com"],
+    "STORAGE_ACCESS_KEY": ["a key without a bucket"],
+    "STORAGE_BUCKET": ["a-bucket-without-its-key"],
+    "LOG_LEVEL": ["loud", "info"],
+    "LOG_FORMAT": ["xml"],
+    "WEB_WORKERS": ["0", "65", "two"],
+    "WEB_THREADS": ["0"],
+}  # fmt: skip
+SERVED = {"WEB_WORKERS", "WEB_THREADS"}
+# Any text will do for these; or they only matter to a command with tests of its own.
+FREE = {
+    "ADMIN_DATABASE_URL", "ADMIN_PASSWORD", "ALLOWED_HOSTS", "BIND", "DIGITALOCEAN_APP_ID", "RUNTIME_PASSWORD",
+    "SECRET_KEY_FALLBACKS", "STATIC_ROOT", "STORAGE_DIR", "STORAGE_REGION", "STORAGE_SECRET_KEY",
+}  # fmt: skip
+READING = re.compile(r'\benv\.(?:text|flag|number|choice|words|database)\(\s*"([A-Z_]+)"')
+
+
+def begin(script: str, **changes: str) -> tuple[int, str]:
+    """Start a process with these variables alone. Returns how it ended and what it said."""
+    environment = {"PATH": os.environ["PATH"], "TMPDIR": os.environ.get("TMPDIR", "/tmp"), **RIGHT, **changes}
+    environment = {name: value for name, value in environment.items() if value}
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    return ran.returncode, ran.stderr.strip()
+
+
+def test_every_variable_is_tried() -> None:
+    files = [ROOT / "kernex/settings.py", ROOT / "gunicorn.conf.py", *ROOT.glob("kernex/management/commands/*.py")]
+    read = {name for path in files for name in READING.findall(path.read_text())}
+    assert read == WRONG.keys() | FREE
+
+
+def sentence(name: str, value: str) -> str:
+    """What the settings module ends with when this variable has this value. Without a process: they are many."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in (*WRONG, *FREE):
+            patch.delenv(variable, raising=False)
+        for variable, right in RIGHT.items():
+            patch.setenv(variable, right)
+        patch.setenv(name, value)
+        with pytest.raises(BadSetting) as refused:
+            runpy.run_path(str(ROOT / "kernex/settings.py"))
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("name", sorted(WRONG.keys() - SERVED))
+def test_a_wrong_value_ends_in_one_sentence(name: str) -> None:
+    for value in WRONG[name]:
+        said = sentence(name, value)
+        assert re.fullmatch(rf"{name}\b[^\n]*\.", said), (value, said)
+        assert "s3cret" not in said
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "DATABASE_POOL", *sorted(SERVED)])
+def test_the_process_ends_with_that_sentence_alone(name: str) -> None:
+    code, said = begin(SERVES if name in SERVED else LOOKS, **{name: WRONG[name][-1]})
+    assert code == 1
+    assert re.fullmatch(rf"{name}\b[^\n]*\.", said), said
+
+
+def test_right_values_are_taken() -> None:
+    assert begin(LOOKS) == (0, "")
+    assert begin(SERVES) == (0, "")
+    assert begin(LOOKS, KERNEX_DEBUG="Off", LOG_LEVEL="DEBUG", DATABASE_POOL=" 0 ", TRUSTED_PROXY="YES") == (0, "")
+
+
+def test_a_value_may_come_from_a_file(tmp_path: Path) -> None:
+    """As orchestrators mount secrets: with a line break at the end."""
+    for name, value in {**RIGHT, "DATABASE_POOL": "7", "TRUSTED_PROXY": "true", "ALLOWED_HOSTS": "a,b"}.items():
+        (tmp_path / name).write_text(f"{value}\n")
+    files = {f"{path.name}_FILE": str(path) for path in tmp_path.iterdir()}
+    script = f"{LOOKS} as s; assert (s.DATABASE_POOL, s.TRUSTED_PROXY, s.ALLOWED_HOSTS) == (7, True, ['a', 'b'])"
+    assert begin(script, SECRET_KEY="", DATABASE_URL="", **files) == (0, "")
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for path in ("missing", "binary", "."):
+        code, said = begin(LOOKS, SECRET_KEY="", SECRET_KEY_FILE=str(tmp_path / path))
+        assert code == 1
+        assert re.fullmatch(r"SECRET_KEY_FILE points to [^\n]+, which cannot be read: [^\n]+\.", said), said
+
+
+def test_a_value_said_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("y" * 50)
+    code, said = begin(LOOKS, SECRET_KEY_FILE=str(tmp_path / "key"))
+    assert (code, said) == (1, "SECRET_KEY and SECRET_KEY_FILE are both set: keep one of them.")
+
+
+def database(url: str) -> dict[str, Any]:
+    return Environment({"DATABASE_URL": url}).database("DATABASE_URL")
+
+
+def test_the_database_is_read_as_libpq_would() -> None:
+    read = database("postgres://app%40x:p%2Fw%3A@[2001:db8::1]:5433/na%20me?sslmode=require&sslrootcert=/ca.pem")
+    assert read == {
+        "ENGINE": "django.db.backends.postgresql", "USER": "app@x", "PASSWORD": "p/w:", "HOST": "2001:db8::1",
+        "PORT": "5433", "NAME": "na me", "OPTIONS": {"sslmode": "require", "sslrootcert": "/ca.pem"},
+    }  # fmt: skip
+    assert database("postgresql://app@db/x")["PORT"] == "5432"
+
+
+def test_a_password_with_special_characters_is_named_as_the_cause() -> None:
+    with pytest.raises(BadSetting) as refused:
+        database("postgresql://app:p#ss/w[rd@db.example.com/x")
+    assert "DATABASE_URL" in str(refused.value)
+    assert "w[rd" not in str(refused.value)
+
+
+def test_words_are_separated_by_commas() -> None:
+    env = Environment({"WORDS": " a, ,b,, c ", "NONE": " , "})
+    assert env.words("WORDS") == ["a", "b", "c"]
+    assert env.words("NONE", ["x"]) == ["x"]
+    assert env.words("MISSING") == []

@@ -1,0 +1,68 @@
+"""What the command line's tests share: a control plane, and a way to run `kernex` in this process."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernex_cli.main import main
+from tests.kernex_cli.fake_server import TOKEN, FakeServer, serve
+from tests.live import Live, live
+
+__all__ = ["live"]
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """stdout as the one JSON document that it must be."""
+        return json.loads(self.out)
+
+
+Kernex = Callable[..., Outcome]
+
+
+@pytest.fixture
+def kernex(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Kernex:
+    """Runs one command line, without credentials and outside a terminal."""
+    for name in ("KERNEX_SERVER", "KERNEX_TOKEN", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+    def run(*words: object) -> Outcome:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        shown = capsys.readouterr()
+        return Outcome(code, shown.out, shown.err)
+
+    return run
+
+
+@pytest.fixture
+def at_live(kernex: Kernex, live: Live, monkeypatch: pytest.MonkeyPatch) -> Kernex:
+    """`kernex` with an API token for the live control plane."""
+    monkeypatch.setenv("KERNEX_SERVER", live.url)
+    monkeypatch.setenv("KERNEX_TOKEN", live.token)
+    return kernex
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeServer]:
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def at_fake(kernex: Kernex, fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Kernex:
+    """`kernex` with an API token for the fake server."""
+    monkeypatch.setenv("KERNEX_SERVER", fake.url)
+    monkeypatch.setenv("KERNEX_TOKEN", TOKEN)
+    return kernex

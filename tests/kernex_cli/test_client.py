@@ -1,0 +1,129 @@
+"""Which failures are tried again, which are said at once, and where the token never goes."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.kernex_cli.conftest import Kernex
+from tests.kernex_cli.fake_server import CUT, FakeServer, error, serve
+
+STATUS = {"devices": {"online": 3}, "deployments": {}, "bundles": {}, "version": "0.1.0"}
+LATER = (503, {"error": {"code": "busy", "message": "Busy."}}, {"Retry-After": "1"})
+
+
+@pytest.mark.parametrize("answer", [CUT, (502, b""), (504, b"<html>"), error(503, "busy", "Busy.")])
+def test_it_tries_again(at_fake: Kernex, fake: FakeServer, answer: tuple[int, object]) -> None:
+    fake.answers["GET /status"] = STATUS
+    fake.fail("GET /api/v1/status", answer)
+    assert at_fake("status", "--json").document == STATUS
+    assert len(fake.requests) == 2
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_it_obeys_retry_after(at_fake: Kernex, fake: FakeServer, status: int) -> None:
+    fake.answers["GET /status"] = STATUS
+    fake.fail("GET", (status, {}, {"Retry-After": "1"}))
+    began = time.monotonic()
+    assert at_fake("status").code == 0
+    assert time.monotonic() - began >= 1
+
+
+def test_it_gives_up_when_the_server_asks_for_more_patience_than_there_is(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.fail("GET", (503, {"error": {"code": "busy", "message": "Busy."}}, {"Retry-After": "90"}))
+    began = time.monotonic()
+    shown = at_fake("status")
+    assert (shown.code, shown.out) == (5, "")
+    assert "Busy (busy)" in shown.err
+    assert time.monotonic() - began < 5
+
+
+def test_it_says_when_nobody_answers(kernex: Kernex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERNEX_TOKEN", "kxa_x")
+    shown = kernex("status", "--server", "http://127.0.0.1:9", "--retry-for", "1s", "--json")
+    assert (shown.code, shown.out) == (5, "")
+    assert "Connection refused" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (error(401, "bad_token", "The token is unknown."), 3),
+        (error(403, "role_forbids", "The role does not allow that."), 3),
+        (error(404, "not_found", "Nothing there."), 4),
+        (error(409, "illegal_transition", "It has ended."), 4),
+        ((404, b"<html>not Kernex</html>"), 4),
+        (error(500, "internal_error", "Something broke."), 5),
+        (error(507, "storage_full", "The disk is full."), 5),
+        ((200, b"<html>hello</html>"), 5),
+        ((301, b"", {"Location": "https://elsewhere.example/"}), 5),
+    ],
+)
+def test_it_does_not_try_again(at_fake: Kernex, fake: FakeServer, answer: tuple[int, object], code: int) -> None:
+    fake.fail("GET", answer)
+    shown = at_fake("status", "--json")
+    assert (shown.code, shown.out) == (code, "")
+    assert shown.err.startswith("kernex: ")
+    assert len(fake.requests) == 1
+
+
+def test_it_names_the_fields_that_were_refused(at_fake: Kernex, fake: FakeServer) -> None:
+    answer = {"code": "invalid", "message": "Some fields are wrong.", "fields": {"group": ["No such group."]}}
+    fake.fail("POST", (400, {"error": answer}))
+    assert "`group`: No such group." in at_fake("token", "create", "--group", "x").err
+
+
+def test_it_does_not_repeat_a_deployment_that_may_have_begun(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.fail("POST", CUT)
+    shown = at_fake("deploy", "vad@1", "--group", "lab")
+    assert shown.code == 5
+    assert "not known" in shown.err
+    assert len(fake.requests) == 1
+
+
+def test_it_repeats_a_deployment_that_surely_did_not_begin(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers["POST /deployments"] = {"id": "7", "bundle": "vad@1", "state": "running", "counts": {}}
+    fake.fail("POST", LATER)
+    assert at_fake("deploy", "vad@1", "--group", "lab").code == 0
+    assert len(fake.requests) == 2
+
+
+def test_a_page_does_not_lead_the_token_to_another_host(at_fake: Kernex, fake: FakeServer) -> None:
+    with serve() as other:
+        fake.answers["GET /groups"] = [
+            {"next": f"{other.url}/api/v1/groups?cursor=abc", "results": [{"name": "a"}]},
+            {"next": None, "results": [{"name": "b"}]},
+        ]
+        shown = at_fake("groups", "--json")
+        assert [group["name"] for group in shown.document["results"]] == ["a", "b"]
+        assert other.requests == []
+        assert "cursor=abc" in fake.requests[1]
+
+
+def test_a_redirect_does_not_lead_the_token_to_another_host(at_fake: Kernex, fake: FakeServer) -> None:
+    with serve() as other:
+        fake.fail("GET", (302, b"", {"Location": f"{other.url}/api/v1/status"}))
+        assert at_fake("status").code == 5
+        assert other.requests == []
+
+
+def test_a_netrc_does_not_take_the_tokens_place(
+    at_fake: Kernex, fake: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HTTP_PROXY", fake.url)
+    fake.answers["GET /status"] = STATUS
+    assert at_fake("status", "--server", "http://fleet.example").code == 0
+    assert fake.requests == ["GET http://fleet.example/api/v1/status"]
+
+
+def test_a_proxy_is_not_asked_for_this_machine(
+    at_fake: Kernex, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    fake.answers["GET /status"] = STATUS
+    assert at_fake("status").code == 0

@@ -1,0 +1,119 @@
+"""`deploy`, `deployments`, `deployment` and `cancel` at the HTTP seam."""
+
+from typing import Any
+
+import pytest
+
+from tests.kernex_cli.conftest import Kernex
+from tests.kernex_cli.fake_server import FakeServer, error
+
+ID = "5b1f0f0e-3c1b-4b0c-8f57-2f1f6b6f3a11"
+DEVICE = "6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e"
+NO_ROWS: dict[str, Any] = {"next": None, "results": []}
+
+
+def deployment(state: str = "running", **counts: int) -> dict[str, Any]:
+    return {"id": ID, "bundle": "vad@1.0.0", "state": state, "counts": counts, "created_at": "2026-01-02T03:04:05.6Z"}
+
+
+def row(state: str, message: str = "") -> dict[str, Any]:
+    return {
+        "device": DEVICE, "device_name": "shelf-4", "state": state, "attempt": 1, "reason_code": "unhealthy",
+        "message": message, "bytes_done": 50, "bytes_total": 100, "state_changed_at": "2026-01-02T03:04:05.6Z",
+    }  # fmt: skip
+
+
+def test_it_says_whom_to_deploy_to(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers["POST /deployments"] = deployment(waiting=2)
+    fake.answers["GET /devices"] = {
+        "next": None,
+        "results": [{"id": DEVICE, "name": "shelf-4"}, {"id": "x", "name": "y"}],
+    }
+    words = ["--group", "lab", "--group", "field", "--device", "shelf-4", "--device", DEVICE.upper()]
+    fake.answers["POST /deployments"]["skipped"] = {"not_accepted": 0, "wrong_device_type": 3}
+    shown = at_fake("deploy", "vad@1.0.0", *words, "--deadline", "2h", "--note", "why", "--json")
+    assert shown.document["id"] == ID
+    assert shown.err == "3 chosen devices were left out: wrong device type.\n"
+    assert fake.bodies[-1] == (
+        b'{"bundle": "vad@1.0.0", "groups": ["lab", "field"], "devices": ["%b", "%b"], "note": "why", '
+        b'"deadline_seconds": 7200}' % (DEVICE.encode(), DEVICE.encode())
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [("vad@1.0.0",), ("vad", "--group", "lab"), ("vad@1.0.0", "--group", "a", "--device", "?")]
+)
+def test_it_refuses_wrong_arguments(at_fake: Kernex, fake: FakeServer, words: tuple[str, ...]) -> None:
+    fake.answers["GET /devices"] = {"next": None, "results": [{"id": "1", "name": "twin"}, {"id": "2", "name": "twin"}]}
+    assert at_fake("deploy", *words).code == 2
+    assert at_fake("approve", "twin").code == 2
+    assert fake.count("POST") == 0
+
+
+def test_it_waits_until_all_succeeded(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers["POST /deployments"] = deployment(waiting=2)
+    fake.answers[f"GET /deployments/{ID}"] = [
+        deployment(downloading=1, succeeded=1), deployment("finished", succeeded=2),
+    ]  # fmt: skip
+    shown = at_fake("deploy", "vad@1.0.0", "--group", "lab", "--wait")
+    assert (shown.code, shown.out) == (0, "vad@1.0.0: 2 succeeded.\n")
+
+
+@pytest.mark.parametrize("state", ["failed", "rolled_back", "rejected", "timed_out", "cancelled"])
+def test_it_says_which_devices_failed(at_fake: Kernex, fake: FakeServer, state: str) -> None:
+    fake.answers[f"GET /deployments/{ID}"] = deployment("finished", succeeded=1, **{state: 1})
+    fake.answers[f"GET /deployments/{ID}/devices"] = {
+        "next": None, "results": [row(state, "first\nmiddle\nlast \x1b[31mline"), row("succeeded")],
+    }  # fmt: skip
+    shown = at_fake("deployment", ID, "--wait", "--json")
+    assert shown.code == 6
+    assert shown.document["counts"][state] == 1
+    assert f"shelf-4: {state} (unhealthy): first … last \N{REPLACEMENT CHARACTER}[31mline" in shown.err
+
+
+def test_a_cancelled_deployment_ends_when_its_devices_have(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers[f"GET /deployments/{ID}"] = [
+        deployment("cancelled", cancelling=1), deployment("cancelled", cancelled=1),
+    ]  # fmt: skip
+    fake.answers[f"GET /deployments/{ID}/devices"] = NO_ROWS
+    assert at_fake("deployment", ID, "--wait").code == 6
+    assert fake.count(f"GET /api/v1/deployments/{ID}") == 3
+
+
+def test_it_stops_waiting_in_time(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers[f"GET /deployments/{ID}"] = deployment(offered=1)
+    shown = at_fake("deployment", ID, "--wait", "--timeout", "1s")
+    assert (shown.code, shown.out) == (6, "")
+    assert "1 offered" in shown.err
+
+
+def test_it_shows_one(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers[f"GET /deployments/{ID}"] = deployment(downloading=1)
+    fake.answers[f"GET /deployments/{ID}/devices"] = {"next": None, "results": [row("downloading")]}
+    shown = at_fake("deployment", ID, "--state", "downloading")
+    assert shown.code == 0
+    assert "\t50 %\tunhealthy\t2026-01-02 03:04:05Z\n" in shown.out
+    assert "state=downloading" in fake.requests[-1]
+    assert at_fake("deployment", ID, "--json").document["devices"][0]["device"] == DEVICE
+
+
+def test_it_lists(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers["GET /deployments"] = {"next": None, "results": [deployment(succeeded=1, waiting=0)]}
+    assert f"{ID}\tvad@1.0.0\trunning\t1 succeeded\t2026-01-02 03:04:05Z\t\n" in at_fake("deployments").out
+    assert at_fake("deployments", "--json").document["results"][0]["id"] == ID
+
+
+def test_it_cancels(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers[f"POST /deployments/{ID}/cancel"] = deployment("cancelled")
+    assert at_fake("cancel", ID, "--json").document["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("words", [("cancel", "../status"), ("deployment", "5"), ("deployment", "")])
+def test_it_refuses_what_is_no_id(at_fake: Kernex, fake: FakeServer, words: tuple[str, str]) -> None:
+    assert at_fake(*words).code == 2
+    assert fake.requests == []
+
+
+def test_it_says_that_it_cannot_cancel(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.fail("POST", error(409, "illegal_transition", "It has ended."))
+    assert at_fake("cancel", ID).code == 4

@@ -1,0 +1,84 @@
+"""`deploy` and what follows it, against a real control plane and devices that report."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kernex_cli.conftest import Kernex
+from tests.live import Live
+from tests.machine import Machine
+
+
+@pytest.fixture
+def label(at_live: Kernex, tmp_path: Path) -> str:
+    """A bundle that is ready."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_text(str(tmp_path))
+    name = tmp_path.name.replace("_", "-").lower()[-40:].strip("-")
+    shown = at_live("push", tmp_path / "tree", "--name", name, "--version", "1.0.0", "--timeout", "60s")
+    assert shown.code == 0, shown.err
+    return f"{name}@1.0.0"
+
+
+@contextmanager
+def obeying(machine: Machine, state: str, **said: Any) -> Iterator[None]:
+    """While the block runs, the device ends its first deployment in `state`."""
+    done = threading.Event()
+
+    def run() -> None:
+        while not done.is_set():
+            for command in machine.heartbeat()["commands"]:
+                if command["kind"] == "deploy":
+                    machine.report(command, 1, state, **said)
+                    machine.heartbeat(acknowledged_commands=[command["id"]])
+                    return
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_it_follows_a_deployment_to_its_good_end(at_live: Kernex, live: Live, label: str) -> None:
+    machine = Machine(live).register(live.enrolment_token("good"))
+    with obeying(machine, "succeeded"):
+        shown = at_live("deploy", label, "--group", "good", "--wait", "--json", "--timeout", "60s")
+    assert shown.code == 0, shown.err
+    assert shown.document["counts"]["succeeded"] == 1
+    assert shown.document["state"] == "finished"
+    assert shown.document["id"] in [one["id"] for one in at_live("deployments", "--json").document["results"]]
+
+
+def test_it_says_why_a_deployment_failed(at_live: Kernex, live: Live, label: str) -> None:
+    machine = Machine(live).register(live.enrolment_token("bad"))
+    with obeying(machine, "rolled_back", reason_code="unhealthy", message="3 of 5 segments"):
+        shown = at_live("deploy", label, "--device", machine.name, "--wait", "--timeout", "60s")
+    assert shown.code == 6
+    assert f"{machine.name}: rolled_back (unhealthy): 3 of 5 segments" in shown.err
+
+
+def test_it_shows_and_cancels(at_live: Kernex, live: Live, label: str) -> None:
+    machine = Machine(live).register(live.enrolment_token("slow"))
+    begun = at_live("deploy", label, "--group", "slow", "--deadline", "1h", "--note", "try", "--json")
+    assert begun.code == 0, begun.err
+    assert (begun.document["deadline_seconds"], begun.document["note"]) == (3600, "try")
+    shown = at_live("deployment", begun.document["id"], "--json").document
+    assert [row["device"] for row in shown["devices"]] == [machine.id]
+    assert at_live("deployment", begun.document["id"], "--wait", "--timeout", "1s").code == 6
+    assert at_live("cancel", begun.document["id"], "--json").document["state"] == "cancelled"
+
+
+def test_it_says_what_cannot_be_deployed(at_live: Kernex, live: Live, label: str) -> None:
+    assert "(unknown_bundle)" in at_live("deploy", "nothing@1", "--group", live.group()).err
+    assert "(unknown_groups)" in at_live("deploy", label, "--group", "nowhere").err
+    assert at_live("deploy", label, "--group", live.group("empty")).code == 4
+    assert at_live("deployment", "5b1f0f0e-3c1b-4b0c-8f57-2f1f6b6f3a11").code == 4

@@ -1,0 +1,161 @@
+"""The commands for devices, groups, bundles, enrolment tokens and the status, at the HTTP seam."""
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from tests.kernex_cli.conftest import Kernex
+from tests.kernex_cli.fake_server import FakeServer, error
+
+DEVICE: dict[str, Any] = {
+    "id": "6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e", "name": "shelf-4", "state": "accepted", "online": True,
+    "group": "lab",
+    "device_type": "edge", "last_heartbeat_at": "2026-01-02T03:04:05.678901Z",
+    "running_bundles": {"vad": {"version": "1.0.0", "healthy": True}, "asr": {"version": "2", "healthy": False}},
+}  # fmt: skip
+
+
+def page(*rows: object) -> dict[str, Any]:
+    return {"next": None, "previous": None, "results": list(rows)}
+
+
+def test_it_lists_devices(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers["GET /devices"] = page(DEVICE, {**DEVICE, "online": False, "last_heartbeat_at": None})
+    first, second = at_fake("devices", "--state", "accepted", "--online", "--group", "lab").out.splitlines()[1:]
+    assert first.split("\t") == [
+        DEVICE["id"], "shelf-4", "accepted", "online", "lab", "edge", "asr@2 (unhealthy), vad@1.0.0",
+        "2026-01-02 03:04:05Z",
+    ]  # fmt: skip
+    assert second.split("\t")[3] == "offline"
+    assert "state=accepted&online=true&group=lab" in fake.requests[0]
+    assert at_fake("devices", "--offline", "--json").document["results"][0] == DEVICE
+    assert "online=false" in fake.requests[-1]
+
+
+def test_it_shows_only_so_many(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers["GET /devices"] = {"next": f"{fake.url}/api/v1/devices?cursor=x", "results": [DEVICE] * 3}
+    assert len(at_fake("devices", "--limit", "2", "--json").document["results"]) == 2
+    assert "page_size=2" in fake.requests[0]
+    assert len(fake.requests) == 1
+
+
+def test_online_and_offline_exclude_each_other(at_fake: Kernex) -> None:
+    assert at_fake("devices", "--online", "--offline").code == 2
+
+
+def test_it_approves(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers["GET /devices"] = page(DEVICE)
+    fake.answers[f"POST /devices/{DEVICE['id']}/approve"] = DEVICE
+    assert at_fake("approve", "shelf-4").out == "shelf-4 is accepted.\n"
+    assert at_fake("approve", DEVICE["id"], "--json").document == DEVICE
+
+
+def test_it_changes_a_device(at_fake: Kernex, fake: FakeServer) -> None:
+    changed = {**DEVICE, "group": "canary", "tags": ["north", "lab"]}
+    fake.answers[f"PATCH /devices/{DEVICE['id']}"] = changed
+    ran = at_fake("change", DEVICE["id"], "--group", "canary", "--tag", "north", "--tag", "lab")
+    assert ran.out == "shelf-4 is in canary, tagged north, lab.\n"
+    assert json.loads(fake.bodies[-1]) == {"group": "canary", "tags": ["north", "lab"]}
+    assert at_fake("change", DEVICE["id"], "--name", "shelf-5", "--json").document == changed
+    nothing = at_fake("change", DEVICE["id"])
+    assert (nothing.code, "--group" in nothing.err) == (2, True)
+
+
+@pytest.mark.parametrize("verb", ["reject", "decommission"])
+def test_what_is_for_good_needs_a_yes(
+    at_fake: Kernex, fake: FakeServer, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"POST /devices/{DEVICE['id']}/{verb}"
+    fake.answers[address] = {**DEVICE, "state": "decommissioned"}
+    refused = at_fake(verb, DEVICE["id"])
+    assert refused.code == 2
+    assert "--yes" in refused.err
+    for answer in ("", "n\n", "yes please\n"):
+        answers(monkeypatch, answer)
+        assert at_fake(verb, DEVICE["id"]).code == 2
+    assert fake.requests == []
+    answers(monkeypatch, "y\n")
+    assert at_fake(verb, DEVICE["id"]).out == "shelf-4 is decommissioned.\n"
+    assert at_fake(verb, DEVICE["id"], "--yes", "--json").document["state"] == "decommissioned"
+    assert len(fake.requests) == 2
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """A person at a terminal who types this."""
+    terminal = io.StringIO(text)
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", terminal)
+
+
+def test_it_makes_a_group(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers["POST /groups"] = {"name": "lab", "interval_seconds": 10, "description": "desk"}
+    shown = at_fake("group", "create", "lab", "--every", "10s", "--description", "desk")
+    assert shown.out == "Group lab: devices report every 10 s.\n"
+    assert json.loads(fake.bodies[0]) == {"name": "lab", "interval_seconds": 10, "description": "desk"}
+
+
+def test_it_lists_groups(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers["GET /groups"] = page({"name": "lab", "interval_seconds": 2, "description": "desk"})
+    assert at_fake("groups").out.endswith("lab\t2\tdesk\n")
+
+
+def test_it_lists_bundles(at_fake: Kernex, fake: FakeServer) -> None:
+    bundle = {
+        "name": "vad", "version": "1", "state": "ready", "size": 2_400_000, "file_count": 3, "created_at": None,
+        "state_reason": "",
+    }  # fmt: skip
+    fake.answers["GET /bundles"] = page(bundle)
+    assert at_fake("bundles", "--state", "ready", "--name", "vad").out.endswith("vad@1\tready\t2.3 MiB\t3\t\t\n")
+    assert "name=vad&state=ready" in fake.requests[0]
+    assert at_fake("bundles", "--json").document["results"] == [bundle]
+
+
+def test_it_withdraws_a_bundle(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers["POST /bundles/vad/1/withdraw"] = {"name": "vad", "version": "1", "state": "withdrawn"}
+    assert at_fake("withdraw", "vad@1").code == 2
+    assert fake.requests == []
+    assert at_fake("withdraw", "vad@1", "--yes").out == "vad@1 is withdrawn.\n"
+    assert at_fake("withdraw", "vad@1", "--yes", "--json").document["state"] == "withdrawn"
+
+
+def test_it_discards_a_draft(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.fail(
+        "DELETE /api/v1/bundles/vad/1", (204, None), (204, None), error(409, "illegal_transition", "It is ready.")
+    )
+    assert at_fake("discard", "vad@1").code == 2
+    assert fake.requests == []
+    assert at_fake("discard", "vad@1", "--yes").out == "vad@1 was discarded.\n"
+    assert at_fake("discard", "vad@1", "--yes", "--json").document == {"discarded": "vad@1"}
+    refused = at_fake("discard", "vad@1", "--yes")
+    assert (refused.code, "It is ready." in refused.err) == (4, True)
+
+
+def test_it_prints_an_enrolment_token_alone(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers["POST /enrolment-tokens"] = {"id": "1", "token": "kxe_secret"}
+    shown = at_fake("token", "create", "--group", "lab", "--uses", "5", "--expires", "2h", "--accept-at-once")
+    assert shown.out == "kxe_secret\n"
+    assert "kxe_secret" not in shown.err
+    assert json.loads(fake.bodies[0]) == {
+        "name": "lab", "group": "lab", "uses_allowed": 5, "expires_in_seconds": 7200, "accepts_at_once": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [("--uses", "0"), ("--uses", "-1"), ("--expires", "1y"), ()])
+def test_it_refuses_wrong_tokens(at_fake: Kernex, fake: FakeServer, words: tuple[str, ...]) -> None:
+    group = ("--group", "lab") if words else ()
+    assert at_fake("token", "create", *group, *words).code == 2
+    assert fake.requests == []
+
+
+def test_it_shows_the_status(at_fake: Kernex, fake: FakeServer) -> None:
+    status = {
+        "devices": {"online": 3, "offline": 1},
+        "deployments": {"running": 0},
+        "bundles": {"ready": 2},
+        "version": "9",
+    }
+    fake.answers["GET /status"] = status
+    assert "devices online\t3\n" in at_fake("status").out
+    assert at_fake("status", "--json").document == status

@@ -1,0 +1,226 @@
+"""`kernex push` at the HTTP seam: what is sent, what is not sent again, and what stops it."""
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernex_cli.tree import Source, walk
+from kernex_cli.upload import SIDE_BY_SIDE, side_by_side
+from tests.kernex_cli.conftest import Kernex, Outcome
+from tests.kernex_cli.fake_server import CUT, FakeServer, error
+
+Push = Callable[..., Outcome]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    directory = tmp_path / "tree"
+    (directory / "model").mkdir(parents=True)
+    (directory / "model" / "vad.onnx").write_bytes(os.urandom(3500))
+    (directory / "runner.py").write_text("print('hello')\n")
+    (directory / "same.py").write_text("print('hello')\n")
+    (directory / "empty").touch()
+    return directory
+
+
+@pytest.fixture
+def push(at_fake: Kernex, tree: Path) -> Push:
+    def run(*words: object) -> Outcome:
+        return at_fake("push", tree, "--name", "vad", "--version", "1.0.0", *words)
+
+    return run
+
+
+def test_it_sends_each_content_once(push: Push, fake: FakeServer, tree: Path) -> None:
+    shown = push("--json")
+    assert shown.code == 0, shown.err
+    contents = {path.read_bytes() for path in tree.rglob("*") if path.is_file()}
+    assert fake.blobs == {hashlib.sha256(content).hexdigest(): content for content in contents}
+    assert fake.count("PUT") == 4 + 1
+    assert shown.document["state"] == "ready"
+    assert shown.document["bytes_sent"] == 3500 + 15
+
+
+def test_it_sends_a_canonical_manifest(push: Push, fake: FakeServer, tree: Path) -> None:
+    (tree / "tool").write_text("#!/bin/sh\n")
+    (tree / "tool").chmod(0o755)
+    (tree / "kernex.toml").write_text('run = { command = ["./tool"] }\nrequires = { disk = 1_000 }\n')
+    (tree / ".kernexignore").write_text("same.py\n")
+    assert push().code == 0
+    manifest = json.loads(fake.bodies[0])["manifest"]
+    assert [file["path"] for file in manifest["files"]] == ["empty", "model/vad.onnx", "runner.py", "tool"]
+    assert [file["mode"] for file in manifest["files"]] == [420, 420, 420, 493]
+    assert manifest["run"] == {"command": ["./tool"]}
+    assert manifest["requires"] == {"disk": 1000}
+    assert (manifest["schema"], manifest["name"], manifest["version"]) == (1, "vad", "1.0.0")
+
+
+def test_it_says_when_nothing_runs(push: Push, tree: Path) -> None:
+    assert "kernex.toml" in push().err
+    (tree / "kernex.toml").write_text('run = { command = ["./tool"] }\n')
+    assert "kernex.toml" not in push().err
+
+
+def test_it_sends_nothing_that_is_there(push: Push, fake: FakeServer) -> None:
+    assert push().code == 0
+    fake.requests.clear()
+    shown = push("--json")
+    assert shown.document["bytes_sent"] == 0
+    assert fake.count("PUT") == fake.count("POST /api/v1/uploads") == 0
+
+
+def test_it_takes_an_unfinished_upload_up(push: Push, fake: FakeServer, tree: Path) -> None:
+    content = (tree / "model" / "vad.onnx").read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    fake.uploads[sha256] = {1: content[:1000], 2: b"something else", 4: content[3000:]}
+    shown = push("--json")
+    assert shown.code == 0
+    sent = [request for request in fake.requests if request.startswith("PUT") and sha256 in request]
+    assert [request.rpartition("/")[2] for request in sent] == ["2", "3"]
+    assert fake.blobs[sha256] == content
+    assert shown.document["bytes_sent"] == 2000 + 15
+
+
+@pytest.mark.parametrize(
+    "fault", [CUT, (502, b""), error(400, "bad_digest", "Damaged."), error(400, "body_cut", "Cut.")], ids=str
+)
+def test_a_part_that_fails_is_sent_again(push: Push, fake: FakeServer, fault: tuple[int, Any]) -> None:
+    fake.fail("PUT", fault)
+    assert push().code == 0
+    assert fake.count("PUT") == 6
+
+
+def test_it_ends_when_the_server_goes_on_refusing_a_part(push: Push, fake: FakeServer) -> None:
+    fake.fail("PUT", *[error(400, "bad_digest", "Damaged.")] * 20)
+    shown = push()
+    assert shown.code == 4
+    assert "bad_digest" in shown.err
+
+
+def test_it_asks_again_when_the_upload_was_closed(push: Push, fake: FakeServer) -> None:
+    fake.fail("PUT", error(409, "upload_closed", "Expired."))
+    assert push().code == 0
+
+
+def test_it_sends_lost_parts_again(push: Push, fake: FakeServer) -> None:
+    def lose(call: str) -> None:
+        if call.endswith("/complete") and fake.count("POST /api/v1/uploads/") == 1:
+            next(parts for parts in fake.uploads.values() if parts).clear()
+
+    fake.faults.append(lose)
+    assert push().code == 0
+
+
+def test_it_publishes_again_after_sending_what_was_lost(push: Push, fake: FakeServer) -> None:
+    fake.fail("POST /api/v1/bundles/vad/1.0.0/publish", error(409, "missing_blobs", "Missing."))
+    assert push().code == 0
+    assert fake.count("POST /api/v1/bundles/vad/1.0.0/publish") == 2
+
+
+def test_it_leaves_a_draft(push: Push, fake: FakeServer) -> None:
+    shown = push("--no-publish", "--json")
+    assert (shown.code, shown.document["state"]) == (0, "draft")
+    assert fake.count("POST /api/v1/bundles/vad/1.0.0/publish") == 0
+
+
+def test_it_says_why_the_server_gave_the_bundle_back(push: Push, fake: FakeServer) -> None:
+    back = {
+        "name": "vad", "version": "1.0.0", "state": "draft", "state_reason": "runner.py: sha256 differs",
+        "file_count": 4, "size": 1, "missing": [],
+    }  # fmt: skip
+    fake.answers["GET /bundles/vad/1.0.0"] = back
+    shown = push()
+    assert shown.code == 6
+    assert "runner.py: sha256 differs" in shown.out
+
+
+def test_it_stops_waiting_in_time(push: Push, fake: FakeServer) -> None:
+    verifying = {"name": "vad", "version": "1.0.0", "state": "verifying", "missing": []}
+    fake.answers["GET /bundles/vad/1.0.0"] = verifying
+    shown = push("--timeout", "1s", "--json")
+    assert (shown.code, shown.out) == (6, "")
+
+
+def test_it_does_not_change_a_version(push: Push, tree: Path) -> None:
+    assert push().code == 0
+    (tree / "runner.py").write_text("print('else')\n")
+    shown = push()
+    assert shown.code == 4
+    assert "version_exists" in shown.err
+
+
+def test_it_stops_when_a_file_changes_before_it_is_sent(push: Push, fake: FakeServer, tree: Path) -> None:
+    def change(call: str) -> None:
+        (tree / "model" / "vad.onnx").write_text("changed")
+
+    fake.faults.append(change)
+    shown = push()
+    assert shown.code == 7
+    assert "model/vad.onnx changed" in shown.err
+    assert fake.count("POST /api/v1/bundles/") == 0
+
+
+def test_it_stops_when_a_file_changes_that_was_not_even_sent(push: Push, fake: FakeServer, tree: Path) -> None:
+    content = b"print('hello')\n"
+    fake.blobs[hashlib.sha256(content).hexdigest()] = content
+    fake.faults.append(lambda call: (tree / "runner.py").unlink(missing_ok=True))
+    assert push().code == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("kernex.toml", "run = 7", "bad_member"),
+        ("kernex.toml", 'run = { command = ["./missing"] }', "command_not_listed"),
+        ("kernex.toml", 'run = { command = ["./runner.py"] }', "chmod"),
+        ("kernex.toml", "files = []", "'files'"),
+        ("kernex.toml", "helth = {}", "'helth'"),
+        ("kernex.toml", "not toml", "kernex.toml"),
+        ("kernex.json", '{"run": {"command": ["a"]}, "run": {}}', "twice"),
+        ("kernex.json", "[]", "no table"),
+    ],
+)
+def test_it_refuses_a_wrong_description(
+    push: Push, fake: FakeServer, tree: Path, name: str, text: str, says: str
+) -> None:
+    (tree / name).write_text(text)
+    shown = push()
+    assert shown.code == 7
+    assert says in shown.err
+    assert fake.requests == []
+
+
+def test_it_refuses_two_descriptions(push: Push, tree: Path) -> None:
+    (tree / "kernex.toml").touch()
+    (tree / "kernex.json").write_text("{}")
+    assert push().code == 7
+
+
+def test_a_description_may_lie_elsewhere(push: Push, fake: FakeServer, tree: Path) -> None:
+    (tree / "deploy.json").write_text('{"device_types": ["edge"]}')
+    assert push("--manifest-from", tree / "deploy.json").code == 0
+    manifest = json.loads(fake.bodies[0])["manifest"]
+    assert manifest["device_types"] == ["edge"]
+    assert "deploy.json" not in [file["path"] for file in manifest["files"]]
+
+
+@pytest.mark.parametrize("words", [("--name", "Vad"), ("--version", "1/0"), ("--timeout", "soon")])
+def test_it_refuses_wrong_arguments(push: Push, fake: FakeServer, words: tuple[str, str]) -> None:
+    assert push(*words).code == 2
+    assert fake.requests == []
+
+
+def test_small_files_go_side_by_side(tree: Path) -> None:
+    meet = threading.Barrier(SIDE_BY_SIDE, timeout=10)
+
+    def wait_for_the_others(pair: tuple[str, Source]) -> int:
+        meet.wait()
+        return 1
+
+    assert side_by_side(wait_for_the_others, [("", walk(tree)[0])] * SIDE_BY_SIDE) == SIDE_BY_SIDE

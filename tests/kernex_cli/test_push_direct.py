@@ -1,0 +1,115 @@
+"""`kernex push` where parts go to the server's storage: what is asked, what is sent where, and what is tried again."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from kernex_cli import direct
+from tests.kernex_cli.conftest import Kernex, Outcome
+from tests.kernex_cli.fake_server import CUT, Answer, FakeServer, error
+from tests.kernex_cli.test_push import Push
+
+EXPIRED: Answer = (403, b"<Error><Code>AccessDenied</Code></Error>")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    directory = tmp_path / "tree"
+    directory.mkdir()
+    (directory / "model").write_bytes(os.urandom(3500))
+    (directory / "small").write_text("print('hello')\n")
+    (directory / "empty").touch()
+    return directory
+
+
+@pytest.fixture
+def push(at_fake: Kernex, fake: FakeServer, tree: Path) -> Push:
+    fake.is_direct = True
+
+    def run(*words: object) -> Outcome:
+        return at_fake("push", tree, "--name", "vad", "--version", "1.0.0", *words)
+
+    return run
+
+
+def stored(tree: Path) -> dict[str, bytes]:
+    contents = {path.read_bytes() for path in tree.iterdir()}
+    return {hashlib.sha256(content).hexdigest(): content for content in contents}
+
+
+def test_parts_go_to_storage(push: Push, fake: FakeServer, tree: Path) -> None:
+    shown = push("--json")
+    assert shown.code == 0, shown.err
+    assert fake.blobs == stored(tree)
+    assert (fake.count("PUT /storage/"), fake.count("PUT")) == (5, 5)
+    assert shown.document["bytes_sent"] == 3500 + 15
+
+
+def test_a_small_file_needs_no_call_of_its_own_for_the_address(push: Push, fake: FakeServer, tree: Path) -> None:
+    (tree / "model").unlink()
+    assert push().code == 0
+    assert fake.count("POST /api/v1/uploads/") == 2  # completed: the small one and the empty one
+    assert fake.blobs == stored(tree)
+
+
+def test_storage_gets_no_credentials(
+    push: Push, fake: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login a password b\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setattr(direct, "LOOPBACK", set[str]())  # as if storage were far away
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert push().code == 0
+    sent = [headers for call, headers in zip(fake.requests, fake.headers, strict=True) if call.startswith("PUT")]
+    assert len(sent) == 5
+    assert not [headers for headers in sent if "Authorization" in headers]
+
+
+def test_only_what_is_not_there_is_sent(push: Push, fake: FakeServer, tree: Path) -> None:
+    content = (tree / "model").read_bytes()
+    fake.uploads[hashlib.sha256(content).hexdigest()] = {1: content[:1000], 3: content[2000:3000]}
+    shown = push("--json")
+    assert shown.document["bytes_sent"] == 1500 + 15
+    assert fake.blobs == stored(tree)
+
+
+@pytest.mark.parametrize(
+    "fault", [CUT, (500, b""), (503, b"", {"Retry-After": "1"}), EXPIRED, (400, b"BadDigest"), (404, b"NoSuchUpload")],
+    ids=str,
+)  # fmt: skip
+def test_a_part_that_fails_is_sent_again(push: Push, fake: FakeServer, tree: Path, fault: Answer) -> None:
+    fake.fail("PUT", fault)
+    assert push().code == 0
+    assert fake.count("PUT") == 6
+    assert fake.blobs == stored(tree)
+
+
+def test_an_expired_address_is_not_used_again(push: Push, fake: FakeServer) -> None:
+    fake.fail("PUT", EXPIRED, EXPIRED)
+    before = 4 + 3  # addresses of the large file, completions
+    assert push().code == 0
+    assert fake.count("POST /api/v1/uploads/") == before + 2
+
+
+def test_storage_that_goes_on_refusing_ends_it(push: Push, fake: FakeServer) -> None:
+    fake.fail("PUT", *[EXPIRED] * 100)
+    shown = push()
+    assert shown.code == 6
+    assert f"refused part 1 {direct.TRIES} times (status 403)" in shown.err
+
+
+def test_storage_that_stays_away_is_named(push: Push, fake: FakeServer) -> None:
+    fake.fail("PUT", *[CUT] * 1000)
+    shown = push("--retry-for", "1s")
+    assert shown.code == 5
+    assert "storage 127.0.0.1" in shown.err
+
+
+def test_a_closed_upload_is_asked_for_anew(push: Push, fake: FakeServer, tree: Path) -> None:
+    closed = error(409, "upload_closed", "Expired.")
+    left = [closed]
+    fake.faults.append(lambda call: left.pop() if left and call.endswith("/parts") else None)
+    assert push().code == 0
+    assert fake.blobs == stored(tree)

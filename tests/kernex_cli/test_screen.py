@@ -1,0 +1,109 @@
+"""What stands on stdout and stderr, on a terminal and elsewhere."""
+
+import os
+import pty
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.kernex_cli.conftest import Kernex
+from tests.kernex_cli.fake_server import TOKEN, FakeServer
+
+ESCAPE = "\x1b["
+GROUPS = {
+    "next": None,
+    "results": [{"name": "lab\x1b]0;owned\x07", "interval_seconds": 2, "description": "[red]a[/red]"}],
+}
+
+
+def on_terminal(fake: FakeServer, *words: str, **more: str) -> str:
+    """What `kernex` writes when stdout and stderr are a terminal."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kernex_cli", *words], stdin=follower, stdout=follower, stderr=follower, close_fds=True,
+        env={"PATH": os.environ["PATH"], "TERM": "xterm", "KERNEX_SERVER": fake.url, "KERNEX_TOKEN": TOKEN, **more},
+    )  # fmt: skip
+    os.close(follower)
+    shown = b""
+    while select.select([leader], [], [], 20)[0]:
+        try:
+            shown += os.read(leader, 65536)
+        except OSError:  # Linux says so when the other end is closed
+            break
+    os.close(leader)
+    assert process.wait(20) == 0, shown
+    return shown.decode()
+
+
+def test_it_is_plain_outside_a_terminal(at_fake: Kernex, fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    fake.answers["GET /groups"] = GROUPS
+    shown = at_fake("groups")
+    assert ESCAPE not in shown.out + shown.err
+    assert shown.out == "NAME\tHEARTBEAT SECONDS\tDESCRIPTION\nlab\ufffd]0;owned\ufffd\t2\t[red]a[/red]\n"
+
+
+def test_it_is_coloured_on_a_terminal(fake: FakeServer) -> None:
+    fake.answers["GET /groups"] = GROUPS
+    shown = on_terminal(fake, "groups")
+    assert ESCAPE + "1m" in shown
+    assert "\x1b]0;" not in shown
+    assert "[red]a[/red]" in shown
+
+
+def test_what_is_copied_stays_whole_on_a_narrow_terminal(fake: FakeServer) -> None:
+    device = {
+        "id": "6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e", "name": "shelf-4-at-the-door", "state": "pending", "online": True,
+        "group": "warehouse", "device_type": "edge", "running_bundles": {}, "last_heartbeat_at": "2026-01-02T03:04:05Z",
+    }  # fmt: skip
+    fake.answers["GET /devices"] = {"next": None, "results": [device]}
+    shown = on_terminal(fake, "devices", COLUMNS="80", NO_COLOR="1")
+    assert str(device["id"]) in shown
+    assert str(device["name"]) in shown
+
+
+def test_it_obeys_no_color(fake: FakeServer) -> None:
+    fake.answers["GET /devices"] = {
+        "next": None, "results": [{"id": "1", "state": "accepted", "online": True, "name": "a"}],
+    }  # fmt: skip
+    assert ESCAPE + "32m" in on_terminal(fake, "devices")
+    assert ESCAPE + "32m" not in on_terminal(fake, "devices", NO_COLOR="1")
+
+
+def test_a_push_has_progress_bars_on_a_terminal_only(at_fake: Kernex, fake: FakeServer, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_bytes(bytes(100_000))
+    words = ["push", str(tmp_path / "tree"), "--name", "vad", "--version", "1"]
+    assert "100%" in on_terminal(fake, *words).replace("97.7/97.7 KiB", "100%")
+    shown = at_fake(*words)
+    assert ESCAPE not in shown.err
+    assert "Reading 1 file, 97.7 KiB" in shown.err
+
+
+def test_it_ends_quietly_when_nobody_reads_on(fake: FakeServer) -> None:
+    rows = [{"name": f"group {number}" * 20} for number in range(5000)]
+    fake.answers["GET /groups"] = {"next": None, "results": rows}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kernex_cli", "groups"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "KERNEX_SERVER": fake.url, "KERNEX_TOKEN": TOKEN},
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(20) == 141
+
+
+def test_it_says_that_it_was_interrupted(at_fake: Kernex, fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("requests.Session.request", interrupt)
+    shown = at_fake("status", "--json")
+    assert (shown.code, shown.out) == (130, "")
+    assert "run the same command again" in shown.err

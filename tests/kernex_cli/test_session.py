@@ -1,0 +1,156 @@
+"""`kernex login` and `kernex logout`: what is stored, how, and for whom."""
+
+import io
+import stat
+from pathlib import Path
+
+import pytest
+
+from kernex_cli import credentials
+from kernex_cli.credentials import Credentials
+from kernex_cli.errors import LocalProblem
+from tests.kernex_cli.conftest import Kernex
+from tests.kernex_cli.fake_server import TOKEN, FakeServer
+from tests.live import Live
+
+STATUS = {"devices": {}, "deployments": {}, "bundles": {}, "version": "0.1.0"}
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    return tmp_path / "config" / "kernex" / "credentials.toml"
+
+
+@pytest.fixture(autouse=True)
+def _status(fake: FakeServer) -> None:
+    fake.answers["GET /status"] = STATUS
+
+
+def test_it_reads_the_token_from_standard_input(
+    kernex: Kernex, fake: FakeServer, stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{TOKEN}\n"))
+    shown = kernex("login", fake.url + "/", "--json")
+    assert shown.document == {"server": fake.url, "version": "0.1.0"}
+    assert credentials.read(stored) == Credentials(fake.url, TOKEN)
+    assert kernex("status").code == 0
+
+
+def test_it_reads_the_token_from_a_file(kernex: Kernex, fake: FakeServer, stored: Path, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f" {TOKEN}\n")
+    assert kernex("login", fake.url, "--token-file", tmp_path / "token").code == 0
+    assert stat.S_IMODE(stored.stat().st_mode) == 0o600
+    assert stat.S_IMODE(stored.parent.stat().st_mode) == 0o700
+    assert list(stored.parent.iterdir()) == [stored]
+
+
+def test_it_reads_the_token_from_the_environment(
+    kernex: Kernex, fake: FakeServer, stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERNEX_TOKEN", TOKEN)
+    assert kernex("login", fake.url).code == 0
+    monkeypatch.delenv("KERNEX_TOKEN")
+    assert kernex("status").code == 0
+
+
+def test_it_asks_for_the_token_on_a_terminal(
+    kernex: Kernex, fake: FakeServer, stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", terminal)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: TOKEN)
+    assert kernex("login", fake.url).code == 0
+    assert stored.exists()
+
+
+def test_it_stores_nothing_that_the_server_refuses(
+    kernex: Kernex, fake: FakeServer, stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERNEX_TOKEN", "kxa_wrong")
+    shown = kernex("login", fake.url)
+    assert shown.code == 3
+    assert not stored.exists()
+    assert "kxa_wrong" not in shown.err + shown.out
+
+
+@pytest.mark.parametrize("token", ["", "kxe_enrolment", "secret", "kxa_two words", "kxa_\u00e9"])
+def test_it_refuses_what_is_no_api_token(
+    kernex: Kernex, fake: FakeServer, stored: Path, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(token))
+    shown = kernex("login", fake.url)
+    assert shown.code == 2
+    assert fake.requests == []
+    assert not token or token not in shown.err
+
+
+@pytest.mark.parametrize("address", ["ftp://x", "https://", "https://user@host", "https://host/?q=1"])
+def test_it_refuses_what_is_no_address(kernex: Kernex, address: str) -> None:
+    assert kernex("login", address).code == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("fleet.example.com", "https://fleet.example.com"),
+        ("https://fleet.example.com/", "https://fleet.example.com"),
+        ("localhost:8000", "http://localhost:8000"),
+        ("[::1]:8000", "http://[::1]:8000"),
+        ("http://10.0.0.1", "http://10.0.0.1"),
+    ],
+)
+def test_it_completes_an_address(given: str, meant: str) -> None:
+    assert credentials.server_address(given) == meant
+
+
+def test_a_stored_token_goes_to_its_own_server_only(kernex: Kernex, fake: FakeServer, stored: Path) -> None:
+    credentials.write(stored, Credentials("https://fleet.example.com", TOKEN))
+    shown = kernex("status", "--server", fake.url)
+    assert shown.code == 3
+    assert fake.requests == []
+
+
+def test_it_says_that_nobody_is_logged_in(kernex: Kernex) -> None:
+    shown = kernex("devices")
+    assert shown.code == 3
+    assert "kernex login" in shown.err
+
+
+@pytest.mark.parametrize("text", ["server = 7\ntoken = 'x'\n", "not toml", "\x00", "server = 'http://x'\n"])
+def test_it_says_when_the_file_is_broken(kernex: Kernex, stored: Path, text: str) -> None:
+    stored.parent.mkdir(parents=True)
+    stored.write_text(text)
+    shown = kernex("devices")
+    assert shown.code == 7
+    assert "kernex login" in shown.err
+
+
+def test_it_keeps_the_old_file_when_the_new_one_cannot_be_written(
+    stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credentials.write(stored, Credentials("https://a.example", TOKEN))
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(LocalProblem, match="No space"):
+        credentials.write(stored, Credentials("https://b.example", TOKEN))
+    assert credentials.read(stored) == Credentials("https://a.example", TOKEN)
+    assert list(stored.parent.iterdir()) == [stored]
+
+
+def test_it_logs_out(kernex: Kernex, stored: Path) -> None:
+    credentials.write(stored, Credentials("https://a.example", TOKEN))
+    assert kernex("logout", "--json").document == {"logged_out": True}
+    assert not stored.exists()
+    assert kernex("logout", "--json").document == {"logged_out": False}
+
+
+def test_it_logs_in_to_a_real_server(kernex: Kernex, live: Live, stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for role in ("viewer", "publisher", "admin"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(live.tokens[role]))
+        assert kernex("login", live.url).code == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO("kxa_wrong"))
+    assert kernex("login", live.url).code == 3

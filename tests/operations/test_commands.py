@@ -1,0 +1,48 @@
+"""Every management command of ours: documented, tested, and willing to say what it is for."""
+
+import re
+
+import pytest
+from django.core.management import get_commands, load_command_class
+
+from tests.operations.places import ROOT, manage
+
+ROOMS = ("kernex", "devices", "bundles", "deployments")
+COMMANDS = sorted(name for name, app in get_commands().items() if str(app).partition(".")[0] in ROOMS)
+DOCUMENTS = "\n".join(path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+TESTS = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py") if path.name != "test_commands.py")
+
+
+def test_there_are_commands() -> None:
+    assert {"create_operator", "grant_perms", "migrate", "run_scheduler"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_it_is_documented(name: str) -> None:
+    assert re.search(rf"manage\.py {name}\b", DOCUMENTS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_it_is_tested(name: str) -> None:
+    """Run by a test, by its name as a word of a command."""
+    constants = re.findall(rf'^([A-Z_]+) = "{name}"$', TESTS, re.MULTILINE)
+    spoken = "|".join([f'"{name}"', *(rf"\b{constant}\b" for constant in constants)])
+    assert re.search(rf"(call_command|manage|manage\.py|run|Popen|command)[^\n]*[(\[ ,]({spoken})", TESTS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_it_says_what_it_and_each_option_is_for(name: str) -> None:
+    command = load_command_class(str(get_commands()[name]), name)
+    assert command.help.strip().endswith(".")
+    parser = command.create_parser("manage.py", name)
+    assert [action.dest for action in parser._actions if not action.help] == []
+
+
+def test_help_needs_no_database() -> None:
+    environment = {
+        "PATH": "/usr/bin:/bin", "SECRET_KEY": "x" * 50, "DATABASE_URL": "postgresql://app@127.0.0.1:1/nothing",
+    }  # fmt: skip
+    for name in COMMANDS:
+        ran = manage(environment, name, "--help")
+        assert (ran.code, ran.err) == (0, ""), name
+        assert ran.out.startswith("usage: manage.py ")
