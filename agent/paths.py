@@ -7,6 +7,8 @@ from agent.errors import StepFailed
 
 MAX_NAME_SIZE = 255
 MAX_PATH_SIZE = 1024
+# Unicode categories: control, format, line and paragraph separator, private use, surrogate.
+INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Co", "Cs"})
 
 
 class BadManifest(StepFailed):
@@ -28,13 +30,15 @@ def check_path(path: object) -> str:
         raise BadManifest("bad_path", f"The path {shown} has a lone surrogate.") from None
     if size > MAX_PATH_SIZE:
         raise BadManifest("path_too_long", f"The path {shown} has more than {MAX_PATH_SIZE} bytes.")
-    if "\\" in path or any(unicodedata.category(character) == "Cc" for character in path):
-        raise BadManifest("bad_path", f"The path {shown} has a backslash or a control character.")
+    if "\\" in path or not INVISIBLE.isdisjoint(map(unicodedata.category, path)):
+        raise BadManifest("bad_path", f"The path {shown} has a backslash, a control or an invisible character.")
     if unicodedata.normalize("NFC", path) != path:
         raise BadManifest("bad_path", f"The path {shown} is not in normal form C.")
     for name in path.split("/"):
         if name in {"", ".", ".."}:
             raise BadManifest("bad_path", f"The path {shown} is absolute, or has an empty, `.` or `..` part.")
+        if name != name.strip(" ") or name.endswith("."):
+            raise BadManifest("bad_path", f"The path {shown} has a name with a space at an end or a dot at its end.")
         if len(name.encode("utf-8")) > MAX_NAME_SIZE:
             raise BadManifest("path_too_long", f"A name in the path {shown} has more than {MAX_NAME_SIZE} bytes.")
     return path

@@ -7,6 +7,9 @@ from bundles.errors import BadBundle
 
 MAX_NAME_SIZE = 255
 MAX_PATH_SIZE = 1024
+# Unicode categories that people cannot see or that displays reorder: control, format, line and paragraph separators,
+# private use, surrogates.
+FORBIDDEN_CATEGORIES = {"Cc", "Cf", "Zl", "Zp", "Co", "Cs"}
 
 
 def check_path(path: object) -> str:
@@ -24,13 +27,17 @@ def check_path(path: object) -> str:
         raise BadBundle("bad_path", f"The path {shown} contains a lone surrogate.") from None
     if size > MAX_PATH_SIZE:
         raise BadBundle("path_too_long", f"The path {shown}… is longer than {MAX_PATH_SIZE} bytes.")
-    if "\\" in path or any(_is_control(character) for character in path):
-        raise BadBundle("bad_path", f"The path {shown} contains a backslash or a control character.")
+    if "\\" in path or any(unicodedata.category(character) in FORBIDDEN_CATEGORIES for character in path):
+        raise BadBundle("bad_path", f"The path {shown} contains a backslash, a control or an invisible character.")
     if not unicodedata.is_normalized("NFC", path):
         raise BadBundle("bad_path", f"The path {shown} is not in Unicode normal form C.")
     for name in path.split("/"):
         if name in {"", ".", ".."}:
             raise BadBundle("bad_path", f"The path {shown} is absolute or has an empty, `.` or `..` part.")
+        if name[0] == " " or name[-1] in ". ":
+            raise BadBundle(
+                "bad_path", f"A name in the path {shown} starts with a space, or ends with a dot or a space."
+            )
         if len(name.encode("utf-8")) > MAX_NAME_SIZE:
             raise BadBundle("path_too_long", f"A name in the path {shown} is longer than {MAX_NAME_SIZE} bytes.")
     return path
@@ -60,7 +67,3 @@ def check_together(paths: Iterable[str]) -> None:
 def folded(path: str) -> str:
     """What two paths share if a file system that ignores case or Unicode form takes them for one."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
-
-
-def _is_control(character: str) -> bool:
-    return character < " " or "\x7f" <= character <= "\x9f"

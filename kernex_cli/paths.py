@@ -8,8 +8,8 @@ from kernex_cli.errors import BadManifest
 
 MAX_NAME_SIZE = 255
 MAX_PATH_SIZE = 1024
-# C0, DEL, C1 and the backslash, which is a separator elsewhere.
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+# A space at either end of a name, or a dot at its end: Windows and many tools drop them.
+_TRIMMED = re.compile(r"(^|/) |[ .](/|$)")
 
 
 def check_path(path: object) -> None:
@@ -25,12 +25,21 @@ def check_path(path: object) -> None:
         raise BadManifest("path_too_long", f"{shown} is longer than {MAX_PATH_SIZE} bytes.")
     if max(lengths) > MAX_NAME_SIZE:
         raise BadManifest("path_too_long", f"{shown} has a name longer than {MAX_NAME_SIZE} bytes.")
-    if _FORBIDDEN.search(path):
-        raise BadManifest("bad_path", f"{shown} has a backslash or a control character in it: rename the file.")
+    if "\\" in path or any(_is_invisible(character) for character in path):
+        raise BadManifest("bad_path", f"{shown} has a backslash, a control or an invisible character: rename the file.")
     if unicodedata.normalize("NFC", path) != path:
         raise BadManifest("bad_path", f"{shown} is not in Unicode normal form C.")
     if not {"", ".", ".."}.isdisjoint(path.split("/")):
         raise BadManifest("bad_path", f"{shown} is not relative and plain: no empty part, no `.`, no `..`.")
+    if _TRIMMED.search(path):
+        raise BadManifest(
+            "bad_path", f"{shown} has a name that starts with a space or ends with a dot or a space: rename the file."
+        )
+
+
+def _is_invisible(character: str) -> bool:
+    """Whether it is a control, format, separator, private or surrogate character (Cc, Cf, Zl, Zp, Co, Cs)."""
+    return unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Co", "Cs")
 
 
 def check_together(paths: Sequence[str]) -> None:
