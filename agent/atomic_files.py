@@ -104,6 +104,6 @@ def _force(function: Callable[..., Any], path: str, _: object) -> None:
         function(path)
 
 
-def is_full(error: OSError) -> bool:
+def is_disk_full(error: OSError) -> bool:
     """Whether a write failed because there is no space left."""
     return error.errno in FULL

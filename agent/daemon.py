@@ -15,7 +15,7 @@ from typing import Any
 from agent.config import Config
 from agent.errors import AgentError, BadConfiguration, NotEnrolled, Refused, TryLater, WorkFailed
 from agent.install.installer import Installer
-from agent.jobs.journal import RETURNABLE, Job, Journal, Outcome, Release
+from agent.jobs.journal import DROPPABLE, Job, JobResult, Journal, Release
 from agent.jobs.progress import Stopping, Unwanted
 from agent.local_requests import Asked
 from agent.programs.crash_loops import Bake
@@ -46,7 +46,7 @@ class Daemon:
         self.is_once = is_once
         self.stop = threading.Event()
         self.failure: AgentError | None = None
-        self.outcomes: list[tuple[Job, Outcome]] = []
+        self.results: list[tuple[Job, JobResult]] = []
         self.bake = Bake(config, journal)
         self.supervisor = Supervisor(config.stop_grace_seconds, self.bake.may_start)
         clock = Clock()
@@ -75,7 +75,7 @@ class Daemon:
             self.supervisor.stop_all()
         if self.failure is not None:
             raise self.failure
-        if any(outcome.state != "succeeded" for _, outcome in self.outcomes) and self.is_once:
+        if any(result.state != "succeeded" for _, result in self.results) and self.is_once:
             raise WorkFailed("What the server asked for did not succeed; `status` and the log say why.")
 
     def handle_signals(self) -> None:
@@ -87,11 +87,11 @@ class Daemon:
         log.info("Stopping.")
         self.stop.set()
 
-    def roll_back(self, product: str) -> Outcome:
+    def roll_back(self, product: str) -> JobResult:
         """Roll a product back without a server, and leave its program running."""
         self.installer.programs.recover()
         for one in [*self.journal.state.jobs]:
-            if one.step not in RETURNABLE:
+            if one.stage not in DROPPABLE:
                 self.installer.work(one)  # that was interrupted, perhaps a roll-back that was asked for here
         self.asked.take(self.journal)
         # One that was cut off before it began is this one, if it was of this product.
@@ -99,7 +99,7 @@ class Daemon:
         for one in [*self.journal.state.jobs]:
             if not one.deployment_id:
                 self.installer.work(one)
-        return [outcome for ended, outcome in self.outcomes if ended.key == job.key][-1]
+        return [result for ended, result in self.results if ended.key == job.key][-1]
 
     def describe(self, is_bare: bool) -> dict[str, Any]:
         """The status of this device and what runs on it, for a heartbeat."""
@@ -124,9 +124,9 @@ class Daemon:
                 said["verdict"] = verdict.details
         return said
 
-    def _ended(self, job: Job, outcome: Outcome) -> None:
-        self.outcomes = [*self.outcomes, (job, outcome)][-100:]
-        self.asked.answer(job, outcome)
+    def _ended(self, job: Job, result: JobResult) -> None:
+        self.results = [*self.results, (job, result)][-100:]
+        self.asked.answer(job, result)
 
     def _tick(self) -> None:
         self._guarded(self.supervisor.poll)

@@ -9,7 +9,7 @@ AgentError
 ├── BrokenState          8  the state directory cannot be used, or what it holds is damaged
 ├── WorkFailed           9  the work that was asked for ended otherwise than hoped
 ├── NothingToRollBack   10  the product has no previous release
-└── StepFailed              one step of an installation failed; ends as a report, never as an exit code
+└── InstallationFailed              one step of an installation failed; ends as a report, never as an exit code
 
 A caller has two decisions to make about the server: `TryLater` is tried again, `Refused` is not.
 """
@@ -85,7 +85,7 @@ class NothingToRollBack(AgentError):
     exit_code = Exit.NOTHING_TO_ROLL_BACK
 
 
-class StepFailed(AgentError):
+class InstallationFailed(AgentError):
     """`reason_code` is the stable word of the report; `is_refusal` if nothing had been changed or fetched in vain."""
 
     def __init__(self, reason_code: str, message: str, *, is_refusal: bool = False) -> None:

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from agent.atomic_files import make_directory, read_json, remove, write_atomically
 from agent.errors import TryLater
-from agent.jobs.journal import BY_COMMAND, Job, Journal, Kind, Outcome
+from agent.jobs.journal import BY_COMMAND, Job, JobResult, Journal, Kind
 from agent.manifest import NAME
 
 DIRECTORY = "asked"
@@ -55,12 +55,12 @@ class Asked:
             log.info("Asked on this device to roll back %s.", product)
         return job
 
-    def answer(self, job: Job, outcome: Outcome) -> None:
+    def answer(self, job: Job, result: JobResult) -> None:
         """Say how a job ended, if somebody asked for it here."""
         if job.kind is Kind.ROLL_BACK and not job.request_id.startswith(BY_COMMAND):
             with suppress(OSError):
                 path = self.directory / f"{job.request_id}.answer.json"
-                write_atomically(path, json.dumps(asdict(outcome)).encode("ascii"))
+                write_atomically(path, json.dumps(asdict(result)).encode("ascii"))
 
     def _forget(self, path: Path) -> None:
         with suppress(OSError):
@@ -68,7 +68,7 @@ class Asked:
                 path.unlink()
 
 
-def ask(state_dir: Path, product: str, patience_seconds: float) -> Outcome:
+def ask(state_dir: Path, product: str, patience_seconds: float) -> JobResult:
     """Ask the running agent to roll a product back and wait for the end. Raises `TryLater` if no answer comes."""
     directory = state_dir / DIRECTORY
     make_directory(directory, 0o700)
@@ -78,9 +78,9 @@ def ask(state_dir: Path, product: str, patience_seconds: float) -> Outcome:
     begun = time.monotonic()
     while time.monotonic() - begun < patience_seconds:
         with suppress(OSError, ValueError, TypeError):
-            outcome = Outcome(**read_json(answer, MAX_SIZE))
+            result = JobResult(**read_json(answer, MAX_SIZE))
             answer.unlink(missing_ok=True)
-            return outcome
+            return result
         if time.monotonic() - begun > TAKEN_WITHIN_SECONDS and question.exists():
             question.unlink(missing_ok=True)
             raise TryLater("The running agent did not take the request; look into its log.")

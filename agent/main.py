@@ -169,11 +169,11 @@ def _rollback(config: Config, given: dict[str, Any]) -> None:
     try:
         with state_dir.locked(config.state_dir):
             daemon = Daemon(config, identity.load_or_make(config.state_dir), Journal(config.state_dir))
-            outcome = daemon.roll_back(product)
+            result = daemon.roll_back(product)
     except AlreadyRunning:
-        outcome = local_requests.ask(config.state_dir, product, ROLLBACK_PATIENCE_SECONDS)
-    if outcome.state != "succeeded":
-        raise WorkFailed(f"{product} was not rolled back: {outcome.reason_code} {outcome.message}")
+        result = local_requests.ask(config.state_dir, product, ROLLBACK_PATIENCE_SECONDS)
+    if result.state != "succeeded":
+        raise WorkFailed(f"{product} was not rolled back: {result.reason_code} {result.message}")
     sys.stdout.write(f"{product} runs {found['previous']['version']} again.\n")
 
 

@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Iterable
 
-from agent.errors import StepFailed
+from agent.errors import InstallationFailed
 
 MAX_NAME_SIZE = 255
 MAX_PATH_SIZE = 1024
@@ -11,7 +11,7 @@ MAX_PATH_SIZE = 1024
 INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Co", "Cs"})
 
 
-class BadManifest(StepFailed):
+class BadManifest(InstallationFailed):
     """`code` names the rule that is broken, in the words of docs/bundles.md."""
 
     def __init__(self, code: str, message: str) -> None:

@@ -25,7 +25,7 @@ def read(state_dir: Path) -> dict[str, Any]:
             for name, one in sorted(state.products.items())
         },
         "jobs": [
-            {"kind": job.kind, "product": job.product, "version": job.version, "step": job.step, "starts": job.starts}
+            {"kind": job.kind, "product": job.product, "version": job.version, "stage": job.stage, "starts": job.starts}
             for job in state.jobs
         ],
         "reports_waiting": len(state.outbox),
@@ -42,7 +42,7 @@ def text(found: dict[str, Any]) -> str:
         if current and current["is_baking"]:
             line += " (baking)"
         lines.append(line + (f", before that {previous['version']}" if previous else ""))
-    lines += [f"{job['kind']} {job['product']} {job['version']}: {job['step']}" for job in found["jobs"]]
+    lines += [f"{job['kind']} {job['product']} {job['version']}: {job['stage']}" for job in found["jobs"]]
     lines.append(f"{found['reports_waiting']} reports wait to be delivered.")
     return "\n".join(lines)
 

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.atomic_files import is_full
+from agent.atomic_files import is_disk_full
 from agent.config import Config
-from agent.errors import Refused, StepFailed, TryLater
+from agent.errors import InstallationFailed, Refused, TryLater
 from agent.install import preflight
-from agent.jobs.journal import Job, Journal, Step
-from agent.jobs.progress import note
+from agent.jobs.journal import Job, Journal, Stage
+from agent.jobs.progress import enter_stage, record_timing, report_download
 from agent.manifest import File, Manifest, parse
 from agent.paths import BadManifest
 from agent.releases.blob_store import Check, Store, WrongBytes
@@ -41,29 +41,30 @@ class Fetcher:
         self.pause = pause
 
     def prepare(self, job: Job) -> Manifest:
-        """Make the release of a job complete on disk. Raises `StepFailed`, or whatever `check` raises."""
+        """Make the release of a job complete on disk. Raises `InstallationFailed`, or whatever `check` raises."""
         begun = time.monotonic()
-        note(self.journal, job, Step.FETCHING, "downloading")
+        enter_stage(self.journal, job, Stage.FETCHING, "downloading")
         try:
             manifest = self._manifest(job)
             if not self._is_there(job, manifest):
                 self._refuse_to_replace(job)
                 preflight.check(self.config, manifest, self.store)
                 Download(self, job, manifest).run()
-                note(self.journal, job, Step.STAGING)
+                enter_stage(self.journal, job, Stage.STAGING)
                 self.releases.stage(job.product, job.manifest_sha256, manifest, self.store, self.check)
             self.store.keep_only(set())
         except OSError as error:
-            if is_full(error):
-                raise StepFailed("no_space", "The disk is full.") from None
+            if is_disk_full(error):
+                raise InstallationFailed("no_space", "The disk is full.") from None
             raise
-        note(self.journal, job, Step.STAGING, seconds={"fetch": time.monotonic() - begun})
+        enter_stage(self.journal, job, Stage.STAGING)
+        record_timing(self.journal, job, "fetch", time.monotonic() - begun)
         return manifest
 
     def _refuse_to_replace(self, job: Job) -> None:
         """A release that is in use is never built anew under its own name."""
         if self.journal.state.installed(job.product).is_at(job.manifest_sha256):
-            raise StepFailed("internal", "This very release is installed and damaged; deploy another version.")
+            raise InstallationFailed("internal", "This very release is installed and damaged; deploy another version.")
 
     def _is_there(self, job: Job, manifest: Manifest) -> bool:
         return self.releases.matches(job.product, job.manifest_sha256, manifest, self.check)
@@ -106,7 +107,7 @@ class Tries:
         self.wrongs = 0
 
     def failed(self, error: Refused | TryLater, what: str) -> None:
-        """Wait, or raise `StepFailed` when the server refused often enough."""
+        """Wait, or raise `InstallationFailed` when the server refused often enough."""
         if isinstance(error, Refused):
             self.wrong("download_failed", f"The {what} is not to be had. {error}")
             return
@@ -117,7 +118,7 @@ class Tries:
         self.wrongs += 1
         log.warning("%s", message)
         if self.wrongs >= self.config.blob_tries:
-            raise StepFailed(reason_code, message, is_refusal=reason_code == "bad_manifest")
+            raise InstallationFailed(reason_code, message, is_refusal=reason_code == "bad_manifest")
         self.fetcher.pause(self.backoff.failure())
 
 
@@ -133,7 +134,7 @@ class Download:
         self.reported_at = time.monotonic()
 
     def run(self) -> None:
-        """Raises `StepFailed`: `bad_blob`, `download_failed`."""
+        """Raises `InstallationFailed`: `bad_blob`, `download_failed`."""
         local = self._local()
         for file in self.files.values():
             if not self.fetcher.store.has(file.sha256) and not self._copied(file, local.get(file.sha256, [])):
@@ -194,4 +195,4 @@ class Download:
 
     def _report(self, have: int) -> None:
         self.reported_at = time.monotonic()
-        note(self.fetcher.journal, self.job, Step.FETCHING, "downloading", (self.done + have, self.total))
+        report_download(self.fetcher.journal, self.job, self.done + have, self.total)

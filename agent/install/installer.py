@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable
 
 from agent.config import Config
-from agent.errors import StepFailed
+from agent.errors import InstallationFailed
 from agent.install.download import Fetcher
 from agent.install.switch import Switch
 from agent.jobs import reports
-from agent.jobs.journal import RETURNABLE, Job, Journal, Kind, Outcome, Release, Step
-from agent.jobs.progress import Stopping, Unwanted, job_of
+from agent.jobs.journal import DROPPABLE, Job, JobResult, Journal, Kind, Release, Stage
+from agent.jobs.progress import Stopping, Unwanted, require_job
 from agent.manifest import Manifest
 from agent.paths import BadManifest
 from agent.programs.launcher import Programs
@@ -35,7 +35,7 @@ class Installer:
 
     def __init__(
         self, config: Config, journal: Journal, control: ControlPlane, supervisor: Supervisor, stop: threading.Event,
-        on_end: Callable[[Job, Outcome], None] = lambda *_: None,
+        on_end: Callable[[Job, JobResult], None] = lambda *_: None,
     ) -> None:  # fmt: skip
         self.config = config
         self.journal = journal
@@ -51,9 +51,9 @@ class Installer:
         """Bring a job to its end. Raises `Stopping` if it has to wait, `OSError` if the disk fails."""
         if job.kind is Kind.CRASH_LOOP:
             self._return(job)  # also when it was interrupted: what it leaves does not run
-        elif job.step not in RETURNABLE:
-            interrupted = Outcome("rolled_back", "interrupted", "The installation was interrupted.")
-            self.switch.roll_back(job, job.outcome or interrupted)
+        elif job.stage not in DROPPABLE:
+            interrupted = JobResult("rolled_back", "interrupted", "The installation was interrupted.")
+            self.switch.roll_back(job, job.result or interrupted)
         elif job.kind is Kind.DEPLOY:
             self._deploy(job)
         else:
@@ -71,7 +71,7 @@ class Installer:
             under_way = {job.manifest_sha256 for job in state.jobs if job.product == product}
             self.releases.keep_only(product, wanted | under_way, with_staging=bool(under_way))
         self.releases.empty_trash()
-        self.journal.refill()
+        self.journal.refill_ballast()
 
     def check(self, key: str) -> None:
         """Raise if the work on a job is to stop: `Unwanted`, or `Stopping` when it has to wait."""
@@ -96,13 +96,13 @@ class Installer:
             if not self._is_current(job):
                 self._cross(job)
         except Unwanted:
-            self._drop(job, Outcome("cancelled", "cancelled", "Cancelled before anything was changed."))
+            self._drop(job, JobResult("cancelled", "cancelled", "Cancelled before anything was changed."))
         except Stopping:
             self._give_back(job)
             raise
-        except StepFailed as error:
+        except InstallationFailed as error:
             state = "rejected" if error.is_refusal else "failed"
-            self._drop(job, Outcome(state, error.reason_code, str(error)))
+            self._drop(job, JobResult(state, error.reason_code, str(error)))
         else:
             if self._is_current(job):
                 self.switch.check_again(job, manifest)
@@ -113,19 +113,19 @@ class Installer:
         """Count this start. One that follows a start which brought many bytes counts anew: it was no vicious circle."""
         self.check(job.key)
         with self.journal.change() as state:
-            known = job_of(state, job.key)
-            brought = self.store.size()
-            if brought - known.brought >= WORTH_A_START:
+            known = require_job(state, job.key)
+            downloaded = self.store.size()
+            if downloaded - known.downloaded >= WORTH_A_START:
                 known.starts = 0
-            known.brought = brought
+            known.downloaded = downloaded
             known.starts += 1
             if known.starts > MAX_STARTS:
-                raise StepFailed("attempts_exhausted", f"Begun {MAX_STARTS} times and interrupted each time.")
+                raise InstallationFailed("attempts_exhausted", f"Begun {MAX_STARTS} times and interrupted each time.")
 
     def _give_back(self, job: Job) -> None:
         """An orderly stop is nobody's fault and does not count as a start."""
         with self.journal.change() as state:
-            job_of(state, job.key).starts -= 1
+            require_job(state, job.key).starts -= 1
 
     def _prepare(self, job: Job) -> Manifest:
         key = job.key
@@ -141,35 +141,35 @@ class Installer:
     def _cross(self, job: Job) -> None:
         """Pass the point of no return, if the server, asked for a moment, has nothing against it."""
         with self.journal.change() as state:
-            reports.say(state, job_of(state, job.key), "installing")
+            reports.queue(state, require_job(state, job.key), "installing")
         gives_up_at = time.monotonic() + self.patience_seconds
         while any(one.key == job.key for one in self.journal.state.outbox) and time.monotonic() < gives_up_at:
             self.pause(job.key, 0.05)
         with self.journal.change() as state:
-            known = job_of(state, job.key)
+            known = require_job(state, job.key)
             if known.is_cancelled or known.is_ended:
                 raise Unwanted
-            known.step = Step.INSTALLING
+            known.stage = Stage.INSTALLING
 
-    def _drop(self, job: Job, outcome: Outcome) -> None:
+    def _drop(self, job: Job, result: JobResult) -> None:
         """End a job before the point of no return. First make room: on a full disk even the note needs some."""
         self.store.keep_only(set())
-        self.switch.end(job, outcome)
+        self.switch.end(job, result)
 
     def _return(self, job: Job) -> None:
         """Make the previous release current again, without any network."""
         previous = self.journal.state.installed(job.product).previous
         if previous is None:
-            self._stay(job, Outcome("failed", "no_previous", f"{job.product} has no previous release."))
+            self._stay(job, JobResult("failed", "no_previous", f"{job.product} has no previous release."))
             return
         manifest = self._whole(job.product, previous)
         if manifest is None:
-            self._stay(job, Outcome("failed", "bad_blob", f"The previous release of {job.product} is damaged."))
+            self._stay(job, JobResult("failed", "bad_blob", f"The previous release of {job.product} is damaged."))
             return
         with self.journal.change() as state:
-            job = job_of(state, job.key)
+            job = require_job(state, job.key)
             job.version, job.manifest_sha256 = previous.version, previous.manifest_sha256
-            job.step = Step.INSTALLING
+            job.stage = Stage.INSTALLING
         self.switch.go_back(job, manifest)
 
     def _whole(self, product: str, release: Release) -> Manifest | None:
@@ -181,12 +181,12 @@ class Installer:
         is_whole = self.releases.matches(product, release.manifest_sha256, manifest, lambda: None)
         return manifest if is_whole else None
 
-    def _stay(self, job: Job, outcome: Outcome) -> None:
+    def _stay(self, job: Job, result: JobResult) -> None:
         """There is no way back: whatever is committed goes on as well as it can."""
         with self.journal.change() as state:
             current = state.installed(job.product).current
             if current is not None:
                 current.is_baking = False
-        self.switch.end(job, outcome)
+        self.switch.end(job, result)
         if job.kind is Kind.CRASH_LOOP and current is not None:
             self.programs.bring_up(job.product, current)

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from agent.config import Config
-from agent.errors import StepFailed
+from agent.errors import InstallationFailed
 from agent.machine import memory_size
 from agent.manifest import Manifest
 from agent.releases.blob_store import Store
@@ -44,5 +44,5 @@ def free_space(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
-def _refusal(code: str, message: str) -> StepFailed:
-    return StepFailed(code, message, is_refusal=True)
+def _refusal(code: str, message: str) -> InstallationFailed:
+    return InstallationFailed(code, message, is_refusal=True)

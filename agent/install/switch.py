@@ -11,12 +11,12 @@ import logging
 import time
 from collections.abc import Callable
 
-from agent.atomic_files import is_full
+from agent.atomic_files import is_disk_full
 from agent.config import Config
-from agent.errors import StepFailed
+from agent.errors import InstallationFailed
 from agent.jobs import reports
-from agent.jobs.journal import Job, Journal, Kind, Outcome, Release, Step
-from agent.jobs.progress import job_of, note
+from agent.jobs.journal import Job, JobResult, Journal, Kind, Release, Stage
+from agent.jobs.progress import enter_stage, record_timing, require_job
 from agent.manifest import Hook, Manifest
 from agent.programs.execution import CannotStart, run
 from agent.programs.health import Gate, Verdict
@@ -32,7 +32,7 @@ class Switch:
 
     def __init__(
         self, config: Config, journal: Journal, releases: Releases, supervisor: Supervisor, programs: Programs,
-        on_end: Callable[[Job, Outcome], None],
+        on_end: Callable[[Job, JobResult], None],
     ) -> None:  # fmt: skip
         self.config = config
         self.journal = journal
@@ -46,8 +46,8 @@ class Switch:
         try:
             self.releases.make_state(job.product, job.manifest_sha256)
             self._hook(job, "pre_install", manifest.pre_install)
-        except StepFailed as error:
-            self.end(job, Outcome("failed", error.reason_code, str(error)))
+        except InstallationFailed as error:
+            self.end(job, JobResult("failed", error.reason_code, str(error)))
             return
         begun = time.monotonic()
         self._attempt(job, manifest, lambda: self._install(job, manifest, begun))
@@ -59,51 +59,51 @@ class Switch:
 
     def check_again(self, job: Job, manifest: Manifest) -> None:
         """The very release runs already: nothing is to be switched, only its health is to be shown."""
-        note(self.journal, job, Step.STAGING, "checking")
+        enter_stage(self.journal, job, Stage.STAGING, "checking")
         current = self.journal.state.installed(job.product).current
         if current is not None and manifest.run is not None and self.supervisor.find(job.product) is None:
             self.programs.bring_up(job.product, current)  # it was damaged, and is whole again
         try:
             program = self.supervisor.find(job.product)
             if manifest.run is not None and program is None:
-                raise StepFailed("start_failed", f"The program of {job.product} cannot be started.")
+                raise InstallationFailed("start_failed", f"The program of {job.product} cannot be started.")
             verdict = self._gate(job, program).wait(manifest.health)
-        except StepFailed as error:
-            self.end(job, Outcome("failed", error.reason_code, str(error)))
+        except InstallationFailed as error:
+            self.end(job, JobResult("failed", error.reason_code, str(error)))
         else:
-            self.end(job, Outcome("succeeded", "", f"It was installed already. {_said(verdict)}".strip()))
+            self.end(job, JobResult("succeeded", "", f"It was installed already. {_said(verdict)}".strip()))
 
-    def roll_back(self, job: Job, outcome: Outcome) -> None:
+    def roll_back(self, job: Job, result: JobResult) -> None:
         """Go back to what is committed. Nothing here may depend on how far the installation had come."""
         with self.journal.change() as state:
-            known = job_of(state, job.key)
-            known.step, known.outcome = Step.ROLLING_BACK, outcome
+            known = require_job(state, job.key)
+            known.stage, known.result = Stage.ROLLING_BACK, result
         committed = self.journal.state.installed(job.product).current
         self.supervisor.stop(job.product)
         self.supervisor.sweep(self.programs.mark(job.product))
         self._point(job.product, committed.manifest_sha256 if committed else "")
         if committed is not None:
             self.programs.bring_up(job.product, committed)
-        elif outcome.state == "rolled_back":
-            outcome = Outcome("failed", outcome.reason_code, f"{outcome.message} Nothing was installed before.")
-        self.end(job, outcome)
+        elif result.state == "rolled_back":
+            result = JobResult("failed", result.reason_code, f"{result.message} Nothing was installed before.")
+        self.end(job, result)
 
-    def end(self, job: Job, outcome: Outcome) -> None:
+    def end(self, job: Job, result: JobResult) -> None:
         """Note how a job ended. What it left on disk is collected afterwards, and again after a power cut."""
         with self.journal.change() as state:
-            reports.end(state, job_of(state, job.key), outcome)
-        level = logging.INFO if outcome.state == "succeeded" else logging.WARNING
-        log.log(level, "%s of %s: %s %s %s", job.kind, job.product, outcome.state, outcome.reason_code, outcome.message)
-        self.on_end(job, outcome)
+            reports.end_job(state, require_job(state, job.key), result)
+        level = logging.INFO if result.state == "succeeded" else logging.WARNING
+        log.log(level, "%s of %s: %s %s %s", job.kind, job.product, result.state, result.reason_code, result.message)
+        self.on_end(job, result)
 
     def _attempt(self, job: Job, manifest: Manifest, switch: Callable[[], Verdict]) -> None:
         try:
             verdict = switch()
-        except StepFailed as error:
-            self.roll_back(job, Outcome("rolled_back", error.reason_code, str(error)))
+        except InstallationFailed as error:
+            self.roll_back(job, JobResult("rolled_back", error.reason_code, str(error)))
         except OSError as error:
-            code = "no_space" if is_full(error) else "internal"
-            self.roll_back(job, Outcome("rolled_back", code, f"The installation failed: {error}"))
+            code = "no_space" if is_disk_full(error) else "internal"
+            self.roll_back(job, JobResult("rolled_back", code, f"The installation failed: {error}"))
         else:
             self._commit(job, manifest, verdict)
 
@@ -126,7 +126,7 @@ class Switch:
         return self.programs.program(job.product, job.version, job.manifest_sha256, manifest)
 
     def _point(self, product: str, sha256: str) -> None:
-        self.journal.with_room(lambda: self.releases.switch(product, sha256))
+        self.journal.write_with_ballast(lambda: self.releases.switch(product, sha256))
 
     def _hook(self, job: Job, name: str, hook: Hook | None) -> None:
         if hook is None:
@@ -135,22 +135,25 @@ class Switch:
         try:
             result = run(hook.command, place, hook.timeout_seconds)
         except CannotStart as error:
-            raise StepFailed("hook_failed", f"{name}: {error}") from None
+            raise InstallationFailed("hook_failed", f"{name}: {error}") from None
         if result.exit_code is None:
-            raise StepFailed("hook_timeout", f"{name} took longer than {hook.timeout_seconds} s. {result.output}")
+            raise InstallationFailed(
+                "hook_timeout", f"{name} took longer than {hook.timeout_seconds} s. {result.output}"
+            )
         if result.exit_code != 0:
-            raise StepFailed("hook_failed", f"{name} ended with {result.exit_code}. {result.output}")
+            raise InstallationFailed("hook_failed", f"{name} ended with {result.exit_code}. {result.output}")
 
     def _start_and_check(self, job: Job, manifest: Manifest, program: Program | None, begun: float) -> Verdict:
         if program is not None:
             try:
                 self.supervisor.start(program)
             except CannotStart as error:
-                raise StepFailed("start_failed", str(error)) from None
+                raise InstallationFailed("start_failed", str(error)) from None
         started = time.monotonic()
-        note(self.journal, job, Step.CHECKING, "checking", seconds={"install": started - begun})
+        record_timing(self.journal, job, "install", started - begun)
+        enter_stage(self.journal, job, Stage.CHECKING, "checking")
         verdict = self._gate(job, program).wait(manifest.health)
-        note(self.journal, job, Step.CHECKING, seconds={"check": time.monotonic() - started})
+        record_timing(self.journal, job, "check", time.monotonic() - started)
         return verdict
 
     def _gate(self, job: Job, program: Program | None) -> Gate:
@@ -159,13 +162,13 @@ class Switch:
 
     def _commit(self, job: Job, manifest: Manifest, verdict: Verdict) -> None:
         """The one write after which the new release stays."""
-        outcome = Outcome("succeeded", "", _said(verdict))
+        result = JobResult("succeeded", "", _said(verdict))
         is_crash_loop = job.kind is Kind.CRASH_LOOP
         with self.journal.change() as state:
-            known, product = job_of(state, job.key), state.product(job.product)
+            known, product = require_job(state, job.key), state.product(job.product)
             if is_crash_loop and product.current is not None:
-                reports.say_late(state, product.current, "The program ended again and again within its bake time.")
-            reports.end(state, known, outcome)
+                reports.queue_late(state, product.current, "The program ended again and again within its bake time.")
+            reports.end_job(state, known, result)
             # A crash loop of what was current until now is over; going back would lead to it.
             state.jobs = [one for one in state.jobs if (one.kind, one.product) != (Kind.CRASH_LOOP, job.product)]
             product.previous = None if is_crash_loop else product.current
@@ -174,7 +177,7 @@ class Switch:
                 is_baking=job.kind is Kind.DEPLOY and manifest.run is not None, has_program=manifest.run is not None,
             )  # fmt: skip
         log.info("%s@%s is installed.", job.product, job.version)
-        self.on_end(job, outcome)
+        self.on_end(job, result)
 
 
 def _said(verdict: Verdict) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from agent.jobs import reports
-from agent.jobs.journal import BY_COMMAND, KEPT_COMMANDS, RETURNABLE, Job, Kind, Outcome, State
+from agent.jobs.journal import BY_COMMAND, DROPPABLE, KEPT_COMMANDS, Job, JobResult, Kind, State
 from agent.manifest import MAX_SIZE, NAME, SHA256
 
 MAX_ID = 2**63 - 1
@@ -83,7 +83,7 @@ def _deploy(state: State, payload: Any) -> None:
         return
     _need_room(state)
     state.jobs.append(job)
-    reports.say(state, job, "accepted")
+    reports.queue(state, job, "accepted")
     log.info("Deployment %s: %s@%s is to be installed.", job.key, job.product, job.version)
 
 
@@ -93,13 +93,13 @@ def _cancel(state: State, payload: Any) -> None:
     attempt = _whole(payload["attempt"], MAX_ATTEMPT, "attempt")
     job = state.job(f"{deployment_id}/{attempt}")
     if job is not None:
-        if job.step in RETURNABLE:
+        if job.stage in DROPPABLE:
             job.is_cancelled = True
         return
     unknown = Job(Kind.DEPLOY, product="", deployment_id=deployment_id, attempt=attempt)
     if unknown.key not in state.ended:
         _need_room(state)
-        reports.end(state, unknown, Outcome("cancelled", "cancelled", "This device had not begun."))
+        reports.end_job(state, unknown, JobResult("cancelled", "cancelled", "This device had not begun."))
 
 
 def _need_room(state: State) -> None:

@@ -22,13 +22,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from agent.atomic_files import is_full, read_limited, write_atomically
+from agent.atomic_files import is_disk_full, read_limited, write_atomically
 
 FILE = "journal.json"
 BALLAST = "ballast"
 BALLAST_SIZE = 1024 * 1024
 MAX_SIZE = 16 * 1024 * 1024
-SCHEMA = 1
+SCHEMA = 2
 KEPT_COMMANDS = 2000
 KEPT_ENDED = 500
 # How the request begins that a command of the server makes; all others come from this device.
@@ -43,7 +43,7 @@ class Kind(StrEnum):
     CRASH_LOOP = "crash_loop"
 
 
-class Step(StrEnum):
+class Stage(StrEnum):
     ACCEPTED = "accepted"
     FETCHING = "fetching"
     STAGING = "staging"
@@ -52,11 +52,11 @@ class Step(StrEnum):
     ROLLING_BACK = "rolling_back"
 
 
-RETURNABLE = {Step.ACCEPTED, Step.FETCHING, Step.STAGING}
+DROPPABLE = {Stage.ACCEPTED, Stage.FETCHING, Stage.STAGING}
 
 
 @dataclass(slots=True)
-class Outcome:
+class JobResult:
     """How a job ended: a terminal state of the device API, a reason code, and a sentence."""
 
     state: str
@@ -68,7 +68,7 @@ class Outcome:
 class Job:
     """One piece of work. `key` is the deployment and the attempt; local jobs have a `request_id` instead.
 
-    `starts` counts how often work on it began; `brought` the bytes that had been fetched then; `report` is the last
+    `starts` counts how often work on it began; `downloaded` the bytes that had been fetched then; `report` is the last
     number used. `is_ended`: the server wants to hear nothing more of it.
     """
 
@@ -80,13 +80,13 @@ class Job:
     deployment_id: str = ""
     attempt: int = 0
     request_id: str = ""
-    step: Step = Step.ACCEPTED
+    stage: Stage = Stage.ACCEPTED
     starts: int = 0
-    brought: int = 0
+    downloaded: int = 0
     report: int = 0
     is_cancelled: bool = False
     is_ended: bool = False
-    outcome: Outcome | None = None
+    result: JobResult | None = None
     timings: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -158,7 +158,7 @@ class State:
     def add_urgent(self, job: Job) -> None:
         """Put a job before all others but one that is behind the point of no return. The same key is added once."""
         if self.job(job.key) is None:
-            is_bound = bool(self.jobs) and self.jobs[0].step not in RETURNABLE
+            is_bound = bool(self.jobs) and self.jobs[0].stage not in DROPPABLE
             self.jobs.insert(1 if is_bound else 0, job)
 
     def end(self, key: str) -> None:
@@ -174,9 +174,9 @@ class Journal:
         self.path = state_dir / FILE
         self.ballast = state_dir / BALLAST
         self.changed = threading.Condition(threading.RLock())
-        self.begins_anew = False
+        self.needs_rebuild = False
         self._state = self._load()
-        self.refill()
+        self.refill_ballast()
 
     @property
     def state(self) -> State:
@@ -194,7 +194,7 @@ class Journal:
             self._state = state
             self.changed.notify_all()
 
-    def refill(self) -> None:
+    def refill_ballast(self) -> None:
         """Keep a little space in reserve, so that an end can be noted on a full disk."""
         if not self.ballast.exists():
             try:
@@ -204,14 +204,14 @@ class Journal:
 
     def _write(self, state: State) -> None:
         data = json.dumps({"schema": SCHEMA, **asdict(state)}, separators=(",", ":")).encode("ascii")
-        self.with_room(lambda: write_atomically(self.path, data))
+        self.write_with_ballast(lambda: write_atomically(self.path, data))
 
-    def with_room(self, write: Callable[[], None]) -> None:
+    def write_with_ballast(self, write: Callable[[], None]) -> None:
         """Write something small that has to succeed, also on a full disk: then with the space of the reserve."""
         try:
             write()
         except OSError as error:
-            if not is_full(error) or not self.ballast.exists():
+            if not is_disk_full(error) or not self.ballast.exists():
                 raise
             self.ballast.unlink(missing_ok=True)
             write()
@@ -220,7 +220,7 @@ class Journal:
         try:
             return decode(read_limited(self.path, MAX_SIZE))
         except FileNotFoundError:
-            self.begins_anew = True
+            self.needs_rebuild = True
             return State()
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             return self._start_over(error)
@@ -232,7 +232,7 @@ class Journal:
         """
         aside = self.path.with_name(f"{FILE}.damaged-{int(time.time())}")
         self.path.replace(aside)
-        self.begins_anew = True
+        self.needs_rebuild = True
         log.error("The journal is damaged (%s). It was moved to %s; what is installed stays.", error, aside)
         return State(report_floor=int(time.time()) % 2**30)
 
@@ -263,10 +263,10 @@ def _state(value: Any) -> State:
 
 
 def _job(value: dict[str, Any]) -> Job:
-    outcome = value.pop("outcome")
+    result = value.pop("result")
     return Job(
-        **{**value, "kind": Kind(value["kind"]), "step": Step(value["step"])},
-        outcome=Outcome(**outcome) if outcome else None,
+        **{**value, "kind": Kind(value["kind"]), "stage": Stage(value["stage"])},
+        result=JobResult(**result) if result else None,
     )
 
 

@@ -1,33 +1,41 @@
-"""How far a job is: written down, and said to the server."""
+"""How far a job is: written to the journal, and reported to the server."""
 
 from agent.jobs import reports
-from agent.jobs.journal import Job, Journal, State, Step
+from agent.jobs.journal import Job, Journal, Stage, State
 
 
 class Unwanted(Exception):
-    """The work is no longer wanted: cancelled, or ended by the server."""
+    """The job is no longer wanted: it was cancelled, or the server ended it."""
 
 
 class Stopping(Exception):
-    """The work has to wait: the agent stops, or something more urgent came. The job stays in the journal."""
+    """The job has to wait, because the agent stops or a more urgent job came. It stays in the journal."""
 
 
-def job_of(state: State, key: str) -> Job:
-    """A job to be changed. Raises `Unwanted` if it is gone."""
+def require_job(state: State, key: str) -> Job:
+    """Return a job to change. Raises `Unwanted` if the journal no longer holds it."""
     job = state.job(key)
     if job is None:
         raise Unwanted
     return job
 
 
-def note(
-    journal: Journal, job: Job, step: Step, said: str = "", progress: tuple[int, int] | None = None,
-    seconds: dict[str, float] | None = None,
-) -> None:  # fmt: skip
-    """Write down that a job is at `step`, with how long parts of it took, and report it if `said`."""
+def enter_stage(journal: Journal, job: Job, stage: Stage, report_state: str = "") -> None:
+    """Record that a job reached a stage, and queue a report of `report_state` if it is given. Raises `Unwanted`."""
     with journal.change() as state:
-        known = job_of(state, job.key)
-        known.step = step
-        known.timings |= seconds or {}
-        if said:
-            reports.say(state, known, said, progress)
+        recorded = require_job(state, job.key)
+        recorded.stage = stage
+        if report_state:
+            reports.queue(state, recorded, report_state)
+
+
+def report_download(journal: Journal, job: Job, bytes_done: int, bytes_total: int) -> None:
+    """Queue a report of how many bytes are downloaded. Raises `Unwanted`."""
+    with journal.change() as state:
+        reports.queue(state, require_job(state, job.key), "downloading", (bytes_done, bytes_total))
+
+
+def record_timing(journal: Journal, job: Job, part: str, seconds: float) -> None:
+    """Record how long a part of a job took; the reports that follow carry it. Raises `Unwanted`."""
+    with journal.change() as state:
+        require_job(state, job.key).timings[part] = seconds

@@ -1,6 +1,6 @@
 """What is said to the server about a deployment. Pure: everything works on a state of the journal."""
 
-from agent.jobs.journal import Job, Outcome, Release, Report, State
+from agent.jobs.journal import Job, JobResult, Release, Report, State
 from agent.log import clean
 
 MESSAGE_SIZE = 4096
@@ -12,8 +12,8 @@ def tail(text: str, size: int = MESSAGE_SIZE) -> str:
     return data[-size:].decode("utf-8", "ignore")
 
 
-def say(state: State, job: Job, said: str, progress: tuple[int, int] | None = None) -> None:
-    """Queue a report on a step of a job. An unsent one on the same step is replaced: the newest progress counts."""
+def queue(state: State, job: Job, said: str, progress: tuple[int, int] | None = None) -> None:
+    """Queue a report on the state of a job. An unsent one on the same state is replaced: the newest progress counts."""
     if not job.deployment_id or job.is_ended:
         return
     body = _body(job, said)
@@ -25,16 +25,16 @@ def say(state: State, job: Job, said: str, progress: tuple[int, int] | None = No
     state.outbox.append(Report(job.deployment_id, body))
 
 
-def end(state: State, job: Job, outcome: Outcome) -> None:
+def end_job(state: State, job: Job, result: JobResult) -> None:
     """Drop a job and queue its last report, unless the server said that it wants to hear nothing more."""
     if job.deployment_id and not job.is_ended:
         job.report = _next(state, job.report)
-        body = _body(job, outcome.state) | {"report": job.report, "reason_code": outcome.reason_code}
-        state.outbox.append(Report(job.deployment_id, body | {"message": tail(outcome.message)}))
+        body = _body(job, result.state) | {"report": job.report, "reason_code": result.reason_code}
+        state.outbox.append(Report(job.deployment_id, body | {"message": tail(result.message)}))
     state.end(job.key)
 
 
-def say_late(state: State, release: Release, message: str) -> None:
+def queue_late(state: State, release: Release, message: str) -> None:
     """Say that a release which had succeeded was rolled back after all. The server keeps it as an event."""
     if not release.deployment_id:
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.atomic_files import read_limited
-from agent.errors import StepFailed
+from agent.errors import InstallationFailed
 from agent.manifest import Health
 from agent.programs.execution import CannotStart, Place, run
 from agent.programs.supervisor import Program
@@ -85,8 +85,8 @@ class Gate:
     def wait(self, health: Health | None) -> Verdict:
         """The verdict of a healthy release.
 
-        Raises `StepFailed`: `unhealthy`, `health_timeout`, `start_failed`, or `crash_loop` when the program ends again
-        and again.
+        Raises `InstallationFailed`: `unhealthy`, `health_timeout`, `start_failed`, or `crash_loop` when the program
+        ends again and again.
         """
         if health is None:
             return self._settle()
@@ -104,10 +104,10 @@ class Gate:
             self._look()
             verdict = read_file(path)
             if verdict is not None and not verdict.is_healthy:
-                raise StepFailed("unhealthy", f"The program says that it is not healthy. {_shown(verdict)}")
+                raise InstallationFailed("unhealthy", f"The program says that it is not healthy. {_shown(verdict)}")
             if verdict is not None and (self.program is None or self.program.is_running):
                 return verdict
-        raise StepFailed("health_timeout", f"{_missed(path, health.timeout_seconds)} {self._output()}".strip())
+        raise InstallationFailed("health_timeout", f"{_missed(path, health.timeout_seconds)} {self._output()}".strip())
 
     def _wait_command(self, health: Health, gives_up_at: float) -> Verdict:
         said = ""
@@ -116,12 +116,12 @@ class Gate:
             try:
                 result = run(health.command, self.place, left)
             except CannotStart as error:
-                raise StepFailed("start_failed", f"The health command: {error}") from None
+                raise InstallationFailed("start_failed", f"The health command: {error}") from None
             said = f"exit code {result.exit_code}: {result.output}" if result.exit_code is not None else result.output
             if result.exit_code == 0 and (self.program is None or self.program.is_running):
                 return Verdict(True, result.output)
             self._pause(min(health.interval_seconds, gives_up_at - time.monotonic()))
-        raise StepFailed("health_timeout", f"Not healthy within {health.timeout_seconds} s; at last {said}")
+        raise InstallationFailed("health_timeout", f"Not healthy within {health.timeout_seconds} s; at last {said}")
 
     def _pause(self, seconds: float) -> None:
         ends_at = time.monotonic() + seconds
@@ -131,7 +131,7 @@ class Gate:
     def _look(self) -> None:
         self.poll()
         if self.program is not None and self.program.exits - self.exits_before >= GATE_EXITS:
-            raise StepFailed("crash_loop", f"The program ended with {self.program.last_exit}. {self._output()}")
+            raise InstallationFailed("crash_loop", f"The program ended with {self.program.last_exit}. {self._output()}")
         time.sleep(POLL_SECONDS)
 
     def _output(self) -> str:

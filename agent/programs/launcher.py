@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from agent.config import Config
-from agent.jobs.journal import RETURNABLE, Journal, Product, Release
+from agent.jobs.journal import DROPPABLE, Journal, Product, Release
 from agent.manifest import Manifest
 from agent.paths import BadManifest
 from agent.programs.execution import Place
@@ -28,10 +28,10 @@ class Programs:
 
         A product whose installation was interrupted waits for its job to be rolled back.
         """
-        if self.journal.begins_anew:
+        if self.journal.needs_rebuild:
             self._rebuild()
         state = self.journal.state
-        interrupted = {job.product for job in state.jobs if job.step not in RETURNABLE}
+        interrupted = {job.product for job in state.jobs if job.stage not in DROPPABLE}
         for product, installed in state.products.items():
             self.supervisor.sweep_commands(self.mark(product))
             if product not in interrupted and installed.current is not None:
@@ -54,7 +54,7 @@ class Programs:
             log.error("The release %s of %s is damaged; deploy another version. %s", release.version, product, error)
             return
         if self.releases.is_complete(product, release.manifest_sha256):
-            self.journal.with_room(lambda: self.releases.switch(product, release.manifest_sha256))
+            self.journal.write_with_ballast(lambda: self.releases.switch(product, release.manifest_sha256))
         program = self.program(product, release.version, release.manifest_sha256, manifest)
         if program is None or self.supervisor.adopt(program):
             return

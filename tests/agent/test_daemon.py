@@ -11,7 +11,7 @@ import pytest
 from agent import state_dir
 from agent.config import load
 from agent.daemon import Daemon
-from agent.jobs.journal import Job, Journal, Outcome
+from agent.jobs.journal import Job, JobResult, Journal
 from agent.local_requests import Asked
 from agent.server.identity import load_or_make
 from tests.agent import bundle, faults
@@ -63,9 +63,9 @@ def test_once_ends_with_what_runs_now(server: FakeServer, device: Device, monkey
     """However late those who only watch the work hear of its end."""
     on_time = Daemon._ended
 
-    def late(self: Daemon, job: Job, outcome: Outcome) -> None:
+    def late(self: Daemon, job: Job, result: JobResult) -> None:
         time.sleep(2)
-        on_time(self, job, outcome)
+        on_time(self, job, result)
 
     def be_quiet_once_acknowledged(_: Request) -> bool:
         server.interval_seconds = 3600 if server.acknowledged else 1

@@ -11,7 +11,7 @@ from agent.main import EXAMPLES, INTERRUPTED
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs/agent.md").read_text()
 # Words in the place of a reason code that are none: whole states, and what never leaves the device.
-RAISING = {"StepFailed", "refused", "_refuse", "Outcome"}
+RAISING = {"InstallationFailed", "refused", "_refuse", "JobResult"}
 
 
 def test_every_option_is_in_the_table_with_its_default() -> None:
@@ -31,11 +31,11 @@ def test_every_exit_code_is_documented_and_helped() -> None:
 
 
 def reason_codes() -> set[str]:
-    """The first word of every `StepFailed(…)` in the agent's code."""
+    """The first word of every `InstallationFailed(…)` in the agent's code."""
     found: set[str] = set()
-    for path in (ROOT / "agent").glob("*.py"):
+    for path in (ROOT / "agent").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "StepFailed":
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "InstallationFailed":
                 first = node.args[0]
                 if isinstance(first, ast.Constant):
                     found.add(str(first.value))
