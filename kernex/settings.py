@@ -104,6 +104,7 @@ INSTALLED_APPS = [
     "foundation.adminsite",
     "foundation.events",
     "foundation.accounts",
+    "foundation.rate_limits",
     "devices",
     "bundles",
     "deployments",
@@ -180,11 +181,16 @@ ROLE_PERMISSIONS = {
 # -- API manners
 MAX_BODY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_SIZE
+# Requests per minute, as many at once, counted across all processes; 0 means no limit.
+TOKEN_REQUESTS_PER_MINUTE = env.number("TOKEN_REQUESTS_PER_MINUTE", 6000, least=0, most=1_000_000)
+DEVICE_REQUESTS_PER_MINUTE = env.number("DEVICE_REQUESTS_PER_MINUTE", 1200, least=0, most=1_000_000)
+REGISTRATIONS_PER_MINUTE = env.number("REGISTRATIONS_PER_MINUTE", 600, least=0, most=1_000_000)
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["foundation.api.parsers.StrictJson"],
     "DEFAULT_AUTHENTICATION_CLASSES": ["foundation.accounts.authentication.BearerToken"],
     "DEFAULT_PERMISSION_CLASSES": ["foundation.accounts.permissions.ReadOrOperate"],
+    "DEFAULT_THROTTLE_CLASSES": ["foundation.rate_limits.throttles.TokenThrottle"],
     "DEFAULT_PAGINATION_CLASS": "foundation.api.pagination.Pages",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "foundation.api.exceptions.answer",

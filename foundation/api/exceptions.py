@@ -1,6 +1,7 @@
 """Every refusal of the API in one shape: `{"error": {"code": …, "message": …}}`."""
 
 import logging
+import math
 import sys
 from typing import Any
 
@@ -92,12 +93,15 @@ def _drf_answer(error: exceptions.APIException) -> Response:
         body = error_body("invalid", "Some fields are not as they should be.", {"fields": error.detail})
         return Response(body, status=400)
     code = error.get_codes()
-    response = Response(
-        error_body(code if isinstance(code, str) else error.default_code, str(error.detail)), status=error.status_code
-    )
+    message = str(error.detail)
     wait = getattr(error, "wait", None)
     if wait is not None:
-        response["Retry-After"] = str(int(wait) + 1)
+        message = f"Too many requests. Try again in {math.ceil(wait)} s."
+    response = Response(
+        error_body(code if isinstance(code, str) else error.default_code, message), status=error.status_code
+    )
+    if wait is not None:
+        response["Retry-After"] = str(math.ceil(wait))
     challenge = getattr(error, "auth_header", None)
     if challenge:
         response["WWW-Authenticate"] = challenge

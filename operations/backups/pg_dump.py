@@ -20,7 +20,15 @@ def dump(database: dict[str, Any], target: Path, programs: Path | None = None) -
 
     `programs` is the directory of pg_dump, if not on PATH. Raises `DumpFailed`.
     """
-    _run("pg_dump", programs, database, "--format=custom", "--schema=public", f"--file={target}")
+    _run(
+        "pg_dump",
+        programs,
+        database,
+        "--format=custom",
+        "--schema=public",
+        "--no-unlogged-table-data",
+        f"--file={target}",
+    )
 
 
 def load(database: dict[str, Any], source: Path, programs: Path | None = None) -> None:

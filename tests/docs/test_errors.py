@@ -6,11 +6,11 @@ from pathlib import Path
 
 from tests.live import ROOT
 
-ROOMS = ("kernex", "devices", "bundles", "deployments")
+PACKAGES = ("kernex", "operations", "deployments", "devices", "bundles", "foundation")
 
 
 def sources() -> list[ast.Module]:
-    paths = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     return [ast.parse(path.read_text()) for path in paths if "cli" not in path.parts and "migrations" not in path.parts]
 
 
@@ -48,4 +48,4 @@ def test_every_code_of_the_errors_page_exists() -> None:
     rows = re.findall(r"^\| (?:\d+|other) \| (.+?) \|", table, re.MULTILINE)
     named = {code for row in rows for code in re.findall(r"`([a-z_0-9]+)`", row)}
     assert len(named) > 40
-    assert named - codes() == {"not_authenticated", "authentication_failed", "role_forbids"}
+    assert named - codes() == {"not_authenticated", "authentication_failed", "role_forbids", "throttled"}

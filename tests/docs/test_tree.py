@@ -56,7 +56,7 @@ def test_no_key_database_or_secret_is_committed() -> None:
 def test_imports_are_absolute_and_stand_at_the_top() -> None:
     inside = re.compile(r"^[ \t]+(?:from [\w.]+ )?import ", re.MULTILINE)
     relative = re.compile(r"^\s*from \.", re.MULTILINE)
-    rooms = tracked("kernex", "devices", "bundles", "deployments", "agent")
+    rooms = tracked("kernex", "operations", "deployments", "devices", "bundles", "foundation", "agent", "kernex_cli")
     sources = {path: path.read_text() for path in rooms if path.suffix == ".py"}
     assert [path for path, text in sources.items() if relative.search(text)] == []
     found = [

@@ -34,6 +34,9 @@ WRONG: dict[str, list[str]] = {
     "TRUSTED_PROXY_HOPS": ["0", "11", "-1"],
     "KERNEX_INSTANCES": ["0", "65"],
     "DATABASE_POOL": ["65", "four", "4.5"],
+    "TOKEN_REQUESTS_PER_MINUTE": ["-1", "1000001"],
+    "DEVICE_REQUESTS_PER_MINUTE": ["-1"],
+    "REGISTRATIONS_PER_MINUTE": ["-1"],
     "HEARTBEAT_SAMPLE_SECONDS": ["0", "86401", "1e2", "\u0663"],
     "HEARTBEAT_KEEP_DAYS": ["367"],
     "DEVICE_DEADLINE_SECONDS": ["9"],
@@ -67,7 +70,7 @@ def begin(script: str, **changes: str) -> tuple[int, str]:
 
 
 def test_every_variable_is_tried() -> None:
-    files = [ROOT / "kernex/settings.py", ROOT / "gunicorn.conf.py", *ROOT.glob("kernex/management/commands/*.py")]
+    files = [ROOT / "kernex/settings.py", ROOT / "gunicorn.conf.py", *ROOT.glob("*/management/commands/*.py")]
     read = {name for path in files for name in READING.findall(path.read_text())}
     assert read == WRONG.keys() | FREE
 

@@ -10,11 +10,17 @@ from django.core.management.base import BaseCommand, CommandError
 import bundles.scheduling
 import deployments.scheduling
 import devices.scheduling
+import foundation.rate_limits.scheduling
 from foundation.scheduler import Scheduler, holder
 from operations.database.preflight import refuse_ungranted
 from operations.monitoring.error_reports import report_defects
 
-TASKS = [*devices.scheduling.TASKS, *bundles.scheduling.TASKS, *deployments.scheduling.TASKS]
+TASKS = [
+    *devices.scheduling.TASKS,
+    *bundles.scheduling.TASKS,
+    *deployments.scheduling.TASKS,
+    *foundation.rate_limits.scheduling.TASKS,
+]
 
 
 class Command(BaseCommand):
