@@ -1,0 +1,79 @@
+"""Lists refuse what they do not know, and validate what they know."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.test import APIRequestFactory
+
+from foundation.api.query_parameters import ListView
+
+pytestmark = pytest.mark.django_db
+
+
+class GroupFilter(serializers.Serializer[Any]):
+    name = serializers.CharField(required=False, max_length=5)
+
+
+class GroupAnswer(serializers.ModelSerializer[Group]):
+    class Meta:
+        model = Group
+        fields = ("name",)
+
+
+class Groups(ListView[Group]):
+    authentication_classes = ()
+    permission_classes = ()
+    serializer_class = GroupAnswer
+    filter_class = GroupFilter
+
+    def get_queryset(self) -> Any:
+        return Group.objects.filter(**self.filters())
+
+    def post(self, request: Request) -> Any:
+        return self.list(request)
+
+
+def ask(query: str, method: str = "get") -> Any:
+    return Groups.as_view()(getattr(APIRequestFactory(), method)(f"/groups?{query}"))
+
+
+def error(query: str) -> tuple[int, str]:
+    answer = ask(query)
+    return answer.status_code, answer.data["error"]["code"]
+
+
+@pytest.mark.parametrize("query", ["", "name=a", "page_size=2", "name=a&page_size=2"])
+def test_known_parameters_are_accepted(query: str) -> None:
+    assert ask(query).status_code == 200
+
+
+@pytest.mark.parametrize("query", ["nmae=a", "name=a&bundle=x", "Name=a", "%00=1", "=", "page=2"])
+def test_an_unknown_parameter_is_refused(query: str) -> None:
+    assert error(query) == (400, "unknown_parameter")
+
+
+def test_the_refusal_names_what_there_is() -> None:
+    body = ask("nmae=a").data["error"]
+    assert body["parameters"] == ["name", "cursor", "page_size"]
+    assert "'nmae'" in body["message"]
+
+
+def test_a_parameter_that_comes_twice_is_refused() -> None:
+    assert error("name=a&name=b") == (400, "repeated_parameter")
+
+
+def test_a_wrong_value_is_refused() -> None:
+    assert error("name=toolong") == (400, "invalid")
+
+
+def test_filters_filter() -> None:
+    for name in "ab":
+        Group.objects.create(name=name)
+    assert [row["name"] for row in ask("name=a").data["results"]] == ["a"]
+
+
+def test_writes_do_not_read_the_query() -> None:
+    assert ask("nosuch=1", "post").status_code == 200
