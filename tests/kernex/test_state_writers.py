@@ -1,0 +1,108 @@
+"""A state changes in one place, `foundation/state_machine.py`: no other module writes a `state` of an existing row."""
+
+import ast
+import re
+
+import pytest
+
+from tests.live import ROOT
+
+PACKAGES = ("kernex", "operations", "deployments", "devices", "bundles", "foundation")
+PRIMITIVE = "foundation/state_machine.py"
+# Modules that still write states by themselves. Remove a module here when it no longer does.
+KNOWN = {
+    "bundles/archives/browser_uploads.py",
+    "bundles/transitions.py",
+    "bundles/uploads/verification.py",
+    "deployments/holding.py",
+    "deployments/models.py",
+    "deployments/termination.py",
+    "devices/models.py",
+}
+WRITING_CALLS = {"update", "bulk_update", "update_or_create", "save", "setattr"}
+SQL = re.compile(r"\bUPDATE\b[^;]*\bSET\b(?:(?!\bWHERE\b|\bFROM\b)[^;])*?[\s,(\"]state\"?\s*=", re.IGNORECASE)
+
+
+def writers(tree: ast.AST) -> list[int]:
+    """Return the lines of a module that write a state."""
+    return [node.lineno for node in ast.walk(tree) if isinstance(node, ast.stmt | ast.expr) and is_writer(node)]
+
+
+def is_writer(node: ast.stmt | ast.expr) -> bool:
+    if isinstance(node, ast.Call):
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        return name in WRITING_CALLS and names_state(node)
+    if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        return any(isinstance(part, ast.Attribute) and part.attr == "state" for part in targets)
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, str) and bool(SQL.search(node.value))
+    return isinstance(node, ast.FunctionDef) and passes_a_dict_with_state(node)
+
+
+def names_state(call: ast.Call) -> bool:
+    """Whether a call is `update(state=…)`, `save(update_fields=["state"])`, `setattr(row, "state", …)` or the like."""
+    if any(keyword.arg == "state" for keyword in call.keywords):
+        return True
+    lists = [keyword.value for keyword in call.keywords if keyword.arg in {"update_fields", "fields"}]
+    words = [part for argument in (*call.args, *lists) for part in (argument, *getattr(argument, "elts", []))]
+    return any(isinstance(word, ast.Constant) and word.value == "state" for word in words)
+
+
+def passes_a_dict_with_state(function: ast.FunctionDef) -> bool:
+    """`changes = {"state": …}` and then `.update(**changes)` in the same function."""
+    parts = list(ast.walk(function))
+    keys = [key for part in parts if isinstance(part, ast.Dict) for key in part.keys]
+    updates = [
+        part for part in parts
+        if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute) and part.func.attr == "update"
+        and any(keyword.arg is None for keyword in part.keywords)
+    ]  # fmt: skip
+    return bool(updates) and any(isinstance(key, ast.Constant) and key.value == "state" for key in keys)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rows.update(state='x')",
+        "rows.filter(a=1).update(b=2, state=S.X)",
+        "row.state = 'x'",
+        "row.state: str = 'x'",
+        "row.save(update_fields=['state'])",
+        "Row.objects.bulk_update(rows, ['state'])",
+        "setattr(row, 'state', 'x')",
+        "def f():\n    changes = {'state': 1}\n    rows.update(**changes)",
+        "SQL = 'UPDATE t SET a = 1, state = %s WHERE state = %s'",
+        "SQL = 'UPDATE t SET state = %s'",
+        "SQL = 'INSERT INTO t (state) VALUES (1) ON CONFLICT (id) DO UPDATE SET state = 1'",
+    ],
+)
+def test_the_guard_sees_a_writer(text: str) -> None:
+    assert writers(ast.parse(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Row(state='x')",
+        "Row.objects.create(state='x')",
+        "rows.filter(state='x').update(a=1)",
+        "SQL = \"UPDATE t SET a = 1 FROM u WHERE u.state = 'accepted'\"",
+        "answer = {'state': row.state}",
+        "rows.transition_to(State.X)",
+    ],
+)
+def test_the_guard_lets_a_reader_and_a_new_row_pass(text: str) -> None:
+    assert not writers(ast.parse(text))
+
+
+def test_nothing_but_the_primitive_writes_a_state() -> None:
+    found = {}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            name = str(path.relative_to(ROOT))
+            if "migrations" in path.parts or name == PRIMITIVE or name in KNOWN:
+                continue
+            if lines := writers(ast.parse(path.read_text())):
+                found[name] = lines
+    assert not found, "Change states by `transition_to` (foundation/state_machine.py)."
