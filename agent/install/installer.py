@@ -70,6 +70,8 @@ class Installer:
             wanted = {one.manifest_sha256 for one in (kept.current, kept.previous) if one is not None}
             under_way = {job.manifest_sha256 for job in state.jobs if job.product == product}
             self.releases.keep_only(product, wanted | under_way, with_staging=bool(under_way))
+            self.programs.logs.keep_only(product, wanted | under_way)
+        self.programs.logs.expire()
         self.releases.empty_trash()
         self.journal.refill_ballast()
 

@@ -43,6 +43,7 @@ class Switch:
 
     def install(self, job: Job, manifest: Manifest) -> None:
         """Everything between the point of no return and the end of a deployment."""
+        self.programs.logs.discard_failed(job.product)
         try:
             self.releases.make_state(job.product, job.manifest_sha256)
             self._hook(job, "pre_install", manifest.pre_install)
@@ -81,6 +82,7 @@ class Switch:
         committed = self.journal.state.installed(job.product).current
         self.supervisor.stop(job.product)
         self.supervisor.sweep(self.programs.mark(job.product))
+        self.programs.logs.keep_failed(job.product, job.version, job.manifest_sha256)
         self._point(job.product, committed.manifest_sha256 if committed else "")
         if committed is not None:
             self.programs.bring_up(job.product, committed)
@@ -123,7 +125,10 @@ class Switch:
     def _replace(self, job: Job, manifest: Manifest) -> Program | None:
         self.supervisor.stop(job.product)
         self._point(job.product, job.manifest_sha256)
-        return self.programs.program(job.product, job.version, job.manifest_sha256, manifest)
+        program = self.programs.program(job.product, job.version, job.manifest_sha256, manifest)
+        if program is not None:
+            program.log.begin()
+        return program
 
     def _point(self, product: str, sha256: str) -> None:
         self.journal.write_with_ballast(lambda: self.releases.switch(product, sha256))
@@ -166,8 +171,9 @@ class Switch:
         is_crash_loop = job.kind is Kind.CRASH_LOOP
         with self.journal.change() as state:
             known, product = require_job(state, job.key), state.product(job.product)
-            if is_crash_loop and product.current is not None:
-                reports.queue_late(state, product.current, "The program ended again and again within its bake time.")
+            failed = product.current if is_crash_loop else None
+            if failed is not None:
+                reports.queue_late(state, failed, "The program ended again and again within its bake time.")
             reports.end_job(state, known, result)
             # A crash loop of what was current until now is over; going back would lead to it.
             state.jobs = [one for one in state.jobs if (one.kind, one.product) != (Kind.CRASH_LOOP, job.product)]
@@ -176,6 +182,8 @@ class Switch:
                 job.version, job.manifest_sha256, job.deployment_id, job.attempt, known.report,
                 is_baking=job.kind is Kind.DEPLOY and manifest.run is not None, has_program=manifest.run is not None,
             )  # fmt: skip
+        if failed is not None:
+            self.programs.logs.keep_failed(job.product, failed.version, failed.manifest_sha256)
         log.info("%s@%s is installed.", job.product, job.version)
         self.on_end(job, result)
 

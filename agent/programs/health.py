@@ -135,7 +135,7 @@ class Gate:
         time.sleep(POLL_SECONDS)
 
     def _output(self) -> str:
-        said = self.program.output() if self.program is not None else ""
+        said = self.program.log.last_output(2048) if self.program is not None else ""
         return f"It said: {said}" if said else ""
 
 

@@ -8,10 +8,11 @@ from agent.jobs.journal import DROPPABLE, Journal, Product, Release
 from agent.manifest import Manifest
 from agent.paths import BadManifest
 from agent.programs.execution import Place
+from agent.programs.logs import ProgramLogs
 from agent.programs.supervisor import Program, Supervisor
 from agent.releases.releases import Releases
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Programs:
@@ -22,6 +23,7 @@ class Programs:
         self.journal = journal
         self.releases = releases
         self.supervisor = supervisor
+        self.logs = ProgramLogs(config.state_dir)
 
     def recover(self) -> None:
         """Begin where an agent before us ended: `current` is what is committed, and that runs.
@@ -45,13 +47,13 @@ class Programs:
         try:
             self._bring_up(product, release)
         except OSError as error:
-            log.error("%s %s cannot be brought up. %s", product, release.version, error)
+            logger.error("%s %s cannot be brought up. %s", product, release.version, error)
 
     def _bring_up(self, product: str, release: Release) -> None:
         try:
             manifest = self.releases.manifest(product, release.manifest_sha256)
         except (OSError, BadManifest) as error:
-            log.error("The release %s of %s is damaged; deploy another version. %s", release.version, product, error)
+            logger.error("The release %s of %s is damaged; deploy another version. %s", release.version, product, error)
             return
         if self.releases.is_complete(product, release.manifest_sha256):
             self.journal.write_with_ballast(lambda: self.releases.switch(product, release.manifest_sha256))
@@ -71,7 +73,8 @@ class Programs:
         health_file: Path | None = None
         if health is not None and health.file:
             health_file = place.state_directory / health.file
-        return Program(place, manifest.run, sha256, self.releases.product(product), health_file)
+        log = self.logs.of(product, version, sha256)
+        return Program(place, manifest.run, sha256, self.releases.product(product), log, health_file)
 
     def place(self, product: str, version: str, sha256: str) -> Place:
         directory, state = self.releases.path(product, sha256), self.releases.state_path(product, sha256)

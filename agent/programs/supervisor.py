@@ -12,15 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.atomic_files import read_json, remove, write_atomically
+from agent.atomic_files import make_directory, read_json, remove, write_atomically
 from agent.machine import boot_id
 from agent.manifest import Run
 from agent.programs import processes
 from agent.programs.execution import CannotStart, Place, has_ended, start
+from agent.programs.logs import MAX_FILE_SIZE, ProgramLog
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 1.0, 60.0
 STABLE_SECONDS = 60.0
-LOG_SIZE, LOG_TAIL_SIZE, SHOWN_SIZE = 1024 * 1024, 256 * 1024, 2048
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +30,14 @@ class Program:
     """One product's run command. `health_file` is removed before each start, so that it speaks of this start.
 
     `process` is None for a program that was adopted: it is nobody's child here, and its exit code stays unknown.
-    `exits` counts the ends; `retry_at` is when it is started again; `log_begin` is how much of the log is of others.
+    `exits` counts the ends; `retry_at` is when it is started again.
     """
 
     place: Place
     run: Run
     release: str
     directory: Path
+    log: ProgramLog
     health_file: Path | None = None
     process: subprocess.Popen[bytes] | None = None
     pid: int = 0
@@ -44,7 +45,6 @@ class Program:
     since: float = 0.0
     exits: int = 0
     last_exit: str = ""
-    log_begin: int = 0
     retry_at: float | None = None
     delay: float = FIRST_DELAY_SECONDS
 
@@ -65,15 +65,6 @@ class Program:
             found |= processes.group(self.pid)
         return found
 
-    def output(self) -> str:
-        """The tail of what it said; of what was said before its first start nothing."""
-        with suppress(OSError), (self.directory / "program.log").open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            begin = self.log_begin if self.log_begin <= size else 0  # it was trimmed since
-            file.seek(max(begin, size - SHOWN_SIZE))
-            return file.read(SHOWN_SIZE).decode("utf-8", "replace").strip()
-        return ""
-
 
 @dataclass(slots=True)
 class Supervisor:
@@ -91,8 +82,6 @@ class Supervisor:
     def start(self, program: Program) -> None:
         """Start a program and keep it running; what was left of another one is ended. Raises `CannotStart`."""
         self.sweep(program.place.mark)
-        with suppress(OSError):
-            program.log_begin = (program.directory / "program.log").stat().st_size
         with self.lock:
             self._launch(program)
             self.programs[program.place.product] = program
@@ -162,7 +151,7 @@ class Supervisor:
                     self._note_exit(program)
                 elif program.retry_at is not None and time.monotonic() >= program.retry_at:
                     self._restart(program)
-                _trim_log(program.directory)
+                _trim_log(program.log)
 
     def _note_exit(self, program: Program) -> None:
         processes.end(program.family, 0)
@@ -199,7 +188,7 @@ class Supervisor:
         try:
             if program.health_file is not None:
                 remove(program.health_file)
-            output = _open_log(program.directory)
+            output = _open_log(program.log)
         except OSError as error:
             raise CannotStart(f"{program.place.product} cannot be started: {error}") from None
         try:
@@ -214,12 +203,12 @@ class Supervisor:
         log.info("Started %s as process %d.", program.place.product, program.pid)
 
 
-def _open_log(directory: Path) -> int:
+def _open_log(log: ProgramLog) -> int:
     """The program's log, to append to. What a program put in its place is removed."""
-    path = directory / "program.log"
-    if path.is_symlink() or not path.is_file():
-        remove(path)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    make_directory(log.path.parent)
+    if log.path.is_symlink() or not log.path.is_file():
+        remove(log.path)
+    return os.open(log.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def _remember(program: Program) -> None:
@@ -229,12 +218,11 @@ def _remember(program: Program) -> None:
         write_atomically(program.directory / "program.json", json.dumps(left).encode("ascii"))
 
 
-def _trim_log(directory: Path) -> None:
+def _trim_log(log: ProgramLog) -> None:
     """Keep a program's log bounded; the program goes on appending to the same file."""
-    path = directory / "program.log"
-    with suppress(OSError), path.open("r+b") as file:
+    with suppress(OSError), log.path.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
-        if size > LOG_SIZE:
-            file.seek(size - LOG_TAIL_SIZE)
-            (directory / "program.log.1").write_bytes(file.read(LOG_TAIL_SIZE))
+        if size > MAX_FILE_SIZE:
+            file.seek(size - MAX_FILE_SIZE)
+            log.older.write_bytes(file.read(MAX_FILE_SIZE))
             file.truncate(0)

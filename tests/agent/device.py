@@ -135,7 +135,7 @@ class Device:
     def size(self) -> int:
         """The bytes in use, the log of programs apart."""
         files = [path for path in self.state_dir.rglob("*") if path.is_file() and not path.is_symlink()]
-        return sum(path.stat().st_size for path in files if "program.log" not in path.name)
+        return sum(path.stat().st_size for path in files if path.suffix not in {".log", ".1"})
 
     def check(self) -> None:
         """What is always true of a device at rest."""

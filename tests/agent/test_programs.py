@@ -10,6 +10,7 @@ import pytest
 
 from agent.manifest import Run
 from agent.programs.execution import Place
+from agent.programs.logs import ProgramLog
 from agent.programs.supervisor import LONGEST_DELAY_SECONDS, Program, Supervisor
 from tests.agent import bundle
 from tests.agent.device import Device, wait_for
@@ -213,7 +214,7 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
 
 def program(directory: Path, *command: str) -> Program:
     place = Place(directory, directory, str(directory), "vad", "1", "python3")
-    return Program(place, Run(command=command, environment={}), "0" * 64, directory)
+    return Program(place, Run(command=command, environment={}), "0" * 64, directory, ProgramLog(directory / "vad.log"))
 
 
 def test_the_pauses_between_starts_grow_and_have_a_limit(supervisor: Supervisor, tmp_path: Path) -> None:

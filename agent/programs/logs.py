@@ -1,0 +1,168 @@
+"""The logs of programs: bounded files for each release, kept for a while when a release failed.
+
+logs/<product>/<version>@<sha256>.log          what the release's program prints
+logs/<product>/<version>@<sha256>.log.1        what it printed before the first file was full
+logs/<product>/failed/<version>@<sha256>.log   the same of a release that failed, likewise with .1
+"""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.atomic_files import make_directory, open_regular, remove
+from agent.jobs.journal import Product
+from agent.jobs.reports import MESSAGE_SIZE
+
+DIRECTORY = "logs"
+FAILED = "failed"
+# Of each of the two files, so a release's log takes at most 1 MiB.
+MAX_FILE_SIZE = 512 * 1024
+FAILED_KEPT_SECONDS = 7 * 86_400.0
+# Less than a report may carry, so that a sentence can still be added.
+MAX_MESSAGE_SIZE = MESSAGE_SIZE - 256
+_SUFFIXES = ("", ".1")
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramLog:
+    """The log of one release. `path` is the file that grows; the one before it has the suffix `.1`."""
+
+    path: Path
+
+    @property
+    def older(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.1")
+
+    def begin(self) -> None:
+        """Let `path` hold only what is printed from now on. Raises `OSError`."""
+        make_directory(self.path.parent)
+        if self.path.is_symlink() or not self.path.is_file():
+            remove(self.path)
+        elif self.path.stat().st_size:
+            remove(self.older)
+            self.path.replace(self.older)
+
+    def tail(self, size: int) -> bytes:
+        """Return the newest bytes of both files, at most `size`."""
+        newest = _tail(self.path, size)
+        return _tail(self.older, size - len(newest)) + newest
+
+    def last_output(self, size: int) -> str:
+        """Return the end of what was printed since `begin`, at most `size` bytes."""
+        return _tail(self.path, size).decode("utf-8", "replace").strip()
+
+
+@dataclass(frozen=True, slots=True)
+class LogSource:
+    """A log that can be collected. `name` is `program:PRODUCT` or `failed:PRODUCT@VERSION`."""
+
+    name: str
+    log: ProgramLog
+
+    def tail(self, size: int) -> bytes:
+        """Return the newest bytes, at most `size`. They may begin within a line or a character."""
+        return self.log.tail(size)
+
+
+class ProgramLogs:
+    """The logs of all programs in one state directory."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.directory = state_dir / DIRECTORY
+
+    def of(self, product: str, version: str, sha256: str) -> ProgramLog:
+        """Return the log of a release, which need not exist yet."""
+        return ProgramLog(self.directory / product / f"{version}@{sha256}.log")
+
+    def sources(self, products: Mapping[str, Product]) -> list[LogSource]:
+        """Return the log of each installed program, then those of the releases that failed."""
+        sources = [
+            LogSource(f"program:{name}", self.of(name, installed.current.version, installed.current.manifest_sha256))
+            for name, installed in sorted(products.items())
+            if installed.current is not None and installed.current.has_program
+        ]
+        for path in sorted(self.directory.glob(f"*/{FAILED}/*.log")):
+            version = path.name.partition("@")[0]
+            sources.append(LogSource(f"failed:{path.parent.parent.name}@{version}", ProgramLog(path)))
+        return sources
+
+    def keep_failed(self, product: str, version: str, sha256: str) -> None:
+        """Put the log of a release that failed aside. Idempotent; does nothing if the disk does not allow it."""
+        log = self.of(product, version, sha256)
+        directory = log.path.parent / FAILED
+        with suppress(OSError):
+            if any(path.exists() for path in (log.path, log.older)):
+                make_directory(directory)
+            for suffix in _SUFFIXES:
+                path = log.path.with_name(log.path.name + suffix)
+                if path.is_file() and not path.is_symlink():
+                    path.replace(directory / path.name)
+                    os.utime(directory / path.name)
+
+    def discard_failed(self, product: str) -> None:
+        """Delete the logs of a product's failed releases: its next installation begins."""
+        with suppress(OSError):
+            remove(self.directory / product / FAILED)
+
+    def keep_only(self, product: str, wanted: set[str]) -> None:
+        """Delete the logs of a product's releases except those with these sha256s, and except the failed ones."""
+        directory = self.directory / product
+        with suppress(OSError):
+            for path in list(directory.iterdir()) if directory.is_dir() else []:
+                sha256 = path.name.partition("@")[2].partition(".")[0]
+                if path.name != FAILED and sha256 not in wanted:
+                    remove(path)
+            if not wanted and directory.is_dir() and not any(directory.iterdir()):
+                directory.rmdir()
+
+    def expire(self) -> None:
+        """Delete the logs of failed releases that are older than a week."""
+        for directory in self._failed():
+            with suppress(OSError):
+                for path in list(directory.iterdir()):
+                    if time.time() - path.lstat().st_mtime > FAILED_KEPT_SECONDS:
+                        remove(path)
+                if not any(directory.iterdir()):
+                    directory.rmdir()
+
+    def _failed(self) -> Iterator[Path]:
+        yield from self.directory.glob(f"*/{FAILED}")
+
+
+def failure_message(reason: str, output: str) -> str:
+    """Join the reason of a failure with the last whole lines of some output, in at most `MAX_MESSAGE_SIZE` bytes.
+
+    The decisive line of a program is its last one, so lines are left out from the beginning. If the last line alone is
+    too long, its end is kept.
+    """
+    lines = output.strip().splitlines()
+    if not lines:
+        return reason
+    free = max(1, MAX_MESSAGE_SIZE - _size(reason) - 1)
+    kept = [_end(lines.pop(), free)]
+    free -= _size(kept[0])
+    while lines and _size(lines[-1]) < free:
+        free -= _size(lines[-1]) + 1
+        kept.append(lines.pop())
+    return "\n".join([reason, *reversed(kept)])
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
+
+
+def _end(text: str, size: int) -> str:
+    return text.encode("utf-8", "replace")[-size:].decode("utf-8", "ignore")
+
+
+def _tail(path: Path, size: int) -> bytes:
+    """Return the last bytes of a file that a program may have replaced by anything."""
+    if size <= 0:
+        return b""
+    with suppress(OSError), open_regular(path) as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+        return file.read(size)
+    return b""

@@ -1,0 +1,119 @@
+"""Logs of programs: bounded, collected by name, and kept for a while when a release failed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agent.jobs.journal import Product, Release
+from agent.programs.logs import FAILED_KEPT_SECONDS, MAX_MESSAGE_SIZE, ProgramLog, ProgramLogs, failure_message
+from tests.agent import bundle
+from tests.agent.device import Device
+from tests.agent.server import FakeServer
+
+SHA = "a" * 64
+TALKING_BAD = f"print('first line')\nprint('the decisive line', flush=True)\n{bundle.BAD}"
+
+
+def sources(device: Device) -> dict[str, bytes]:
+    logs = ProgramLogs(device.state_dir)
+    return {source.name: source.tail(100_000) for source in logs.sources(device.state.products)}
+
+
+def test_the_tail_spans_both_files(tmp_path: Path) -> None:
+    log = ProgramLog(tmp_path / "vad.log")
+    log.older.write_bytes(b"0123456789")
+    log.path.write_bytes(b"abc")
+    assert log.tail(5) == b"89abc"
+    assert log.tail(2) == b"bc"
+    assert log.tail(100) == b"0123456789abc"
+
+
+def test_a_log_that_begins_again_keeps_the_old_lines_apart(tmp_path: Path) -> None:
+    log = ProgramLog(tmp_path / "vad.log")
+    log.path.write_bytes(b"old\n")
+    log.begin()
+    assert log.last_output(100) == ""
+    assert log.tail(100) == b"old\n"
+
+
+def test_a_pipe_in_the_place_of_a_log_is_empty(tmp_path: Path) -> None:
+    log = ProgramLog(tmp_path / "vad.log")
+    os.mkfifo(log.path)
+    assert log.tail(100) == b""
+
+
+def test_a_failed_release_keeps_its_log_until_the_next_installation(server: FakeServer, device: Device) -> None:
+    one = bundle.program("1", f"print('all is well', flush=True)\n{bundle.GOOD}")
+    server.deploy(one)
+    server.deploy(bundle.program("2", TALKING_BAD))
+    device.once(exit_code=9)
+    logs = sources(device)
+    assert b"all is well" in logs["program:vad"]
+    assert logs["failed:vad@2"].endswith(b"first line\nthe decisive line\n")
+    device.check()
+    server.deploy(bundle.program("3"))
+    device.once()
+    assert sources(device).keys() == {"program:vad"}
+
+
+def test_a_failed_first_release_keeps_its_log(server: FakeServer, device: Device) -> None:
+    server.deploy(bundle.program("1", TALKING_BAD))
+    device.once(exit_code=9)
+    assert sources(device) == {"failed:vad@1": b"first line\nthe decisive line\n"}
+    device.check()
+
+
+def test_only_installed_and_failed_releases_have_logs(server: FakeServer, device: Device) -> None:
+    for version in ("1", "2", "3"):
+        server.deploy(bundle.program(version, f"print('here', flush=True)\n{bundle.GOOD}"))
+        device.once()
+    names = sorted(path.name.partition("@")[0] for path in (device.state_dir / "logs/vad").iterdir())
+    assert names == ["2", "3"]
+
+
+def test_the_log_of_a_failed_release_expires(tmp_path: Path) -> None:
+    logs = ProgramLogs(tmp_path)
+    log = logs.of("vad", "1", SHA)
+    log.begin()
+    log.path.write_bytes(b"why\n")
+    logs.keep_failed("vad", "1", SHA)
+    logs.keep_failed("vad", "1", SHA)
+    logs.expire()
+    (source,) = logs.sources({})
+    assert source.tail(10) == b"why\n"
+    long_ago = source.log.path.stat().st_mtime - FAILED_KEPT_SECONDS - 1
+    os.utime(source.log.path, (long_ago, long_ago))
+    logs.expire()
+    assert logs.sources({}) == []
+
+
+def test_a_product_without_a_program_has_no_log(tmp_path: Path) -> None:
+    assert ProgramLogs(tmp_path).sources({"vad": Product(Release("1", SHA))}) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("", "It failed."),
+        ("one\ntwo\n\n", "It failed.\none\ntwo"),
+    ],
+)
+def test_a_failure_message_is_the_reason_and_the_output(output: str, expected: str) -> None:
+    assert failure_message("It failed.", output) == expected
+
+
+def test_a_failure_message_ends_with_the_last_whole_lines() -> None:
+    lines = [f"line {number} of the output" for number in range(1000)]
+    message = failure_message("It failed.", "\n".join(lines))
+    reason, *kept = message.split("\n")
+    assert reason == "It failed."
+    assert kept == lines[-len(kept) :]
+    assert MAX_MESSAGE_SIZE - 40 < len(message) <= MAX_MESSAGE_SIZE
+
+
+def test_a_failure_message_keeps_the_end_of_a_line_that_is_too_long() -> None:
+    message = failure_message("It failed.", "first\n" + "ü" * 5000 + "the end")
+    assert message.startswith("It failed.\nü")
+    assert message.endswith("üthe end")
+    assert len(message.encode()) <= MAX_MESSAGE_SIZE
