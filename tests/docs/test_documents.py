@@ -10,7 +10,7 @@ from tests.live import ROOT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*/README.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-READ_BY = ("kernex/settings.py", "gunicorn.conf.py", "*/management/commands/*.py")
+READ_BY = ("kernex/settings.py", "gunicorn.conf.py", "[a-z]*/**/management/commands/*.py")
 READING = re.compile(r'\benv\.(?:text|flag|number|choice|words|database)\(\s*"([A-Z_]+)"')
 # Read by a library, or set by the platform that Kernex runs on.
 READ_ELSEWHERE = {"PROMETHEUS_MULTIPROC_DIR"}

@@ -22,7 +22,7 @@ from tests.traffic import PATIENCE_SECONDS, Traffic, wait, wait_for_answers
 
 MIGRATIONS = [
     path.relative_to(ROOT)
-    for path in sorted([*ROOT.glob("*/migrations/0*.py"), *ROOT.glob("kernex/*/migrations/0*.py")])
+    for path in sorted([*ROOT.glob("*/migrations/0*.py"), *ROOT.glob("foundation/*/migrations/0*.py")])
     if not path.name.startswith("0001_")
 ]
 

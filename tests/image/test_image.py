@@ -140,7 +140,8 @@ def test_it_says_how_it_is_watched_and_where_it_listens(control_plane: Image) ->
 def test_only_what_runs_is_in_it(control_plane: Image, agent: Image) -> None:
     app = {path.name for path in (control_plane.root / "app").iterdir()} - {"__pycache__"}
     assert app == {
-        "manage.py", "gunicorn.conf.py", "kernex", "devices", "bundles", "deployments", "deploy", "static",
+        "manage.py", "gunicorn.conf.py", "kernex", "operations", "deployments", "devices", "bundles", "foundation",
+        "deploy", "static",
     }  # fmt: skip
     assert {path.name for path in (agent.root / "app").iterdir()} == {"agent"}
     for image in (control_plane, agent):

@@ -7,8 +7,8 @@ from django.core.management import get_commands, load_command_class
 
 from tests.operations.places import ROOT, manage
 
-ROOMS = ("kernex", "devices", "bundles", "deployments")
-COMMANDS = sorted(name for name, app in get_commands().items() if str(app).partition(".")[0] in ROOMS)
+APPS = ("operations", "deployments", "devices", "bundles", "foundation")
+COMMANDS = sorted(name for name, app in get_commands().items() if str(app).partition(".")[0] in APPS)
 DOCUMENTS = "\n".join(path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 TESTS = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py") if path.name != "test_commands.py")
 
