@@ -24,7 +24,7 @@ from deployments.models import (
     Phase,
     PhaseState,
 )
-from devices.models import Command, CommandKind, Device, DeviceState, Group
+from devices.models import BundleReference, Command, DeployPayload, Device, DeviceState, Group
 from foundation.api.times import format_time
 from foundation.errors import BadRequest, Conflict
 from foundation.events.models import record_event
@@ -232,23 +232,7 @@ def _offer(deployment: Deployment, rows: list[DeviceDeployment], now: datetime) 
         reached_at={DeviceDeploymentState.OFFERED: format_time(now)},
     )
     bundle = deployment.bundle
-    named = {
-        "name": bundle.name,
-        "version": bundle.version,
-        "manifest_sha256": bundle.manifest_sha256,
-        "manifest_size": bundle.manifest_size,
-    }
+    reference = BundleReference(bundle.name, bundle.version, bundle.manifest_sha256, bundle.manifest_size)
     for row in rows:
-        payload: dict[str, Any] = {
-            "deployment_id": str(deployment.pk),
-            "attempt": row.attempt,
-            "bundle": named,
-            "deadline_at": format_time(deadline_at),
-        }
-        yield Command(
-            device_id=row.device_id,
-            kind=CommandKind.DEPLOY,
-            payload=payload,
-            device_deployment_id=row.pk,
-            attempt=row.attempt,
-        )
+        payload = DeployPayload(deployment.pk, row.attempt, reference, deadline_at)
+        yield Command.build(row.device_id, payload, device_deployment_id=row.pk, attempt=row.attempt)

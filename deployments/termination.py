@@ -20,7 +20,7 @@ from deployments.models import (
     Phase,
     PhaseState,
 )
-from devices.models import Command, CommandKind, DeviceState
+from devices.models import CancelPayload, Command, DeviceState
 from foundation.events.models import Event, record_event
 from foundation.scheduler import ACTOR
 
@@ -108,10 +108,9 @@ def _cancel(rows: list[DeviceDeployment]) -> None:
     DeviceDeployment.objects.filter(pk__in=ids).move_to(DeviceDeploymentState.CANCELLING)
     Command.objects.for_device_deployments(ids).withdraw()
     Command.objects.queue_many(
-        Command(
-            device_id=row.device_id,
-            kind=CommandKind.CANCEL,
-            payload={"deployment_id": str(row.deployment_id), "attempt": row.attempt},
+        Command.build(
+            row.device_id,
+            CancelPayload(row.deployment_id, row.attempt),
             device_deployment_id=row.pk,
             attempt=row.attempt,
         )

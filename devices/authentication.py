@@ -1,7 +1,8 @@
-"""Who is asking, on the device API: proven by a signature, not by a secret that travels."""
+"""Authentication of devices: each request is signed with the device's key, and no secret travels."""
 
 import time
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from django.http import HttpRequest
 from django.utils.encoding import escape_uri_path
@@ -10,20 +11,20 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from devices.models import Device, DeviceState
-from devices.signatures import Message, SignedRequest, verify
+from devices.signatures import SignedRequest, VerifiedSignature, verify
 from foundation.api.parsers import read_body
 from foundation.errors import ApiError, Forbidden, NotSigned
 
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
-def message_of(request: HttpRequest) -> Message:
-    """The parts of a request that its signature covers. Reads the body, at most `MAX_BODY_SIZE` bytes."""
+def signed_request(request: HttpRequest) -> SignedRequest:
+    """Collect the parts of a request that its signature covers. Reads the body, at most `MAX_BODY_SIZE` bytes."""
     headers = request.META
-    return Message(
+    return SignedRequest(
         method=request.method or "",
         authority=request.get_host().lower().removesuffix(DEFAULT_PORTS[request.scheme or "http"]),
-        path=escape_uri_path(request.path),
+        path=path_as_sent(request),
         query=headers.get("QUERY_STRING", ""),
         body=read_body(request),
         content_digest=headers.get("HTTP_CONTENT_DIGEST"),
@@ -33,64 +34,79 @@ def message_of(request: HttpRequest) -> Message:
     )
 
 
-def signed(request: HttpRequest, *, sequenced: bool = False) -> SignedRequest:
-    """Verify a request's signature by the server's clock."""
-    return verify(message_of(request), now=time.time(), sequenced=sequenced)
+def path_as_sent(request: HttpRequest) -> str:
+    """Return the path without decoding.
+
+    WSGI decodes it, so that `%68eartbeat` and `heartbeat` look the same: one signature would cover both. gunicorn also
+    keeps the request target as it was sent. Django's development server does not: encode the path again there.
+    """
+    target = request.META.get("RAW_URI")
+    return urlsplit(target).path if target else escape_uri_path(request.path)
+
+
+def verify_request(request: HttpRequest, *, sequenced: bool = False) -> VerifiedSignature:
+    """Verify a request's signature by the server's clock.
+
+    Raises:
+        NotSigned: see `devices.signatures.verify`.
+    """
+    return verify(signed_request(request), now=time.time(), sequenced=sequenced)
 
 
 def unknown_device() -> NotSigned:
-    return NotSigned("unknown_device", "No device with this key is known here (by this id); register it.")
+    """The refusal of a key that is not registered, or not under this id."""
+    return NotSigned("unknown_device", "No device has this id and this key: register the key.")
 
 
 def refusal(state: str) -> ApiError:
-    """Why a device that is not accepted may not do what it asked for."""
+    """Return why a device that is not accepted may not do what it asked for."""
     if state == DeviceState.DECOMMISSIONED:
         return Forbidden("decommissioned", "This device was decommissioned; an operator has to enrol a new key.")
     return Forbidden("pending", "This device waits for an operator's approval; go on sending heartbeats.")
 
 
 class DeviceSignature(BaseAuthentication):
-    """An accepted device: sets `request.user` to the `Device` and `request.auth` to the `SignedRequest`.
+    """An accepted device: sets `request.user` to the `Device` and `request.auth` to the `VerifiedSignature`.
 
-    Where the address names a device by `device_id`, it has to be the one that signed.
+    If the URL has a `device_id`, it has to be the device that signed.
     """
 
-    def authenticate(self, request: Request) -> tuple[Any, SignedRequest]:
-        proof = signed(request._request)
-        device = Device.objects.select_related("group").filter(public_key=proof.public_key).first()
-        named = request.parser_context["kwargs"].get("device_id")
-        if device is None or named not in {None, device.id}:
+    def authenticate(self, request: Request) -> tuple[Any, VerifiedSignature]:
+        signature = verify_request(request._request)
+        device = Device.objects.select_related("group").filter(public_key=signature.public_key).first()
+        id_in_url = request.parser_context["kwargs"].get("device_id")
+        if device is None or id_in_url not in {None, device.id}:
             raise unknown_device()
         if device.state != DeviceState.ACCEPTED:
             raise refusal(device.state)
-        return device, proof
+        return device, signature
 
     def authenticate_header(self, request: Request) -> str:
         return "Signature"
 
 
 class KeyPossession(BaseAuthentication):
-    """Somebody who holds a key, known here or not: sets only `request.auth`. For registration."""
+    """The holder of any key, registered or not: sets only `request.auth`. For registration."""
 
-    def authenticate(self, request: Request) -> tuple[Any, SignedRequest]:
-        return None, signed(request._request)
+    def authenticate(self, request: Request) -> tuple[Any, VerifiedSignature]:
+        return None, verify_request(request._request)
 
     def authenticate_header(self, request: Request) -> str:
         return "Signature"
 
 
-def proof_of(request: Request) -> SignedRequest:
-    """The verified signature of a request behind `DeviceSignature` or `KeyPossession`."""
-    return cast(SignedRequest, request.auth)
+def signature_of(request: Request) -> VerifiedSignature:
+    """Return the signature of a request that `DeviceSignature` or `KeyPossession` authenticated."""
+    return cast(VerifiedSignature, request.auth)
 
 
 def device_of(request: Request) -> Device:
-    """The device that sent a request behind `DeviceSignature`."""
+    """Return the device that sent a request that `DeviceSignature` authenticated."""
     return cast(Device, request.user)
 
 
 class SignatureScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """How OpenAPI names the signature; it has no word of its own for RFC 9421."""
+    """Describes the signature in OpenAPI, which has no type of its own for RFC 9421."""
 
     target_class = "devices.authentication.DeviceSignature"
     name = "deviceSignature"

@@ -1,37 +1,106 @@
-"""The messages of the device API. The heartbeat's are here for the schema only: it is read by hand."""
+"""The messages of the device API.
 
-import json
+`HeartbeatRequest` is only for the schema: the heartbeat's view uses the fast reader in `heartbeat_message`, and a test
+compares the two.
+"""
+
+import re
 from typing import Any
 
 from rest_framework import serializers
 
-from devices.models import CommandKind, DeviceState
+from devices.heartbeat_message import (
+    MAX_ACKNOWLEDGED,
+    MAX_BUNDLES,
+    MAX_ID,
+    MAX_METRICS_SIZE,
+    MAX_OUTCOMES,
+    MAX_VERDICT_SIZE,
+    NAME_PATTERN,
+    SHA256_PATTERN,
+    json_size,
+)
+from devices.models import CommandKind, CommandOutcome, DeviceState
+from devices.models.command import MAX_OUTCOME_MESSAGE_LENGTH
+from devices.models.log_request import MAX_BATCH_SIZE
 from devices.signatures import PUBLIC_KEY_PATTERN
 
 MAX_HARDWARE_SIZE = 16 * 1024
 MAX_ATTRIBUTES_SIZE = 64 * 1024
-NAME_PATTERN = r"\A[a-z0-9][a-z0-9._+-]{0,62}\Z"
+_PRODUCT = re.compile(NAME_PATTERN)
+LOG_SOURCE_PATTERN = f"agent|program:{NAME_PATTERN}|failed:{NAME_PATTERN}@{NAME_PATTERN}"
 
 
 class ObjectField(serializers.DictField):
-    """A JSON object of bounded size, taken as it is."""
+    """A JSON object of bounded size, stored as it is. `max_size` counts characters of compact JSON."""
 
-    def __init__(self, *, largest: int, **kwargs: Any) -> None:
-        self.largest = largest
+    def __init__(self, *, max_size: int, **kwargs: Any) -> None:
+        self.max_size = max_size
         super().__init__(**kwargs)
 
     def to_internal_value(self, data: Any) -> dict[Any, Any]:
         value = super().to_internal_value(data)
-        if len(json.dumps(value, ensure_ascii=False, separators=(",", ":"))) > self.largest:
-            raise serializers.ValidationError(f"This is longer than {self.largest} characters of JSON.")
+        if json_size(value) > self.max_size:
+            raise serializers.ValidationError(f"This is longer than {self.max_size} characters of JSON.")
         return value
+
+
+class ExactText(serializers.CharField):
+    """A JSON string, stored as it is: numbers are not accepted, and white space stays."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(trim_whitespace=False, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        if type(data) is not str:
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class ExactChoice(serializers.ChoiceField):
+    """One of some JSON strings."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if type(data) is not str:
+            self.fail("invalid_choice", input=data)
+        return super().to_internal_value(data)
+
+
+class ExactInteger(serializers.IntegerField):
+    """A whole number of JSON: neither a string nor `1.0`."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if type(data) is not int:
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class ExactBoolean(serializers.BooleanField):
+    """`true` or `false`, not a word that means one of them."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if type(data) is not bool:
+            self.fail("invalid", input=data)
+        return data
+
+
+class ExactRegex(serializers.RegexField):
+    """A JSON string that matches `pattern` as a whole."""
+
+    def __init__(self, pattern: str, **kwargs: Any) -> None:
+        super().__init__(rf"\A(?:{pattern})\Z", trim_whitespace=False, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        if type(data) is not str:
+            self.fail("invalid")
+        return super().to_internal_value(data)
 
 
 class RegisterRequest(serializers.Serializer[Any]):
     token = serializers.CharField(max_length=200)
     public_key = serializers.RegexField(rf"\A{PUBLIC_KEY_PATTERN}\Z")
-    device_type = serializers.RegexField(NAME_PATTERN)
-    hardware = ObjectField(largest=MAX_HARDWARE_SIZE, default=dict)
+    device_type = serializers.RegexField(rf"\A{NAME_PATTERN}\Z")
+    hardware = ObjectField(max_size=MAX_HARDWARE_SIZE, default=dict)
     name = serializers.CharField(max_length=100, default="", allow_blank=True)
 
 
@@ -43,7 +112,7 @@ class RegisterAnswer(serializers.Serializer[Any]):
 
 class AttributesRequest(serializers.Serializer[Any]):
     version = serializers.IntegerField(min_value=1, max_value=2**63 - 1)
-    attributes = ObjectField(largest=MAX_ATTRIBUTES_SIZE)
+    attributes = ObjectField(max_size=MAX_ATTRIBUTES_SIZE)
 
 
 class AttributesAnswer(serializers.Serializer[Any]):
@@ -51,19 +120,41 @@ class AttributesAnswer(serializers.Serializer[Any]):
 
 
 class RunningBundle(serializers.Serializer[Any]):
-    version = serializers.CharField()
-    manifest_sha256 = serializers.CharField()
-    healthy = serializers.BooleanField()
-    verdict = serializers.DictField(required=False)
+    version = ExactRegex(NAME_PATTERN)
+    manifest_sha256 = ExactRegex(SHA256_PATTERN)
+    healthy = ExactBoolean()
+    verdict = ObjectField(max_size=MAX_VERDICT_SIZE, required=False, allow_null=True)
+
+
+class RunningBundles(serializers.DictField):
+    """Running bundles by product."""
+
+    child = RunningBundle()
+
+    def to_internal_value(self, data: Any) -> dict[Any, Any]:
+        if isinstance(data, dict) and (len(data) > MAX_BUNDLES or not all(map(_PRODUCT.fullmatch, data))):
+            raise serializers.ValidationError(f"This is an object of at most {MAX_BUNDLES} products.")
+        return super().to_internal_value(data)
+
+
+class ReportedOutcome(serializers.Serializer[Any]):
+    id = ExactInteger(min_value=1, max_value=MAX_ID)
+    outcome = ExactChoice(CommandOutcome.choices)
+    message = ExactText(max_length=MAX_OUTCOME_MESSAGE_LENGTH, allow_blank=True, required=False)
 
 
 class HeartbeatRequest(serializers.Serializer[Any]):
-    agent_version = serializers.CharField(max_length=64)
-    boot_id = serializers.CharField(max_length=64)
-    status = serializers.CharField(max_length=32)
-    metrics = serializers.DictField(required=False)
-    running_bundles = serializers.DictField(child=RunningBundle())
-    acknowledged_commands = serializers.ListField(child=serializers.IntegerField(min_value=1), required=False)
+    agent_version = ExactText(max_length=64)
+    boot_id = ExactText(max_length=64)
+    status = ExactText(max_length=32)
+    metrics = ObjectField(max_size=MAX_METRICS_SIZE, required=False, allow_null=True)
+    running_bundles = RunningBundles()
+    acknowledged_commands = serializers.ListField(
+        child=ExactInteger(min_value=1, max_value=MAX_ID), max_length=MAX_ACKNOWLEDGED, required=False, allow_null=True
+    )
+    command_outcomes = serializers.ListField(
+        child=ReportedOutcome(), max_length=MAX_OUTCOMES, required=False, allow_null=True
+    )
 
 
 class OfferedCommand(serializers.Serializer[Any]):
@@ -72,7 +163,25 @@ class OfferedCommand(serializers.Serializer[Any]):
     payload = serializers.DictField()
 
 
-class HeartbeatAnswer(serializers.Serializer[Any]):
+class HeartbeatResponse(serializers.Serializer[Any]):
     state = serializers.ChoiceField(DeviceState.choices)
     interval_seconds = serializers.IntegerField()
     commands = OfferedCommand(many=True)
+
+
+class LogBatchRequest(serializers.Serializer[Any]):
+    """`text` is at most 64 KiB of UTF-8."""
+
+    batch = ExactInteger(min_value=1, max_value=2**31 - 1)
+    source = ExactRegex(LOG_SOURCE_PATTERN)  # type: ignore[assignment]  # every field of DRF has a `source`, too
+    text = ExactText(allow_blank=True)
+    is_last = ExactBoolean()
+
+    def validate_text(self, text: str) -> str:
+        if len(text.encode()) > MAX_BATCH_SIZE:
+            raise serializers.ValidationError(f"This is longer than {MAX_BATCH_SIZE} bytes of UTF-8.")
+        return text
+
+
+class LogBatchResponse(serializers.Serializer[Any]):
+    next_batch = serializers.IntegerField()

@@ -1,8 +1,9 @@
-"""Registration: a key that proves itself, and an enrolment token, become a device.
+"""Registration: a key whose holder signed the request, and an enrolment token, become a device.
 
-1. A key that is known already is answered as it stands, whatever the token; it uses nothing up.
-2. One use of the token is taken by one conditional UPDATE.
-3. The device is inserted. Should the same key have been faster elsewhere, the use is given back and 1. applies.
+1. A key that is registered already gets its device, whatever the token. No use of the token is spent.
+2. One conditional UPDATE spends a use of the token.
+3. The device is inserted. If another request registered the same key meanwhile, the transaction is rolled back, which
+   restores the use, and step 1 applies.
 """
 
 from dataclasses import dataclass
@@ -24,35 +25,38 @@ class Registration:
     is_new: bool
 
 
-class _Overtaken(Exception):
-    """The same key was registered meanwhile; undoes the transaction, and the use of the token with it."""
+class _AlreadyRegistered(Exception):
+    """Another request registered the same key meanwhile. Rolls the transaction back, and the token's use with it."""
 
 
 def register(
     *, token: str, public_key: str, device_type: str, hardware: dict[str, Any], name: str = ""
 ) -> Registration:
-    """Make a device of a key whose holder proved itself. The token decides group and state.
+    """Make a device for a key whose holder signed the request. The token decides its group and state.
 
-    Raises `Forbidden`: `bad_token`, or `decommissioned` for a key that was put out of service.
+    Raises:
+        Forbidden: `bad_token`, or `decommissioned` for the key of a decommissioned device.
     """
-    known = _known(public_key)
-    if known is not None:
-        return known
+    registration = _existing(public_key)
+    if registration is not None:
+        return registration
     try:
         with transaction.atomic():
-            used = EnrolmentToken.objects.use_up(token)
-            if used is not None:
-                return Registration(_insert(used, public_key, device_type, hardware, name), is_new=True)
-    except _Overtaken:
+            enrolment_token = EnrolmentToken.objects.use_up(token)
+            if enrolment_token is not None:
+                device = _insert(enrolment_token, public_key, device_type, hardware, name)
+                return Registration(device, is_new=True)
+    except _AlreadyRegistered:
         pass
-    # Either no use is left, or the same key took it between our two looks.
-    known = _known(public_key)
-    if known is None:
+    # Either the token has no use left, or another request with the same key got the last one.
+    registration = _existing(public_key)
+    if registration is None:
         raise Forbidden("bad_token", "The enrolment token is unknown, expired, revoked or used up; ask for a new one.")
-    return known
+    return registration
 
 
-def _known(public_key: str) -> Registration | None:
+def _existing(public_key: str) -> Registration | None:
+    """Return the registration of a key that is registered already."""
     device = Device.objects.select_related("group").filter(public_key=public_key).first()
     if device is None:
         return None
@@ -71,10 +75,10 @@ def _insert(token: EnrolmentToken, public_key: str, device_type: str, hardware: 
         state=DeviceState.ACCEPTED if token.accepts_at_once else DeviceState.PENDING,
         accepted_at=timezone.now() if token.accepts_at_once else None,
     )
-    # Waits for another transaction that inserts the same key, and then inserts nothing.
+    # If another transaction is inserting the same key, this waits for it and then inserts nothing.
     Device.objects.bulk_create([device], ignore_conflicts=True)
     if not Device.objects.filter(pk=device.pk).exists():
-        raise _Overtaken
+        raise _AlreadyRegistered
     record_event(
         "device.registered",
         f"Device {device} registered with token {token.name} and is {device.state}.",

@@ -1,16 +1,22 @@
-"""The heartbeat: what a device says every interval, taken in one SQL statement that also answers it.
+"""The heartbeat: one SQL statement that stores a device's report and answers it.
 
-1. The signature is verified; nothing has touched the database yet.
-2. One UPDATE takes the message if the device is accepted and the sequence number is new. The same statement keeps a
-   sample for the history when one is due, acknowledges commands, and reads the open ones and the group's interval.
-3. If it took nothing, a second query says why: unknown, pending, decommissioned, the identical message again (which
-   is answered as the first time), or a used sequence number.
+1. The signature is verified. Nothing has touched the database yet.
+2. One UPDATE stores the report if the device is accepted, its sequence number is new and its rate limit is not used up.
+   The same statement keeps a sample for the history when one is due, acknowledges and ends commands, and reads the open
+   commands and the group's interval.
+3. If the UPDATE changed no row, a second query finds out why: the device is unknown, pending or decommissioned; the
+   identical heartbeat was stored before (it is answered as the first time); its sequence number was used or is too
+   high; or the device sends too often.
 
-The statement commits asynchronously: a crash of the database may forget the last heartbeats, never tear one. A
-forgotten acknowledgement is harmless, for devices journal the ids of commands.
+The rate limit is GCRA: each heartbeat moves `heartbeat_due_at` forward by `HEARTBEAT_LIMIT_SECONDS`, and a heartbeat is
+refused when that time is too far ahead for `HEARTBEAT_LIMIT_BURST` heartbeats at once.
+
+The statement commits asynchronously: a crash of the database may lose the last heartbeats, never parts of one. Losing
+an acknowledgement or an outcome is safe, because devices repeat outcomes and keep the ids of commands in their journal.
 """
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 from uuid import UUID
 
@@ -20,20 +26,30 @@ from django.db.backends.postgresql.base import ServerBindingCursor
 from django.db.backends.utils import CursorWrapper
 
 from devices.authentication import refusal, unknown_device
-from devices.commands import OFFERED_AT_ONCE
-from devices.heartbeat_message import Heartbeat
-from devices.models import CLONE_ALTERNATIONS, DeviceState
-from devices.signatures import SignedRequest
-from foundation.errors import Conflict, Unavailable
+from devices.heartbeat_message import HeartbeatReport
+from devices.models import DeviceState
+from devices.models.command import OFFERED_AT_ONCE
+from devices.models.device import CLONE_ALTERNATIONS
+from devices.signatures import MAX_SEQUENCE, VerifiedSignature
+from foundation.errors import BadRequest, Conflict, TooManyRequests, Unavailable
 from foundation.events.models import record_event
 
+# A heartbeat may skip at most this many sequence numbers.
+MAX_SEQUENCE_JUMP = 2**32
+# Numbers above this one are kept free: a device that reaches them has to enrol again.
+LAST_SEQUENCE = MAX_SEQUENCE + 1 - 2**20
+# One device writes at most one event about a cloned key in this time.
+CLONE_EVENT_SECONDS = 3600
+
 # `set_config(…, is_local)` lasts for this statement's transaction: no second round trip, no second connection.
-_TAKE = """WITH quick AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
-taken AS (
+_RECORD = f"""WITH asynchronous_commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
+device AS (
     UPDATE devices_device AS device SET
         sequence = %(sequence)s::bigint,
         heartbeat_sha256 = %(sha256)s::text,
         last_heartbeat_at = statement_timestamp(),
+        heartbeat_due_at = greatest(device.heartbeat_due_at, statement_timestamp())
+                           + make_interval(secs => %(limit_seconds)s::float8),
         sampled_at = CASE WHEN device.sampled_at
                                > statement_timestamp() - make_interval(secs => %(sample_seconds)s::float8)
                           THEN device.sampled_at ELSE statement_timestamp() END,
@@ -48,138 +64,214 @@ taken AS (
                                 THEN device.previous_boot_id ELSE device.boot_id END,
         boot_alternations = CASE WHEN device.boot_id = %(boot_id)s::text THEN device.boot_alternations
                                  WHEN device.previous_boot_id = %(boot_id)s::text THEN device.boot_alternations + 1
-                                 ELSE 0 END
-    FROM quick, devices_group AS "group"
+                                 ELSE 0 END,
+        clone_noted_at = CASE WHEN device.boot_id <> %(boot_id)s::text AND device.previous_boot_id = %(boot_id)s::text
+                                   AND device.boot_alternations + 1 = {CLONE_ALTERNATIONS}
+                                   AND (device.clone_noted_at IS NULL OR device.clone_noted_at
+                                        < statement_timestamp() - make_interval(secs => {CLONE_EVENT_SECONDS}))
+                              THEN statement_timestamp() ELSE device.clone_noted_at END
+    FROM asynchronous_commit, devices_group AS "group"
     WHERE device.id = %(device_id)s::uuid AND device.public_key = %(public_key)s::text AND device.state = 'accepted'
-      AND device.sequence < %(sequence)s::bigint AND "group".id = device.group_id
-    RETURNING device.id, "group".interval_seconds, device.boot_alternations,
-              device.sampled_at = statement_timestamp() AS is_sample
+      AND device.sequence < %(sequence)s::bigint AND device.sequence >= %(sequence)s::bigint - {MAX_SEQUENCE_JUMP}
+      AND (device.heartbeat_due_at IS NULL OR device.heartbeat_due_at
+           <= statement_timestamp() + make_interval(secs => %(burst_seconds)s::float8))
+      AND "group".id = device.group_id
+    RETURNING device.id, "group".interval_seconds, device.sampled_at = statement_timestamp() AS is_sample,
+              coalesce(device.clone_noted_at = statement_timestamp(), false) AS is_new_clone
 ),
-sampled AS (
+sample AS (
     INSERT INTO devices_heartbeatsample (device_id, at, status, metrics)
-    SELECT id, statement_timestamp(), %(status)s::text, %(metrics)s::jsonb FROM taken WHERE is_sample
-){acknowledge}
-SELECT interval_seconds, boot_alternations, {commands} FROM taken
-"""
+    SELECT id, statement_timestamp(), %(status)s::text, %(metrics)s::jsonb FROM device WHERE is_sample
+){{command_updates}}
+SELECT interval_seconds, is_new_clone, {{commands}} FROM device
+"""  # noqa: S608
 
 _ACKNOWLEDGE = """,
 acknowledged AS (
-    UPDATE devices_command AS command SET acknowledged_at = statement_timestamp() FROM taken
-    WHERE command.id = ANY(%(acknowledged)s::bigint[]) AND command.device_id = taken.id
+    UPDATE devices_command AS command SET acknowledged_at = statement_timestamp() FROM device
+    WHERE command.id = ANY(%(acknowledged)s::bigint[]) AND command.device_id = device.id
       AND command.acknowledged_at IS NULL
+)"""
+
+# The two UPDATEs touch different rows: PostgreSQL applies only one of two changes of a row in one statement.
+_ACKNOWLEDGE_AND_END = """,
+acknowledged AS (
+    UPDATE devices_command AS command SET acknowledged_at = statement_timestamp() FROM device
+    WHERE command.id = ANY(%(acknowledged)s::bigint[]) AND command.id <> ALL(%(ended)s::bigint[])
+      AND command.device_id = device.id AND command.acknowledged_at IS NULL
+),
+ended AS (
+    UPDATE devices_command AS command SET
+        acknowledged_at = coalesce(command.acknowledged_at, statement_timestamp()),
+        ended_at = statement_timestamp(),
+        outcome = reported.outcome,
+        outcome_message = reported.message
+    FROM device, unnest(%(ended)s::bigint[], %(outcomes)s::text[], %(outcome_messages)s::text[])
+                 AS reported (id, outcome, message)
+    WHERE command.id = reported.id AND command.device_id = device.id AND command.ended_at IS NULL
 )"""
 
 _COMMANDS = """(
     SELECT coalesce(json_agg(json_build_object('id', id, 'kind', kind, 'payload', payload) ORDER BY id), '[]')
     FROM (
         SELECT command.id, kind, payload FROM devices_command AS command
-        WHERE command.device_id = {device}.id AND acknowledged_at IS NULL AND withdrawn_at IS NULL {but}
+        WHERE command.device_id = device.id AND acknowledged_at IS NULL AND withdrawn_at IS NULL {exclusion}
         ORDER BY command.id LIMIT {limit}
     ) AS offered
 ) AS commands"""
 
-_BUT_ACKNOWLEDGED = "AND command.id <> ALL(%(acknowledged)s::bigint[])"
+
+def _open_commands(*handled: str) -> str:
+    """SQL for the open commands without those whose ids are in the named parameters.
+
+    A statement does not see its own changes: what it acknowledges has to be left out by id.
+    """
+    exclusion = " ".join(f"AND command.id <> ALL(%({name})s::bigint[])" for name in handled)
+    return _COMMANDS.format(exclusion=exclusion, limit=OFFERED_AT_ONCE)
 
 
-def _open_commands(device: str, but: str = "") -> str:
-    return _COMMANDS.format(device=device, but=but, limit=OFFERED_AT_ONCE)
+RECORD = _RECORD.format(command_updates="", commands=_open_commands())
+RECORD_AND_ACKNOWLEDGE = _RECORD.format(command_updates=_ACKNOWLEDGE, commands=_open_commands("acknowledged"))
+RECORD_AND_END = _RECORD.format(command_updates=_ACKNOWLEDGE_AND_END, commands=_open_commands("acknowledged", "ended"))
 
-
-TAKE = _TAKE.format(acknowledge="", commands=_open_commands("taken"))
-TAKE_AND_ACKNOWLEDGE = _TAKE.format(acknowledge=_ACKNOWLEDGE, commands=_open_commands("taken", _BUT_ACKNOWLEDGED))
-
-EXPLAIN = f"""SELECT device.id, device.state, sequence, heartbeat_sha256, interval_seconds, {_open_commands("device")}
+EXPLAIN = f"""SELECT device.id, device.state, sequence, heartbeat_sha256, interval_seconds,
+       extract(epoch FROM heartbeat_due_at - statement_timestamp())::float8 AS due_in_seconds, {_open_commands()}
 FROM devices_device AS device JOIN devices_group AS "group" ON "group".id = device.group_id
 WHERE device.public_key = %s::text
 """  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a heartbeat is answered: commands in order, oldest first, and when to come back."""
+class HeartbeatAnswer:
+    """The response to a heartbeat: commands, oldest first, and when to send the next heartbeat."""
 
     state: str
     interval_seconds: int
     commands: list[dict[str, Any]]
 
 
-def take(device_id: UUID, proof: SignedRequest, heartbeat: Heartbeat) -> Answer:
-    """Take one heartbeat.
+def record(device_id: UUID, signature: VerifiedSignature, report: HeartbeatReport) -> HeartbeatAnswer:
+    """Store one heartbeat and answer it.
 
     Raises:
-        NotSigned: `unknown_device`: nobody with this id and key.
+        BadRequest: `sequence_jump`, the sequence number leaves no room for later ones.
+        NotSigned: `unknown_device`, no device has this id and key.
         Forbidden: `decommissioned`.
         Conflict: `sequence_used`, with `next_sequence`, the lowest number that is still free.
-        Unavailable: the device's state changed under our hands several times.
+        TooManyRequests: `throttled`.
+        Unavailable: `busy`, the device's row changed several times meanwhile.
     """
+    if signature.sequence is None or signature.sequence > LAST_SEQUENCE:
+        raise _sequence_jump()
     for _ in range(3):
-        answer = _take(device_id, proof, heartbeat) or _explain(device_id, proof)
+        answer = _record(device_id, signature, report) or _explain(device_id, signature)
         if answer is not None:
             return answer
     raise Unavailable("busy", "The device's state is changing right now; send the same heartbeat again.")
 
 
-def _take(device_id: UUID, proof: SignedRequest, heartbeat: Heartbeat) -> Answer | None:
-    values: dict[str, Any] = {
-        "device_id": device_id,
-        "public_key": proof.public_key,
-        "sequence": proof.sequence,
-        "sha256": proof.sha256,
-        "sample_seconds": settings.HEARTBEAT_SAMPLE_SECONDS,
-        "agent_version": heartbeat.agent_version,
-        "status": heartbeat.status,
-        "metrics": heartbeat.metrics,
-        "running_bundles": heartbeat.running_bundles,
-        "boot_id": heartbeat.boot_id,
-        "acknowledged": heartbeat.acknowledged_commands,
-    }
+def _record(device_id: UUID, signature: VerifiedSignature, report: HeartbeatReport) -> HeartbeatAnswer | None:
+    """Run the one statement. None if it stored nothing."""
     with _cursor() as cursor:
-        cursor.execute(TAKE_AND_ACKNOWLEDGE if heartbeat.acknowledged_commands else TAKE, values)
+        cursor.execute(_statement_for(report), _values(device_id, signature, report))
         row = cursor.fetchone()
     if row is None:
         return None
-    interval_seconds, alternations, commands = row
-    # Exactly the threshold, for the counter passes it once; a third boot id starts it again.
-    if alternations == CLONE_ALTERNATIONS:
-        _note_clone(device_id, heartbeat.boot_id)
-    return Answer(DeviceState.ACCEPTED.value, interval_seconds, commands)
+    interval_seconds, is_new_clone, commands = row
+    if is_new_clone:
+        _record_clone(device_id, report.boot_id)
+    return HeartbeatAnswer(DeviceState.ACCEPTED.value, interval_seconds, commands)
+
+
+def _statement_for(report: HeartbeatReport) -> str:
+    if report.command_outcomes:
+        return RECORD_AND_END
+    return RECORD_AND_ACKNOWLEDGE if report.acknowledged_commands else RECORD
+
+
+def _values(device_id: UUID, signature: VerifiedSignature, report: HeartbeatReport) -> dict[str, Any]:
+    # The first outcome of an id counts, as if the others had come later.
+    outcomes = {outcome.command_id: outcome for outcome in reversed(report.command_outcomes)}
+    return {
+        "device_id": device_id,
+        "public_key": signature.public_key,
+        "sequence": signature.sequence,
+        "sha256": signature.sha256,
+        "sample_seconds": settings.HEARTBEAT_SAMPLE_SECONDS,
+        "limit_seconds": settings.HEARTBEAT_LIMIT_SECONDS,
+        "burst_seconds": _burst_seconds(),
+        "agent_version": report.agent_version,
+        "status": report.status,
+        "metrics": report.metrics,
+        "running_bundles": report.running_bundles,
+        "boot_id": report.boot_id,
+        "acknowledged": report.acknowledged_commands,
+        "ended": list(outcomes),
+        "outcomes": [outcome.outcome for outcome in outcomes.values()],
+        "outcome_messages": [outcome.message for outcome in outcomes.values()],
+    }
+
+
+def _burst_seconds() -> int:
+    """How far `heartbeat_due_at` may lie ahead when a heartbeat arrives."""
+    limit_seconds: int = settings.HEARTBEAT_LIMIT_SECONDS
+    return limit_seconds * (settings.HEARTBEAT_LIMIT_BURST - 1)
 
 
 def _cursor() -> CursorWrapper:
-    """A cursor whose statements PostgreSQL plans once a connection, not each time: planning is most of the cost.
+    """Return a cursor whose statements PostgreSQL plans once per connection: planning is most of their cost.
 
-    Where prepared statements are switched off, as behind PgBouncer, an ordinary one.
+    Where prepared statements are switched off, as behind PgBouncer, return an ordinary one.
     """
     connection.ensure_connection()
     if connection.connection.prepare_threshold is None:
         return connection.cursor()
-    # Django's wrappers around a cursor that sends values apart from the text, without which nothing is prepared.
+    # Django's wrappers, around a cursor that sends values apart from the text. Only then is a statement prepared.
     cursor: Any = ServerBindingCursor(connection.connection)  # type: ignore[call-arg]
     return connection.make_debug_cursor(cursor) if connection.queries_logged else connection.make_cursor(cursor)
 
 
-def _explain(device_id: UUID, proof: SignedRequest) -> Answer | None:
-    """Why the statement took nothing. None if by now it would."""
+def _explain(device_id: UUID, signature: VerifiedSignature) -> HeartbeatAnswer | None:
+    """Find out why the statement stored nothing. None if by now it would store the heartbeat."""
     with connection.cursor() as cursor:
-        cursor.execute(EXPLAIN, [proof.public_key])
+        cursor.execute(EXPLAIN, [signature.public_key])
         row = cursor.fetchone()
     if row is None or row[0] != device_id:
         raise unknown_device()
-    _, state, sequence, sha256, interval_seconds, commands = row
+    _, state, last_sequence, sha256, interval_seconds, due_in_seconds, commands = row
     if state == DeviceState.PENDING:
-        return Answer(state, interval_seconds, [])
+        return HeartbeatAnswer(state, interval_seconds, [])
     if state == DeviceState.DECOMMISSIONED:
         raise refusal(state)
-    if sha256 == proof.sha256:
-        return Answer(state, interval_seconds, commands)
-    if sequence >= (proof.sequence or 0):
-        raise Conflict(
-            "sequence_used", "This sequence number was used; go on with `next_sequence`.", next_sequence=sequence + 1
-        )
+    if sha256 == signature.sha256:
+        return HeartbeatAnswer(state, interval_seconds, commands)
+    _check_sequence(signature.sequence or 0, last_sequence)
+    wait_seconds = (due_in_seconds or 0) - _burst_seconds()
+    if wait_seconds > 0:
+        raise TooManyRequests("throttled", "This device sends heartbeats too often.", ceil(wait_seconds))
     return None
 
 
-def _note_clone(device_id: UUID, boot_id: str) -> None:
+def _check_sequence(sequence: int, last_sequence: int) -> None:
+    """Raise if a sequence number may not follow the last one."""
+    if sequence <= last_sequence:
+        raise Conflict(
+            "sequence_used",
+            "This sequence number was used; go on with `next_sequence`.",
+            next_sequence=last_sequence + 1,
+        )
+    if sequence - last_sequence > MAX_SEQUENCE_JUMP:
+        raise _sequence_jump()
+
+
+def _sequence_jump() -> BadRequest:
+    return BadRequest(
+        "sequence_jump",
+        f"Kernex-Sequence is more than {MAX_SEQUENCE_JUMP} above the last one, or above {LAST_SEQUENCE}.",
+    )
+
+
+def _record_clone(device_id: UUID, boot_id: str) -> None:
     record_event(
         "device.cloned",
         "Two boot ids take turns on this device's key: two machines seem to use it.",

@@ -1,25 +1,44 @@
-"""Reading a heartbeat's body: by hand, because this is the one message that comes every second of the day."""
+"""The fast reader of a heartbeat's body.
+
+`HeartbeatRequest` in `device_serializers` describes the same message for OpenAPI; a test compares the two. This reader
+is several times faster, and no other message arrives as often.
+"""
 
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
+from devices.models import CommandOutcome
+from devices.models.command import MAX_OUTCOME_MESSAGE_LENGTH
 from foundation.errors import BadRequest
 
 MAX_BUNDLES = 64
 MAX_ACKNOWLEDGED = 1000
+MAX_OUTCOMES = 100
 MAX_METRICS_SIZE = 16 * 1024
 MAX_VERDICT_SIZE = 4 * 1024
 MAX_ID = 2**63 - 1
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+NAME_PATTERN = "[a-z0-9][a-z0-9._+-]{0,62}"
+SHA256_PATTERN = "[0-9a-f]{64}"
+_NAME = re.compile(NAME_PATTERN)
+_SHA256 = re.compile(SHA256_PATTERN)
+_OUTCOMES = frozenset(CommandOutcome.values)
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """What a device says. `metrics` and `running_bundles` are JSON texts, as the database takes them."""
+class ReportedOutcome:
+    """How a command ended on the device. `message` is for people."""
+
+    command_id: int
+    outcome: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatReport:
+    """What a device reports in a heartbeat. `metrics` and `running_bundles` are JSON texts, as the database wants."""
 
     agent_version: str
     boot_id: str
@@ -27,46 +46,57 @@ class Heartbeat:
     metrics: str
     running_bundles: str
     acknowledged_commands: list[int]
+    command_outcomes: list[ReportedOutcome]
 
 
-def read(body: Any) -> Heartbeat:
-    """Check a parsed body and keep what is known of it; unknown fields are ignored.
+def read(body: Any) -> HeartbeatReport:
+    """Check a parsed body. Unknown fields are ignored.
 
-    Raises `BadRequest` (`invalid`) with `fields`, the first field that is not as it should be.
+    Raises:
+        BadRequest: `invalid`, with `fields`, which names the first field that is wrong.
     """
     if type(body) is not dict:
         raise BadRequest("invalid", "The body is not a JSON object.")
-    return Heartbeat(
-        agent_version=_word(body, "agent_version", 64),
-        boot_id=_word(body, "boot_id", 64),
-        status=_word(body, "status", 32),
-        metrics=_object(body, "metrics", MAX_METRICS_SIZE),
+    return HeartbeatReport(
+        agent_version=_text(body, "agent_version", 64),
+        boot_id=_text(body, "boot_id", 64),
+        status=_text(body, "status", 32),
+        metrics=_metrics(body.get("metrics")),
         running_bundles=_running_bundles(body.get("running_bundles")),
         acknowledged_commands=_acknowledged(body.get("acknowledged_commands")),
+        command_outcomes=_outcomes(body.get("command_outcomes")),
     )
+
+
+def json_size(value: Any) -> int:
+    """The length of a value as compact JSON, in characters: what the limits of objects count."""
+    return len(_json(value))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _refuse(field: str, message: str) -> NoReturn:
     raise BadRequest("invalid", "Some fields are not as they should be.", fields={field: [message]})
 
 
-def _word(body: dict[str, Any], field: str, longest: int) -> str:
+def _text(body: dict[str, Any], field: str, max_length: int) -> str:
     value = body.get(field)
-    if type(value) is not str or not 0 < len(value) <= longest:
-        _refuse(field, f"This is a string of 1 to {longest} characters.")
+    if type(value) is not str or not 0 < len(value) <= max_length:
+        _refuse(field, f"This is a string of 1 to {max_length} characters.")
     return value
 
 
-def _object(body: dict[str, Any], field: str, largest: int) -> str:
-    """An optional object, as JSON text of bounded size."""
-    value = body.get(field)
+def _metrics(value: Any) -> str:
+    """Return the metrics as JSON text."""
     if value is None:
         return "{}"
     if type(value) is not dict:
-        _refuse(field, "This is an object.")
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    if len(text) > largest:
-        _refuse(field, f"This is longer than {largest} characters of JSON.")
+        _refuse("metrics", "This is an object.")
+    text = _json(value)
+    if len(text) > MAX_METRICS_SIZE:
+        _refuse("metrics", f"This is longer than {MAX_METRICS_SIZE} characters of JSON.")
     return text
 
 
@@ -75,13 +105,13 @@ def _running_bundles(value: Any) -> str:
         _refuse("running_bundles", f"This is an object of at most {MAX_BUNDLES} products.")
     if not value:
         return "{}"
-    return json.dumps({product: _running_bundle(product, bundle) for product, bundle in value.items()})
+    return _json({product: _running_bundle(product, bundle) for product, bundle in value.items()})
 
 
 def _running_bundle(product: str, bundle: Any) -> dict[str, Any]:
     field = "running_bundles"
     if _NAME.fullmatch(product) is None or type(bundle) is not dict:
-        _refuse(field, "Each member is named as its bundle and is an object.")
+        _refuse(field, "Each member has the name of a product and is an object.")
     version, sha256, healthy = bundle.get("version"), bundle.get("manifest_sha256"), bundle.get("healthy")
     if type(version) is not str or _NAME.fullmatch(version) is None:
         _refuse(field, "`version` is the version of a bundle.")
@@ -89,13 +119,13 @@ def _running_bundle(product: str, bundle: Any) -> dict[str, Any]:
         _refuse(field, "`manifest_sha256` is 64 lower-case hexadecimal digits.")
     if type(healthy) is not bool:
         _refuse(field, "`healthy` is true or false.")
-    kept = {"version": version, "manifest_sha256": sha256, "healthy": healthy}
+    checked = {"version": version, "manifest_sha256": sha256, "healthy": healthy}
     verdict = bundle.get("verdict")
     if verdict is None:
-        return kept
-    if type(verdict) is not dict or len(json.dumps(verdict)) > MAX_VERDICT_SIZE:
+        return checked
+    if type(verdict) is not dict or json_size(verdict) > MAX_VERDICT_SIZE:
         _refuse(field, f"`verdict` is an object of at most {MAX_VERDICT_SIZE} characters of JSON.")
-    return kept | {"verdict": verdict}
+    return checked | {"verdict": verdict}
 
 
 def _acknowledged(value: Any) -> list[int]:
@@ -103,6 +133,32 @@ def _acknowledged(value: Any) -> list[int]:
         return []
     if type(value) is not list or len(value) > MAX_ACKNOWLEDGED:
         _refuse("acknowledged_commands", f"This is a list of at most {MAX_ACKNOWLEDGED} ids.")
-    if not all(type(item) is int and 0 < item <= MAX_ID for item in value):
+    if not all(_is_id(item) for item in value):
         _refuse("acknowledged_commands", "Each id is a positive whole number.")
     return value
+
+
+def _outcomes(value: Any) -> list[ReportedOutcome]:
+    if value is None:
+        return []
+    if type(value) is not list or len(value) > MAX_OUTCOMES:
+        _refuse("command_outcomes", f"This is a list of at most {MAX_OUTCOMES} objects.")
+    return [_outcome(item) for item in value]
+
+
+def _outcome(item: Any) -> ReportedOutcome:
+    field = "command_outcomes"
+    if type(item) is not dict:
+        _refuse(field, "Each item is an object.")
+    command_id, outcome, message = item.get("id"), item.get("outcome"), item.get("message", "")
+    if not _is_id(command_id):
+        _refuse(field, "`id` is a positive whole number.")
+    if type(outcome) is not str or outcome not in _OUTCOMES:
+        _refuse(field, f"`outcome` is one of {', '.join(CommandOutcome.values)}.")
+    if type(message) is not str or len(message) > MAX_OUTCOME_MESSAGE_LENGTH:
+        _refuse(field, f"`message` is a string of at most {MAX_OUTCOME_MESSAGE_LENGTH} characters.")
+    return ReportedOutcome(command_id, outcome, message)
+
+
+def _is_id(value: Any) -> TypeGuard[int]:
+    return type(value) is int and 0 < value <= MAX_ID

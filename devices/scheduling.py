@@ -1,54 +1,137 @@
-"""The time-driven steps of this room. Each is safe to run twice at once: rows that another run holds are skipped."""
+"""The time-driven tasks of the devices app.
 
+Two schedulers may run them at once: each skips the rows that the other has locked.
+"""
+
+from collections.abc import Callable
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from devices.models import Device, DeviceQuerySet, HeartbeatSample
+from devices.models import (
+    Command,
+    CommandOutcome,
+    Device,
+    DeviceQuerySet,
+    HeartbeatSample,
+    LogBatch,
+    LogRequest,
+    LogRequestState,
+)
+from foundation.batches import run_in_batches
 from foundation.events.models import Event
 from foundation.scheduler import ACTOR, Task
 
-BATCH = 5_000
+BATCH_SIZE = 5_000
+# One log request has up to a thousand rows of text.
+LOG_BATCH_SIZE = 20
+
+NO_LOGS_IN_TIME = "the device did not send them in time"
+COMMAND_WITHDRAWN = "the device was decommissioned"
+COMMAND_UNKNOWN = "the device's agent does not know this command: update the agent"
+COMMAND_FAILED = "the device gave no reason"
 
 
-def note_offline() -> int:
-    """Write one event for each device that fell silent."""
-    return _note(Device.objects.silent(), "offline", "went offline", noted=True)
+def record_offline() -> int:
+    """Write one event for each device that went offline."""
+    return run_in_batches(_record_offline, size=BATCH_SIZE)
 
 
-def note_online() -> int:
-    """Write one event for each device that came back after it was noted as offline."""
-    return _note(Device.objects.returned(), "online", "is online again", noted=False)
+def record_online() -> int:
+    """Write one event for each device that is online again after an event said that it went offline."""
+    return run_in_batches(_record_online, size=BATCH_SIZE)
 
 
-def _note(devices: DeviceQuerySet, kind: str, words: str, *, noted: bool) -> int:
-    with transaction.atomic():
-        due = list(devices.select_for_update(skip_locked=True, of=("self",))[:BATCH])
-        Device.objects.filter(pk__in=[device.pk for device in due]).update(offline_noted_at=Now() if noted else None)
-        Event.objects.bulk_create(
-            Event(kind=f"device.{kind}", message=f"Device {device} {words}.", actor=ACTOR, device_id=device.pk)
-            for device in due
-        )
-    return len(due)
+def _record_offline() -> int:
+    devices = _lock(Device.objects.newly_offline())
+    Device.objects.filter(pk__in=[device.pk for device in devices]).update(offline_noted_at=Now())
+    return _record_liveness(devices, "device.offline", "went offline")
 
 
-def forget_samples() -> int:
-    """Delete sampled heartbeats past their age, a batch at a time so that no lock is held for long."""
+def _record_online() -> int:
+    devices = _lock(Device.objects.returned())
+    Device.objects.filter(pk__in=[device.pk for device in devices]).update(offline_noted_at=None)
+    return _record_liveness(devices, "device.online", "is online again")
+
+
+def _lock(devices: DeviceQuerySet) -> list[Device]:
+    return list(devices.select_for_update(skip_locked=True, of=("self",))[:BATCH_SIZE])
+
+
+def _record_liveness(devices: list[Device], kind: str, change: str) -> int:
+    Event.objects.bulk_create(
+        Event(kind=kind, message=f"Device {device} {change}.", actor=ACTOR, device_id=device.pk) for device in devices
+    )
+    return len(devices)
+
+
+def delete_old_samples() -> int:
+    """Delete sampled heartbeats after `HEARTBEAT_KEEP_DAYS`."""
     oldest = timezone.now() - timedelta(days=settings.HEARTBEAT_KEEP_DAYS)
-    forgotten = 0
-    while True:
-        batch = HeartbeatSample.objects.filter(at__lt=oldest).order_by("at").values("pk")[:BATCH]
-        deleted, _ = HeartbeatSample.objects.filter(pk__in=batch).delete()
-        forgotten += deleted
-        if deleted < BATCH:
-            return forgotten
+    return run_in_batches(_deletion(HeartbeatSample.objects.filter(at__lt=oldest).order_by("at")), size=BATCH_SIZE)
+
+
+def delete_old_commands() -> int:
+    """Delete commands that were acknowledged, ended or withdrawn, `COMMAND_KEEP_DAYS` after they were queued."""
+    oldest = timezone.now() - timedelta(days=settings.COMMAND_KEEP_DAYS)
+    return run_in_batches(_deletion(Command.objects.closed_before(oldest).order_by("created_at")), size=BATCH_SIZE)
+
+
+def _deletion(rows: QuerySet[HeartbeatSample] | QuerySet[Command]) -> Callable[[], int]:
+    """Return a batch of work that deletes the first of these rows."""
+
+    def delete() -> int:
+        ids = list(rows.select_for_update(skip_locked=True).values_list("pk", flat=True)[:BATCH_SIZE])
+        rows.model._default_manager.filter(pk__in=ids).delete()
+        return len(ids)
+
+    return delete
+
+
+def end_log_requests() -> int:
+    """Expire log requests that the device did not answer in time, and fail those whose command failed."""
+    unfinished = LogRequest.objects.unfinished().select_related("command")
+    hopeless = Q(expires_at__lte=Now()) | Q(command__ended_at__isnull=False) | Q(command__withdrawn_at__isnull=False)
+    requests = unfinished.filter(hopeless).order_by("expires_at")[:BATCH_SIZE]
+    return sum(_end(request) for request in requests)
+
+
+def _end(request: LogRequest) -> bool:
+    """End one log request if there is a reason to. False if not, or if it ended meanwhile."""
+    if request.expires_at <= timezone.now():
+        return request.end(LogRequestState.EXPIRED, NO_LOGS_IN_TIME, ACTOR)
+    command = request.command
+    if command is None or command.outcome == CommandOutcome.DONE:
+        return False
+    if command.outcome == CommandOutcome.UNKNOWN_COMMAND:
+        return request.end(LogRequestState.FAILED, COMMAND_UNKNOWN, ACTOR)
+    if command.outcome == CommandOutcome.FAILED:
+        return request.end(LogRequestState.FAILED, command.outcome_message or COMMAND_FAILED, ACTOR)
+    return request.end(LogRequestState.FAILED, COMMAND_WITHDRAWN, ACTOR)
+
+
+def delete_old_logs() -> int:
+    """Delete log requests and their text `LOG_KEEP_DAYS` after they finished."""
+    oldest = timezone.now() - timedelta(days=settings.LOG_KEEP_DAYS)
+    requests = LogRequest.objects.filter(finished_at__lt=oldest).order_by("finished_at")
+
+    def delete() -> int:
+        ids = list(requests.select_for_update(skip_locked=True).values_list("pk", flat=True)[:LOG_BATCH_SIZE])
+        LogBatch.objects.filter(log_request__in=ids).delete()
+        LogRequest.objects.filter(pk__in=ids).delete()
+        return len(ids)
+
+    return run_in_batches(delete, size=LOG_BATCH_SIZE)
 
 
 TASKS = [
-    Task("note offline devices", note_offline, every_seconds=5),
-    Task("note returned devices", note_online, every_seconds=5),
-    Task("forget old heartbeats", forget_samples, every_seconds=300),
+    Task("record offline devices", record_offline, every_seconds=5),
+    Task("record returned devices", record_online, every_seconds=5),
+    Task("end log requests", end_log_requests, every_seconds=5),
+    Task("delete old heartbeats", delete_old_samples, every_seconds=300),
+    Task("delete old commands", delete_old_commands, every_seconds=300),
+    Task("delete old logs", delete_old_logs, every_seconds=300),
 ]

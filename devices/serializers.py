@@ -4,7 +4,19 @@ from typing import Any
 
 from rest_framework import serializers
 
-from devices.models import Device, DeviceState, EnrolmentToken, Group, HeartbeatSample, is_label
+from devices.models import (
+    Command,
+    CommandOutcome,
+    CommandState,
+    Device,
+    DeviceState,
+    EnrolmentToken,
+    Group,
+    HeartbeatSample,
+    LogRequest,
+    is_label,
+)
+from devices.models.log_request import MAX_LOG_SIZE, MIN_LOG_SIZE
 from foundation.api.serializers import StrictSerializer
 
 YEAR_SECONDS = 31_536_000
@@ -27,7 +39,7 @@ class GroupRequest(StrictSerializer):
 
 
 class DeviceFilter(serializers.Serializer[Any]):
-    """`q` is looked for in names, ids and device types."""
+    """`q` is a part of a name, an id or a device type."""
 
     state = serializers.ChoiceField(DeviceState.choices, required=False)
     group = serializers.CharField(required=False)
@@ -95,7 +107,7 @@ class DevicePatch(StrictSerializer):
     )
 
     def validate_tags(self, tags: list[str]) -> list[str]:
-        """A tag stands once, and in order."""
+        """Return the tags sorted, each once."""
         return sorted(set(tags))
 
 
@@ -103,6 +115,57 @@ class SampleAnswer(serializers.ModelSerializer[HeartbeatSample]):
     class Meta:
         model = HeartbeatSample
         fields = ["at", "status", "metrics"]
+        read_only_fields = fields
+
+
+class CommandAnswer(serializers.ModelSerializer[Command]):
+    """A command and how it ended. `outcome` is empty until the device reports one."""
+
+    state = serializers.ChoiceField(CommandState.choices, read_only=True)
+    outcome = serializers.ChoiceField([("", ""), *CommandOutcome.choices], read_only=True)
+
+    class Meta:
+        model = Command
+        fields = [
+            "id",
+            "kind",
+            "state",
+            "created_at",
+            "acknowledged_at",
+            "withdrawn_at",
+            "ended_at",
+            "outcome",
+            "outcome_message",
+        ]
+        read_only_fields = fields
+
+
+class LogRequestRequest(StrictSerializer):
+    """`max_size` is in bytes; the default is the setting `LOG_MAX_SIZE`."""
+
+    max_size = serializers.IntegerField(min_value=MIN_LOG_SIZE, max_value=MAX_LOG_SIZE, required=False)
+
+
+class LogRequestAnswer(serializers.ModelSerializer[LogRequest]):
+    """`size` counts the bytes that have arrived. `reason` says why the request failed or expired."""
+
+    device_id = serializers.UUIDField(read_only=True)
+
+    class Meta:
+        model = LogRequest
+        fields = [
+            "id",
+            "device_id",
+            "state",
+            "reason",
+            "max_size",
+            "size",
+            "batches",
+            "created_at",
+            "created_by",
+            "finished_at",
+            "expires_at",
+        ]
         read_only_fields = fields
 
 
@@ -126,7 +189,7 @@ class EnrolmentTokenAnswer(serializers.ModelSerializer[EnrolmentToken]):
 
 
 class NewEnrolmentToken(EnrolmentTokenAnswer):
-    """`token` is shown in this answer alone."""
+    """`token` is only in this response."""
 
     token = serializers.CharField()
 

@@ -1,8 +1,8 @@
 """Signed requests: HTTP Message Signatures (RFC 9421) in one fixed form, verified without a database.
 
-A request is signed with Ed25519 over its method, authority, path, query and the digest of its body (RFC 9530), and
-on heartbeats over its sequence number. The key that signs is named by itself: `keyid` is the public key. Whatever
-differs from the form in docs/device-api.md is refused, so that a request has exactly one reading:
+A request is signed with Ed25519 over its method, authority, path, query and the digest of its body (RFC 9530), and on
+heartbeats over its sequence number. `keyid` is the public key itself. Every form other than the one in
+docs/device-api.md is refused, so that a request has exactly one reading:
 
     not_signed      a header is missing
     bad_signature   a header has another form, or the signature is not that of the key
@@ -35,11 +35,11 @@ _SEQUENCED_INPUT = re.compile("kernex=(" + _COVERED % ' "kernex-sequence"' + _PA
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """What of a request takes part in its signature. A header that the request does not have is None.
+class SignedRequest:
+    """The parts of a request that its signature covers, not verified yet. A missing header is None.
 
-    `authority` is the host in lower case without the scheme's default port, `path` as it stands on the wire, `query`
-    without its question mark.
+    `authority` is the host in lower case without the scheme's default port, `path` is the path as it was sent, without
+    decoding, and `query` comes without its question mark.
     """
 
     method: str
@@ -54,11 +54,11 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class SignedRequest:
-    """What a verified signature proves: whoever holds `public_key` said exactly this at `created`.
+class VerifiedSignature:
+    """What a valid signature proves: the holder of `public_key` signed exactly this request at `created`.
 
-    `sequence` is None unless the signature had to cover one; `sha256` names the signature, so that the identical
-    request can be known again.
+    `created` is in seconds since 1970. `sequence` is None unless the signature had to cover one. `sha256` is the digest
+    of the signature: the identical request has the same one.
     """
 
     public_key: str
@@ -67,49 +67,50 @@ class SignedRequest:
     sha256: str
 
 
-def verify(message: Message, *, now: float, sequenced: bool = False) -> SignedRequest:
-    """Prove that the holder of the key named in the request signed it, about now.
+def verify(request: SignedRequest, *, now: float, sequenced: bool = False) -> VerifiedSignature:
+    """Verify that the key named in the request signed it within `CLOCK_SKEW_SECONDS` of `now`.
 
-    `now` is in seconds since 1970. `sequenced` demands a `Kernex-Sequence` header and that the signature covers it.
+    `now` is in seconds since 1970. `sequenced` requires a `Kernex-Sequence` header that the signature covers.
 
-    Raises `NotSigned` with the codes at the head of this file; `clock_skew` also carries `server_time`.
+    Raises:
+        NotSigned: with one of the codes at the head of this file; `clock_skew` also has `server_time`.
     """
-    if message.content_digest is None or message.signature_input is None or message.signature is None:
+    if request.content_digest is None or request.signature_input is None or request.signature is None:
         raise NotSigned("not_signed", "Sign the request: Content-Digest, Signature-Input and Signature are required.")
-    if sequenced and message.sequence is None:
+    if sequenced and request.sequence is None:
         raise NotSigned("not_signed", "Sign the request: a heartbeat also has the header Kernex-Sequence.")
-    parameters = (_SEQUENCED_INPUT if sequenced else _INPUT).fullmatch(message.signature_input)
-    signature = _SIGNATURE.fullmatch(message.signature)
+    parameters = (_SEQUENCED_INPUT if sequenced else _INPUT).fullmatch(request.signature_input)
+    signature = _SIGNATURE.fullmatch(request.signature)
     if parameters is None or signature is None:
-        raise NotSigned("bad_signature", "Signature-Input or Signature has not the form that docs/device-api.md shows.")
-    sequence = _sequence(message.sequence or "") if sequenced else None
-    if message.content_digest != digest(message.body):
+        raise NotSigned("bad_signature", "Signature-Input or Signature does not have the form in docs/device-api.md.")
+    sequence = _sequence(request.sequence or "") if sequenced else None
+    if request.content_digest != digest(request.body):
         raise NotSigned("bad_digest", "Content-Digest is not `sha-256=:…:` of the body that arrived.")
-    base, created, public_key = signature_base(message, parameters[1], sequenced), int(parameters[2]), parameters[3]
-    raw = b64decode(signature[1])
+    base, created, public_key = signature_base(request, parameters[1], sequenced), int(parameters[2]), parameters[3]
+    raw_signature = b64decode(signature[1])
     try:
-        crypto_sign_open(raw + base, urlsafe_b64decode(public_key + "="))
+        crypto_sign_open(raw_signature + base, urlsafe_b64decode(public_key + "="))
     except BadSignatureError:
         raise NotSigned("bad_signature", "The signature is not that of the key in `keyid` over this request.") from None
     if abs(now - created) > CLOCK_SKEW_SECONDS:
         raise _clock_skew(now)
-    return SignedRequest(public_key, created, sequence, hashlib.sha256(raw).hexdigest())
+    return VerifiedSignature(public_key, created, sequence, hashlib.sha256(raw_signature).hexdigest())
 
 
 def digest(body: bytes) -> str:
-    """The value of the Content-Digest header for `body`."""
+    """Return the value of the Content-Digest header for `body`."""
     return f"sha-256=:{b64encode(hashlib.sha256(body).digest()).decode()}:"
 
 
-def signature_base(message: Message, parameters: str, sequenced: bool) -> bytes:
-    """The bytes that are signed (RFC 9421, section 2.5): a line for each component, no newline at the end."""
-    sequence = f'"kernex-sequence": {message.sequence}\n' if sequenced else ""
+def signature_base(request: SignedRequest, parameters: str, sequenced: bool) -> bytes:
+    """Return the bytes that are signed (RFC 9421, section 2.5): one line per component, no newline at the end."""
+    sequence = f'"kernex-sequence": {request.sequence}\n' if sequenced else ""
     base = (
-        f'"@method": {message.method}\n'
-        f'"@authority": {message.authority}\n'
-        f'"@path": {message.path}\n'
-        f'"@query": ?{message.query}\n'
-        f'"content-digest": {message.content_digest}\n'
+        f'"@method": {request.method}\n'
+        f'"@authority": {request.authority}\n'
+        f'"@path": {request.path}\n'
+        f'"@query": ?{request.query}\n'
+        f'"content-digest": {request.content_digest}\n'
         f"{sequence}"
         f'"@signature-params": {parameters}'
     )

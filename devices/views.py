@@ -1,21 +1,23 @@
-"""Devices, as operators see them."""
+"""The operators' endpoints for devices, their history and their commands."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import Http404
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiResponse, extend_schema
-from rest_framework import generics
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from devices.models import Device, HeartbeatSample
-from devices.serializers import DeviceAnswer, DeviceDetail, DeviceFilter, DevicePatch, SampleAnswer
+from devices.models import Command, Device, HeartbeatSample
+from devices.serializers import CommandAnswer, DeviceAnswer, DeviceDetail, DeviceFilter, DevicePatch, SampleAnswer
 from foundation.accounts.authentication import token_of
 from foundation.api.pagination import Pages
+from foundation.api.query_parameters import ListView
+
+M = TypeVar("M", bound=Model)
 
 WRONG_STATE = OpenApiResponse(description="wrong_state")
 
@@ -28,18 +30,22 @@ class LatestFirst(Pages):
     ordering = "-at"
 
 
-def one_device(device_id: UUID) -> Device:
+class HighestIdFirst(Pages):
+    ordering = "-id"
+
+
+def get_device(device_id: UUID) -> Device:
+    """Return a device with its group, or raise `Http404`."""
     return get_object_or_404(Device.objects.select_related("group"), pk=device_id)
 
 
-class Devices(generics.ListAPIView[Device]):
+class Devices(ListView[Device]):
     serializer_class = DeviceAnswer
     pagination_class = LastRegisteredFirst
+    filter_class = DeviceFilter
 
     def get_queryset(self) -> QuerySet[Device]:
-        wanted = DeviceFilter(data=self.request.query_params.dict())
-        wanted.is_valid(raise_exception=True)
-        return Device.objects.select_related("group").matching(**wanted.validated_data)
+        return Device.objects.select_related("group").matching(**self.filters())
 
     @extend_schema(parameters=[DeviceFilter])
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -51,57 +57,77 @@ class OneDevice(APIView):
     @extend_schema(responses=DeviceDetail)
     def get(self, request: Request, device_id: UUID) -> Response:
         """What a device reports, and what operators decided about it."""
-        return Response(DeviceDetail(one_device(device_id)).data)
+        return Response(DeviceDetail(get_device(device_id)).data)
 
     @extend_schema(request=DevicePatch, responses=DeviceDetail)
     def patch(self, request: Request, device_id: UUID) -> Response:
         """Change a device's name, tags or group."""
-        device = one_device(device_id)
-        message = DevicePatch(data=request.data)
-        message.is_valid(raise_exception=True)
-        device.edit(token_of(request).actor, **message.validated_data)
+        device = get_device(device_id)
+        serializer = DevicePatch(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        device.edit(token_of(request).actor, **serializer.validated_data)
         return Response(DeviceDetail(device).data)
 
 
-class _Transition(APIView):
-    """One decision about one device; said twice, the second changes nothing."""
+class _DecisionView(APIView):
+    """One decision about one device. Idempotent: repeating it changes nothing."""
 
-    verb: ClassVar[str]
+    def decide(self, device: Device, actor: str) -> None:
+        raise NotImplementedError
 
     @extend_schema(request=None, responses={200: DeviceDetail, 409: WRONG_STATE})
     def post(self, request: Request, device_id: UUID) -> Response:
-        device = one_device(device_id)
-        getattr(device, self.verb)(token_of(request).actor)
+        device = get_device(device_id)
+        self.decide(device, token_of(request).actor)
         return Response(DeviceDetail(device).data)
 
 
-class ApproveDevice(_Transition):
-    """Let a pending device in."""
+class ApproveDevice(_DecisionView):
+    """Accept a pending device."""
 
-    verb = "approve"
-
-
-class RejectDevice(_Transition):
-    """Keep a pending device out, for good."""
-
-    verb = "reject"
+    def decide(self, device: Device, actor: str) -> None:
+        device.approve(actor)
 
 
-class DecommissionDevice(_Transition):
+class RejectDevice(_DecisionView):
+    """Refuse a pending device, for good."""
+
+    def decide(self, device: Device, actor: str) -> None:
+        device.reject(actor)
+
+
+class DecommissionDevice(_DecisionView):
     """Put a device out of service, for good."""
 
-    verb = "decommission"
+    def decide(self, device: Device, actor: str) -> None:
+        device.decommission(actor)
 
 
-class History(generics.ListAPIView[HeartbeatSample]):
-    """Heartbeats of one device, sampled, newest first."""
+class DevicePart(ListView[M]):
+    """Base class: a list of what belongs to one device."""
 
-    serializer_class = SampleAnswer
-    pagination_class = LatestFirst
-    queryset = HeartbeatSample.objects.none()  # for the schema
+    model: ClassVar[type[Model]]
 
-    def get_queryset(self) -> QuerySet[HeartbeatSample]:
+    def get_queryset(self) -> QuerySet[M]:
+        if getattr(self, "swagger_fake_view", False):  # drf-spectacular asks without a device
+            return self.model._default_manager.none()  # type: ignore[return-value]
         device_id = self.kwargs["device_id"]
         if not Device.objects.filter(pk=device_id).exists():
             raise Http404
-        return HeartbeatSample.objects.filter(device_id=device_id)
+        return self.model._default_manager.filter(device_id=device_id)  # type: ignore[return-value]
+
+
+class History(DevicePart[HeartbeatSample]):
+    """The sampled heartbeats of one device, newest first."""
+
+    model = HeartbeatSample
+    serializer_class = SampleAnswer
+    pagination_class = LatestFirst
+
+
+class Commands(DevicePart[Command]):
+    """The commands of one device with their outcomes, newest first."""
+
+    model = Command
+    serializer_class = CommandAnswer
+    pagination_class = HighestIdFirst

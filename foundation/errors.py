@@ -11,6 +11,7 @@ ApiError
 ├── LengthRequired 411      a body without a length, or a chunked one
 ├── TooLarge 413
 ├── UnsupportedMedia 415    neither JSON nor UTF-8
+├── TooManyRequests 429     carries Retry-After
 └── Unavailable 503         a backend is away; carries Retry-After
 """
 
@@ -71,6 +72,16 @@ class TooLarge(ApiError):
 
 class UnsupportedMedia(ApiError):
     status = 415
+
+
+class TooManyRequests(ApiError):
+    """A rate limit is used up; `retry_after_seconds` becomes the Retry-After header."""
+
+    status = 429
+
+    def __init__(self, code: str, message: str, retry_after_seconds: int, **extra: object) -> None:
+        super().__init__(code, message, **extra)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Unavailable(ApiError):

@@ -61,6 +61,14 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # -- Fleet
 HEARTBEAT_SAMPLE_SECONDS = env.number("HEARTBEAT_SAMPLE_SECONDS", 900, least=1, most=86_400)
 HEARTBEAT_KEEP_DAYS = env.number("HEARTBEAT_KEEP_DAYS", 7, least=1, most=366)
+# One heartbeat per device in so many seconds in the long run (0: no limit), and so many at once.
+HEARTBEAT_LIMIT_SECONDS = env.number("HEARTBEAT_LIMIT_SECONDS", 1, least=0, most=3600)
+HEARTBEAT_LIMIT_BURST = env.number("HEARTBEAT_LIMIT_BURST", 20, least=1, most=1000)
+COMMAND_KEEP_DAYS = env.number("COMMAND_KEEP_DAYS", 30, least=1, most=366)
+# Device logs: how much one request asks for, how long it waits for the device, how long the text is kept.
+LOG_MAX_SIZE = env.number("LOG_MAX_SIZE", 1_048_576, least=1024, most=4_194_304)
+LOG_REQUEST_EXPIRY_SECONDS = env.number("LOG_REQUEST_EXPIRY_SECONDS", 86_400, least=60, most=2_592_000)
+LOG_KEEP_DAYS = env.number("LOG_KEEP_DAYS", 7, least=1, most=366)
 DEVICE_DEADLINE_SECONDS = env.number("DEVICE_DEADLINE_SECONDS", 86_400, least=10, most=31_536_000)
 
 # -- Bundles
@@ -213,7 +221,10 @@ SPECTACULAR_SETTINGS = {
         "DeploymentState": "deployments.states.DeploymentState",
         "DeviceDeploymentState": "deployments.states.DeviceDeploymentState",
         "ReportedState": "deployments.states.REPORTED",
+        "CommandOutcome": "devices.models.CommandOutcome",
+        "CommandState": "devices.models.CommandState",
         "DeviceState": "devices.models.DeviceState",
+        "LogRequestState": "devices.models.LogRequestState",
         "UploadState": "bundles.models.UploadState",
     },
 }

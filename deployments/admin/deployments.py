@@ -19,7 +19,7 @@ from deployments import rollout
 from deployments.models import Deployment, DeviceDeployment
 from deployments.progress import bars
 from deployments.states import UNSUCCESSFUL, DeploymentState
-from devices.groups import Group
+from devices.models import Group
 from foundation.adminsite.base import OperatorAdmin, actor_of, is_confirmed
 from foundation.errors import ApiError
 from foundation.events.models import Event

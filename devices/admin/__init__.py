@@ -1,5 +1,5 @@
-"""The admin's pages for devices, groups and enrolment tokens."""
+"""The admin of devices, groups, enrolment tokens and collected logs."""
 
-from devices.admin import devices, enrolment
+from devices.admin import devices, enrolment, log_requests
 
-__all__ = ["devices", "enrolment"]
+__all__ = ["devices", "enrolment", "log_requests"]

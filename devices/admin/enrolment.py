@@ -1,22 +1,47 @@
-"""Groups of devices, and the enrolment tokens that let new devices into them."""
+"""The admin of groups and enrolment tokens."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.conf import settings
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
-from devices.groups import EnrolmentToken, Group
-from foundation.adminsite.base import OperatorAdmin, TokenAdmin, actor_of, is_confirmed
+from devices.group_removal import remove_group
+from devices.models import EnrolmentToken, Group
+from foundation.adminsite.base import Action, OperatorAdmin, TokenAdmin, actor_of
 
 TOKEN_DAYS = 7
 TOKEN_COLOURS = {"usable": "success", "used up": "info", "expired": "warning", "revoked": "danger"}
+
+
+REMOVE = Action(
+    "remove",
+    description="Remove: only groups without devices",
+    button="Remove",
+    title="Remove groups",
+    consequence="A group is deleted with its ended tokens, unless devices or usable tokens belong to it.",
+    done="Removed",
+    act=remove_group,
+    permission="remove",
+    is_final=True,
+)
+REVOKE = Action(
+    "revoke",
+    description="Revoke",
+    button="Revoke",
+    title="Revoke enrolment tokens",
+    consequence="No device can register with them any more. Devices that registered with them stay registered.",
+    done="Revoked",
+    act=lambda token, actor: token.revoke(actor),
+    is_final=True,
+    applies_to=lambda token: token.revoked_at is None,
+)
 
 
 class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -36,14 +61,11 @@ class GroupAdmin(OperatorAdmin):
     offered_permissions = ("view", "add", "change", "delete")
     list_display = ("name", "description", "shown_interval", "created_at")
     search_fields = ("name", "description")
-    actions = ("remove",)
+    actions = (REMOVE,)
     empty_text = "No group yet. Devices register into groups: make one first."
 
     def has_remove_permission(self, request: HttpRequest) -> bool:
         return self.has_right(request, "devices.delete_group")
-
-    def buttons_for(self, obj: Group) -> dict[str, str]:
-        return {"remove": "Remove"}
 
     @display(description="heartbeat interval", ordering="interval_seconds")
     def shown_interval(self, group: Group) -> str:
@@ -55,16 +77,6 @@ class GroupAdmin(OperatorAdmin):
         else:
             obj.pk = Group.make(actor_of(request), **form.cleaned_data).pk
             obj.refresh_from_db()
-
-    @admin.action(description="Remove: only groups without devices", permissions=["remove"])
-    def remove(self, request: HttpRequest, queryset: QuerySet[Group]) -> HttpResponse | None:
-        if not is_confirmed(request):
-            return self.ask(
-                request, queryset, action="remove", title="Remove groups", is_final=True,
-                consequence="A group goes, with its ended tokens, unless devices or usable tokens belong to it.",
-            )  # fmt: skip
-        self.attempt(request, queryset, lambda group: group.remove(actor_of(request)), "Removed")
-        return None
 
     def return_url(self, request: HttpRequest) -> str:
         """The list: the group's own page is gone."""
@@ -106,7 +118,7 @@ class EnrolmentTokenAdmin(TokenAdmin):
     list_filter = ("group", "accepts_at_once")
     search_fields = ("name",)
     readonly_fields = ("shown_state", "shown_uses", "shown_arrival", "revoked_at", "created_at", "created_by")
-    actions = ("revoke",)
+    actions = (REVOKE,)
     add_lead = "The token is shown once, on the next page. Whoever has it can register devices into the group."
     add_button = "Make the token"
     empty_text = "No token yet. A device needs one to register."
@@ -122,9 +134,6 @@ class EnrolmentTokenAdmin(TokenAdmin):
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         ends_at = (timezone.now() + timedelta(days=TOKEN_DAYS)).replace(minute=0, second=0, microsecond=0)
         return {"expires_at": ends_at, **super().get_changeform_initial_data(request)}
-
-    def buttons_for(self, obj: EnrolmentToken) -> dict[str, str]:
-        return {"revoke": "Revoke"} if obj.revoked_at is None else {}
 
     @display(description="state", label=TOKEN_COLOURS)
     def shown_state(self, token: EnrolmentToken) -> str:
@@ -143,19 +152,9 @@ class EnrolmentTokenAdmin(TokenAdmin):
         return "are accepted at once" if token.accepts_at_once else "wait for approval"
 
     def save_model(self, request: HttpRequest, obj: EnrolmentToken, form: Any, change: bool) -> None:
-        made, secret = EnrolmentToken.issue(**form.cleaned_data, created_by=request.user, actor=actor_of(request))
+        made, secret = EnrolmentToken.issue(**form.cleaned_data, created_by=cast(AbstractBaseUser, request.user), actor=actor_of(request))
         obj.pk = made.pk
         request.secret_to_show = secret  # type: ignore[attr-defined]
 
     def response_add(self, request: HttpRequest, obj: EnrolmentToken, *args: Any, **kwargs: Any) -> HttpResponse:
         return self.show_secret(request, obj, request.secret_to_show, settings.PUBLIC_URL)  # type: ignore[attr-defined]
-
-    @admin.action(description="Revoke", permissions=["change"])
-    def revoke(self, request: HttpRequest, queryset: QuerySet[EnrolmentToken]) -> HttpResponse | None:
-        if not is_confirmed(request):
-            return self.ask(
-                request, queryset, action="revoke", title="Revoke enrolment tokens", is_final=True,
-                consequence="No device can register with them any more. Devices that did stay as they are.",
-            )  # fmt: skip
-        self.attempt(request, queryset, lambda token: token.revoke(actor_of(request)), "Revoked")
-        return None

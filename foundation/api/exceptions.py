@@ -15,7 +15,16 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from foundation.api.request_id import current
-from foundation.errors import ApiError, BadRequest, Forbidden, NotFound, NotSigned, TooLarge, Unavailable
+from foundation.errors import (
+    ApiError,
+    BadRequest,
+    Forbidden,
+    NotFound,
+    NotSigned,
+    TooLarge,
+    TooManyRequests,
+    Unavailable,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +79,7 @@ def _database_trouble(error: OperationalError | InterfaceError | ProgrammingErro
 
 def headers_of(error: ApiError) -> dict[str, str]:
     """The headers that belong to a refusal."""
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | TooManyRequests):
         return {"Retry-After": str(error.retry_after_seconds)}
     if isinstance(error, NotSigned):
         return {"WWW-Authenticate": "Signature"}

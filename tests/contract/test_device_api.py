@@ -1,4 +1,4 @@
-"""The device API against its contract: `contract/device-api.json` is one device's story, told in order."""
+"""The device API against its contract: `contract/device-api.json` is the story of one device, in order."""
 
 import json
 import re
@@ -15,8 +15,8 @@ from pytest_django.fixtures import Settings
 
 from deployments.models import Deployment
 from deployments.rollout import offer
-from devices.groups import digest
-from devices.models import Command, Device, EnrolmentToken
+from devices.models import Command, Device, EnrolmentToken, LogRequest
+from devices.models.enrolment_token import digest
 from tests.devices.signing import SigningDevice
 from tests.factories import make_bundle, make_deployment, make_enrolment_token
 
@@ -35,28 +35,32 @@ def storage(tmp_path: Path, settings: Settings) -> None:
 
 
 def key() -> SigningKey:
-    """The key of the device in the examples; the same as in the examples of signatures."""
+    """Return the key of the device in the examples, which is also that of the examples of signatures."""
     return SigningKey(urlsafe_b64decode(SIGNATURES[0]["private_key"] + "="))
 
 
 class Story:
-    """Replays examples against the server. `names` maps what the examples call things to what they are called here."""
+    """Replays the examples against the server. `names` maps ids and times of the examples to those of this run."""
 
     def __init__(self) -> None:
         self.device = SigningDevice(Client(), key=key())
         self.names: dict[str, str] = {}
 
-    def here(self, value: Any) -> Any:
+    def translate(self, value: Any) -> Any:
+        """Return a value of an example with the ids and times of this run."""
         text = json.dumps(value, ensure_ascii=False)
         for name, real in self.names.items():
             text = text.replace(name, real)
         return json.loads(text)
 
-    def operator(self, deed: str) -> None:
+    def act(self, deed: str) -> None:
+        """Do what an example says an operator did before it."""
         deeds: dict[str, Callable[[], None]] = {
             "an operator approved the device": lambda: Device.objects.get().approve("operator:alice"),
             "an operator decommissioned the device": lambda: Device.objects.get().decommission("operator:alice"),
             "an operator deployed vad@1.0.0 to the device": self.deploy,
+            "an operator asked for the device's logs": lambda: self.request_logs(0),
+            "an operator asked for the device's logs again": lambda: self.request_logs(1),
         }
         deeds[deed]()
 
@@ -70,16 +74,28 @@ class Story:
         self.names[command["payload"]["deployment_id"]] = str(Deployment.objects.get().pk)
         self.names[command["payload"]["deadline_at"]] = Command.objects.get().payload["deadline_at"]
 
-    def ask(self, request: dict[str, Any]) -> Any:
+    def request_logs(self, count: int) -> None:
+        """Ask for logs. `count` says how often this was done before."""
+        examples = [command for command in commands_of(EXAMPLES) if command["kind"] == "send_logs"]
+        log_request = LogRequest.open_for(Device.objects.get(), actor="operator:alice").log_request
+        self.names[examples[count]["payload"]["request_id"]] = str(log_request.pk)
+
+    def call(self, request: dict[str, Any]) -> Any:
         path = request["path"].removeprefix("/api/v1")
         return self.device.call(
             request["method"],
-            self.here(path),
-            self.here(request["body"]),
+            self.translate(path),
+            self.translate(request["body"]),
             sequence=request.get("sequence"),
             created=request.get("created"),
             forge=request.get("headers"),
         )
+
+
+def commands_of(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the commands in the responses of the examples."""
+    heartbeats = [example["response"]["body"] for example in examples if example["call"] == "heartbeat"]
+    return [command for body in heartbeats for command in body.get("commands", [])]
 
 
 def body_of(answer: Any) -> Any:
@@ -88,32 +104,32 @@ def body_of(answer: Any) -> Any:
     return b"".join(answer).decode() if answer.streaming else answer.content.decode()
 
 
-def without_words(body: Any) -> Any:
-    """A refusal without its sentence, which may change, and the hour, which does."""
+def comparable(body: Any) -> Any:
+    """Return a body without what may differ: the sentence of a refusal, and the time."""
     if isinstance(body, dict) and "error" in body:
         return {name: value for name, value in body["error"].items() if name not in {"message", "server_time", "size"}}
     return body
 
 
 @pytest.mark.django_db
-def test_the_server_answers_as_the_examples_say() -> None:
+def test_the_server_answers_as_in_the_examples() -> None:
     story = Story()
     token, _ = make_enrolment_token(accepts_at_once=False)
     EnrolmentToken.objects.filter(pk=token.pk).update(secret_sha256=digest(EXAMPLES[0]["request"]["body"]["token"]))
     for example in EXAMPLES:
         if "after" in example:
-            story.operator(example["after"])
-        answer = story.ask(example["request"])
+            story.act(example["after"])
+        answer = story.call(example["request"])
         assert answer.status_code == example["response"]["status"], (example["why"], answer)
         body, expected = body_of(answer), example["response"]["body"]
         if example is EXAMPLES[0]:
             story.names[expected["device_id"]] = body["device_id"]
-        assert without_words(body) == without_words(story.here(expected)), example["why"]
+        assert comparable(body) == comparable(story.translate(expected)), example["why"]
 
 
-def test_the_examples_tell_every_call_and_the_document_shows_them() -> None:
+def test_the_examples_cover_every_call_and_the_document_shows_them() -> None:
     assert {example["call"] for example in EXAMPLES} == {
-        "register", "heartbeat", "attributes", "result", "manifest", "blob",
+        "register", "heartbeat", "attributes", "logs", "result", "manifest", "blob",
     }  # fmt: skip
     for example in EXAMPLES:
         assert shown(example) in DOCUMENT, example["why"]
@@ -126,7 +142,7 @@ def test_the_document_signs_as_the_examples() -> None:
 
 
 def shown(example: dict[str, Any]) -> str:
-    """An example as the document prints it."""
+    """Return an example as the document prints it."""
     request, response = example["request"], example["response"]
     lines = [f"{request['method']} {request['path']}"]
     if "sequence" in request:
@@ -139,7 +155,7 @@ def shown(example: dict[str, Any]) -> str:
 
 
 def written(body: Any) -> str:
-    """A body, broken into lines where one would be long."""
+    """Return a body as text, with one member per line if a single line would be long."""
     if isinstance(body, str):
         return body.rstrip("\n")
     line = json.dumps(body, ensure_ascii=False)

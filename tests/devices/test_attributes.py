@@ -80,5 +80,5 @@ def test_it_names_the_field_that_is_wrong(device: SigningDevice, version: Any, a
 
 
 def test_it_takes_few_queries(device: SigningDevice, django_assert_max_num_queries: Callable[[int], Any]) -> None:
-    with django_assert_max_num_queries(3):
+    with django_assert_max_num_queries(4):
         put(device, 1, {"os": "linux"})

@@ -5,17 +5,18 @@ from collections.abc import Callable
 from uuid import uuid4
 
 from devices.models import Command, Device
+from tests.devices.payloads import cancel_payload, deploy_payload, logs_payload
 from tests.devices.signing import SigningDevice, heartbeat_body
 
 
 def test_commands_come_in_order_until_acknowledged(device: SigningDevice, row: Device) -> None:
-    first = Command.objects.queue(row.id, "deploy", {"attempt": 1, "name": "Zürich"})
-    second = Command.objects.queue(row.id, "cancel", {})
+    first = Command.objects.queue(row.id, deploy_payload())
+    second = Command.objects.queue(row.id, cancel_payload())
     assert first is not None
     assert second is not None
     expected = [
-        {"id": first.id, "kind": "deploy", "payload": {"attempt": 1, "name": "Zürich"}},
-        {"id": second.id, "kind": "cancel", "payload": {}},
+        {"id": first.id, "kind": "deploy", "payload": deploy_payload().as_json()},
+        {"id": second.id, "kind": "cancel", "payload": cancel_payload().as_json()},
     ]
     assert device.heartbeat().json()["commands"] == expected
     assert device.heartbeat().json()["commands"] == expected
@@ -25,7 +26,7 @@ def test_commands_come_in_order_until_acknowledged(device: SigningDevice, row: D
 
 
 def test_an_acknowledgement_keeps_its_first_time(device: SigningDevice, row: Device) -> None:
-    command = Command.objects.queue(row.id, "deploy", {})
+    command = Command.objects.queue(row.id, deploy_payload())
     assert command is not None
     device.heartbeat(acknowledged_commands=[command.id])
     first = Command.objects.get().acknowledged_at
@@ -36,7 +37,7 @@ def test_an_acknowledgement_keeps_its_first_time(device: SigningDevice, row: Dev
 def test_nobody_sees_or_acknowledges_another_s_command(
     device: SigningDevice, row: Device, make_signing: Callable[..., SigningDevice]
 ) -> None:
-    command = Command.objects.queue(row.id, "deploy", {})
+    command = Command.objects.queue(row.id, deploy_payload())
     assert command is not None
     other = make_signing()
     assert other.heartbeat(acknowledged_commands=[command.id]).json()["commands"] == []
@@ -48,7 +49,7 @@ def test_a_retry_is_offered_what_is_open(device: SigningDevice, row: Device) -> 
     created = int(time.time())
     path = f"/devices/{device.id}/heartbeat"
     device.call("POST", path, heartbeat_body(), sequence=1, created=created)
-    command = Command.objects.queue(row.id, "deploy", {})
+    command = Command.objects.queue(row.id, deploy_payload())
     assert command is not None
     again = device.call("POST", path, heartbeat_body(), sequence=1, created=created)
     assert [offered["id"] for offered in again.json()["commands"]] == [command.id]
@@ -56,27 +57,27 @@ def test_a_retry_is_offered_what_is_open(device: SigningDevice, row: Device) -> 
 
 def test_a_command_is_queued_once_per_attempt_and_kind(row: Device) -> None:
     asked = uuid4()
-    assert Command.objects.queue(row.id, "deploy", {}, device_deployment_id=asked, attempt=1) is not None
-    assert Command.objects.queue(row.id, "deploy", {}, device_deployment_id=asked, attempt=1) is None
-    assert Command.objects.queue(row.id, "cancel", {}, device_deployment_id=asked, attempt=1) is not None
-    assert Command.objects.queue(row.id, "deploy", {}, device_deployment_id=asked, attempt=2) is not None
+    assert Command.objects.queue(row.id, deploy_payload(), device_deployment_id=asked, attempt=1) is not None
+    assert Command.objects.queue(row.id, deploy_payload(), device_deployment_id=asked, attempt=1) is None
+    assert Command.objects.queue(row.id, cancel_payload(), device_deployment_id=asked, attempt=1) is not None
+    assert Command.objects.queue(row.id, deploy_payload(), device_deployment_id=asked, attempt=2) is not None
     assert Command.objects.count() == 3
 
 
 def test_commands_without_a_deployment_are_all_queued(row: Device) -> None:
-    assert Command.objects.queue(row.id, "send_logs", {}) is not None
-    assert Command.objects.queue(row.id, "send_logs", {}) is not None
+    assert Command.objects.queue(row.id, logs_payload()) is not None
+    assert Command.objects.queue(row.id, logs_payload()) is not None
 
 
 def test_many_are_queued_in_one_statement(row: Device, django_assert_num_queries: Callable[..., object]) -> None:
     ids = [uuid4() for _ in range(500)]
     asked = [
-        Command(device_id=row.id, kind="deploy", payload={"n": n}, device_deployment_id=i, attempt=1)
-        for n, i in enumerate(ids)
+        Command.build(row.id, deploy_payload(number), device_deployment_id=device_deployment_id, attempt=1)
+        for number, device_deployment_id in enumerate(ids)
     ]
     with django_assert_num_queries(1):  # type: ignore[attr-defined]
         made = Command.objects.queue_many(asked)
-    assert [command.payload["n"] for command in made] == list(range(500))
+    assert [command.payload["attempt"] for command in made] == list(range(500))
     assert sorted(command.id for command in made) == [command.id for command in made]
     assert Command.objects.queue_many(asked) == []
     assert Command.objects.queue_many([]) == []
@@ -84,7 +85,7 @@ def test_many_are_queued_in_one_statement(row: Device, django_assert_num_queries
 
 def test_a_withdrawn_command_is_not_offered(device: SigningDevice, row: Device) -> None:
     asked = uuid4()
-    Command.objects.queue(row.id, "deploy", {}, device_deployment_id=asked, attempt=1)
+    Command.objects.queue(row.id, deploy_payload(), device_deployment_id=asked, attempt=1)
     assert Command.objects.for_device_deployments([asked]).withdraw() == 1
     assert device.heartbeat().json()["commands"] == []
     assert Command.objects.for_device_deployments([asked]).withdraw() == 0
@@ -92,7 +93,7 @@ def test_a_withdrawn_command_is_not_offered(device: SigningDevice, row: Device) 
 
 def test_an_acknowledged_command_cannot_be_withdrawn(device: SigningDevice, row: Device) -> None:
     asked = uuid4()
-    command = Command.objects.queue(row.id, "deploy", {}, device_deployment_id=asked, attempt=1)
+    command = Command.objects.queue(row.id, deploy_payload(), device_deployment_id=asked, attempt=1)
     assert command is not None
     device.heartbeat(acknowledged_commands=[command.id])
     assert Command.objects.for_device_deployments([asked]).withdraw() == 0
@@ -101,12 +102,12 @@ def test_an_acknowledged_command_cannot_be_withdrawn(device: SigningDevice, row:
 
 def test_a_pending_device_is_offered_nothing(make_signing: Callable[..., SigningDevice]) -> None:
     device = make_signing(state="pending")
-    Command.objects.queue(Device.objects.get().id, "deploy", {})
+    Command.objects.queue(Device.objects.get().id, deploy_payload())
     assert device.heartbeat().json()["commands"] == []
 
 
 def test_an_answer_is_bounded(device: SigningDevice, row: Device) -> None:
-    Command.objects.queue_many(Command(device_id=row.id, kind="send_logs") for _ in range(150))
+    Command.objects.queue_many(Command.build(row.id, logs_payload()) for _ in range(150))
     offered = [command["id"] for command in device.heartbeat().json()["commands"]]
     assert offered == list(Command.objects.order_by("id").values_list("id", flat=True)[:100])
     assert len(device.heartbeat(acknowledged_commands=offered).json()["commands"]) == 50

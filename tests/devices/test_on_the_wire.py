@@ -15,7 +15,7 @@ from nacl.signing import SigningKey
 from psycopg import sql
 
 from dev.postgres import APP, Postgres
-from devices.heartbeat import EXPLAIN, TAKE, TAKE_AND_ACKNOWLEDGE
+from devices.heartbeat import EXPLAIN, RECORD, RECORD_AND_ACKNOWLEDGE, RECORD_AND_END
 from tests.devices.own_server import own_server
 from tests.devices.signing import heartbeat_body, key_text, sign
 from tests.live import Live
@@ -77,7 +77,7 @@ class Fleet:
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     directory = tmp_path_factory.mktemp("fleet")
     key = SigningKey.generate()
-    with own_server(directory) as (postgres, live):
+    with own_server(directory, HEARTBEAT_LIMIT_SECONDS="0") as (postgres, live):
         with psycopg.connect(postgres.app_url, autocommit=True, cursor_factory=psycopg.ClientCursor) as app:
             app.execute(FILL, {"devices": DEVICES, "public_key": key_text(key)})
         with psycopg.connect(postgres.superuser_url, autocommit=True) as superuser:
@@ -99,7 +99,7 @@ def test_an_idle_heartbeat_is_one_statement_on_the_wire(fleet: Fleet) -> None:
         assert answer.json() == {"state": "accepted", "interval_seconds": 60, "commands": []}
     said = statements(fleet.log[before:])
     assert len(said) == 20
-    assert all(text.startswith("WITH quick AS MATERIALIZED (SELECT set_config(") for text in said)
+    assert all(text.startswith("WITH asynchronous_commit AS MATERIALIZED (SELECT set_config(") for text in said)
 
 
 def test_a_heartbeat_that_acknowledges_is_one_statement_too(fleet: Fleet) -> None:
@@ -121,7 +121,7 @@ def test_a_statement_is_planned_once_a_connection(fleet: Fleet) -> None:
     before = len(fleet.log)
     for _ in range(100):
         assert fleet.heartbeat().status_code == 200
-    assert len(re.findall(r"LOG:  execute _pg3_\d+: WITH quick", fleet.log[before:])) >= 60
+    assert len(re.findall(r"LOG:  execute _pg3_\d+: WITH asynchronous_commit", fleet.log[before:])) >= 60
 
 
 def plan_of(fleet: Fleet, statement: str, values: Any) -> list[dict[str, Any]]:
@@ -150,15 +150,16 @@ def scanned(steps: list[dict[str, Any]]) -> set[str]:
 VALUES = {
     "device_id": DEVICE_ID, "public_key": "A" * 43, "sequence": 10**6, "sha256": "", "sample_seconds": 900,
     "agent_version": "1", "status": "idle", "metrics": "{}", "running_bundles": "{}", "boot_id": "b",
-    "acknowledged": [1, 2],
+    "limit_seconds": 1, "burst_seconds": 19,
+    "acknowledged": [1, 2], "ended": [3, 4], "outcomes": ["done", "failed"], "outcome_messages": ["", "x"],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("analysed", [False, True])
 @pytest.mark.parametrize(
     ("statement", "values"),
-    [(TAKE, VALUES), (TAKE_AND_ACKNOWLEDGE, VALUES), (EXPLAIN, ["A" * 43])],
-    ids=["idle", "acknowledging", "explaining"],
+    [(RECORD, VALUES), (RECORD_AND_ACKNOWLEDGE, VALUES), (RECORD_AND_END, VALUES), (EXPLAIN, ["A" * 43])],
+    ids=["idle", "acknowledging", "ending", "explaining"],
 )
 def test_it_reads_no_table_from_end_to_end(fleet: Fleet, statement: str, values: Any, analysed: bool) -> None:
     if analysed:
@@ -172,7 +173,7 @@ def test_it_reads_no_table_from_end_to_end(fleet: Fleet, statement: str, values:
     }
 
 
-@pytest.mark.parametrize("statement", [TAKE, TAKE_AND_ACKNOWLEDGE], ids=["idle", "acknowledging"])
+@pytest.mark.parametrize("statement", [RECORD, RECORD_AND_ACKNOWLEDGE, RECORD_AND_END], ids=["idle", "acknowledging", "ending"])
 def test_the_plan_that_is_kept_reads_no_table_either(fleet: Fleet, statement: str) -> None:
     """What PostgreSQL goes on using once it has prepared the statement, whatever the values."""
     numbers = {name: f"${number}" for number, name in enumerate(VALUES, 1)}
@@ -193,7 +194,7 @@ def test_heartbeats_stay_inside_their_page(fleet: Fleet) -> None:
         for sequence in (10**7, 10**7 + 1, 10**7 + 2):
             for device_id, public_key in keys:
                 values = VALUES | {"device_id": device_id, "public_key": public_key, "sequence": sequence}
-                connection.execute(TAKE.encode(), values | {"metrics": json.dumps({"n": sequence})})
+                connection.execute(RECORD.encode(), values | {"metrics": json.dumps({"n": sequence})})
         after = updates(connection)
         assert index_size(connection) == size
     made, hot = after[0] - before[0], after[1] - before[1]

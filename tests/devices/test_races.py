@@ -12,9 +12,10 @@ from django.db import connection
 from django.test import Client
 
 from devices.models import Command, Device, EnrolmentToken, HeartbeatSample
-from devices.scheduling import note_offline, note_online
+from devices.scheduling import record_offline, record_online
 from foundation.errors import IllegalTransition
 from foundation.events.models import Event
+from tests.devices.payloads import deploy_payload
 from tests.devices.operators import Person
 from tests.devices.signing import SigningDevice, heartbeat_body
 from tests.factories import make_device, make_enrolment_token, make_group, make_token, make_user
@@ -139,7 +140,7 @@ def test_deciding_twice_at_once_is_one_decision() -> None:
 def test_a_command_is_queued_once(again: int) -> None:
     device, asked = make_device(), uuid4()
     queue = Command.objects.queue
-    made = at_once(*[lambda: queue(device.pk, "deploy", {}, device_deployment_id=asked, attempt=1)] * THREADS)
+    made = at_once(*[lambda: queue(device.pk, deploy_payload(), device_deployment_id=asked, attempt=1)] * THREADS)
     assert sum(command is not None for command in made) == 1
     assert Command.objects.count() == 1
 
@@ -147,7 +148,7 @@ def test_a_command_is_queued_once(again: int) -> None:
 @pytest.mark.parametrize("again", ROUNDS)
 def test_a_withdrawn_command_was_withdrawn_once(again: int) -> None:
     device, asked = make_device(), uuid4()
-    Command.objects.queue(device.pk, "deploy", {}, device_deployment_id=asked, attempt=1)
+    Command.objects.queue(device.pk, deploy_payload(), device_deployment_id=asked, attempt=1)
     withdraw = Command.objects.for_device_deployments([asked]).withdraw
     assert sum(at_once(*[withdraw] * THREADS)) == 1
 
@@ -157,10 +158,10 @@ def test_two_schedulers_note_silence_once() -> None:
     for device in silent:
         device.heartbeat()
     Device.objects.update(last_heartbeat_at="2020-01-01T00:00:00Z")
-    assert sum(at_once(*[note_offline] * 4)) == 20
+    assert sum(at_once(*[record_offline] * 4)) == 20
     for device in silent:
         device.heartbeat()
-    assert sum(at_once(*[note_online] * 4)) == 20
+    assert sum(at_once(*[record_online] * 4)) == 20
     assert Counter(Event.objects.values_list("kind", flat=True)) == {"device.offline": 20, "device.online": 20}
 
 

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from devices import scheduling
 from devices.models import Device, HeartbeatSample
-from devices.scheduling import forget_samples, note_offline, note_online
+from devices.scheduling import delete_old_samples, record_offline, record_online
 from foundation.events.models import Event
 from tests.devices.signing import SigningDevice
 from tests.factories import make_device
@@ -20,33 +20,33 @@ def kinds() -> list[str]:
 
 def test_silence_and_return_are_noted_once_each(device: SigningDevice, row: Device) -> None:
     device.heartbeat()
-    assert (note_offline(), note_online()) == (0, 0)
+    assert (record_offline(), record_online()) == (0, 0)
     Device.objects.update(last_heartbeat_at=timezone.now() - timedelta(hours=1))
-    assert (note_offline(), note_offline(), note_online()) == (1, 0, 0)
+    assert (record_offline(), record_offline(), record_online()) == (1, 0, 0)
     device.heartbeat()
-    assert (note_offline(), note_online(), note_online()) == (0, 1, 0)
+    assert (record_offline(), record_online(), record_online()) == (0, 1, 0)
     assert kinds() == ["device.offline", "device.online"]
     event = Event.objects.latest("id")
     assert (event.actor, event.device_id) == ("scheduler", row.id)
     Device.objects.update(last_heartbeat_at=timezone.now() - timedelta(hours=1))
-    assert note_offline() == 1
+    assert record_offline() == 1
 
 
 @pytest.mark.parametrize("state", ["pending", "decommissioned"])
 def test_only_accepted_devices_are_missed(db: None, state: str) -> None:
     make_device(state=state, last_heartbeat_at=timezone.now() - timedelta(hours=1))
     make_device()
-    assert note_offline() == 0
+    assert record_offline() == 0
 
 
 def test_old_samples_are_forgotten_in_batches(row: Device, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduling, "BATCH", 10)
+    monkeypatch.setattr(scheduling, "BATCH_SIZE", 10)
     settings.HEARTBEAT_KEEP_DAYS = 7
     now = timezone.now()
     HeartbeatSample.objects.bulk_create(
         HeartbeatSample(device=row, at=now - timedelta(days=age), status="idle", metrics={})
         for age in [8] * 25 + [6] * 3
     )
-    assert forget_samples() == 25
+    assert delete_old_samples() == 25
     assert HeartbeatSample.objects.count() == 3
-    assert forget_samples() == 0
+    assert delete_old_samples() == 0

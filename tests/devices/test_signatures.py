@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from nacl.signing import SigningKey
 
-from devices.signatures import Message, SignedRequest, verify
+from devices.signatures import SignedRequest, VerifiedSignature, verify
 from foundation.errors import NotSigned
 from tests.devices.signing import key_text, sign
 
@@ -32,10 +32,10 @@ def authority_of(url: str) -> str:
     return parts.netloc.lower().removesuffix({"http": ":80", "https": ":443"}[parts.scheme])
 
 
-def message_of(example: dict[str, Any]) -> Message:
+def request_of(example: dict[str, Any]) -> SignedRequest:
     url = urlsplit(example["url"])
     headers = example["headers"]
-    return Message(
+    return SignedRequest(
         method=example["method"],
         authority=authority_of(example["url"]),
         path=url.path,
@@ -48,16 +48,16 @@ def message_of(example: dict[str, Any]) -> Message:
     )
 
 
-def check(example: dict[str, Any], message: Message | None = None) -> SignedRequest:
+def check(example: dict[str, Any], request: SignedRequest | None = None) -> VerifiedSignature:
     now = example.get("now", example["created"])
-    return verify(message or message_of(example), now=now, sequenced=example["sequence"] is not None)
+    return verify(request or request_of(example), now=now, sequenced=example["sequence"] is not None)
 
 
 @pytest.mark.parametrize("example", GOOD, ids=why)
 def test_it_believes_a_good_signature(example: dict[str, Any]) -> None:
-    proof = check(example)
-    assert proof.public_key == key_text(key_of(example))
-    assert (proof.created, proof.sequence) == (example["created"], example["sequence"])
+    signature = check(example)
+    assert signature.public_key == key_text(key_of(example))
+    assert (signature.created, signature.sequence) == (example["created"], example["sequence"])
 
 
 @pytest.mark.parametrize("example", GOOD, ids=why)
@@ -96,7 +96,7 @@ def test_every_part_is_signed(part: str, value: str) -> None:
     example = GOOD[0]
     changed: Any = {part: value}
     with pytest.raises(NotSigned) as refused:
-        check(example, replace(message_of(example), **changed))
+        check(example, replace(request_of(example), **changed))
     assert refused.value.code == "bad_signature"
 
 
@@ -111,7 +111,7 @@ def test_only_the_key_itself_is_told_the_time() -> None:
     example = next(example for example in BAD if example["code"] == "clock_skew")
     forged = example["headers"]["Signature-Input"].replace(f"created={example['created']}", "created=1")
     with pytest.raises(NotSigned) as refused:
-        check(example, replace(message_of(example), signature_input=forged))
+        check(example, replace(request_of(example), signature_input=forged))
     assert refused.value.code == "bad_signature"
 
 
@@ -126,4 +126,4 @@ def test_signatures_are_told_apart() -> None:
 def test_nothing_in_a_header_breaks_it(header: str, text: str) -> None:
     changed: Any = {header: text}
     with pytest.raises(NotSigned):
-        check(GOOD[0], replace(message_of(GOOD[0]), **changed))
+        check(GOOD[0], replace(request_of(GOOD[0]), **changed))

@@ -48,4 +48,4 @@ def test_every_code_of_the_errors_page_exists() -> None:
     rows = re.findall(r"^\| (?:\d+|other) \| (.+?) \|", table, re.MULTILINE)
     named = {code for row in rows for code in re.findall(r"`([a-z_0-9]+)`", row)}
     assert len(named) > 40
-    assert named - codes() == {"not_authenticated", "authentication_failed", "role_forbids", "throttled"}
+    assert named - codes() == {"not_authenticated", "authentication_failed", "role_forbids"}

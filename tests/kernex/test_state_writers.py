@@ -17,7 +17,6 @@ KNOWN = {
     "deployments/holding.py",
     "deployments/models.py",
     "deployments/termination.py",
-    "devices/models.py",
 }
 WRITING_CALLS = {"update", "bulk_update", "update_or_create", "save", "setattr"}
 SQL = re.compile(r"\bUPDATE\b[^;]*\bSET\b(?:(?!\bWHERE\b|\bFROM\b)[^;])*?[\s,(\"]state\"?\s*=", re.IGNORECASE)

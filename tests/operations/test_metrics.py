@@ -25,6 +25,7 @@ from foundation.accounts.models import ApiToken
 from foundation.events.models import BACKUP_MADE, Event, record_event
 from foundation.scheduler import Lock
 from operations.monitoring.metrics import FLEET
+from tests.devices.payloads import deploy_payload
 from tests.devices.signing import SigningDevice
 from tests.factories import make_device, make_device_deployment, make_token, make_user
 from tests.live import Live
@@ -142,7 +143,7 @@ def test_the_fleet_is_counted(client: Client) -> None:
     for state in ("accepted", "accepted", "pending", "decommissioned"):
         make_device(state=state)
     way = make_device_deployment("waiting")
-    Command.objects.queue(way.device_id, "deploy", {}, device_deployment_id=way.pk, attempt=1)
+    Command.objects.queue(way.device_id, deploy_payload(), device_deployment_id=way.pk, attempt=1)
     lock = Lock()
     assert lock.take()
     samples = scrape(client)

@@ -1,0 +1,287 @@
+"""Devices: their states, the decisions of operators, and what they report.
+
+    register ──► pending ──approve──► accepted
+                    │                    │
+                    │ reject,            │ decommission
+                    │ decommission       ▼
+                    └──────────► decommissioned
+
+A device's row holds two kinds of fields that never mix: what operators decide (`name`, `group`, `tags`, `state`) and
+what the device reports (`attributes`, `metrics`, `running_bundles` and others).
+"""
+
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models, transaction
+from django.db.models import F, Func, Q
+from django.db.models.functions import Greatest, Now
+from django.utils import timezone
+
+from devices.models.command import Command
+from devices.models.group import Group, is_label
+from foundation.errors import IllegalTransition
+from foundation.events.models import Event, record_event
+from foundation.state_machine import StatefulModel, StatefulQuerySet, Transitions
+
+# A device is offline after this many missed intervals, and never earlier than the minimum.
+MISSED_INTERVALS = 3
+OFFLINE_MINIMUM_SECONDS = 10
+# A key counts as cloned when two boot ids have taken turns on it this often.
+CLONE_ALTERNATIONS = 2
+
+
+class DeviceState(models.TextChoices):
+    PENDING = "pending", "pending"
+    ACCEPTED = "accepted", "accepted"
+    DECOMMISSIONED = "decommissioned", "decommissioned"
+
+
+DEVICE_TRANSITIONS = Transitions({
+    DeviceState.PENDING: {DeviceState.ACCEPTED, DeviceState.DECOMMISSIONED},
+    DeviceState.ACCEPTED: {DeviceState.DECOMMISSIONED},
+    DeviceState.DECOMMISSIONED: set(),
+})  # fmt: skip
+
+
+class Decision(models.TextChoices):
+    """What an operator may decide about a device's state."""
+
+    APPROVE = "approve", "approve"
+    REJECT = "reject", "reject"
+    DECOMMISSION = "decommission", "decommission"
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRule:
+    """A decision moves devices from `sources` to `target`. `participle` names it in events and messages."""
+
+    sources: tuple[DeviceState, ...]
+    target: DeviceState
+    participle: str
+
+
+DECISION_RULES = {
+    Decision.APPROVE: DecisionRule((DeviceState.PENDING,), DeviceState.ACCEPTED, "approved"),
+    Decision.REJECT: DecisionRule((DeviceState.PENDING,), DeviceState.DECOMMISSIONED, "rejected"),
+    Decision.DECOMMISSION: DecisionRule(
+        (DeviceState.PENDING, DeviceState.ACCEPTED), DeviceState.DECOMMISSIONED, "decommissioned"
+    ),
+}
+
+
+class DeviceQuerySet(StatefulQuerySet["Device"]):
+    def accepted(self) -> "DeviceQuerySet":
+        return self.filter(state=DeviceState.ACCEPTED)
+
+    def pending(self) -> "DeviceQuerySet":
+        return self.filter(state=DeviceState.PENDING)
+
+    def decommissioned(self) -> "DeviceQuerySet":
+        return self.filter(state=DeviceState.DECOMMISSIONED)
+
+    def online(self) -> "DeviceQuerySet":
+        """Accepted, with a heartbeat within three of its group's intervals."""
+        return self.accepted().filter(last_heartbeat_at__gt=Now() - _offline_after())
+
+    def offline(self) -> "DeviceQuerySet":
+        """Accepted, and not online: no recent heartbeat, or none ever."""
+        recent = Q(last_heartbeat_at__gt=Now() - _offline_after())
+        return self.accepted().filter(~recent | Q(last_heartbeat_at__isnull=True))
+
+    def newly_offline(self) -> "DeviceQuerySet":
+        """Offline after at least one heartbeat, with no event about it yet."""
+        return self.offline().filter(last_heartbeat_at__isnull=False, offline_noted_at__isnull=True)
+
+    def returned(self) -> "DeviceQuerySet":
+        """Online again after an event said that the device went offline."""
+        return self.online().filter(offline_noted_at__isnull=False)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many devices are online, offline, pending and decommissioned."""
+        return {
+            "online": self.online().count(),
+            "offline": self.offline().count(),
+            "pending": self.pending().count(),
+            "decommissioned": self.decommissioned().count(),
+        }
+
+    def matching(
+        self, *, state: str = "", group: str = "", online: bool | None = None, tag: str = "", q: str = ""
+    ) -> "DeviceQuerySet":
+        """Apply the operators' filters; an empty one does not filter. `q` is a part of a name, id or device type."""
+        devices = self
+        if online is not None:
+            devices = devices.online() if online else devices.offline()
+        if state:
+            devices = devices.filter(state=state)
+        if group:
+            devices = devices.filter(group__name=group)
+        if tag:
+            devices = devices.filter(tags__contains=[tag])
+        if q:
+            devices = devices.filter(Q(name__icontains=q) | Q(id__icontains=q) | Q(device_type__icontains=q))
+        return devices
+
+    def decide(self, decision: Decision, actor: str) -> int:
+        """Carry out a decision on those of these devices whose state allows it. Return how many changed.
+
+        Rows are locked in the order of their ids, so that two decisions cannot deadlock. Commands of devices that are
+        put out of service are withdrawn. Each change is an event.
+        """
+        rule = DECISION_RULES[decision]
+        with transaction.atomic():
+            devices = list(self.in_states(*rule.sources).order_by("pk").select_for_update())
+            ids = [device.pk for device in devices]
+            Device.objects.filter(pk__in=ids).transition_to(rule.target, only_from=rule.sources)
+            if rule.target == DeviceState.DECOMMISSIONED:
+                Command.objects.filter(device_id__in=ids).withdraw()
+            Event.objects.bulk_create(
+                Event(
+                    kind=f"device.{rule.participle}",
+                    message=f"Device {device} was {rule.participle}.",
+                    actor=actor,
+                    device_id=device.pk,
+                )
+                for device in devices
+            )
+        return len(devices)
+
+
+def _offline_after() -> Func:
+    """SQL for the silence after which a device is offline; the same as `Device.offline_after`."""
+    seconds = Greatest(F("group__interval_seconds") * MISSED_INTERVALS, OFFLINE_MINIMUM_SECONDS)
+    template = "make_interval(secs => %(expressions)s)"
+    return Func(seconds, template=template, output_field=models.DurationField())
+
+
+class Device(StatefulModel):
+    """One enrolled edge machine. Its identity is the Ed25519 public key that it made itself."""
+
+    transitions = DEVICE_TRANSITIONS
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    # Unpadded base64url of the 32 raw bytes; also the `keyid` of every signature.
+    public_key = models.CharField(max_length=43, unique=True, editable=False)
+    state = models.CharField(max_length=16, choices=DeviceState, default=DeviceState.PENDING, editable=False)
+
+    # What operators decide.
+    name = models.CharField(max_length=100, blank=True)
+    group = models.ForeignKey(Group, on_delete=models.PROTECT, related_name="+")
+    tags = ArrayField(models.CharField(max_length=63, validators=[is_label]), default=list, blank=True)
+    registered_at = models.DateTimeField(auto_now_add=True)
+    accepted_at = models.DateTimeField(null=True, editable=False)
+    decommissioned_at = models.DateTimeField(null=True, editable=False)
+
+    # What the device reports.
+    device_type = models.CharField(max_length=63, editable=False)
+    hardware = models.JSONField(default=dict, editable=False)
+    attributes = models.JSONField(default=dict, editable=False)
+    attributes_version = models.BigIntegerField(default=0, editable=False)
+    agent_version = models.CharField(max_length=64, default="", editable=False)
+    status = models.CharField(max_length=32, default="", editable=False)
+    metrics = models.JSONField(default=dict, editable=False)
+    running_bundles = models.JSONField(default=dict, editable=False)
+    running_changed_at = models.DateTimeField(null=True, editable=False)
+
+    # What the heartbeat maintains. None of these columns has an index, on purpose: an UPDATE that changes no indexed
+    # column stays inside its page (HOT) and adds no index entry.
+    sequence = models.BigIntegerField(default=0, editable=False)
+    heartbeat_sha256 = models.CharField(max_length=64, default="", editable=False)
+    last_heartbeat_at = models.DateTimeField(null=True, editable=False)
+    # The rate limit (GCRA): the time up to which the device has used its heartbeats.
+    heartbeat_due_at = models.DateTimeField(null=True, editable=False)
+    sampled_at = models.DateTimeField(null=True, editable=False)
+    offline_noted_at = models.DateTimeField(null=True, editable=False)
+    boot_id = models.CharField(max_length=64, default="", editable=False)
+    previous_boot_id = models.CharField(max_length=64, default="", editable=False)
+    boot_alternations = models.PositiveIntegerField(default=0, editable=False)
+    clone_noted_at = models.DateTimeField(null=True, editable=False)
+
+    objects = DeviceQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name", "id"]
+        indexes = [
+            # Lists and deployments by group.
+            models.Index(fields=["group", "state"], name="device_group_state"),
+            # The list of devices, newest first.
+            models.Index(fields=["-registered_at"], name="device_newest"),
+            # The approval queue.
+            models.Index(fields=["registered_at"], name="device_pending", condition=Q(state="pending")),
+            # Deployments look for devices whose running bundles changed. An idle heartbeat does not change the column.
+            models.Index(fields=["running_changed_at"], name="device_running_changed"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name or str(self.id)
+
+    @classmethod
+    def stamps(cls, target: str) -> dict[str, Any]:
+        """Return the time column that changes with a transition to `target`."""
+        column = {DeviceState.ACCEPTED: "accepted_at", DeviceState.DECOMMISSIONED: "decommissioned_at"}
+        return {column[DeviceState(target)]: Now()}
+
+    def offline_after(self) -> timedelta:
+        """Return the silence after which the device is offline."""
+        return timedelta(seconds=max(MISSED_INTERVALS * self.group.interval_seconds, OFFLINE_MINIMUM_SECONDS))
+
+    @property
+    def is_online(self) -> bool:
+        """Derived from the last heartbeat, never stored."""
+        if self.state != DeviceState.ACCEPTED or self.last_heartbeat_at is None:
+            return False
+        return timezone.now() - self.last_heartbeat_at < self.offline_after()
+
+    @property
+    def is_cloned(self) -> bool:
+        """Whether two machines seem to use the device's key: two boot ids take turns."""
+        return self.boot_alternations >= CLONE_ALTERNATIONS
+
+    def approve(self, actor: str) -> None:
+        """Accept a pending device. Idempotent.
+
+        Raises:
+            IllegalTransition: `wrong_state`, for a decommissioned device.
+        """
+        self._decide(Decision.APPROVE, actor)
+
+    def reject(self, actor: str) -> None:
+        """Refuse a pending device for good. Idempotent.
+
+        Raises:
+            IllegalTransition: `wrong_state`, for an accepted device.
+        """
+        self._decide(Decision.REJECT, actor)
+
+    def decommission(self, actor: str) -> None:
+        """Put a device out of service for good: its key is refused and its commands are withdrawn. Idempotent."""
+        self._decide(Decision.DECOMMISSION, actor)
+
+    def _decide(self, decision: Decision, actor: str) -> None:
+        rule = DECISION_RULES[decision]
+        Device.objects.filter(pk=self.pk).decide(decision, actor)
+        self.refresh_from_db()
+        if self.state != rule.target:
+            raise IllegalTransition(
+                "wrong_state", f"A device that is {self.state} cannot be {rule.participle}.", state=str(self.state)
+            )
+
+    def edit(self, actor: str, **changes: Any) -> None:
+        """Change what operators decide about a device: `name`, `group`, `tags`."""
+        if not changes:
+            return
+        with transaction.atomic():
+            Device.objects.filter(pk=self.pk).update(**changes)
+            shown: dict[str, Any] = {field: str(value) for field, value in changes.items()}
+            record_event("device.edited", f"Device {self} was edited.", actor=actor, device=self.pk, **shown)
+        self.refresh_from_db()
+
+    def store_attributes(self, version: int, attributes: dict[str, Any]) -> int:
+        """Replace the reported attributes if `version` is newer than the stored one. Return the stored version."""
+        older = Device.objects.filter(pk=self.pk, attributes_version__lt=version)
+        older.update(attributes=attributes, attributes_version=version)
+        return Device.objects.values_list("attributes_version", flat=True).get(pk=self.pk)
