@@ -77,7 +77,7 @@ def main() -> None:
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="kernex-bench-") as directory,
-        own_server(Path(directory), durable=True) as (postgres, live),
+        own_server(Path(directory), durable=True, HEARTBEAT_LIMIT_SECONDS="0") as (postgres, live),
     ):
         start_web(live)
         devices = enrol(postgres, options.devices)
