@@ -152,7 +152,9 @@ class EnrolmentTokenAdmin(TokenAdmin):
         return "are accepted at once" if token.accepts_at_once else "wait for approval"
 
     def save_model(self, request: HttpRequest, obj: EnrolmentToken, form: Any, change: bool) -> None:
-        made, secret = EnrolmentToken.issue(**form.cleaned_data, created_by=cast(AbstractBaseUser, request.user), actor=actor_of(request))
+        made, secret = EnrolmentToken.issue(
+            **form.cleaned_data, created_by=cast(AbstractBaseUser, request.user), actor=actor_of(request)
+        )
         obj.pk = made.pk
         request.secret_to_show = secret  # type: ignore[attr-defined]
 

@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from devices.models import Command, Device, HeartbeatSample
 from foundation.events.models import Event
-from tests.devices.payloads import deploy_payload
 from tests.devices.operators import Person
+from tests.devices.payloads import deploy_payload
 from tests.devices.signing import SigningDevice
 from tests.factories import make_device, make_group
 

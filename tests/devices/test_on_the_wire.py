@@ -173,7 +173,9 @@ def test_it_reads_no_table_from_end_to_end(fleet: Fleet, statement: str, values:
     }
 
 
-@pytest.mark.parametrize("statement", [RECORD, RECORD_AND_ACKNOWLEDGE, RECORD_AND_END], ids=["idle", "acknowledging", "ending"])
+@pytest.mark.parametrize(
+    "statement", [RECORD, RECORD_AND_ACKNOWLEDGE, RECORD_AND_END], ids=["idle", "acknowledging", "ending"]
+)
 def test_the_plan_that_is_kept_reads_no_table_either(fleet: Fleet, statement: str) -> None:
     """What PostgreSQL goes on using once it has prepared the statement, whatever the values."""
     numbers = {name: f"${number}" for number, name in enumerate(VALUES, 1)}

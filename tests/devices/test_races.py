@@ -15,8 +15,8 @@ from devices.models import Command, Device, EnrolmentToken, HeartbeatSample
 from devices.scheduling import record_offline, record_online
 from foundation.errors import IllegalTransition
 from foundation.events.models import Event
-from tests.devices.payloads import deploy_payload
 from tests.devices.operators import Person
+from tests.devices.payloads import deploy_payload
 from tests.devices.signing import SigningDevice, heartbeat_body
 from tests.factories import make_device, make_enrolment_token, make_group, make_token, make_user
 
