@@ -89,6 +89,7 @@ class SigningDevice:
         forge: Mapping[str, str | None] | None = None,
         sent: bytes | None = None,
         content_type: str = "application/json",
+        environ: Mapping[str, str] | None = None,
     ) -> Any:
         """One signed request. `forge` replaces headers after signing (None leaves one out), `sent` the body."""
         raw = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -98,7 +99,7 @@ class SigningDevice:
         headers |= dict(forge or {})
         kept = {name: value for name, value in headers.items() if value is not None}
         data = raw if sent is None else sent
-        return self.client.generic(method, API + path, data, content_type=content_type, headers=kept)
+        return self.client.generic(method, API + path, data, content_type=content_type, headers=kept, **(environ or {}))
 
     def register(self, token: str, **changes: Any) -> Any:
         body = {

@@ -1,0 +1,48 @@
+"""What all endpoints of devices and all lists share: rate limits, and query parameters that must be known."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from devices.models import Device, LogRequest
+from tests.devices.operators import Person
+from tests.devices.signing import SigningDevice
+from tests.factories import make_enrolment_token
+
+LISTS = [
+    "/devices", "/devices/{id}/history", "/devices/{id}/commands", "/devices/{id}/logs", "/groups", "/enrolment-tokens",
+]  # fmt: skip
+
+
+def code(answer: Any) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_a_list_refuses_an_unknown_parameter(row: Device, victor: Person, path: str) -> None:
+    path = path.replace("{id}", str(row.pk))
+    answer = victor.get(f"{path}?bundle=nosuch@9")
+    assert code(answer) == (400, "unknown_parameter")
+    assert "cursor" in answer.json()["error"]["parameters"]
+    assert victor.get(f"{path}?page_size=1").status_code == 200
+
+
+def test_a_device_that_asks_too_often_is_throttled(device: SigningDevice, row: Device, settings: Any) -> None:
+    settings.DEVICE_REQUESTS_PER_MINUTE = 2
+    request = LogRequest.open_for(row, actor="operator:alice").log_request
+    path, body = f"/devices/{device.id}/attributes", {"version": 1, "attributes": {}}
+    batch = {"batch": 1, "source": "agent", "text": "", "is_last": False}
+    assert device.call("PUT", path, body).status_code == 200
+    assert device.call("POST", f"/devices/{device.id}/log-requests/{request.pk}/batches", batch).status_code == 200
+    answer = device.call("PUT", path, body)
+    assert code(answer) == (429, "throttled")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert device.heartbeat().status_code == 200
+
+
+def test_registrations_are_throttled_by_client_address(db: None, client: Client, settings: Any) -> None:
+    settings.REGISTRATIONS_PER_MINUTE = 1
+    _, secret = make_enrolment_token(uses_allowed=3)
+    assert SigningDevice(client).register(secret).status_code == 201
+    assert code(SigningDevice(client).register(secret)) == (429, "throttled")

@@ -1,0 +1,152 @@
+"""One message, described three times: the fast reader, the serializer for OpenAPI, and the contract's examples."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devices.device_serializers import HeartbeatRequest
+from devices.heartbeat_message import HeartbeatReport, read
+from foundation.errors import BadRequest
+from tests.devices.signing import heartbeat_body
+
+CONTRACT = json.loads((Path(__file__).parent.parent / "contract" / "device-api.json").read_text())
+EXAMPLES = [example["request"]["body"] for example in CONTRACT if example["call"] == "heartbeat"]
+
+BUNDLE = {"version": "1.0.0", "manifest_sha256": "ab" * 32, "healthy": True}
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 2**63), st.floats(allow_nan=False), st.text(max_size=5),
+    st.sampled_from(["x" * 32, "x" * 33, "x" * 64, "x" * 65, " ", "1.0.0", "ab" * 32, "a\n", "done", "failed"]),
+    st.lists(st.integers(-1, 3), max_size=3), st.just({}),
+    st.sampled_from([{"x": "y" * 4085}, {"x": "y" * 4090}, {"x": "ü" * 16_370}, {"x": "ü" * 16_380}]),
+)  # fmt: skip
+
+
+def mostly(usual: Any, odd: st.SearchStrategy[Any] = ODD) -> st.SearchStrategy[Any]:
+    """Usual values, and now and then an odd one, so that most of a body is valid."""
+    usual = usual if isinstance(usual, st.SearchStrategy) else st.just(usual)
+    return st.integers(0, 9).flatmap(lambda number: odd if number == 9 else usual)
+
+
+def with_optional(required: dict[str, Any], optional: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(required, optional=optional)
+
+
+BUNDLES = st.dictionaries(
+    st.sampled_from(["vad", "a" * 63, "a" * 64, "Bad Name", "vad\n"]),
+    mostly(
+        with_optional(
+            {"version": mostly("1.0.0"), "manifest_sha256": mostly("ab" * 32), "healthy": mostly(st.booleans())},
+            {"verdict": mostly({"n": 1}), "unknown": ODD},
+        )
+    ),
+    max_size=3,
+)
+OUTCOMES = st.lists(
+    mostly(
+        with_optional(
+            {"id": mostly(st.integers(1, 9)), "outcome": mostly(st.sampled_from(["done", "unknown_command"]))},
+            {"message": mostly(st.sampled_from(["", "x" * 500, "x" * 501]))},
+        )
+    ),
+    max_size=3,
+)
+BODIES = with_optional(
+    {
+        "agent_version": mostly("1.0.0"),
+        "boot_id": mostly("boot"),
+        "status": mostly("idle"),
+        "running_bundles": mostly(BUNDLES),
+    },
+    {
+        "metrics": mostly({"n": 1}),
+        "acknowledged_commands": mostly(st.lists(mostly(st.integers(1, 2**63 - 1)), max_size=3)),
+        "command_outcomes": mostly(OUTCOMES),
+        "unknown": ODD,
+    },
+)
+
+
+def compare(body: Any) -> None:
+    """Check that reader and serializer accept the same, refuse the same field, and read the same values."""
+    serializer = HeartbeatRequest(data=body)
+    is_valid = serializer.is_valid()
+    try:
+        report = read(body)
+    except BadRequest as refused:
+        assert not is_valid, refused.extra
+        fields: Any = refused.extra["fields"]
+        assert set(fields) <= set(serializer.errors)
+    else:
+        assert is_valid, serializer.errors
+        assert values(report) == {**values_of_absent(), **present(serializer.validated_data)}
+
+
+def values(report: HeartbeatReport) -> dict[str, Any]:
+    return {
+        "agent_version": report.agent_version,
+        "boot_id": report.boot_id,
+        "status": report.status,
+        "metrics": json.loads(report.metrics),
+        "running_bundles": json.loads(report.running_bundles),
+        "acknowledged_commands": report.acknowledged_commands,
+        "command_outcomes": [
+            {"id": outcome.command_id, "outcome": outcome.outcome, "message": outcome.message}
+            for outcome in report.command_outcomes
+        ],
+    }
+
+
+def values_of_absent() -> dict[str, Any]:
+    return {"metrics": {}, "acknowledged_commands": [], "command_outcomes": []}
+
+
+def present(data: Any) -> dict[str, Any]:
+    """The serializer's values without nulls, which mean the same as an absent member."""
+    kept = {name: value for name, value in data.items() if value is not None}
+    kept["running_bundles"] = {
+        product: {name: value for name, value in bundle.items() if value is not None}
+        for product, bundle in kept["running_bundles"].items()
+    }
+    if "command_outcomes" in kept:
+        kept["command_outcomes"] = [{"message": "", **outcome} for outcome in kept["command_outcomes"]]
+    return kept
+
+
+@settings(max_examples=500, deadline=None)
+@given(BODIES)
+def test_reader_and_serializer_agree(body: Any) -> None:
+    compare(body)
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_reader_and_serializer_agree_on_the_contract(number: int) -> None:
+    compare(EXAMPLES[number])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"running_bundles": {f"p{number}": BUNDLE for number in range(64)}},
+        {"running_bundles": {f"p{number}": BUNDLE for number in range(65)}},
+        {"acknowledged_commands": [1] * 1000},
+        {"acknowledged_commands": [1] * 1001},
+        {"command_outcomes": [{"id": 1, "outcome": "done"}] * 100},
+        {"command_outcomes": [{"id": 1, "outcome": "done"}] * 101},
+        {"command_outcomes": [{"id": 1, "outcome": "done", "message": None}]},
+        {"metrics": {"x": "y" * (16 * 1024 - 8)}},
+        {"metrics": {"x": "y" * (16 * 1024 - 7)}},
+    ],
+    ids=str,
+)
+def test_reader_and_serializer_agree_on_limits(changes: dict[str, Any]) -> None:
+    compare(heartbeat_body(**changes))
+
+
+def test_every_field_of_the_contract_is_in_the_schema() -> None:
+    members = {name for example in EXAMPLES for name in example}
+    assert members <= set(HeartbeatRequest().fields)
+    assert set(HeartbeatRequest().fields) == set(HeartbeatReport.__dataclass_fields__)
