@@ -89,7 +89,7 @@ class SigningDevice:
         forge: Mapping[str, str | None] | None = None,
         sent: bytes | None = None,
         content_type: str = "application/json",
-        environ: Mapping[str, str] | None = None,
+        environ: Mapping[str, Any] | None = None,
     ) -> Any:
         """One signed request. `forge` replaces headers after signing (None leaves one out), `sent` the body."""
         raw = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()

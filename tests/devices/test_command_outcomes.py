@@ -108,13 +108,12 @@ def test_operators_see_the_commands_of_a_device(
     assert page[1]["outcome"] == "failed"
     assert page[1]["outcome_message"] == "no such product"
     assert set(page[0]) == {
-        "id", "kind", "state", "created_at", "acknowledged_at", "withdrawn_at", "ended_at", "outcome", "outcome_message",
+        "id", "kind", "state", "created_at", "acknowledged_at", "withdrawn_at", "ended_at",
+        "outcome", "outcome_message",
     }  # fmt: skip
 
 
-def test_a_list_of_commands_is_for_tokens_and_devices_that_exist(
-    row: Device, victor: Person, stranger: Person
-) -> None:
+def test_a_list_of_commands_is_for_tokens_and_devices_that_exist(row: Device, victor: Person, stranger: Person) -> None:
     assert stranger.get(f"/devices/{row.pk}/commands").status_code == 401
     assert victor.get(f"/devices/{uuid4()}/commands").status_code == 404
 

@@ -125,5 +125,3 @@ def test_a_path_has_one_spelling(device: SigningDevice) -> None:
     assert code(answer) == (401, "bad_signature")
     plain = device.call("POST", signed, heartbeat_body(), sequence=1, environ={"RAW_URI": f"/api/v1{signed}"})
     assert plain.status_code == 200
-
-

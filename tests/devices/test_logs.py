@@ -27,9 +27,7 @@ def log_request(row: Device) -> LogRequest:
     return LogRequest.open_for(row, actor="operator:alice", max_size=10_240).log_request
 
 
-def send(
-    device: SigningDevice, request_id: Any, batch: int = 1, text: str = "a line\n", **changes: Any
-) -> Any:
+def send(device: SigningDevice, request_id: Any, batch: int = 1, text: str = "a line\n", **changes: Any) -> Any:
     """Send one batch. `changes` replace members of the body."""
     body = {"batch": batch, "source": "agent", "text": text, "is_last": False, **changes}
     return device.call("POST", f"/devices/{device.id}/log-requests/{request_id}/batches", body)
@@ -101,7 +99,9 @@ def test_it_refuses_a_size_out_of_range(device: SigningDevice, alice: Person, ma
 
 
 @pytest.mark.parametrize("state", ["pending", "decommissioned"])
-def test_only_an_accepted_device_is_asked(make_signing: Callable[..., SigningDevice], alice: Person, state: str) -> None:
+def test_only_an_accepted_device_is_asked(
+    make_signing: Callable[..., SigningDevice], alice: Person, state: str
+) -> None:
     assert code(alice.post(f"/devices/{make_signing(state=state).id}/logs")) == (409, "wrong_state")
 
 
