@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from devices.models import (
+    BulkDecision,
     Command,
     CommandOutcome,
     Device,
@@ -28,6 +29,8 @@ from foundation.scheduler import ACTOR, Task
 BATCH_SIZE = 5_000
 # One log request has up to a thousand rows of text.
 LOG_BATCH_SIZE = 20
+# Each device of a bulk decision gets an event and may have commands to withdraw.
+DECISION_BATCH_SIZE = 500
 
 NO_LOGS_IN_TIME = "the device did not send them in time"
 COMMAND_WITHDRAWN = "the device was decommissioned"
@@ -66,6 +69,17 @@ def _record_liveness(devices: list[Device], kind: str, change: str) -> int:
         Event(kind=kind, message=f"Device {device} {change}.", actor=ACTOR, device_id=device.pk) for device in devices
     )
     return len(devices)
+
+
+def carry_out_bulk_decisions() -> int:
+    """Carry out the decisions that operators made about many devices at once, oldest first."""
+    return run_in_batches(_advance_bulk_decision, size=DECISION_BATCH_SIZE)
+
+
+def _advance_bulk_decision() -> int:
+    running = BulkDecision.objects.running().defer("device_ids").order_by("created_at")
+    bulk_decision = running.select_for_update(skip_locked=True).first()
+    return bulk_decision.advance(DECISION_BATCH_SIZE) if bulk_decision else 0
 
 
 def delete_old_samples() -> int:
@@ -130,6 +144,7 @@ def delete_old_logs() -> int:
 TASKS = [
     Task("record offline devices", record_offline, every_seconds=5),
     Task("record returned devices", record_online, every_seconds=5),
+    Task("carry out bulk decisions", carry_out_bulk_decisions, every_seconds=2),
     Task("end log requests", end_log_requests, every_seconds=5),
     Task("delete old heartbeats", delete_old_samples, every_seconds=300),
     Task("delete old commands", delete_old_commands, every_seconds=300),

@@ -1,5 +1,5 @@
-"""The admin of devices, groups, enrolment tokens and collected logs."""
+"""The admin of devices, bulk decisions, groups, enrolment tokens and collected logs."""
 
-from devices.admin import devices, enrolment, log_requests
+from devices.admin import bulk_decisions, devices, enrolment, log_requests
 
-__all__ = ["devices", "enrolment", "log_requests"]
+__all__ = ["bulk_decisions", "devices", "enrolment", "log_requests"]

@@ -11,6 +11,7 @@ from django.utils.html import format_html_join
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
+from devices.admin.actions import APPROVE, COLLECT_LOGS, DECOMMISSION, REJECT
 from devices.admin.filters import Liveness, Tag
 from devices.models import Command, Device, DeviceState, HeartbeatSample, LogRequest
 from foundation.adminsite.base import Action, OperatorAdmin, actor_of
@@ -24,50 +25,6 @@ REPORTED = (
     "shown_running_bundles", "shown_metrics", "shown_attributes", "shown_hardware",
 )  # fmt: skip
 IDENTITY = ("id", "shown_state", "public_key", "registered_at", "accepted_at", "decommissioned_at")
-
-
-APPROVE = Action(
-    "approve",
-    description="Approve: accept them",
-    button="Approve",
-    title="Approve devices",
-    consequence="They are offered deployments from their next heartbeat on.",
-    done="Approved",
-    act=lambda device, actor: device.approve(actor),
-    applies_to=lambda device: device.state == DeviceState.PENDING,
-)
-REJECT = Action(
-    "reject",
-    description="Reject: refuse them for good",
-    button="Reject",
-    title="Reject devices",
-    consequence="Their keys are refused for good. A rejected machine has to enrol again with a new key.",
-    done="Rejected",
-    act=lambda device, actor: device.reject(actor),
-    is_final=True,
-    applies_to=lambda device: device.state == DeviceState.PENDING,
-)
-DECOMMISSION = Action(
-    "decommission",
-    description="Decommission: put them out of service for good",
-    button="Decommission",
-    title="Decommission devices",
-    consequence="They receive nothing any more, and their keys are refused for good. What runs on them keeps running.",
-    done="Decommissioned",
-    act=lambda device, actor: device.decommission(actor),
-    is_final=True,
-    applies_to=lambda device: device.state == DeviceState.ACCEPTED,
-)
-COLLECT_LOGS = Action(
-    "collect_logs",
-    description="Collect logs",
-    button="Collect logs",
-    title="Collect logs",
-    consequence="Each device sends the log of its agent and of its programs after its next heartbeat.",
-    done="Asked for logs",
-    act=lambda device, actor: LogRequest.open_for(device, actor=actor),
-    applies_to=lambda device: device.state == DeviceState.ACCEPTED,
-)
 
 
 @admin.register(Device)

@@ -1,5 +1,6 @@
 """The devices app's models, a file for each noun. Import them from here."""
 
+from devices.models.bulk_decision import BulkDecision, BulkDecisionState
 from devices.models.command import Command, CommandKind, CommandOutcome, CommandState
 from devices.models.command_payloads import BundleReference, CancelPayload, DeployPayload, SendLogsPayload
 from devices.models.device import Decision, Device, DeviceQuerySet, DeviceState
@@ -9,6 +10,8 @@ from devices.models.heartbeat_sample import HeartbeatSample
 from devices.models.log_request import LogBatch, LogBatchContent, LogRequest, LogRequestState
 
 __all__ = [
+    "BulkDecision",
+    "BulkDecisionState",
     "BundleReference",
     "CancelPayload",
     "Command",

@@ -19,7 +19,8 @@ QUERIES = (
 )  # fmt: skip
 KEYS: tuple[list[str], ...] = ([], ["nonsense"], ["\0"], ["9" * 30], ["00000000-0000-0000-0000-000000000000"])
 ACTIONS = {
-    "devices": ["approve", "reject", "decommission", "deploy"], "groups": ["remove"], "tokens": ["revoke"],
+    "devices": ["approve", "reject", "decommission", "deploy", "collect_logs"],
+    "groups": ["remove"], "tokens": ["revoke"],
     "bundles": ["publish", "discard", "withdraw"], "deployments": ["cancel"], "API tokens": ["revoke"],
 }  # fmt: skip
 

@@ -1,0 +1,76 @@
+"""Actions on devices in the admin: many devices at once, and collecting logs."""
+
+from collections.abc import Callable
+
+import pytest
+from django.test import Client
+
+from devices.admin import actions
+from devices.models import BulkDecision, Decision, Device, LogRequest
+from devices.models.log_request import LogBatchContent
+from tests.admin.acting import act, page_of, said
+from tests.factories import make_device
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_decision_about_many_devices_is_left_to_the_scheduler(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actions, "MOST_AT_ONCE", 2)
+    devices = [make_device() for _ in range(3)]
+    answer = act(boss, "devices", "decommission", *devices)
+    bulk_decision = BulkDecision.objects.get()
+    assert answer["Location"] == f"/admin/devices/bulkdecision/{bulk_decision.pk}/change/"
+    assert (bulk_decision.total, bulk_decision.decision) == (3, "decommission")
+    assert set(Device.objects.values_list("state", flat=True)) == {"accepted"}
+    assert "0 of 3" in boss.get(answer["Location"]).content.decode()
+
+
+def test_a_decision_about_few_devices_is_carried_out_at_once(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actions, "MOST_AT_ONCE", 2)
+    devices = [make_device(state="pending") for _ in range(2)]
+    assert said(act(boss, "devices", "approve", *devices)) == ["Approved: 2."]
+    assert not BulkDecision.objects.exists()
+
+
+def test_a_bulk_decision_is_stopped_by_those_who_may_change_devices(boss: Client, staff: Callable[..., Client]) -> None:
+    make_device()
+    bulk_decision = BulkDecision.record(Decision.DECOMMISSION, Device.objects.all(), "operator:alice")
+    url = "/admin/devices/bulkdecision/"
+    body = {"action": "stop", "_selected_action": str(bulk_decision.pk), "confirmed": "yes"}
+    staff("devices.view_device").post(url, body)
+    bulk_decision.refresh_from_db()
+    assert bulk_decision.state == "running"
+    boss.post(url, body)
+    bulk_decision.refresh_from_db()
+    assert bulk_decision.state == "stopped"
+
+
+def test_logs_are_collected_from_a_device(boss: Client) -> None:
+    device = make_device()
+    assert said(act(boss, "devices", "collect_logs", device)) == ["Asked for logs: 1."]
+    log_request = LogRequest.objects.get()
+    assert log_request.created_by == "operator:alice"
+    log_request.add_batch(LogBatchContent(1, "agent", "<b>enrolled</b>\n", is_last=True))
+    page = boss.get(page_of("devices", device)).content.decode()
+    assert f"/admin/devices/logrequest/{log_request.pk}/change/" in page
+    shown = boss.get(f"/admin/devices/logrequest/{log_request.pk}/change/").content.decode()
+    assert "&lt;b&gt;enrolled&lt;/b&gt;" in shown
+    download = boss.get(f"/admin/devices/logrequest/{log_request.pk}/text")
+    assert b"".join(download) == b"==> agent <==\n<b>enrolled</b>\n"
+    assert download["Content-Disposition"].startswith("attachment")
+
+
+def test_logs_are_not_collected_from_too_many_devices(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actions, "MOST_AT_ONCE", 1)
+    answer = act(boss, "devices", "collect_logs", make_device(), make_device())
+    assert said(answer) == ["Choose at most 1 devices for this."]
+    assert not LogRequest.objects.exists()
+
+
+def test_logs_are_for_those_who_may_see_devices(staff: Callable[..., Client]) -> None:
+    log_request = LogRequest.open_for(make_device(), actor="operator:alice").log_request
+    urls = [f"/admin/devices/logrequest/{log_request.pk}/{page}" for page in ("change/", "text")]
+    viewer, publisher = staff("devices.view_device"), staff("bundles.view_bundle", name="carol")
+    for url in urls:
+        assert viewer.get(url).status_code == 200
+        assert publisher.get(url).status_code == 403
