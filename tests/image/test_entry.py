@@ -1,4 +1,4 @@
-"""The image's entry point: what each word becomes, found out with stand-ins for the two programs that it starts."""
+"""The image's entry point: the program that each word starts, tested with fakes for gunicorn and python."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ ENTRY = ROOT / "deploy" / "entry"
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """`gunicorn` and `python` that print their process, their directory and their words."""
+    """Fakes of `gunicorn` and `python` that print their process id, directory and arguments."""
     for name in ("gunicorn", "python"):
         program = tmp_path / name
         program.write_text(f'#!/bin/sh\necho "$$ $PWD {name} $*"\n')
@@ -21,8 +21,8 @@ def programs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def said(programs: Path, entry: Path, *words: str) -> str:
-    """What became of the words. The program took the entry point's own process, or the order to stop would be lost."""
+def started(programs: Path, entry: Path, *words: str) -> str:
+    """The command that the words started. It has to replace the entry point's process, or SIGTERM would be lost."""
     environment = {"PATH": f"{programs}:/usr/bin:/bin"}
     process = subprocess.Popen([entry, *words], env=environment, stdout=subprocess.PIPE, text=True, cwd="/")
     out, _ = process.communicate(timeout=30)
@@ -42,20 +42,22 @@ def said(programs: Path, entry: Path, *words: str) -> str:
         (["scheduler"], "python manage.py run_scheduler"),
         (["scheduler", "--once"], "python manage.py run_scheduler --once"),
         (["migrate"], "python manage.py migrate --no-input"),
+        (["backup", "/backups", "--blobs"], "python manage.py backup /backups --blobs"),
+        (["nightly", "03:17", "backup", "/backups"], "python deploy/nightly 03:17 backup /backups"),
         (["grant_perms", "--check"], "python manage.py grant_perms --check"),
         (["create_operator", "two words"], "python manage.py create_operator two words"),
     ],
 )
-def test_a_word_becomes_a_program(programs: Path, words: list[str], becomes: str) -> None:
-    assert said(programs, ENTRY, *words) == becomes
+def test_a_word_starts_a_program(programs: Path, words: list[str], becomes: str) -> None:
+    assert started(programs, ENTRY, *words) == becomes
 
 
-@pytest.mark.parametrize("word", ["web", "scheduler", "migrate"])
-def test_its_other_names_are_words(programs: Path, word: str) -> None:
+@pytest.mark.parametrize("word", ["web", "scheduler", "migrate", "backup", "nightly"])
+def test_under_another_name_the_name_is_the_word(programs: Path, word: str) -> None:
     link = programs / "bin" / word
     link.parent.mkdir()
     link.symlink_to(ENTRY)
-    assert said(programs, link, "--help").split()[-1 if word != "web" else -2] == "--help"
+    assert started(programs, link, "--help").split()[-1 if word != "web" else -2] == "--help"
 
 
 def test_the_exit_code_is_the_programs(programs: Path) -> None:
