@@ -1,13 +1,12 @@
-# What the chosen sizes cost a month, part by part.
+# What the chosen sizes cost a month, item by item.
 
 locals {
   cost_items = {
     web            = local.has_app ? local.prices.app[var.web_size] * var.web_instances : 0
     scheduler      = local.has_app ? local.prices.app[var.scheduler_size] : 0
+    backup         = local.has_app && var.backup_size != null ? local.prices.app[coalesce(var.backup_size, var.scheduler_size)] : 0
     database       = local.prices.database[var.database_size] * var.database_nodes
-    read_replica   = var.read_replica_size == null ? 0 : local.prices.database[var.read_replica_size]
-    bundles        = local.prices.spaces
-    valkey         = var.valkey_size == null ? 0 : local.prices.valkey[var.valkey_size]
+    spaces         = var.spaces_enabled ? local.prices.spaces : 0
     second_replica = var.second_region == null ? 0 : local.prices.database[var.second_region.replica_size]
     second_web     = length(module.app_second) == 0 ? 0 : local.prices.app[var.web_size] * var.web_instances
     kubernetes     = var.kubernetes == null ? 0 : local.kubernetes_cost
@@ -23,7 +22,7 @@ locals {
 }
 
 output "monthly_cost" {
-  description = "US dollars a month at list prices, before traffic and tax; `most` when everything that scales by itself has."
+  description = "US dollars a month at list prices, without traffic and tax. `most` counts everything that scales by itself at its maximum."
   value = {
     items = { for item, dollars in local.cost_items : item => dollars if dollars > 0 }
     total = local.cost_total

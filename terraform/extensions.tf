@@ -1,38 +1,4 @@
-# What growth.tf switches on.
-
-resource "digitalocean_database_cluster" "valkey" {
-  count                = var.valkey_size == null ? 0 : 1
-  name                 = "kernex-cache-${var.environment}"
-  engine               = "valkey"
-  version              = "8"
-  size                 = coalesce(var.valkey_size, "-")
-  node_count           = 1
-  region               = var.region
-  private_network_uuid = digitalocean_vpc.this.id
-  # A cache: what is old goes.
-  eviction_policy = "allkeys_lru"
-  tags            = local.tags
-}
-
-resource "digitalocean_database_firewall" "valkey" {
-  count      = var.valkey_size == null || var.stage == "base" ? 0 : 1
-  cluster_id = digitalocean_database_cluster.valkey[0].id
-
-  dynamic "rule" {
-    for_each = module.app[*].id
-    content {
-      type  = "app"
-      value = rule.value
-    }
-  }
-  dynamic "rule" {
-    for_each = module.kubernetes[*].id
-    content {
-      type  = "k8s"
-      value = rule.value
-    }
-  }
-}
+# What the variables in growth.tf add.
 
 module "kubernetes" {
   source = "./modules/kubernetes"
@@ -63,8 +29,8 @@ module "second_region" {
   tags         = local.tags
 }
 
-# Web instances in the second region: they write to the first region's database, over its public host with TLS. After a
-# failover they are joined by scheduler and migration, and all use what is kept there.
+# Web instances in the second region. They write to the database of the first region, through its public host with TLS.
+# After a failover they get a scheduler and a migration, and use the replica and the bucket of the second region.
 module "app_second" {
   source = "./modules/app"
   count  = local.serves_twice ? 1 : 0
@@ -74,10 +40,14 @@ module "app_second" {
   vpc_id       = module.second_region[0].vpc_id
   source_code  = { repo = var.github_repo, branch = var.github_branch, deploy_on_push = var.deploy_on_push }
   background   = local.has_failed_over ? var.scheduler_size : null
+  backup       = null
   domain       = null
   alert_emails = var.alert_emails
   web_settings = { WEB_WORKERS = tostring(var.web_workers) }
   web_secrets  = {}
+
+  backup_settings = {}
+  backup_secrets  = {}
 
   settings = merge(
     local.settings,

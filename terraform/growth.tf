@@ -1,46 +1,18 @@
-# What the seed leaves for later. Each is off until its variable is set.
+# What the seed's plan leaves for later. Each part is off until its variable is set.
 
 variable "connection_pool" {
-  description = "Put PgBouncer between the web instances and the database, with so many server connections. Null: none."
+  description = "Put PgBouncer between the web instances and the database, with this many server connections. Null: no PgBouncer."
   type        = number
   default     = null
 
   validation {
     condition     = var.connection_pool == null || (coalesce(var.connection_pool, 0) >= 1 && coalesce(var.connection_pool, 0) <= local.connections.limit - local.connections.direct)
-    error_message = "connection_pool accepts 1 to ${local.connections.limit - local.connections.direct} on ${var.database_size}: the scheduler and the migration connect beside it."
+    error_message = "connection_pool accepts 1 to ${local.connections.limit - local.connections.direct} on ${var.database_size}: the scheduler, the migration and the backup connect directly."
   }
-}
-
-variable "read_replica_size" {
-  description = "A read replica in the same region, for reports and as a spare. Null: none."
-  type        = string
-  default     = null
-
-  validation {
-    condition     = var.read_replica_size == null || contains(keys(local.prices.database), coalesce(var.read_replica_size, "-"))
-    error_message = "read_replica_size accepts ${join(", ", keys(local.prices.database))}, or null."
-  }
-}
-
-variable "valkey_size" {
-  description = "A managed Valkey (the Redis of the plan) for a cache. The control plane does not need one. Null: none."
-  type        = string
-  default     = null
-
-  validation {
-    condition     = var.valkey_size == null || contains(keys(local.prices.valkey), coalesce(var.valkey_size, "-"))
-    error_message = "valkey_size accepts ${join(", ", keys(local.prices.valkey))}, or null."
-  }
-}
-
-variable "cdn" {
-  description = "Whether Spaces' network of caches stands before the bucket."
-  type        = bool
-  default     = false
 }
 
 variable "app_platform" {
-  description = "Whether App Platform serves. False once Kubernetes does."
+  description = "Whether App Platform serves Kernex. Set it to false once Kubernetes serves."
   type        = bool
   default     = true
 
@@ -51,7 +23,7 @@ variable "app_platform" {
 }
 
 variable "kubernetes" {
-  description = "A Kubernetes cluster (DOKS) for the manifests in kubernetes/. Null: none."
+  description = "A Kubernetes cluster (DOKS) for the manifests in kubernetes/. Null: no cluster."
   type = object({
     version_prefix = optional(string, "1.35.")
     node_size      = optional(string, "s-2vcpu-4gb")
@@ -68,7 +40,7 @@ variable "kubernetes" {
   }
   validation {
     condition     = var.kubernetes == null || (try(var.kubernetes.least_nodes, 0) >= 2 && try(var.kubernetes.most_nodes, 0) >= try(var.kubernetes.least_nodes, 0))
-    error_message = "kubernetes.least_nodes accepts 2 or more, most_nodes at least as many: one node alone is away whenever it is replaced."
+    error_message = "kubernetes.least_nodes accepts 2 or more, and most_nodes at least as many: a single node is unavailable each time it is replaced."
   }
   validation {
     condition     = var.kubernetes == null || can(regex("^1\\.[0-9]+\\.$", try(var.kubernetes.version_prefix, "-")))
@@ -78,8 +50,8 @@ variable "kubernetes" {
 
 variable "second_region" {
   description = <<-EOT
-    A second data centre: its own network, a replica of the database, a bucket for copies, and with `serve` web instances
-    there that write to the first region's database. Null: none.
+    A second data centre: its own network, a replica of the database and a bucket for copies. With `serve`, also web
+    instances that write to the database of the first region. Null: no second region.
   EOT
   type        = object({ region = optional(string, "nyc3"), replica_size = optional(string, "db-s-2vcpu-4gb"), serve = optional(bool, false) })
   default     = null
@@ -96,12 +68,16 @@ variable "second_region" {
     condition     = var.second_region == null || contains(keys(local.prices.database), try(var.second_region.replica_size, "-"))
     error_message = "second_region.replica_size accepts ${join(", ", keys(local.prices.database))}."
   }
+  validation {
+    condition     = var.second_region == null || var.spaces_enabled
+    error_message = "second_region needs spaces_enabled = true: its bucket of copies is in Spaces."
+  }
 }
 
 variable "failover_database_url" {
   description = <<-EOT
-    DATABASE_URL of the promoted replica, by TF_VAR_failover_database_url, once the first region is lost: the second region
-    then migrates, schedules and serves by itself, with the bucket of copies. Null: the first region is well.
+    DATABASE_URL of the promoted replica, by TF_VAR_failover_database_url, once the first region is lost. The second
+    region then migrates, schedules and serves alone, with its bucket of copies. Null: the first region works.
   EOT
   type        = string
   sensitive   = true

@@ -1,4 +1,4 @@
-# The seed's installation: network, database, bucket, app, and who may reach what.
+# The seed's installation: network, database, buckets, app, and the rules for who may reach what.
 
 locals {
   name        = "kernex-${var.environment}"
@@ -11,7 +11,8 @@ locals {
   public_url = var.domain == null ? "$${APP_URL}" : "https://${var.domain}"
   host       = var.domain == null ? "$${APP_DOMAIN}" : var.domain
 
-  settings = merge(module.bundles.settings, {
+  # Without Spaces, var.settings and var.secrets name the storage.
+  settings = merge(one(module.spaces[*].settings), {
     PUBLIC_URL             = local.public_url
     ALLOWED_HOSTS          = local.host
     TRUSTED_PROXY          = "true"
@@ -23,26 +24,27 @@ locals {
 
   web_settings = merge(
     { WEB_WORKERS = tostring(var.web_workers) },
-    # PgBouncer in transaction mode forgets prepared statements.
+    # PgBouncer in transaction mode does not keep prepared statements.
     var.connection_pool == null ? {} : { DATABASE_PREPARE = "false" },
   )
 
   secrets = merge(
     {
-      SECRET_KEY         = var.secret_key
-      DATABASE_URL       = module.database.private_url
-      STORAGE_SECRET_KEY = module.bundles.secret_key
+      SECRET_KEY   = var.secret_key
+      DATABASE_URL = module.database.private_url
     },
+    var.spaces_enabled ? { STORAGE_SECRET_KEY = one(module.spaces[*].secret_key) } : {},
     nonsensitive(var.metrics_token == null) ? {} : { METRICS_TOKEN = var.metrics_token },
     var.secrets,
   )
 
-  # During a deployment old and new instances run side by side. A scheduler has one for its lock and one for its work; so
-  # has the migration, which ends before the new scheduler starts.
+  # A deployment runs old and new instances side by side. The scheduler has one connection for its lock and one for its
+  # work; so has the migration, which ends before the new scheduler starts. The backup has one for Django and one for
+  # pg_dump; it counts twice, because an old and a new worker may run side by side.
   connections = {
     limit  = local.connection_limits[var.database_size]
     web    = 2 * local.most_web * var.web_workers * var.worker_connections
-    direct = 4
+    direct = 4 + (var.backup_size == null ? 0 : 4)
   }
   connections_needed = local.connections.direct + (var.connection_pool == null ? local.connections.web : var.connection_pool)
 }
@@ -50,7 +52,7 @@ locals {
 resource "digitalocean_vpc" "this" {
   name        = "${local.name}-${var.region}"
   region      = var.region
-  description = "Kernex ${var.environment}: app, database and cluster talk here"
+  description = "Kernex ${var.environment}: app, database and cluster"
 }
 
 module "database" {
@@ -63,18 +65,18 @@ module "database" {
   nodes        = var.database_nodes
   restore_from = var.restore_from
   pool_size    = var.connection_pool
-  replica_size = var.read_replica_size
   tags         = local.tags
   alert_emails = var.alert_emails
 }
 
-module "bundles" {
-  source = "./modules/bundles"
+module "spaces" {
+  source = "./modules/spaces"
+  count  = var.spaces_enabled ? 1 : 0
 
   name          = local.bucket_name
   region        = var.region
   recovery_days = var.bundle_recovery_days
-  cdn           = var.cdn
+  backup_days   = var.backup_days
 }
 
 module "app" {
@@ -93,6 +95,21 @@ module "app" {
   secrets      = local.secrets
   web_secrets  = nonsensitive(var.connection_pool == null) ? {} : { DATABASE_URL = module.database.pool_url }
 
+  # The key of the backups bucket replaces the key of the bundles bucket, which this worker does not get.
+  backup = var.backup_size == null ? null : {
+    size  = var.backup_size
+    time  = var.backup_time
+    place = one(module.spaces[*].backups.place)
+  }
+  backup_settings = var.backup_size == null ? {} : merge(
+    local.settings, { STORAGE_ACCESS_KEY = one(module.spaces[*].backups.STORAGE_ACCESS_KEY) },
+  )
+  backup_secrets = var.backup_size == null ? {} : {
+    SECRET_KEY         = var.secret_key
+    DATABASE_URL       = module.database.private_url
+    STORAGE_SECRET_KEY = one(module.spaces[*].backups_secret_key)
+  }
+
   web = {
     size        = var.web_size
     instances   = var.web_instances
@@ -101,7 +118,7 @@ module "app" {
   }
 }
 
-# Without this resource every address that knows a password is admitted; with it, only what it names.
+# Without this resource the database admits every address that knows a password; with it, only the sources named here.
 resource "digitalocean_database_firewall" "this" {
   count      = var.stage == "open" ? 0 : 1
   cluster_id = module.database.id
@@ -134,10 +151,10 @@ locals {
   origins      = concat([local.first_origin], module.app_second[*].url)
 }
 
-# The bucket lets pages of the control plane upload, and no others.
+# Only pages of the control plane may upload to the bucket from a browser.
 resource "digitalocean_spaces_bucket_cors_configuration" "bundles" {
-  count  = var.domain != null || local.has_app ? 1 : 0
-  bucket = module.bundles.name
+  count  = var.spaces_enabled && (var.domain != null || local.has_app) ? 1 : 0
+  bucket = module.spaces[0].name
   region = var.region
 
   cors_rule {
@@ -149,7 +166,7 @@ resource "digitalocean_spaces_bucket_cors_configuration" "bundles" {
   }
 }
 
-# Asked from outside, as devices would: what App Platform thinks of itself is not enough.
+# Checked from outside, as devices see it: App Platform's own health check is not enough.
 resource "digitalocean_uptime_check" "health" {
   count  = local.has_app || var.domain != null ? 1 : 0
   name   = "${local.name} health"
@@ -177,7 +194,7 @@ resource "digitalocean_project" "this" {
   purpose     = "Operational / Developer tooling"
   environment = title(var.environment)
   resources = concat(
-    [module.database.urn, module.bundles.urn, module.bundles.backups_urn], module.app[*].urn, module.app_second[*].urn,
-    module.kubernetes[*].urn, module.second_region[*].urn,
+    [module.database.urn], module.spaces[*].urn, module.spaces[*].backups_urn, module.app[*].urn,
+    module.app_second[*].urn, module.kubernetes[*].urn, module.second_region[*].urn,
   )
 }

@@ -1,12 +1,12 @@
-# The seed's outputs, by the seed's names, and what the next step needs.
+# The seed's outputs under the seed's names, and what the next steps need.
 
 output "app_url" {
-  description = "Where the control plane answers; null before the app."
+  description = "The URL of the control plane; null before the app exists."
   value       = one(module.app[*].url)
 }
 
 output "database_host" {
-  description = "The database's public host: for admitted addresses, with TLS."
+  description = "The database's public host, for admitted addresses and with TLS."
   value       = module.database.host
 }
 
@@ -27,7 +27,7 @@ output "database_password" {
 }
 
 output "database_url" {
-  description = "DATABASE_URL from an admitted address, for `manage.py` by hand."
+  description = "DATABASE_URL from an admitted address, to run `manage.py` by hand."
   value       = module.database.public_url
   sensitive   = true
 }
@@ -44,51 +44,35 @@ output "admin_database_url" {
   sensitive   = true
 }
 
-output "database_replica_host" {
-  description = "The read replica's host in the network; null without one."
-  value       = module.database.replica_host
-}
-
 output "storage" {
-  description = "The settings of the bucket, without its secret."
-  value       = module.bundles.settings
+  description = "The settings of the bundles bucket, without its secret; null without Spaces."
+  value       = one(module.spaces[*].settings)
 }
 
 output "storage_secret_key" {
-  description = "STORAGE_SECRET_KEY."
-  value       = module.bundles.secret_key
+  description = "STORAGE_SECRET_KEY; null without Spaces."
+  value       = one(module.spaces[*].secret_key)
   sensitive   = true
 }
 
 output "backups" {
-  description = "Where `manage.py backup` writes, and the settings with which it does beside those of `storage`."
-  value       = module.bundles.backups
+  description = "The place that `manage.py backup` writes to, and its access key, which replaces that of `storage`; null without Spaces."
+  value       = one(module.spaces[*].backups)
 }
 
 output "backups_secret_key" {
-  description = "STORAGE_SECRET_KEY of `manage.py backup`."
-  value       = module.bundles.backups_secret_key
-  sensitive   = true
-}
-
-output "cdn_endpoint" {
-  description = "The host of the caches before the bucket; null without them."
-  value       = module.bundles.cdn_endpoint
-}
-
-output "valkey_url" {
-  description = "The cache's address in the network; null without one."
-  value       = one(digitalocean_database_cluster.valkey[*].private_uri)
+  description = "STORAGE_SECRET_KEY for `manage.py backup`; null without Spaces."
+  value       = one(module.spaces[*].backups_secret_key)
   sensitive   = true
 }
 
 output "kubernetes" {
-  description = "The cluster's name and registry; null without one."
+  description = "The Kubernetes cluster's name and registry; null without a cluster."
   value       = one([for cluster in module.kubernetes : { name = cluster.name, registry = cluster.registry }])
 }
 
 output "second_region" {
-  description = "Where the second region answers and what it keeps; null without one."
+  description = "The second region's URL, replica and bucket; null without a second region."
   value = one([for other in module.second_region : {
     app_url      = one(module.app_second[*].url)
     replica_host = other.replica_host
@@ -97,26 +81,26 @@ output "second_region" {
 }
 
 output "second_region_secret_key" {
-  description = "STORAGE_SECRET_KEY of the second region's bucket; null without one."
+  description = "STORAGE_SECRET_KEY of the second region's bucket; null without a second region."
   value       = one(module.second_region[*].bucket_secret_key)
   sensitive   = true
 }
 
 output "connections" {
-  description = "How many connections the database has for the role, and how many these sizes open during a deployment."
+  description = "How many connections the database accepts from the role, and how many these sizes open during a deployment."
   value       = merge(local.connections, { needed = local.connections_needed })
 
   precondition {
     condition     = local.connections_needed <= local.connections.limit
-    error_message = "${var.database_size} takes ${local.connections.limit} connections of the role, and these sizes open up to ${local.connections_needed} during a deployment: choose a larger database_size, fewer instances, workers or worker_connections, or a connection_pool."
+    error_message = "${var.database_size} accepts ${local.connections.limit} connections from the role, and these sizes open up to ${local.connections_needed} during a deployment: choose a larger database_size, fewer instances, workers or worker_connections, or a connection_pool."
   }
 }
 
 output "next_step" {
-  description = "What comes after this apply."
+  description = "What to do after this apply."
   value = {
-    base     = "Grant the role (ADMIN_DATABASE_URL from `terraform output -raw admin_database_url`): manage.py grant_perms. Then apply with stage = open."
-    open     = "The database admits every address that knows a password. Once the app is healthy, apply with stage = complete."
-    complete = "Nothing: the database admits the app and the named addresses alone."
+    base     = "Grant the role with `manage.py grant_perms` (ADMIN_DATABASE_URL comes from `terraform output -raw admin_database_url`). Then apply with stage = open."
+    open     = "The database admits every address that knows a password. When the app is healthy, apply with stage = complete."
+    complete = "Nothing: the database admits only the app and the named addresses."
   }[var.stage]
 }

@@ -1,4 +1,5 @@
-# DigitalOcean's list prices in US dollars a month, and each database's connections. They change: look before you rely on them.
+# DigitalOcean's list prices in US dollars a month, and the connections of each database size. Prices change: check them
+# before you rely on them.
 
 locals {
   prices = {
@@ -24,27 +25,22 @@ locals {
       "db-s-4vcpu-8gb"  = 120
       "db-s-6vcpu-16gb" = 240
     }
-    valkey = {
-      "db-s-1vcpu-1gb" = 15
-      "db-s-1vcpu-2gb" = 30
-      "db-s-2vcpu-4gb" = 60
-    }
     node = {
       "s-2vcpu-2gb" = 18
       "s-2vcpu-4gb" = 24
       "s-4vcpu-8gb" = 48
       "c-2"         = 42
     }
-    spaces             = 5 # 250 GiB kept, 1 TiB delivered, for all buckets of the account together
+    spaces             = 5 # 250 GiB stored and 1 TiB sent, for all buckets of the account together
     kubernetes_ha      = 40
     load_balancer      = 12
     container_registry = 20
   }
 
-  # What the seed's plan counted, to lay beside the sum.
+  # The seed plan's own budget, for comparison.
   seed_budget = { app = 12, database = 30, bundles = 0 }
 
-  # 25 a GB of memory, of which PostgreSQL keeps 3 for its administrators, and grant_perms 2 for people.
+  # 25 per GB of memory. PostgreSQL reserves 3 of them for administrators, and grant_perms 2 for people.
   connection_limits = {
     "db-s-1vcpu-1gb"  = 20
     "db-s-1vcpu-2gb"  = 45

@@ -1,7 +1,7 @@
-# How large each part is. Validations name what can be had; prices.tf says what it costs.
+# The size of each part. The validations name the sizes that exist; prices.tf has their prices.
 
 variable "web_size" {
-  description = "The size of one web instance. The seed's is 512 MB on a shared processor."
+  description = "The size of a web instance. The seed's plan has 512 MB on a shared processor."
   type        = string
   default     = "apps-s-1vcpu-0.5gb"
 
@@ -12,7 +12,7 @@ variable "web_size" {
 }
 
 variable "web_instances" {
-  description = "How many web instances run; the least of them when they scale by themselves."
+  description = "How many web instances run; with web_autoscaling, the minimum."
   type        = number
   default     = 2
 
@@ -22,7 +22,7 @@ variable "web_instances" {
   }
   validation {
     condition     = var.environment != "production" || var.web_instances >= 2
-    error_message = "web_instances accepts 2 or more in production: one alone is away whenever it restarts."
+    error_message = "web_instances accepts 2 or more in production: a single one is unavailable each time it restarts."
   }
 }
 
@@ -33,7 +33,7 @@ variable "web_autoscaling" {
 
   validation {
     condition     = var.web_autoscaling == null || startswith(var.web_size, "apps-d-")
-    error_message = "web_autoscaling needs a web_size with dedicated processors (apps-d-...): shared ones are not scaled by App Platform."
+    error_message = "web_autoscaling needs a web_size with dedicated processors (apps-d-...): App Platform does not scale shared ones."
   }
   validation {
     condition     = var.web_autoscaling == null || (try(var.web_autoscaling.most, 0) > var.web_instances && try(var.web_autoscaling.most, 99) <= 64)
@@ -68,7 +68,7 @@ variable "worker_connections" {
 }
 
 variable "scheduler_size" {
-  description = "The size of the scheduler's one instance, and of the job that migrates."
+  description = "The size of the scheduler's instance and of the migration job."
   type        = string
   default     = "apps-s-1vcpu-0.5gb"
 
@@ -78,8 +78,45 @@ variable "scheduler_size" {
   }
 }
 
+variable "backup_size" {
+  description = "The size of the worker that backs up every night. Null: no nightly backup on App Platform."
+  type        = string
+  default     = "apps-s-1vcpu-0.5gb"
+
+  validation {
+    condition     = var.backup_size == null || contains(keys(local.prices.app), coalesce(var.backup_size, "-"))
+    error_message = "backup_size accepts ${join(", ", keys(local.prices.app))}, or null."
+  }
+  validation {
+    condition     = var.backup_size == null || var.spaces_enabled
+    error_message = "backup_size accepts only null with spaces_enabled = false: the backups bucket is in Spaces. Run `manage.py backup` elsewhere every night."
+  }
+}
+
+variable "backup_time" {
+  description = "When the nightly backup starts, HH:MM in UTC."
+  type        = string
+  default     = "03:17"
+
+  validation {
+    condition     = can(regex("^([01][0-9]|2[0-3]):[0-5][0-9]$", var.backup_time))
+    error_message = "backup_time accepts a time of day such as 03:17, in UTC."
+  }
+}
+
+variable "backup_days" {
+  description = "For how many days a nightly backup is kept."
+  type        = number
+  default     = 35
+
+  validation {
+    condition     = var.backup_days >= 7 && var.backup_days <= 3650 && floor(var.backup_days) == var.backup_days
+    error_message = "backup_days accepts whole days from 7 to 3650."
+  }
+}
+
 variable "database_size" {
-  description = "The size of each PostgreSQL node. The seed's has 2 processors and 4 GB."
+  description = "The size of each PostgreSQL node. The seed's plan has 2 processors and 4 GB."
   type        = string
   default     = "db-s-2vcpu-4gb"
 
@@ -87,14 +124,10 @@ variable "database_size" {
     condition     = contains(keys(local.prices.database), var.database_size)
     error_message = "database_size accepts ${join(", ", keys(local.prices.database))}."
   }
-  validation {
-    condition     = var.environment != "production" || var.database_size != "db-s-1vcpu-1gb"
-    error_message = "database_size accepts no 1 GB node in production: its 20 connections do not carry two instances through a deployment."
-  }
 }
 
 variable "database_nodes" {
-  description = "1, or 2 or 3 for standby nodes that take over by themselves."
+  description = "1, or 2 or 3 with standby nodes that take over automatically."
   type        = number
   default     = 1
 
@@ -104,6 +137,6 @@ variable "database_nodes" {
   }
   validation {
     condition     = var.database_nodes == 1 || !endswith(var.database_size, "-1gb")
-    error_message = "database_nodes accepts 1 for a 1 GB node: DigitalOcean has no standby for it."
+    error_message = "database_nodes accepts only 1 for a 1 GB node: DigitalOcean offers no standby for it."
   }
 }

@@ -1,7 +1,7 @@
-# What is built and where. Sizes are in sizes.tf, what is added as the fleet grows in growth.tf.
+# What is built and where. Sizes are in sizes.tf; growth.tf has what is added as the fleet grows.
 
 variable "environment" {
-  description = "Which installation this is. It is part of every name, so that both can live in one account."
+  description = "Which installation this is. Every name contains it, so that both fit into one account."
   type        = string
 
   validation {
@@ -12,9 +12,9 @@ variable "environment" {
 
 variable "stage" {
   description = <<-EOT
-    How far the first installation has come: `base` builds all but the app, `open` adds the app while the database admits
-    every address (its rule needs the app's id, which exists only after a first deployment that needs the database),
-    `complete` closes the database to all but the app and the named addresses. Stay at `complete` afterwards.
+    How far the first installation is. `base` builds everything except the app. `open` adds the app while the database
+    admits every address: the firewall rule needs the app's id, which exists only after a first deployment, and that
+    deployment needs the database. `complete` closes the database to all but the app and the named addresses; stay there.
   EOT
   type        = string
   default     = "complete"
@@ -30,7 +30,7 @@ variable "stage" {
 }
 
 variable "region" {
-  description = "The data centre of database, network and bucket."
+  description = "The data centre of database, network and buckets."
   type        = string
   default     = "sfo3"
 
@@ -41,17 +41,17 @@ variable "region" {
 }
 
 variable "github_repo" {
-  description = "The repository that App Platform builds the Dockerfile of, owner/name."
+  description = "The repository whose Dockerfile App Platform builds, owner/name."
   type        = string
 
   validation {
     condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+$", var.github_repo))
-    error_message = "github_repo accepts owner/name, without an address in front."
+    error_message = "github_repo accepts owner/name, without a URL in front."
   }
 }
 
 variable "github_branch" {
-  description = "The branch that is deployed."
+  description = "The branch to deploy."
   type        = string
   default     = "main"
 }
@@ -63,7 +63,7 @@ variable "deploy_on_push" {
 }
 
 variable "domain" {
-  description = "The name that browsers and devices use. Null: the one that App Platform gives."
+  description = "The name that browsers and devices use. Null: App Platform's own name."
   type        = string
   default     = null
 
@@ -74,18 +74,18 @@ variable "domain" {
 }
 
 variable "dns_zone" {
-  description = "The zone of `domain`, if DigitalOcean serves it: its record is then kept by App Platform."
+  description = "The zone of `domain`, if DigitalOcean serves it. App Platform then keeps its DNS record."
   type        = string
   default     = null
 
   validation {
     condition     = var.dns_zone == null || (var.domain != null && endswith(coalesce(var.domain, "-"), coalesce(var.dns_zone, "+")))
-    error_message = "dns_zone accepts the zone that domain lies in."
+    error_message = "dns_zone accepts the zone that contains domain."
   }
 }
 
 variable "alert_emails" {
-  description = "Who is written to when a deployment, the app, the database or the address fails: members of the team."
+  description = "Who gets an e-mail when a deployment, the app, the database or the uptime check fails. Only members of the team can."
   type        = list(string)
 
   validation {
@@ -95,7 +95,7 @@ variable "alert_emails" {
 }
 
 variable "database_addresses" {
-  description = "Addresses, besides the app, that may reach the database: the machine that grants, migrates and backs up."
+  description = "Addresses besides the app that may reach the database, such as the machine that runs grant_perms."
   type        = list(string)
   default     = []
 
@@ -105,29 +105,46 @@ variable "database_addresses" {
   }
   validation {
     condition     = !anytrue([for address in var.database_addresses : can(regex("/[0-7]$", address))])
-    error_message = "database_addresses refuses ranges wider than /8: that is no firewall."
+    error_message = "database_addresses refuses ranges wider than /8: such a firewall protects nothing."
   }
 }
 
 variable "restore_from" {
-  description = "Make the database from another cluster's backup. `at` (2026-01-31T03:00:00Z) is the moment; null: the latest."
+  description = "Create the database from another cluster's backup. `at` is the moment, such as 2026-01-31T03:00:00Z; null: the latest backup."
   type        = object({ cluster = string, at = optional(string) })
   default     = null
 }
 
+variable "spaces_enabled" {
+  description = <<-EOT
+    Whether DigitalOcean Spaces keeps bundles and backups. False: bring another S3-compatible storage, with STORAGE_BUCKET
+    and STORAGE_ENDPOINT_URL in `settings`, and STORAGE_ACCESS_KEY and STORAGE_SECRET_KEY in `secrets`.
+  EOT
+  type        = bool
+  default     = true
+
+  validation {
+    condition = var.spaces_enabled || (
+      contains(keys(var.settings), "STORAGE_BUCKET")
+      && length(setintersection(nonsensitive(keys(var.secrets)), ["STORAGE_ACCESS_KEY", "STORAGE_SECRET_KEY"])) == 2
+    )
+    error_message = "spaces_enabled = false needs another storage: STORAGE_BUCKET in settings, STORAGE_ACCESS_KEY and STORAGE_SECRET_KEY in secrets. App Platform and pods have no disk that lasts."
+  }
+}
+
 variable "bucket_name" {
-  description = "The bucket of the bundles. Null: kernex-bundles, with -staging behind it there. Unique in the region for all customers."
+  description = "The bundles bucket. Null: kernex-bundles, or kernex-bundles-staging. All customers of a region share its names."
   type        = string
   default     = null
 
   validation {
     condition     = var.bucket_name == null || can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.bucket_name))
-    error_message = "bucket_name accepts 3 to 63 small letters, digits and hyphens."
+    error_message = "bucket_name accepts 3 to 63 lower-case letters, digits and hyphens."
   }
 }
 
 variable "bundle_recovery_days" {
-  description = "For how many days a deleted or overwritten object of the bucket can be brought back."
+  description = "For how many days a deleted or overwritten object of a bucket can be recovered."
   type        = number
   default     = 30
 
@@ -138,18 +155,18 @@ variable "bundle_recovery_days" {
 }
 
 variable "settings" {
-  description = "Further settings of the control plane, as docs/configuration.md names them. No secrets: those go into `secrets`."
+  description = "Further settings of the control plane, as named in docs/configuration.md. Secret ones go into `secrets`."
   type        = map(string)
   default     = {}
 
   validation {
     condition     = alltrue([for name in keys(var.settings) : can(regex("^[A-Z][A-Z0-9_]*$", name)) && !can(regex("SECRET|TOKEN|PASSWORD|DATABASE_URL|_KEY$", name))])
-    error_message = "settings accepts names in capitals that are no secrets; TF_VAR_secrets takes those."
+    error_message = "settings accepts names in capitals that are not secret. Pass secret settings by TF_VAR_secrets."
   }
 }
 
 variable "secret_key" {
-  description = "SECRET_KEY, 50 or more random characters, by TF_VAR_secret_key and never from a file."
+  description = "SECRET_KEY, 50 or more random characters. Pass it by TF_VAR_secret_key, never in a file."
   type        = string
   sensitive   = true
 
@@ -160,7 +177,7 @@ variable "secret_key" {
 }
 
 variable "metrics_token" {
-  description = "METRICS_TOKEN, 20 or more random characters, by TF_VAR_metrics_token. Null: no token reads /metrics."
+  description = "METRICS_TOKEN, 20 or more random characters. Pass it by TF_VAR_metrics_token. Null: only API tokens read /metrics."
   type        = string
   sensitive   = true
   default     = null
@@ -172,7 +189,7 @@ variable "metrics_token" {
 }
 
 variable "secrets" {
-  description = "Further secret settings, such as SECRET_KEY_FALLBACKS while SECRET_KEY changes, by TF_VAR_secrets (JSON)."
+  description = "Further secret settings, such as SECRET_KEY_FALLBACKS while SECRET_KEY changes. Pass them by TF_VAR_secrets (JSON)."
   type        = map(string)
   sensitive   = true
   default     = {}

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Bring the image named in kustomization.yaml to the cluster that kubectl points at: migrate first, then roll out.
-# The Secret `kernex` must be there; docs/infrastructure.md says how it is made.
+# Release the image named in kustomization.yaml to kubectl's current cluster: migrate first, then roll out.
+# Needs the Secrets `kernex` and `kernex-backups`; docs/infrastructure.md says how to create them.
 set -eu
 cd "$(dirname "$0")"
 rendered=$(mktemp)
@@ -8,13 +8,13 @@ trap 'rm -f "$rendered"' EXIT
 kubectl kustomize . >"$rendered"
 
 kubectl apply -f namespace.yaml
-kubectl -n kernex get secret kernex >/dev/null
+kubectl -n kernex get secret kernex kernex-backups >/dev/null
 kubectl -n kernex delete job kernex-migrate --ignore-not-found --wait
-# The settings are named by their content, so the old ones stay for the pods that still run.
+# The name of the settings depends on their content, so running pods keep the old settings.
 kubectl apply -f "$rendered" --selector 'kernex/step!=serve'
 if ! kubectl -n kernex wait --for=condition=complete --timeout=610s job/kernex-migrate; then
 	kubectl -n kernex logs job/kernex-migrate --tail=50
-	echo "The migration did not finish; what served before serves on." >&2
+	echo "The migration did not finish. The previous release keeps running." >&2
 	exit 1
 fi
 kubectl apply -f "$rendered"

@@ -1,4 +1,4 @@
-# `terraform test` in this folder: plans alone, nothing is made. They need a token that may read, and these secrets:
+# `terraform test` in this folder only plans and creates nothing. It needs a DigitalOcean token that may read.
 variables {
   github_repo        = "GouravMukherjee/kernex"
   alert_emails       = ["operations@example.com"]
@@ -6,7 +6,7 @@ variables {
   secret_key         = "only-for-tests-only-for-tests-only-for-tests-only-for-tests"
 }
 
-run "production_is_the_seeds" {
+run "production_has_the_seeds_sizes" {
   command = plan
 
   variables {
@@ -18,12 +18,12 @@ run "production_is_the_seeds" {
     error_message = "production has an app and a closed database"
   }
   assert {
-    condition     = output.monthly_cost.items == { bundles = 5, database = 60, scheduler = 5, web = 10 }
+    condition     = output.monthly_cost.items == { backup = 5, database = 60, scheduler = 5, spaces = 5, web = 10 }
     error_message = "the seed's sizes cost what prices.tf says"
   }
   assert {
     condition     = output.monthly_cost.seed_budget.total == 42
-    error_message = "the seed's budget stands beside it"
+    error_message = "the seed's budget is shown beside the cost"
   }
   assert {
     condition     = output.storage.STORAGE_BUCKET == "kernex-bundles"
@@ -44,6 +44,7 @@ run "staging_is_smaller" {
     web_workers        = 1
     worker_connections = 2
     database_size      = "db-s-1vcpu-1gb"
+    backup_size        = null
   }
 
   assert {
@@ -74,26 +75,23 @@ run "everything_at_once" {
   command = plan
 
   variables {
-    environment       = "production"
-    web_size          = "apps-d-1vcpu-1gb"
-    web_autoscaling   = { most = 6 }
-    database_size     = "db-s-4vcpu-8gb"
-    database_nodes    = 2
-    connection_pool   = 100
-    read_replica_size = "db-s-2vcpu-4gb"
-    valkey_size       = "db-s-1vcpu-1gb"
-    cdn               = true
-    kubernetes        = { registry = "kernex", ha = true }
-    second_region     = { serve = true }
+    environment     = "production"
+    web_size        = "apps-d-1vcpu-1gb"
+    web_autoscaling = { most = 6 }
+    database_size   = "db-s-4vcpu-8gb"
+    database_nodes  = 2
+    connection_pool = 100
+    kubernetes      = { registry = "kernex", ha = true }
+    second_region   = { serve = true }
   }
 
   assert {
-    condition     = output.monthly_cost.total == 68 + 5 + 240 + 60 + 5 + 15 + 60 + 68 + (48 + 12 + 40 + 20)
+    condition     = output.monthly_cost.total == 68 + 5 + 5 + 240 + 5 + 60 + 68 + (48 + 12 + 40 + 20)
     error_message = "every part is added up"
   }
   assert {
     condition     = output.monthly_cost.most == output.monthly_cost.total + 4 * 34 + 2 * 24
-    error_message = "what scales by itself is counted at its most"
+    error_message = "`most` counts what scales by itself at its maximum"
   }
 }
 

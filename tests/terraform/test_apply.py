@@ -1,13 +1,13 @@
-"""An apply against the stand-in: its outputs, a second plan without changes, and what may not be destroyed."""
+"""An apply with the fake provider: its outputs, a second plan without changes, and what cannot be destroyed."""
 
 import json
 from typing import Any
 
 import pytest
 
-from tests.terraform.places import Place
+from tests.terraform.project import Project
 
-VARIABLES = {"connection_pool": 20, "valkey_size": "db-s-1vcpu-1gb", "second_region": {"serve": True}}
+VARIABLES = {"connection_pool": 20, "second_region": {"serve": True}}
 
 PARTS = ("service", "worker", "job")
 
@@ -16,90 +16,104 @@ def environment(component: dict[str, Any]) -> dict[str, str]:
     return {entry["key"]: entry["value"] for entry in component["env"]}
 
 
-def made(place: Place) -> dict[str, dict[str, Any]]:
-    """What the state holds, by address."""
-    root = json.loads(place.run("show", "-json"))["values"]["root_module"]
-    return {found["address"]: found["values"] for found in walk(root)}
+def resources(project: Project) -> dict[str, dict[str, Any]]:
+    """The content of the state by address."""
+    root = json.loads(project.terraform("show", "-json"))["values"]["root_module"]
+    return {resource["address"]: resource["values"] for resource in walk(root)}
 
 
 def walk(module: dict[str, Any]) -> list[dict[str, Any]]:
-    found = list(module.get("resources", []))
+    """The resources of a module and of the modules in it."""
+    collected = list(module.get("resources", []))
     for child in module.get("child_modules", []):
-        found += walk(child)
-    return found
+        collected += walk(child)
+    return collected
 
 
 @pytest.fixture
-def applied(place: Place) -> Place:
-    """The first installation as a person goes through it."""
+def applied(project: Project) -> Project:
+    """The first installation, stage by stage."""
     for stage in ("base", "open", "complete"):
-        words = place.words("production", VARIABLES | {"stage": stage})
-        place.run("apply", "-no-color", "-auto-approve", *words)
-    return place
+        arguments = project.arguments("production", VARIABLES | {"stage": stage})
+        project.terraform("apply", "-no-color", "-auto-approve", *arguments)
+    return project
 
 
-def test_installation_is_complete_and_stays_as_it_is(applied: Place) -> None:
-    words = applied.words("production", VARIABLES)
-    assert "No changes." in applied.run("plan", "-no-color", "-detailed-exitcode", *words)
-    told = {name: found["value"] for name, found in json.loads(applied.run("output", "-json")).items()}
-    assert told["database_user"] == "kernex_app"
-    assert told["database_url"].startswith("postgresql://kernex_app:made-up-password")
-    assert told["database_url"].endswith(f"@{told['database_host']}:{told['database_port']}/kernex_db?sslmode=require")
-    assert told["admin_database_url"].endswith("/kernex_db?sslmode=require")
-    assert told["admin_database_url"] != told["database_url"]
-    assert told["storage_secret_key"].startswith("made-up-secret_key")
-    assert told["next_step"].startswith("Nothing")
+def test_installation_is_complete_and_stays_as_it_is(applied: Project) -> None:
+    arguments = applied.arguments("production", VARIABLES)
+    assert "No changes." in applied.terraform("plan", "-no-color", "-detailed-exitcode", *arguments)
+    listed = json.loads(applied.terraform("output", "-json"))
+    outputs = {name: output["value"] for name, output in listed.items()}
+    assert outputs["database_user"] == "kernex_app"
+    assert outputs["database_url"].startswith("postgresql://kernex_app:made-up-password")
+    server = f"@{outputs['database_host']}:{outputs['database_port']}/kernex_db?sslmode=require"
+    assert outputs["database_url"].endswith(server)
+    assert outputs["admin_database_url"].endswith(server)
+    assert outputs["admin_database_url"] != outputs["database_url"]
+    assert outputs["storage_secret_key"].startswith("made-up-secret_key")
+    assert outputs["next_step"].startswith("Nothing")
 
-    resources = made(applied)
-    app = resources["module.app[0].digitalocean_app.this"]
-    firewall = resources["digitalocean_database_firewall.this[0]"]
+    state = resources(applied)
+    app = state["module.app[0].digitalocean_app.this"]
+    firewall = state["digitalocean_database_firewall.this[0]"]
     admitted = {(rule["type"], rule["value"]) for rule in firewall["rule"]}
-    second = resources["module.app_second[0].digitalocean_app.this"]
+    second = state["module.app_second[0].digitalocean_app.this"]
     assert admitted == {("app", app["id"]), ("app", second["id"]), ("ip_addr", "203.0.113.7")}
-    assert app["spec"][0]["vpc"] == [{"id": resources["digitalocean_vpc.this"]["id"]}]
+    assert app["spec"][0]["vpc"] == [{"id": state["digitalocean_vpc.this"]["id"]}]
 
     browsers = {app["live_url"], second["live_url"]}
     for bucket in ("bundles", "second"):
-        (rule,) = resources[f"digitalocean_spaces_bucket_cors_configuration.{bucket}[0]"]["cors_rule"]
+        (rule,) = state[f"digitalocean_spaces_bucket_cors_configuration.{bucket}[0]"]["cors_rule"]
         assert set(rule["allowed_origins"]) == browsers
 
-    addresses = {part["name"]: environment(part)["DATABASE_URL"] for kind in PARTS for part in app["spec"][0][kind]}
-    assert "/kernex-web?" in addresses["web"]
-    assert "made-up-private_host" in addresses["scheduler"] == addresses["migrate"]
+    processes = {part["name"]: environment(part) for kind in PARTS for part in app["spec"][0][kind]}
+    assert "/kernex-web?" in processes["web"]["DATABASE_URL"]
+    for direct in ("scheduler", "migrate", "backup"):
+        assert "made-up-private_host" in processes[direct]["DATABASE_URL"]
     assert "@made-up-host" in environment(second["spec"][0]["service"][0])["DATABASE_URL"]
 
 
-def test_data_is_not_destroyed(applied: Place) -> None:
-    words = applied.words("production", VARIABLES)
-    said = applied.run("destroy", "-no-color", "-auto-approve", *words, passes=False)
-    assert "Instance cannot be destroyed" in said
-    for kept in (
+def test_only_the_backup_gets_the_key_of_the_backups_bucket(applied: Project) -> None:
+    state = resources(applied)
+    app = state["module.app[0].digitalocean_app.this"]["spec"][0]
+    processes = {part["name"]: environment(part) for kind in PARTS for part in app[kind]}
+    keys = {name: state[f"module.spaces[0].digitalocean_spaces_key.{name}"] for name in ("app", "backups")}
+    for name, variables in processes.items():
+        key = keys["backups" if name == "backup" else "app"]
+        assert variables["STORAGE_ACCESS_KEY"] == key["access_key"]
+        assert variables["STORAGE_SECRET_KEY"] == key["secret_key"]
+
+
+def test_data_is_not_destroyed(applied: Project) -> None:
+    arguments = applied.arguments("production", VARIABLES)
+    output = applied.terraform("destroy", "-no-color", "-auto-approve", *arguments, passes=False)
+    assert "Instance cannot be destroyed" in output
+    for resource in (
         "digitalocean_database_cluster.this",
         "digitalocean_spaces_bucket.this",
         "digitalocean_spaces_bucket.backups",
         "digitalocean_spaces_bucket.copies",
     ):
-        assert kept in said
-    assert "module.database.digitalocean_database_cluster.this" in applied.run("state", "list")
+        assert resource in output
+    assert "module.database.digitalocean_database_cluster.this" in applied.terraform("state", "list")
 
 
-def test_secrets_are_not_printed(applied: Place) -> None:
-    words = applied.words("production", VARIABLES | {"web_instances": 3})
-    said = applied.run("plan", "-no-color", *words) + applied.run("output", "-no-color")
+def test_secrets_are_not_printed(applied: Project) -> None:
+    arguments = applied.arguments("production", VARIABLES | {"web_instances": 3})
+    output = applied.terraform("plan", "-no-color", *arguments) + applied.terraform("output", "-no-color")
     for secret in ("made-up-password", "made-up-secret_key", "s" * 60, "m" * 30):
-        assert secret not in said
+        assert secret not in output
 
 
-def test_storage_key_changes_without_a_gap(applied: Place) -> None:
-    key, app = "module.bundles.digitalocean_spaces_key.app", "module.app[0].digitalocean_app.this"
-    before = made(applied)
-    said = applied.run(
-        "apply", "-no-color", "-auto-approve", f"-replace={key}", *applied.words("production", VARIABLES)
-    )
-    after = made(applied)
-    steps = [said.index(step) for step in (f"{key}: Creating...", f"{app}: Modifications complete", "Destroying...")]
-    assert steps == sorted(steps)
+def test_storage_key_changes_without_a_gap(applied: Project) -> None:
+    key, app = "module.spaces[0].digitalocean_spaces_key.app", "module.app[0].digitalocean_app.this"
+    before = resources(applied)
+    arguments = applied.arguments("production", VARIABLES)
+    output = applied.terraform("apply", "-no-color", "-auto-approve", f"-replace={key}", *arguments)
+    after = resources(applied)
+    order = [output.index(line) for line in (f"{key}: Creating...", f"{app}: Modifications complete", "Destroying...")]
+    assert order == sorted(order)
     assert after[key]["secret_key"] != before[key]["secret_key"]
-    told = environment(after[app]["spec"][0]["service"][0])
-    assert told["STORAGE_ACCESS_KEY"] == after[key]["access_key"]
-    assert told["STORAGE_SECRET_KEY"] == after[key]["secret_key"]
+    variables = environment(after[app]["spec"][0]["service"][0])
+    assert variables["STORAGE_ACCESS_KEY"] == after[key]["access_key"]
+    assert variables["STORAGE_SECRET_KEY"] == after[key]["secret_key"]

@@ -1,23 +1,20 @@
-"""What is added when its variable is set, and is not there before."""
+"""What each variable in growth.tf adds, and that it is absent without the variable."""
 
 from tests.terraform.test_plan import APP, CLUSTER, FIREWALL, Plan, rules, spec, variables
 
 POOL = "module.database.digitalocean_database_connection_pool.web[0]"
-REPLICA = "module.database.digitalocean_database_replica.reading[0]"
-CACHE = "digitalocean_database_cluster.valkey[0]"
-CDN = "module.bundles.digitalocean_cdn.this[0]"
 NODES = "module.kubernetes[0].digitalocean_kubernetes_cluster.this"
 REGION = "module.second_region[0]"
 
 
-def test_nothing_of_it_is_there_at_first(planned: Plan) -> None:
+def test_nothing_is_added_by_default(planned: Plan) -> None:
     plan = planned()
-    for address in (POOL, REPLICA, CACHE, CDN, NODES):
+    for address in (POOL, NODES):
         assert address not in plan
     assert [address for address in plan if address.startswith((REGION, "module.app_second"))] == []
 
 
-def test_pool_serves_the_web_alone(planned: Plan) -> None:
+def test_only_the_web_server_uses_the_pool(planned: Plan) -> None:
     plan = planned(connection_pool=40)
     pool = plan[POOL]
     assert (pool["mode"], pool["size"], pool["db_name"], pool["user"]) == (
@@ -29,27 +26,13 @@ def test_pool_serves_the_web_alone(planned: Plan) -> None:
         assert "DATABASE_PREPARE" not in variables(direct)
 
 
-def test_replica_reads_beside_the_primary(planned: Plan) -> None:
-    plan = planned(read_replica_size="db-s-1vcpu-2gb")
-    assert (plan[REPLICA]["size"], plan[REPLICA]["region"]) == ("db-s-1vcpu-2gb", "sfo3")
-    assert plan["output.monthly_cost"]["items"]["read_replica"] == 30
-
-
-def test_valkey_admits_the_app_alone(planned: Plan) -> None:
-    plan = planned(valkey_size="db-s-1vcpu-1gb")
-    assert (plan[CACHE]["engine"], plan[CACHE]["size"]) == ("valkey", "db-s-1vcpu-1gb")
-    assert [rule["type"] for rule in plan["digitalocean_database_firewall.valkey[0]"]["rule"]] == ["app"]
-
-
-def test_cdn_stands_before_the_bucket(planned: Plan) -> None:
-    assert planned(cdn=True)[CDN]["ttl"] == 604800
-
-
 def test_larger_sizes_and_standby(planned: Plan) -> None:
     plan = planned(database_size="db-s-4vcpu-8gb", database_nodes=2, web_size="apps-s-1vcpu-1gb", web_instances=4)
     assert (plan[CLUSTER]["size"], plan[CLUSTER]["node_count"]) == ("db-s-4vcpu-8gb", 2)
     assert spec(plan)["service"][0]["instance_count"] == 4
-    assert plan["output.monthly_cost"]["items"] == {"web": 48, "scheduler": 5, "database": 240, "bundles": 5}
+    assert plan["output.monthly_cost"]["items"] == {
+        "web": 48, "scheduler": 5, "backup": 5, "database": 240, "spaces": 5,
+    }  # fmt: skip
 
 
 def test_web_scales_by_itself_on_dedicated_processors(planned: Plan) -> None:
@@ -63,7 +46,7 @@ def test_web_scales_by_itself_on_dedicated_processors(planned: Plan) -> None:
     assert "AUTOSCALE_FAILED" in {alert["rule"] for alert in spec(plan)["alert"]}
 
 
-def test_kubernetes_joins_the_app(planned: Plan) -> None:
+def test_kubernetes_runs_beside_the_app(planned: Plan) -> None:
     plan = planned(kubernetes={"registry": "kernex"})
     cluster = plan[NODES]
     (pool,) = cluster["node_pool"]
@@ -80,7 +63,7 @@ def test_kubernetes_replaces_the_app(planned: Plan) -> None:
     assert plan["digitalocean_uptime_check.health[0]"]["target"] == "https://fleet.example.com/health"
 
 
-def test_second_region_keeps_copies(planned: Plan) -> None:
+def test_second_region_has_a_replica_and_a_bucket_of_copies(planned: Plan) -> None:
     plan = planned(second_region={})
     assert plan[f"{REGION}.digitalocean_vpc.this"]["region"] == "nyc3"
     replica = plan[f"{REGION}.digitalocean_database_replica.standby[0]"]
@@ -90,7 +73,7 @@ def test_second_region_keeps_copies(planned: Plan) -> None:
     assert "module.app_second[0].digitalocean_app.this" not in plan
 
 
-def test_second_region_serves_without_a_second_scheduler(planned: Plan) -> None:
+def test_second_region_serves_without_scheduler_and_backup(planned: Plan) -> None:
     plan = planned(second_region={"serve": True})
     app = spec(plan, "module.app_second[0].digitalocean_app.this")
     assert (app["region"], len(app["service"]), app["worker"], app["job"]) == ("nyc", 1, [], [])
@@ -99,14 +82,14 @@ def test_second_region_serves_without_a_second_scheduler(planned: Plan) -> None:
     assert rule["allowed_methods"] == ["GET", "PUT"]
 
 
-def test_second_region_takes_over_with_what_it_keeps(planned: Plan) -> None:
+def test_second_region_takes_over_with_its_replica_and_bucket(planned: Plan) -> None:
     url = "postgresql://kernex_app:p@promoted.example.com:25060/kernex_db?sslmode=require"
     plan = planned(second_region={"serve": True}, failover_database_url=url)
     app = spec(plan, "module.app_second[0].digitalocean_app.this")
     for component in (*app["service"], *app["worker"], *app["job"]):
-        told = variables(component)
-        assert told["DATABASE_URL"] == (url, "SECRET")
-        assert told["STORAGE_BUCKET"] == ("kernex-bundles-nyc3", "GENERAL")
-        assert told["STORAGE_ENDPOINT_URL"] == ("https://nyc3.digitaloceanspaces.com", "GENERAL")
+        values = variables(component)
+        assert values["DATABASE_URL"] == (url, "SECRET")
+        assert values["STORAGE_BUCKET"] == ("kernex-bundles-nyc3", "GENERAL")
+        assert values["STORAGE_ENDPOINT_URL"] == ("https://nyc3.digitaloceanspaces.com", "GENERAL")
     assert [part["name"] for part in (*app["worker"], *app["job"])] == ["scheduler", "migrate"]
     assert f"{REGION}.digitalocean_database_replica.standby[0]" not in plan

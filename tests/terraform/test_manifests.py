@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: against the API's own schemas, against each other, and against what the image needs."""
+"""The Kubernetes manifests: valid by the API's schemas, consistent with each other and with the image."""
 
 import functools
 import json
@@ -22,44 +22,45 @@ VERSIONS = ["1.34", "1.35", "1.36"]
 
 
 def kustomization() -> Object:
-    found: Object = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
-    return found
+    content: Object = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+    return content
 
 
 def objects() -> list[Object]:
-    """All that is applied."""
-    return [found for name in kustomization()["resources"] for found in yaml.safe_load_all((FOLDER / name).read_text())]
+    """All objects that are applied."""
+    names = kustomization()["resources"]
+    return [each for name in names for each in yaml.safe_load_all((FOLDER / name).read_text())]
 
 
 def one(kind: str, name: str) -> Object:
-    (found,) = [found for found in objects() if (found["kind"], found["metadata"]["name"]) == (kind, name)]
-    return found
+    (only,) = [each for each in objects() if (each["kind"], each["metadata"]["name"]) == (kind, name)]
+    return only
 
 
 @functools.cache
 def definitions(version: str) -> Any:
-    """The schemas of a Kubernetes minor version, in which unknown fields are errors."""
+    """The schemas of a Kubernetes minor version. Unknown fields are errors."""
     with zipfile.ZipFile(wheel("kubernetes-validate")) as archive:
         name = f"kubernetes_validate/kubernetes-json-schema/v{version}.0-local-strict/_definitions.json"
         return json.loads(archive.read(name))
 
 
-def problems(found: Object, version: str) -> list[str]:
-    """What the API of that version would say against an object."""
-    group, _, api = found["apiVersion"].rpartition("/")
-    name = f"io.k8s.api.{group.split('.')[0] or 'core'}.{api}.{found['kind']}"
-    told = definitions(version)
-    assert name in told["$defs"], f"{version} knows no {name}"
-    schema = {"$schema": told["$schema"], "$id": told["$id"], "$defs": told["$defs"], "$ref": f"#/$defs/{name}"}
-    return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(found)]
+def problems(each: Object, version: str) -> list[str]:
+    """The errors with which the API of that version would refuse an object."""
+    group, _, api = each["apiVersion"].rpartition("/")
+    name = f"io.k8s.api.{group.split('.')[0] or 'core'}.{api}.{each['kind']}"
+    schemas = definitions(version)
+    assert name in schemas["$defs"], f"{version} does not know {name}"
+    schema = {key: schemas[key] for key in ("$schema", "$id", "$defs")} | {"$ref": f"#/$defs/{name}"}
+    return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(each)]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_api_takes_every_object(version: str) -> None:
-    found = {f"{each['kind']} {each['metadata']['name']}": problems(each, version) for each in objects()}
-    assert {name: told for name, told in found.items() if told} == {}
-    assert {name.split()[0] for name in found} == {
-        "Namespace", "Job", "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy",
+def test_the_api_accepts_every_object(version: str) -> None:
+    errors = {f"{each['kind']} {each['metadata']['name']}": problems(each, version) for each in objects()}
+    assert {name: messages for name, messages in errors.items() if messages} == {}
+    assert {name.split()[0] for name in errors} == {
+        "Namespace", "Job", "CronJob", "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy",
         "Ingress",
     }  # fmt: skip
 
@@ -76,6 +77,8 @@ def test_the_api_takes_every_object(version: str) -> None:
         ),
         ("web.yaml", "  selector:\n    matchLabels:", "  selectors:\n    matchLabels:"),
         ("migrate.yaml", "backoffLimit: 2", 'backoffLimit: "2"'),
+        ("backup.yaml", "concurrencyPolicy: Forbid", "concurrencyPolicy: 1"),
+        ("backup.yaml", "      backoffLimit: 2", "      retries: 2"),
         ("scaling.yaml", "maxReplicas: 4", "most: 4"),
         ("scaling.yaml", "- type: Resource", "- kind: Resource"),
         ("network.yaml", 'policyTypes: ["Ingress", "Egress"]', "policyTypes: Ingress"),
@@ -87,16 +90,16 @@ def test_broken_objects_are_refused(name: str, old: str, new: str) -> None:
     text = (FOLDER / name).read_text()
     assert old in text
     broken = yaml.safe_load_all(text.replace(old, new, 1))
-    assert [problem for found in broken for problem in problems(found, "1.35")] != []
+    assert [problem for each in broken for problem in problems(each, "1.35")] != []
 
 
-def test_files_are_tidy() -> None:
+def test_files_pass_their_linter() -> None:
     linter = Path(sys.executable).with_name("yamllint")
     done = subprocess.run([linter, "--strict", FOLDER], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
-def test_terraform_orders_a_version_that_is_tested() -> None:
+def test_terraform_creates_a_tested_version() -> None:
     prefix = re.search(
         r'version_prefix = optional\(string, "([\d.]+)\."\)', (ROOT / "terraform" / "growth.tf").read_text()
     )
@@ -105,29 +108,30 @@ def test_terraform_orders_a_version_that_is_tested() -> None:
 
 
 def pods() -> dict[str, Object]:
-    """The pod of each workload by its start word."""
-    found = [each["spec"]["template"] for each in objects() if each["kind"] in ("Deployment", "Job")]
-    return {template["spec"]["containers"][0]["args"][0]: template for template in found}
+    """The pod template of each workload by its word."""
+    templates = [each["spec"]["template"] for each in objects() if each["kind"] in ("Deployment", "Job")]
+    templates += [each["spec"]["jobTemplate"]["spec"]["template"] for each in objects() if each["kind"] == "CronJob"]
+    return {template["spec"]["containers"][0]["args"][0]: template for template in templates}
 
 
-def test_one_image_is_started_in_three_ways() -> None:
-    assert set(pods()) == {"web", "scheduler", "migrate"}
+def test_one_image_runs_every_word() -> None:
+    assert set(pods()) == {"web", "scheduler", "migrate", "backup"}
     assert {template["spec"]["containers"][0]["image"] for template in pods().values()} == {"kernex"}
     assert [image["name"] for image in kustomization()["images"]] == ["kernex"]
 
 
 def test_pods_run_without_rights() -> None:
-    """As the namespace's `restricted` standard demands."""
+    """The `restricted` standard of the namespace demands this."""
     for template in pods().values():
         pod, (container,) = template["spec"], template["spec"]["containers"]
-        rights = container["securityContext"]
+        confinement = container["securityContext"]
         assert pod["securityContext"]["runAsNonRoot"]
         assert pod["securityContext"]["runAsUser"] > 0
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert pod["automountServiceAccountToken"] is False
-        assert rights["readOnlyRootFilesystem"]
-        assert not rights["allowPrivilegeEscalation"]
-        assert rights["capabilities"] == {"drop": ["ALL"]}
+        assert confinement["readOnlyRootFilesystem"]
+        assert not confinement["allowPrivilegeEscalation"]
+        assert confinement["capabilities"] == {"drop": ["ALL"]}
         assert container["resources"]["limits"]["memory"] == "512Mi"
     assert one("Namespace", "kernex")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
@@ -142,7 +146,7 @@ def test_web_is_checked_and_drains() -> None:
     assert one("Deployment", "kernex-web")["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
 
 
-def test_objects_point_at_each_other() -> None:
+def test_objects_refer_to_each_other() -> None:
     labels = {word: template["metadata"]["labels"].items() for word, template in pods().items()}
     web = one("Service", "kernex-web")["spec"]
     assert web["selector"].items() <= labels["web"]
@@ -161,17 +165,34 @@ def test_objects_point_at_each_other() -> None:
     assert sources == {generator["name"] for generator in kustomization()["configMapGenerator"]}
 
 
+def test_the_backup_gets_its_own_storage_key_and_no_other_secret() -> None:
+    (container,) = pods()["backup"]["spec"]["containers"]
+    assert ["secretRef" in source for source in container["envFrom"]] == [False]
+    secrets = {entry["name"]: entry["valueFrom"]["secretKeyRef"]["name"] for entry in container["env"]}
+    assert secrets == {
+        "SECRET_KEY": "kernex", "DATABASE_URL": "kernex",
+        "STORAGE_ACCESS_KEY": "kernex-backups", "STORAGE_SECRET_KEY": "kernex-backups",
+    }  # fmt: skip
+
+
+def test_the_backup_runs_every_night_and_never_twice_at_once() -> None:
+    cron = one("CronJob", "kernex-backup")["spec"]
+    assert re.fullmatch(r"\d+ \d+ \* \* \*", cron["schedule"])
+    assert (cron["concurrencyPolicy"], cron["timeZone"]) == ("Forbid", "Etc/UTC")
+
+
 def sources_of(word: str) -> list[Object]:
     listed: list[Object] = pods()[word]["spec"]["containers"][0]["envFrom"]
     return listed
 
 
-def test_ingress_ends_tls_and_buffers() -> None:
+def test_ingress_terminates_tls_and_buffers() -> None:
     ingress = one("Ingress", "kernex")
-    notes = {name.rpartition("/")[2]: value for name, value in ingress["metadata"]["annotations"].items()}
-    assert (notes["proxy-request-buffering"], notes["proxy-buffering"], notes["ssl-redirect"]) == ("on", "on", "true")
-    # A part has up to 16 MiB, a manifest 4.
-    assert int(notes["proxy-body-size"].removesuffix("m")) > 16
+    annotations = {name.rpartition("/")[2]: value for name, value in ingress["metadata"]["annotations"].items()}
+    assert annotations["proxy-request-buffering"] == annotations["proxy-buffering"] == "on"
+    assert annotations["ssl-redirect"] == "true"
+    # A part is 16 MiB at most, a manifest 4 MiB.
+    assert int(annotations["proxy-body-size"].removesuffix("m")) > 16
     assert ingress["spec"]["tls"][0]["hosts"] == [ingress["spec"]["rules"][0]["host"]]
 
 
@@ -192,7 +213,7 @@ def settings() -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
-def test_settings_are_read_by_the_control_plane_and_hold_no_secret() -> None:
+def test_settings_exist_and_are_not_secret() -> None:
     read = (ROOT / "kernex" / "settings.py").read_text() + (ROOT / "gunicorn.conf.py").read_text()
     assert set(settings()) <= set(re.findall(r'env\.\w+\(\s*"([A-Z_]+)"', read))
     assert [name for name in settings() if re.search("SECRET|TOKEN|DATABASE_URL|ACCESS_KEY", name)] == []
@@ -201,50 +222,51 @@ def test_settings_are_read_by_the_control_plane_and_hold_no_secret() -> None:
 
 def test_pods_fit_into_the_seeds_database() -> None:
     most = one("HorizontalPodAutoscaler", "kernex-web")["spec"]["maxReplicas"]
-    told = settings()
-    assert int(told["KERNEX_INSTANCES"]) == most
-    pool = int(told["DATABASE_POOL"])
+    values = settings()
+    assert int(values["KERNEX_INSTANCES"]) == most
+    pool = int(values["DATABASE_POOL"])
     schedulers = one("Deployment", "kernex-scheduler")["spec"]["replicas"]
-    # A rolling update adds one pod of each (maxSurge); a scheduler has a connection for its lock and one for its work.
-    web = (most + 1) * int(told["WEB_WORKERS"]) * pool
-    assert web + (schedulers + 1) * 2 + 2 <= 95
+    # A rolling update adds one pod of each (maxSurge). A scheduler has two connections, for its lock and its work; so
+    # have the migration and the backup.
+    web = (most + 1) * int(values["WEB_WORKERS"]) * pool
+    assert web + (schedulers + 1) * 2 + 2 + 2 <= 95
 
 
-# Stands in for kubectl: writes down what it is asked, and lets the migration end as it is told.
+# A fake kubectl: it writes down its arguments, and lets the migration end with the exit code $MIGRATION.
 KUBECTL = """#!/bin/sh
-echo "$*" >> "$ASKED"
+echo "$*" >> "$CALLS"
 case "$*" in *" wait "*) exit "$MIGRATION" ;; esac
 """
 
 
 def release(folder: Path, migration: int) -> tuple[int, list[str]]:
-    """The exit code of release.sh, and what it asked of kubectl."""
-    asked = folder / "asked"
+    """Return the exit code of release.sh, and its calls of kubectl."""
+    calls = folder / "calls"
     (folder / "kubectl").write_text(KUBECTL)
     (folder / "kubectl").chmod(0o755)
     done = subprocess.run(
         ["sh", str(FOLDER / "release.sh")], capture_output=True, check=False,
-        env={"PATH": f"{folder}:/usr/bin:/bin", "ASKED": str(asked), "MIGRATION": str(migration)},
+        env={"PATH": f"{folder}:/usr/bin:/bin", "CALLS": str(calls), "MIGRATION": str(migration)},
     )  # fmt: skip
-    return done.returncode, [re.sub(r"/\S*tmp\S*", "ALL", line) for line in asked.read_text().splitlines()]
+    return done.returncode, [re.sub(r"/\S*tmp\S*", "ALL", line) for line in calls.read_text().splitlines()]
 
 
 def test_release_migrates_before_it_rolls_out(tmp_path: Path) -> None:
-    code, asked = release(tmp_path, migration=0)
+    code, calls = release(tmp_path, migration=0)
     assert code == 0
-    assert [line for line in asked if line.startswith("apply") or " wait " in line] == [
+    assert [line for line in calls if line.startswith("apply") or " wait " in line] == [
         "apply -f namespace.yaml",
         "apply -f ALL --selector kernex/step!=serve",
         "-n kernex wait --for=condition=complete --timeout=610s job/kernex-migrate",
         "apply -f ALL",
     ]
-    for name in ("kernex-web", "kernex-scheduler"):
-        assert one("Deployment", name)["metadata"]["labels"] == {"kernex/step": "serve"}
+    for kind, name in (("Deployment", "kernex-web"), ("Deployment", "kernex-scheduler"), ("CronJob", "kernex-backup")):
+        assert one(kind, name)["metadata"]["labels"] == {"kernex/step": "serve"}
     assert "kernex/step" not in one("Job", "kernex-migrate")["metadata"].get("labels", {})
 
 
-def test_release_whose_migration_fails_rolls_nothing_out(tmp_path: Path) -> None:
-    code, asked = release(tmp_path, migration=1)
+def test_release_rolls_nothing_out_if_the_migration_fails(tmp_path: Path) -> None:
+    code, calls = release(tmp_path, migration=1)
     assert code == 1
-    assert "apply -f ALL" not in asked
-    assert asked[-1] == "-n kernex logs job/kernex-migrate --tail=50"
+    assert "apply -f ALL" not in calls
+    assert calls[-1] == "-n kernex logs job/kernex-migrate --tail=50"

@@ -1,13 +1,17 @@
-"""Broken variants: each is refused, and told why."""
+"""Wrong values and broken code are refused with a message that names the reason."""
 
 import pytest
 
-from tests.terraform.places import Place
+from tests.terraform.project import Project
 
+OTHER_STORAGE: dict[str, object] = {
+    "settings": {"STORAGE_BUCKET": "fleet"},
+    "secrets": {"STORAGE_ACCESS_KEY": "key", "STORAGE_SECRET_KEY": "secret"},
+}
 VALUES: dict[str, tuple[str, dict[str, object], str]] = {
     "an unknown environment": ("production", {"environment": "prod"}, "environment accepts production or staging"),
     "an unknown stage": ("production", {"stage": "half"}, "stage accepts base, open or complete"),
-    "a base that nobody can grant from": (
+    "a base without an address that may grant": (
         "production", {"stage": "base", "database_addresses": []}, "stage base needs database_addresses",
     ),
     "a region without the services": ("production", {"region": "nyc1"}, "region accepts a data centre"),
@@ -15,14 +19,14 @@ VALUES: dict[str, tuple[str, dict[str, object], str]] = {
         "production", {"github_repo": "https://github.com/a/b"}, "github_repo accepts owner/name",
     ),
     "an address as domain": ("production", {"domain": "https://a.example.com/"}, "domain accepts a bare name"),
-    "a zone of another domain": (
+    "a zone that does not contain the domain": (
         "production", {"domain": "a.example.com", "dns_zone": "example.org"}, "dns_zone accepts the zone",
     ),
-    "no one to write to": ("production", {"alert_emails": []}, "alert_emails accepts one or more"),
+    "no address for alerts": ("production", {"alert_emails": []}, "alert_emails accepts one or more"),
     "a name as database address": ("production", {"database_addresses": ["laptop"]}, "accepts IPv4 addresses"),
-    "a firewall for everybody": ("production", {"database_addresses": ["0.0.0.0/0"]}, "that is no firewall"),
+    "a firewall for everybody": ("production", {"database_addresses": ["0.0.0.0/0"]}, "such a firewall protects nothing"),
     "a bucket with capitals": ("production", {"bucket_name": "Kernex"}, "bucket_name accepts 3 to 63"),
-    "a secret among the settings": ("production", {"settings": {"SECRET_KEY": "x"}}, "that are no secrets"),
+    "a secret among the settings": ("production", {"settings": {"SECRET_KEY": "x"}}, "that are not secret"),
     "a short secret key": ("production", {"secret_key": "short"}, "secret_key accepts 50 or more"),
     "a short metrics token": ("production", {"metrics_token": "short"}, "metrics_token accepts 20 or more"),
     "an unknown web size": ("production", {"web_size": "basic-xxs"}, "web_size accepts"),
@@ -31,17 +35,36 @@ VALUES: dict[str, tuple[str, dict[str, object], str]] = {
     "scaling shared processors": (
         "production", {"web_autoscaling": {"most": 4}}, "needs a web_size with dedicated processors",
     ),
-    "scaling down to more": (
+    "a maximum that is not above the minimum": (
         "production", {"web_size": "apps-d-1vcpu-1gb", "web_autoscaling": {"most": 2}}, "above web_instances",
     ),
-    "the smallest database in production": (
-        "production", {"database_size": "db-s-1vcpu-1gb"}, "accepts no 1 GB node in production",
+    "production's processes with the smallest database": (
+        "production", {"database_size": "db-s-1vcpu-1gb"}, "accepts 20 connections from the role",
     ),
-    "a standby of the smallest database": ("staging", {"database_nodes": 2}, "accepts 1 for a 1 GB node"),
-    "more connections than there are": ("production", {"web_instances": 12}, "takes 95 connections of the role"),
-    "more connections than there are, while the database is open": (
-        "production", {"web_instances": 12, "stage": "open"}, "takes 95 connections of the role",
+    "a standby of the smallest database": ("staging", {"database_nodes": 2}, "accepts only 1 for a 1 GB node"),
+    "more connections than the database accepts": (
+        "production", {"web_instances": 12}, "accepts 95 connections from the role",
     ),
+    "more connections than the database accepts, while it is open": (
+        "production", {"web_instances": 12, "stage": "open"}, "accepts 95 connections from the role",
+    ),
+    "no storage at all": (
+        "production", {"spaces_enabled": False, "backup_size": None}, "needs another storage: STORAGE_BUCKET",
+    ),
+    "a bucket without its key": (
+        "production", {"spaces_enabled": False, "backup_size": None, "settings": {"STORAGE_BUCKET": "fleet"}},
+        "STORAGE_ACCESS_KEY and STORAGE_SECRET_KEY in secrets",
+    ),
+    "a nightly backup without its bucket": (
+        "production", {"spaces_enabled": False, **OTHER_STORAGE}, "backup_size accepts only null with spaces_enabled",
+    ),
+    "copies in a second region without Spaces": (
+        "production", {"spaces_enabled": False, "backup_size": None, "second_region": {}, **OTHER_STORAGE},
+        "second_region needs spaces_enabled",
+    ),
+    "an unknown backup size": ("production", {"backup_size": "basic-xxs"}, "backup_size accepts"),
+    "an hour that does not exist": ("production", {"backup_time": "24:00"}, "backup_time accepts a time of day"),
+    "backups kept for hours": ("production", {"backup_days": 0.5}, "backup_days accepts whole days"),
     "a pool larger than the database": ("production", {"connection_pool": 94}, "connection_pool accepts 1 to"),
     "nothing that serves": ("production", {"app_platform": False}, "something has to serve"),
     "a cluster of one node": ("production", {"kubernetes": {"least_nodes": 1}}, "accepts 2 or more"),
@@ -82,7 +105,7 @@ CODE: dict[str, tuple[str, str, str, str]] = {
         "modules/app/main.tf", '"DEPLOYMENT_FAILED"', '"BROKEN"', "expected spec.alert.rule to be one of",
     ),
     "a key with a right that does not exist": (
-        "modules/bundles/main.tf", '"readwrite"', '"write"', "expected grant.permission to be one of",
+        "modules/spaces/main.tf", '"readwrite"', '"write"', "expected grant.permission to be one of",
     ),
     "a name that is too long": (
         "main.tf", 'name        = "kernex-${', 'name        = "kernex-of-the-whole-wide-world-${',
@@ -93,13 +116,13 @@ CODE: dict[str, tuple[str, str, str, str]] = {
 
 
 @pytest.mark.parametrize("case", VALUES, ids=str)
-def test_wrong_values_are_refused(place: Place, case: str) -> None:
-    environment, variables, told = VALUES[case]
-    assert told in place.refused(environment, **variables)
+def test_wrong_values_are_refused(project: Project, case: str) -> None:
+    example, variables, message = VALUES[case]
+    assert message in project.refusal(example, **variables)
 
 
 @pytest.mark.parametrize("case", CODE, ids=str)
-def test_wrong_code_is_refused(place: Place, case: str) -> None:
-    file, old, new, told = CODE[case]
-    place.change(file, old, new)
-    assert told in place.refused()
+def test_wrong_code_is_refused(project: Project, case: str) -> None:
+    file, old, new, message = CODE[case]
+    project.change(file, old, new)
+    assert message in project.refusal()

@@ -1,19 +1,46 @@
-# The control plane on App Platform: one image, started as `web`, `scheduler` and `migrate`.
+# The control plane on App Platform: one image, started as web server, scheduler, migration and nightly backup.
 
 locals {
-  web_secrets = merge(var.secrets, var.web_secrets)
-  # The names are no secret, and a block can not be repeated over a secret.
-  secret_names     = nonsensitive(keys(var.secrets))
-  web_secret_names = nonsensitive(keys(local.web_secrets))
-  web_settings     = merge(var.settings, var.web_settings)
-  is_scaled        = var.web.most > var.web.instances
+  is_scaled = var.web.most > var.web.instances
+
+  # What each process gets. The backup has no secret but those that it needs.
+  settings = {
+    web        = merge(var.settings, var.web_settings)
+    background = var.settings
+    backup     = var.backup_settings
+  }
+  secrets = {
+    web        = merge(var.secrets, var.web_secrets)
+    background = var.secrets
+    backup     = var.backup_secrets
+  }
+
+  # The type of each variable by its name. Names are not secret, and Terraform repeats no block over secret values.
+  variable_types = {
+    for process in ["web", "background", "backup"] : process => merge(
+      { for name in keys(local.settings[process]) : name => "GENERAL" },
+      { for name in nonsensitive(keys(local.secrets[process])) : name => "SECRET" },
+    )
+  }
+  variables = { for process in ["web", "background", "backup"] : process => merge(local.settings[process], local.secrets[process]) }
+
+  # Processes beside the web server that run all the time. App Platform's own cron jobs are unknown to the Terraform
+  # provider (2.99.1), so a worker waits for the hour.
+  workers = merge(
+    var.background == null ? {} : {
+      scheduler = { process = "background", size = var.background, run_command = "scheduler", grace_seconds = 30 }
+    },
+    var.backup == null ? {} : {
+      backup = { process = "backup", size = var.backup.size, run_command = "nightly ${var.backup.time} backup ${var.backup.place}", grace_seconds = 120 }
+    },
+  )
 }
 
 resource "digitalocean_app" "this" {
   spec {
     name   = var.name
     region = var.region
-    # Answers depend on who asks; no cache may keep one.
+    # Responses depend on who asks: no cache may keep them.
     disable_edge_cache = true
 
     vpc {
@@ -70,7 +97,7 @@ resource "digitalocean_app" "this" {
         deploy_on_push = var.source_code.deploy_on_push
       }
 
-      # An instance whose database is away gets no requests, and is not killed for it: a restart would not help.
+      # An instance that cannot reach the database gets no requests. It is not restarted: that would not help.
       health_check {
         http_path             = "/health"
         port                  = 8000
@@ -90,7 +117,7 @@ resource "digitalocean_app" "this" {
         failure_threshold     = 3
       }
 
-      # Requests under way end within 25 s of the order to stop.
+      # After SIGTERM, running requests finish within 25 s.
       termination {
         drain_seconds        = 5
         grace_period_seconds = 30
@@ -110,21 +137,12 @@ resource "digitalocean_app" "this" {
       }
 
       dynamic "env" {
-        for_each = local.web_settings
+        for_each = local.variable_types.web
         content {
           key   = env.key
-          value = env.value
+          value = local.variables.web[env.key]
           scope = "RUN_TIME"
-          type  = "GENERAL"
-        }
-      }
-      dynamic "env" {
-        for_each = toset(local.web_secret_names)
-        content {
-          key   = env.value
-          value = local.web_secrets[env.value]
-          scope = "RUN_TIME"
-          type  = "SECRET"
+          type  = env.value
         }
       }
 
@@ -143,13 +161,13 @@ resource "digitalocean_app" "this" {
     }
 
     dynamic "worker" {
-      for_each = var.background == null ? [] : [var.background]
+      for_each = local.workers
       content {
-        name               = "scheduler"
+        name               = worker.key
         dockerfile_path    = "Dockerfile"
         source_dir         = "/"
-        run_command        = "scheduler"
-        instance_size_slug = worker.value
+        run_command        = worker.value.run_command
+        instance_size_slug = worker.value.size
         instance_count     = 1
 
         github {
@@ -159,25 +177,16 @@ resource "digitalocean_app" "this" {
         }
 
         termination {
-          grace_period_seconds = 30
+          grace_period_seconds = worker.value.grace_seconds
         }
 
         dynamic "env" {
-          for_each = var.settings
+          for_each = local.variable_types[worker.value.process]
           content {
             key   = env.key
-            value = env.value
+            value = local.variables[worker.value.process][env.key]
             scope = "RUN_TIME"
-            type  = "GENERAL"
-          }
-        }
-        dynamic "env" {
-          for_each = toset(local.secret_names)
-          content {
-            key   = env.value
-            value = var.secrets[env.value]
-            scope = "RUN_TIME"
-            type  = "SECRET"
+            type  = env.value
           }
         }
 
@@ -196,7 +205,7 @@ resource "digitalocean_app" "this" {
       }
     }
 
-    # Runs once a release, before any new instance starts; a release whose migration fails is not deployed.
+    # Runs once for each release, before a new instance starts. If the migration fails, the release is not deployed.
     dynamic "job" {
       for_each = var.background == null ? [] : [var.background]
       content {
@@ -219,21 +228,12 @@ resource "digitalocean_app" "this" {
         }
 
         dynamic "env" {
-          for_each = var.settings
+          for_each = local.variable_types.background
           content {
             key   = env.key
-            value = env.value
+            value = local.variables.background[env.key]
             scope = "RUN_TIME"
-            type  = "GENERAL"
-          }
-        }
-        dynamic "env" {
-          for_each = toset(local.secret_names)
-          content {
-            key   = env.value
-            value = var.secrets[env.value]
-            scope = "RUN_TIME"
-            type  = "SECRET"
+            type  = env.value
           }
         }
       }

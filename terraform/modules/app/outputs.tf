@@ -1,14 +1,14 @@
 output "id" {
-  description = "The app's id, which the database's firewall admits."
+  description = "The app's id, for the rules of the database's firewall."
   value       = digitalocean_app.this.id
 }
 
 output "urn" {
-  description = "The app's name in a project."
+  description = "The app's identifier in a DigitalOcean project."
   value       = digitalocean_app.this.urn
 }
 
 output "url" {
-  description = "Where the app answers."
+  description = "The app's public URL."
   value       = digitalocean_app.this.live_url
 }

@@ -19,43 +19,59 @@ variable "source_code" {
 }
 
 variable "web" {
-  description = "Size and number of the web instances; `most` above `instances` scales them on dedicated processors."
+  description = "Size and number of the web instances. `most` above `instances` scales them, on dedicated processors."
   type        = object({ size = string, instances = number, most = number, cpu_percent = number })
 }
 
 variable "background" {
-  description = "The size of scheduler and migration. Null: another app of this database has both."
+  description = "The size of scheduler and migration. Null: another app of this database runs both."
   type        = string
 }
 
+variable "backup" {
+  description = "The nightly backup: instance size, time of day (HH:MM, UTC), and place. Null: no nightly backup."
+  type        = object({ size = string, time = string, place = string })
+}
+
+variable "backup_settings" {
+  description = "All settings of the nightly backup that are not secret."
+  type        = map(string)
+}
+
+variable "backup_secrets" {
+  description = "All secret settings of the nightly backup."
+  type        = map(string)
+  sensitive   = true
+}
+
 variable "domain" {
-  description = "The name that is served, and the zone if DigitalOcean serves it. Null: App Platform's own name."
+  description = "The public name, and its zone if DigitalOcean serves it. Null: App Platform's own name."
   type        = object({ name = string, zone = optional(string) })
 }
 
 variable "alert_emails" {
-  description = "Who is written to."
+  description = "Who gets alerts."
   type        = list(string)
 }
 
 variable "settings" {
-  description = "Settings that every process gets."
+  description = "Settings of all processes but the backup."
   type        = map(string)
 }
 
 variable "web_settings" {
-  description = "Settings that the web instances alone get."
+  description = "Settings of the web instances only."
   type        = map(string)
 }
 
 variable "secrets" {
-  description = "Secret settings that every process gets, save where web_secrets has another value."
+  description = "Secret settings of all processes but the backup. web_secrets override them for the web instances."
   type        = map(string)
   sensitive   = true
 }
 
 variable "web_secrets" {
-  description = "Secret settings that the web instances alone get."
+  description = "Secret settings of the web instances only."
   type        = map(string)
   sensitive   = true
 }

@@ -1,9 +1,9 @@
-# Managed PostgreSQL 15 with the control plane's database and role. What the role may do is granted by `manage.py grant_perms`.
+# Managed PostgreSQL 15 with the control plane's database and role. `manage.py grant_perms` grants the role its rights.
 
 locals {
   database = "kernex_db"
   role     = "kernex_app"
-  # A cluster made from a backup has both already.
+  # A cluster made from a backup already has both.
   is_restored = var.restore_from != null
   password    = local.is_restored ? one(data.digitalocean_database_user.restored[*].password) : one(digitalocean_database_user.app[*].password)
 }
@@ -18,7 +18,7 @@ resource "digitalocean_database_cluster" "this" {
   private_network_uuid = var.vpc_id
   tags                 = var.tags
 
-  # When the fewest devices are at work; a minor release takes seconds, which heartbeats outlast.
+  # Choose the hour with the fewest devices at work. A minor release takes seconds; devices repeat missed heartbeats.
   maintenance_window {
     day  = "sunday"
     hour = "10:00:00"
@@ -34,7 +34,7 @@ resource "digitalocean_database_cluster" "this" {
 
   lifecycle {
     prevent_destroy = true
-    # Said once, at birth.
+    # Only read when the cluster is created.
     ignore_changes = [backup_restore]
   }
 }
@@ -71,16 +71,6 @@ resource "digitalocean_database_connection_pool" "web" {
   user       = local.role
 
   depends_on = [digitalocean_database_db.kernex, digitalocean_database_user.app]
-}
-
-resource "digitalocean_database_replica" "reading" {
-  count                = var.replica_size == null ? 0 : 1
-  cluster_id           = digitalocean_database_cluster.this.id
-  name                 = "${var.name}-reading"
-  size                 = var.replica_size
-  region               = var.region
-  private_network_uuid = var.vpc_id
-  tags                 = var.tags
 }
 
 resource "digitalocean_monitor_alert" "database" {

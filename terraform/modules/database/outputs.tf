@@ -4,7 +4,7 @@ output "id" {
 }
 
 output "urn" {
-  description = "The cluster's name in a project."
+  description = "The cluster's identifier in a DigitalOcean project."
   value       = digitalocean_database_cluster.this.urn
 }
 
@@ -14,7 +14,7 @@ output "name" {
 }
 
 output "host" {
-  description = "The public host: TLS, and only for admitted addresses."
+  description = "The public host, for admitted addresses and with TLS."
   value       = digitalocean_database_cluster.this.host
 }
 
@@ -35,7 +35,7 @@ output "password" {
 }
 
 output "admin_url" {
-  description = "The owner's address from outside, for `manage.py grant_perms` alone."
+  description = "The owner's URL from outside the network. Only `manage.py grant_perms` needs it."
   value = format(
     "postgresql://%s:%s@%s:%s/%s?sslmode=require",
     digitalocean_database_cluster.this.user, urlencode(digitalocean_database_cluster.this.password),
@@ -45,7 +45,7 @@ output "admin_url" {
 }
 
 output "private_url" {
-  description = "DATABASE_URL inside the network, straight to PostgreSQL."
+  description = "DATABASE_URL inside the network, without PgBouncer."
   value = format(
     "postgresql://%s:%s@%s:%s/%s?sslmode=require", local.role, urlencode(local.password),
     digitalocean_database_cluster.this.private_host, digitalocean_database_cluster.this.port, local.database,
@@ -55,7 +55,7 @@ output "private_url" {
 }
 
 output "public_url" {
-  description = "DATABASE_URL from outside the network, straight to PostgreSQL."
+  description = "DATABASE_URL from outside the network, without PgBouncer."
   value = format(
     "postgresql://%s:%s@%s:%s/%s?sslmode=require", local.role, urlencode(local.password),
     digitalocean_database_cluster.this.host, digitalocean_database_cluster.this.port, local.database,
@@ -65,16 +65,11 @@ output "public_url" {
 }
 
 output "pool_url" {
-  description = "DATABASE_URL inside the network through PgBouncer; null without one."
+  description = "DATABASE_URL inside the network, through PgBouncer; null without PgBouncer."
   value = var.pool_size == null ? null : format(
     "postgresql://%s:%s@%s:%s/%s?sslmode=require", local.role, urlencode(local.password),
     digitalocean_database_connection_pool.web[0].private_host, digitalocean_database_connection_pool.web[0].port,
     digitalocean_database_connection_pool.web[0].name,
   )
   sensitive = true
-}
-
-output "replica_host" {
-  description = "The read replica's host in the network; null without one."
-  value       = one(digitalocean_database_replica.reading[*].private_host)
 }

@@ -9,7 +9,7 @@ variable "region" {
 }
 
 variable "vpc_id" {
-  description = "The network that the cluster listens in."
+  description = "The network of the cluster."
   type        = string
 }
 
@@ -19,12 +19,12 @@ variable "size" {
 }
 
 variable "nodes" {
-  description = "One node and its standbys."
+  description = "The number of nodes: one, and its standby nodes."
   type        = number
 }
 
 variable "restore_from" {
-  description = "The cluster, and the moment, whose backup this one begins with. Null: empty."
+  description = "The cluster whose backup this one starts with, and the moment. Null: an empty database."
   type        = object({ cluster = string, at = optional(string) })
 }
 
@@ -33,17 +33,12 @@ variable "pool_size" {
   type        = number
 }
 
-variable "replica_size" {
-  description = "The size of a read replica in this region. Null: none."
-  type        = string
-}
-
 variable "tags" {
-  description = "What the cluster is tagged with."
+  description = "The cluster's tags."
   type        = list(string)
 }
 
 variable "alert_emails" {
-  description = "Who is written to."
+  description = "Who gets alerts."
   type        = list(string)
 }

@@ -1,4 +1,4 @@
-# A cluster for the manifests in terraform/kubernetes/: the same image, scaled by itself.
+# A cluster for the manifests in terraform/kubernetes/, which run the same image and scale by themselves.
 
 data "digitalocean_kubernetes_versions" "offered" {
   version_prefix = var.shape.version_prefix
@@ -31,7 +31,7 @@ resource "digitalocean_kubernetes_cluster" "this" {
   }
 
   lifecycle {
-    # Patches are applied in the maintenance window; the number of nodes is the autoscaler's.
+    # DigitalOcean applies patches in the maintenance window, and the autoscaler sets the number of nodes.
     ignore_changes = [version, node_pool[0].node_count]
   }
 

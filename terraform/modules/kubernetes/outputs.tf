@@ -1,10 +1,10 @@
 output "id" {
-  description = "The cluster's id, which the database's firewall admits."
+  description = "The cluster's id, for the rules of the database's firewall."
   value       = digitalocean_kubernetes_cluster.this.id
 }
 
 output "urn" {
-  description = "The cluster's name in a project."
+  description = "The cluster's identifier in a DigitalOcean project."
   value       = digitalocean_kubernetes_cluster.this.urn
 }
 
@@ -14,6 +14,6 @@ output "name" {
 }
 
 output "registry" {
-  description = "Where images are pushed; null without a registry."
+  description = "The registry to push images to; null without a registry."
   value       = one(digitalocean_container_registry.this[*].endpoint)
 }

@@ -26,6 +26,6 @@ variable "shape" {
 }
 
 variable "tags" {
-  description = "What cluster and nodes are tagged with."
+  description = "The tags of cluster and nodes."
   type        = list(string)
 }

@@ -9,7 +9,7 @@ output "replica_host" {
 }
 
 output "bucket" {
-  description = "Where `manage.py backup` can write copies."
+  description = "The settings of the bucket of copies, without its secret."
   value = {
     STORAGE_BUCKET       = digitalocean_spaces_bucket.copies.name
     STORAGE_ENDPOINT_URL = "https://${var.region}.digitaloceanspaces.com"
@@ -19,12 +19,12 @@ output "bucket" {
 }
 
 output "bucket_secret_key" {
-  description = "The secret of the key to the copies."
+  description = "The secret of that bucket's key."
   value       = digitalocean_spaces_key.copies.secret_key
   sensitive   = true
 }
 
 output "urn" {
-  description = "The bucket's name in a project."
+  description = "The bucket's identifier in a DigitalOcean project."
   value       = digitalocean_spaces_bucket.copies.urn
 }

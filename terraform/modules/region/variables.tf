@@ -1,5 +1,5 @@
 variable "name" {
-  description = "The installation's name; the region's goes behind it."
+  description = "The installation's name. The region is appended to it."
   type        = string
 }
 
@@ -9,26 +9,26 @@ variable "region" {
 }
 
 variable "cluster_id" {
-  description = "The database that the replica follows."
+  description = "The database cluster that is replicated."
   type        = string
 }
 
 variable "replica_size" {
-  description = "The replica's size: the primary's, if it shall take over."
+  description = "The replica's size. To take over, it needs the primary's size."
   type        = string
 }
 
 variable "bucket_name" {
-  description = "The bucket for copies."
+  description = "The name of the bucket of copies."
   type        = string
 }
 
 variable "tags" {
-  description = "What the replica is tagged with."
+  description = "The replica's tags."
   type        = list(string)
 }
 
 variable "is_promoted" {
-  description = "Whether the replica has become a database of its own, which is no longer kept here."
+  description = "Whether the replica was promoted. It is then a database of its own, which Terraform no longer manages."
   type        = bool
 }

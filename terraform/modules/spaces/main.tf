@@ -1,17 +1,17 @@
-# The bucket of the bundles, closed to the public, and the one key that the control plane has to it.
+# Two private buckets in Spaces, one for bundles and one for backups, each with a key of its own.
 
 resource "digitalocean_spaces_bucket" "this" {
   name   = var.name
   region = var.region
   acl    = "private"
 
-  # A key that leaks can delete, but not for good.
+  # Whoever steals a key can delete objects, but their old versions stay for recovery_days.
   versioning {
     enabled = true
   }
 
-  # The rules of `manage.py prepare_bucket`, which finds nothing missing here. Parts of an upload that nobody finished are
-  # paid for and seen by nobody; so is what was uploaded and never became a blob.
+  # The rules that `manage.py prepare_bucket` checks; it finds nothing missing here. Parts of an abandoned upload are
+  # billed but never listed. Uploads that never became a blob are removed, too.
   lifecycle_rule {
     id                                     = "kernex-abandoned-parts"
     enabled                                = true
@@ -45,7 +45,7 @@ resource "digitalocean_spaces_bucket" "this" {
 
   lifecycle {
     prevent_destroy = true
-    # Its rules for browsers are a resource of their own: they name the app, which names the bucket.
+    # The CORS rules are a resource of their own: they name the app, whose settings name this bucket.
     ignore_changes = [cors_rule]
   }
 }
@@ -58,13 +58,13 @@ resource "digitalocean_spaces_key" "app" {
     permission = "readwrite"
   }
 
-  # A new key is in use before the old one goes.
+  # The new key is in use before the old one is deleted.
   lifecycle {
     create_before_destroy = true
   }
 }
 
-# Backups lie apart, under a key that the control plane never has: whoever takes it over can not take them back.
+# Web server and scheduler never get the key of this bucket: whoever takes them over cannot delete the backups.
 resource "digitalocean_spaces_bucket" "backups" {
   name   = "${var.name}-backups"
   region = var.region
@@ -78,6 +78,16 @@ resource "digitalocean_spaces_bucket" "backups" {
     id                                     = "kernex-abandoned-parts"
     enabled                                = true
     abort_incomplete_multipart_upload_days = 7
+  }
+  # The nightly dumps and lists of blobs. Blobs, which several backups share, have another prefix and stay.
+  lifecycle_rule {
+    id      = "old-backups"
+    prefix  = "${local.backup_prefix}/kernex-"
+    enabled = true
+
+    expiration {
+      days = var.backup_days
+    }
   }
   lifecycle_rule {
     id      = "deleted-versions"
@@ -110,9 +120,6 @@ resource "digitalocean_spaces_key" "backups" {
   }
 }
 
-resource "digitalocean_cdn" "this" {
-  count  = var.cdn ? 1 : 0
-  origin = digitalocean_spaces_bucket.this.bucket_domain_name
-  # Content is named by its hash and never changes.
-  ttl = 604800
+locals {
+  backup_prefix = "nightly"
 }

@@ -1,7 +1,7 @@
-"""A stand-in for the DigitalOcean provider: its true schema, no network, no cloud.
+"""A fake DigitalOcean provider: the schema of the real one, no network, no cloud.
 
-Terraform reaches it through TF_REATTACH_PROVIDERS, so that neither a registry nor a provider's program is needed. What
-the cloud would decide is made up: an id, a host, a password. Version constraints are not looked at.
+Terraform reaches it through TF_REATTACH_PROVIDERS, so tests need neither a registry nor the provider's program. It
+invents what the cloud would decide: ids, hosts, passwords. Terraform does not check version constraints here.
 """
 
 import json
@@ -14,10 +14,10 @@ from typing import Any
 
 import grpc
 
-from tests.terraform.wire import UNKNOWN, Message, dynamic, field, is_unknown, parse, refusal, schema, value
+from tests.terraform.plugin_protocol import UNKNOWN, Message, dynamic, field, is_unknown, parse, refusal, schema, value
 
 SOURCE = "registry.terraform.io/digitalocean/digitalocean"
-# What the provider itself refuses, beyond its schema: (resource, path to the value) and the values that it takes.
+# Values that the provider checks beyond its schema: resource, path to the value, accepted values.
 CHOICES: list[tuple[str, tuple[str, ...], set[str]]] = [
     ("digitalocean_database_firewall", ("rule", "type"), {"ip_addr", "droplet", "k8s", "tag", "app"}),
     ("digitalocean_database_connection_pool", ("mode",), {"session", "transaction", "statement"}),
@@ -55,8 +55,8 @@ CHOICES: list[tuple[str, tuple[str, ...], set[str]]] = [
 
 
 @contextmanager
-def serving(schemas: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """The variables with which terraform finds the stand-in, while it runs."""
+def serve(schemas: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """Run the fake provider. Yield the environment variables by which terraform finds it."""
     server = grpc.server(
         futures.ThreadPoolExecutor(8),
         options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
@@ -75,7 +75,7 @@ def serving(schemas: dict[str, Any]) -> Iterator[dict[str, str]]:
 
 
 class Provider(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Each method is one of the protocol's calls, by the protocol's name; it takes the fields of the request."""
+    """Each public method is a call of the plugin protocol, under its name there. It gets the fields of the request."""
 
     def __init__(self, schemas: dict[str, Any]) -> None:
         self.schemas = schemas
@@ -105,9 +105,9 @@ class Provider(grpc.GenericRpcHandler):  # type: ignore[misc]
         kind, config = request[1][0].decode(), value(request[2][0])
         octets = b""
         for resource, path, accepted in CHOICES:
-            wrong = [found for found in _at(config, path) if found not in accepted] if resource == kind else []
-            for found in wrong:
-                octets += field(1, refusal(f"expected {'.'.join(path)} to be one of {sorted(accepted)}, got {found}"))
+            wrong = [value for value in _at(config, path) if value not in accepted] if resource == kind else []
+            for content in wrong:
+                octets += field(1, refusal(f"expected {'.'.join(path)} to be one of {sorted(accepted)}, got {content}"))
         for name in _at(config, ("spec", "name")) if kind == "digitalocean_app" else []:
             if not 2 <= len(name) <= 32:
                 octets += field(1, refusal(f"expected length of spec.name to be in the range (2 - 32), got {name}"))
@@ -131,16 +131,16 @@ class Provider(grpc.GenericRpcHandler):  # type: ignore[misc]
         kind, planned = request[1][0].decode(), value(request[3][0])
         if planned is not None:
             mark = uuid.uuid4().hex[:8]
-            _fill(planned, self.schemas["resources"][kind], lambda type_, name: _made_up(type_, name, mark))
+            _fill(planned, self.schemas["resources"][kind], lambda type_, name: _invent(type_, name, mark))
         return field(1, dynamic(planned)) + field(4, 1)
 
     def ReadDataSource(self, request: Message) -> bytes:  # noqa: N802
         block = self.schemas["data"][request[1][0].decode()]
-        return field(1, dynamic(_fill(value(request[2][0]), block, lambda type_, name: _made_up(type_, name, "read"))))
+        return field(1, dynamic(_fill(value(request[2][0]), block, lambda type_, name: _invent(type_, name, "read"))))
 
 
 def _at(content: Any, path: tuple[str, ...]) -> Iterator[Any]:
-    """The known values at a path through lists and sets of blocks."""
+    """Yield the known values at a path through lists and sets of blocks."""
     if isinstance(content, list):
         for item in content:
             yield from _at(item, path)
@@ -151,7 +151,7 @@ def _at(content: Any, path: tuple[str, ...]) -> Iterator[Any]:
 
 
 def _fill(content: Any, block: dict[str, Any], make: Callable[[Any, str], Any]) -> Any:
-    """Give each computed attribute that has no value one."""
+    """Fill in each computed attribute that has no value yet."""
     if not isinstance(content, dict):
         return content
     for name, attribute in block["attributes"].items():
@@ -164,7 +164,7 @@ def _fill(content: Any, block: dict[str, Any], make: Callable[[Any, str], Any]) 
     return content
 
 
-def _made_up(kind: Any, name: str, mark: str) -> Any:
+def _invent(kind: Any, name: str, mark: str) -> Any:
     if isinstance(kind, list):
         return {"list": [], "set": [], "map": {}}.get(kind[0])
     return {"string": f"made-up-{name}-{mark}", "number": 25060, "bool": False}[kind]

@@ -1,10 +1,10 @@
-"""The files themselves: format, validity, their own tests, no secret in any."""
+"""The files of terraform/: format, validity, their own tests, and no secrets."""
 
 import re
 import subprocess
 
 from tests.live import ROOT
-from tests.terraform.places import Place
+from tests.terraform.project import Project
 from tests.tools import need
 
 
@@ -21,8 +21,8 @@ def test_files_are_formatted() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_configuration_is_valid(place: Place) -> None:
-    assert "The configuration is valid" in place.run("validate", "-no-color")
+def test_configuration_is_valid(project: Project) -> None:
+    assert "The configuration is valid" in project.terraform("validate", "-no-color")
 
 
 def test_every_variable_and_output_is_described() -> None:
@@ -31,7 +31,7 @@ def test_every_variable_and_output_is_described() -> None:
             assert "description = " in body, f"{path.name}: {kind} {name}"
 
 
-def test_every_variable_and_output_stands_in_the_document() -> None:
+def test_every_variable_and_output_is_documented() -> None:
     document = (ROOT / "docs" / "infrastructure.md").read_text()
     named = set(re.findall(r"`(\w+)`", document))
     sources = [path.read_text() for path in (ROOT / "terraform").glob("*.tf")]
@@ -40,7 +40,7 @@ def test_every_variable_and_output_stands_in_the_document() -> None:
     assert declared - named == set()
 
 
-def test_no_file_holds_a_secret_or_a_state() -> None:
+def test_no_file_contains_a_secret_or_a_state() -> None:
     names = tracked()
     assert len(names) > 20
     assert [name for name in names if re.search(r"\.tfstate|\.tfvars$|\.tfplan$|kubeconfig", name)] == []
@@ -48,22 +48,21 @@ def test_no_file_holds_a_secret_or_a_state() -> None:
         r"(AVNS_|dop_v1_|DO00|ghp_|kxa_|kxe_|AKIA)[A-Za-z0-9_-]{6,}|://\w+:(?!PASSWORD)[\w-]{4,}@"
     )
     assert [name for name in names if looks_secret.search((ROOT / name).read_text())] == []
-    for name in ("production", "staging"):
-        text = (ROOT / "terraform" / f"{name}.tfvars.example").read_text()
+    for path in (ROOT / "terraform").glob("*.tfvars.example"):
+        text = path.read_text()
         assert not re.search(r"^\s*(secret|metrics_token|\w*password)\w*\s*=", text, re.M)
 
 
-def test_places_that_hold_data_can_not_be_destroyed_by_mistake() -> None:
+def test_resources_with_data_cannot_be_destroyed_by_mistake() -> None:
     kinds = {"digitalocean_database_cluster", "digitalocean_database_db", "digitalocean_spaces_bucket"}
-    found = set()
+    guarded = set()
     for path in (ROOT / "terraform" / "modules").rglob("*.tf"):
         for kind, name, body in re.findall(r'^resource "(\w+)" "(\w+)" \{\n(.*?)^\}', path.read_text(), re.M | re.S):
             if kind in kinds:
                 assert "prevent_destroy = true" in body, f"{kind}.{name}"
-                found.add(kind)
-    assert found == kinds
+                guarded.add(kind)
+    assert guarded == kinds
 
 
-def test_terraforms_own_tests_pass(place: Place) -> None:
-    said = place.run("test", "-no-color")
-    assert "6 passed, 0 failed" in said
+def test_terraforms_own_tests_pass(project: Project) -> None:
+    assert "6 passed, 0 failed" in project.terraform("test", "-no-color")

@@ -1,7 +1,10 @@
-"""The DigitalOcean provider's true schema, read from the TypeScript sources inside the wheel of its CDK bindings.
+"""The schema of the DigitalOcean provider, read from the TypeScript sources inside the wheel of its CDK bindings.
 
-The bindings are generated from the provider (2.71.0). A block here is {"attributes": {name: attribute},
-"blocks": {name: nested block}}, as Terraform's plugin protocol has it.
+The newest bindings are generated from provider 2.71.0, older than the version that terraform/ demands. `ADDED_LATER`
+lists what terraform/ uses of later versions, and `CHECKED` the version whose source was compared by hand with 2.71.0,
+resource by resource. docs/infrastructure.md tells operators the same; a test compares the two.
+
+A block is {"attributes": {name: attribute}, "blocks": {name: nested block}}, as in Terraform's plugin protocol.
 """
 
 import base64
@@ -16,7 +19,34 @@ from pathlib import Path
 from typing import Any
 
 Block = dict[str, Any]
-# How the bindings name the type of a getter, and what it is to Terraform.
+BINDINGS = "2.71.0"
+CHECKED = "2.99.1"
+# Blocks of digitalocean_app's components that are newer than the bindings, with the version that has them first. Their
+# fields are those of health_check.
+ADDED_LATER = {"liveness_health_check": ("2.91.0", ("service", "worker"))}
+# The resources and data sources of terraform/, and what their schema gained between BINDINGS and CHECKED. Nothing was
+# removed or became required in any of them.
+GAINED = {
+    "digitalocean_app": ["liveness_health_check", "secure_header"],
+    "digitalocean_container_registry": [],
+    "digitalocean_database_cluster": ["storage_autoscale"],
+    "digitalocean_database_connection_pool": [],
+    "digitalocean_database_db": [],
+    "digitalocean_database_firewall": [],
+    "digitalocean_database_replica": [],
+    "digitalocean_database_user": [],
+    "digitalocean_kubernetes_cluster": ["worker_subnet_uuid", "sso", "isolated_workers", "add-ons"],
+    "digitalocean_kubernetes_versions": [],
+    "digitalocean_monitor_alert": [],
+    "digitalocean_project": [],
+    "digitalocean_spaces_bucket": [],
+    "digitalocean_spaces_bucket_cors_configuration": [],
+    "digitalocean_spaces_key": [],
+    "digitalocean_uptime_alert": [],
+    "digitalocean_uptime_check": [],
+    "digitalocean_vpc": [],
+}
+# The bindings' name for the type of a getter, and Terraform's type.
 TYPES: dict[str, Any] = {
     "String": "string", "Number": "number", "Boolean": "bool",
     "List": ["list", "string"], "NumberList": ["list", "number"],
@@ -28,7 +58,7 @@ HCL_PROPERTY = r"\n\s+(\w+): \{\n\s+value: [^\n]*\n\s+isBlock: (true|false),\n\s
 GETTER = re.compile(r"get(\w+?)Attribute\('(\w+)'\)")
 NESTED = re.compile(r"new (\w+?)(List|Map|OutputReference)\(this, \"(\w+)\"(?:, (true|false))?\)")
 MAP_GETTER = re.compile(r"cdktf\.(String|Number|Boolean|Any)Map\(this, \"(\w+)\"\)")
-# The bindings do not say which values are secret; the provider does.
+# The provider marks these values as secret; the bindings do not say so.
 SENSITIVE = {
     "digitalocean_database_cluster": ["password", "uri", "private_uri", "ui_password", "ui_uri"],
     "digitalocean_database_user": ["password", "access_key", "access_cert"],
@@ -40,37 +70,36 @@ SENSITIVE = {
 
 
 def read(wheel: Path) -> dict[str, Any]:
-    """{"provider": block, "resources": {type: block}, "data": {type: block}}."""
-    found: dict[str, Any] = {"provider": None, "resources": {}, "data": {}}
+    """Return {"provider": block, "resources": {type: block}, "data": {type: block}}."""
+    schemas: dict[str, Any] = {"provider": None, "resources": {}, "data": {}}
     for source in _sources(wheel):
-        room = _Source(source)
-        for name, (base, body) in room.classes.items():
+        bindings = _Source(source)
+        for name, (base, body) in bindings.classes.items():
             kind = re.search(r"static readonly tfResourceType = \"(\w+)\"", body)
             if base == "TerraformProvider":
-                found["provider"] = room.block(name, name)
-                del found["provider"]["attributes"]["alias"]
+                schemas["provider"] = bindings.block(name, name)
+                del schemas["provider"]["attributes"]["alias"]
             elif kind and base in ("TerraformResource", "TerraformDataSource"):
-                found["resources" if base == "TerraformResource" else "data"][kind[1]] = room.block(name, name)
-    _amend(found["resources"])
-    return found
+                schemas["resources" if base == "TerraformResource" else "data"][kind[1]] = bindings.block(name, name)
+    _complete(schemas["resources"])
+    return schemas
 
 
-def _amend(resources: dict[str, Block]) -> None:
+def _complete(resources: dict[str, Block]) -> None:
+    """Add what the bindings lack: secret marks, and the blocks of `ADDED_LATER`."""
     for kind, names in SENSITIVE.items():
         for name in names:
             resources[kind]["attributes"][name]["sensitive"] = True
     app = resources["digitalocean_app"]["blocks"]["spec"]["block"]["blocks"]
     for part in ("service", "worker", "job"):
         app[part]["block"]["blocks"]["env"]["block"]["attributes"]["value"]["sensitive"] = True
-    # Newer than the bindings: the provider has it since 2.91.0, with the fields of health_check.
-    for part in ("service", "worker"):
-        app[part]["block"]["blocks"]["liveness_health_check"] = copy.deepcopy(
-            app["service"]["block"]["blocks"]["health_check"]
-        )
+    for name, (_, parts) in ADDED_LATER.items():
+        for part in parts:
+            app[part]["block"]["blocks"][name] = copy.deepcopy(app["service"]["block"]["blocks"]["health_check"])
 
 
 def _sources(wheel: Path) -> Iterator[str]:
-    """One text a resource; a large one is spread over several files."""
+    """Yield the source of each resource. A large one is spread over several files."""
     with zipfile.ZipFile(wheel) as archive:
         inner = archive.read(next(name for name in archive.namelist() if name.endswith(".jsii.tgz")))
     texts: dict[str, list[str]] = {}
@@ -88,7 +117,7 @@ def _sources(wheel: Path) -> Iterator[str]:
 
 
 class _Source:
-    """The classes of one resource's text, and for each which properties are written as blocks."""
+    """The classes in the source of one resource, and which properties of each are blocks."""
 
     def __init__(self, text: str) -> None:
         self.classes: dict[str, tuple[str, str]] = {}
@@ -128,15 +157,15 @@ class _Source:
 
 
 def _type(chunk: str) -> Any:
-    if found := MAP_GETTER.search(chunk):
-        return TYPES[f"{found[1]}Map"]
-    if found := GETTER.search(chunk):
-        kind = TYPES[found[1]]
+    if getter := MAP_GETTER.search(chunk):
+        return TYPES[f"{getter[1]}Map"]
+    if getter := GETTER.search(chunk):
+        kind = TYPES[getter[1]]
         return ["set", kind[1]] if "Fn.tolist" in chunk and isinstance(kind, list) else kind
-    # The provider's own block has fields instead of getters.
+    # The block of the provider itself has fields instead of getters.
     field = re.search(r"private _\w+\?: ([^;]+);", chunk)
-    told = field[1] if field else ""
-    return "bool" if "boolean" in told else "number" if "number" in told else "string"
+    declared = field[1] if field else ""
+    return "bool" if "boolean" in declared else "number" if "number" in declared else "string"
 
 
 def _object(block: Block) -> list[Any]:

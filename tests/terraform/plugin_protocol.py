@@ -1,4 +1,4 @@
-"""As much of Protocol Buffers and of Terraform's plugin protocol 5 as a stand-in provider needs."""
+"""The parts of Protocol Buffers and of Terraform's plugin protocol 5 that a fake provider needs."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import msgpack
 
 Message = dict[int, list[Any]]
 NESTINGS = {"single": 1, "list": 2, "set": 3, "map": 4}
-# Terraform's sign for a value that is known only after the apply; with other content it tells a little of that value.
+# Terraform's mark for a value that is known only after the apply. Other content describes the value a little.
 UNKNOWN = msgpack.ExtType(0, b"\0")
 
 
@@ -24,7 +24,7 @@ def varint(number: int) -> bytes:
 
 
 def field(number: int, value: bytes | str | bool | int) -> bytes:
-    """One field; a number or flag that is zero is left out, as the format has it."""
+    """Encode one field. As in Protocol Buffers, zero numbers and false flags are left out."""
     if isinstance(value, int):
         return varint(number << 3) + varint(int(value)) if value else b""
     octets = value.encode() if isinstance(value, str) else value
@@ -32,7 +32,7 @@ def field(number: int, value: bytes | str | bool | int) -> bytes:
 
 
 def parse(message: bytes) -> Message:
-    """The fields of a message of numbers and byte strings, each with all its values."""
+    """Decode a message of numbers and byte strings: all values of each field."""
     fields: Message = {}
     position = 0
     while position < len(message):
@@ -44,7 +44,7 @@ def parse(message: bytes) -> Message:
             fields.setdefault(key >> 3, []).append(message[position : position + number])
             position += number
         else:
-            raise ValueError(f"wire type {key & 7} is not spoken here")
+            raise ValueError(f"wire type {key & 7} is not implemented")
     return fields
 
 
@@ -65,18 +65,18 @@ def schema(block: dict[str, Any]) -> bytes:
 
 def _block(block: dict[str, Any]) -> bytes:
     octets = b""
-    for name, told in sorted(block["attributes"].items()):
-        flags = field(4, told["required"]) + field(5, told["optional"]) + field(6, told["computed"])
-        kind = field(1, name) + field(2, json.dumps(told["type"]))
-        octets += field(2, kind + flags + field(7, told.get("sensitive", False)))
-    for name, told in sorted(block["blocks"].items()):
-        limits = field(3, NESTINGS[told["nesting"]]) + field(4, told["min"]) + field(5, told["max"])
-        octets += field(3, field(1, name) + field(2, _block(told["block"])) + limits)
+    for name, entry in sorted(block["attributes"].items()):
+        flags = field(4, entry["required"]) + field(5, entry["optional"]) + field(6, entry["computed"])
+        kind = field(1, name) + field(2, json.dumps(entry["type"]))
+        octets += field(2, kind + flags + field(7, entry.get("sensitive", False)))
+    for name, entry in sorted(block["blocks"].items()):
+        limits = field(3, NESTINGS[entry["nesting"]]) + field(4, entry["min"]) + field(5, entry["max"])
+        octets += field(3, field(1, name) + field(2, _block(entry["block"])) + limits)
     return octets
 
 
 def value(octets: bytes) -> Any:
-    """What a DynamicValue holds."""
+    """Decode a DynamicValue."""
     return msgpack.unpackb(parse(octets)[1][0], raw=False, strict_map_key=False)
 
 
@@ -85,5 +85,5 @@ def dynamic(content: Any) -> bytes:
 
 
 def refusal(summary: str) -> bytes:
-    """A Diagnostic of severity ERROR."""
+    """Encode a Diagnostic of severity ERROR."""
     return field(1, 1) + field(2, summary)

@@ -1,15 +1,15 @@
 output "name" {
-  description = "The bucket's name."
+  description = "The name of the bundles bucket."
   value       = digitalocean_spaces_bucket.this.name
 }
 
 output "urn" {
-  description = "The bucket's name in a project."
+  description = "The bundles bucket's identifier in a DigitalOcean project."
   value       = digitalocean_spaces_bucket.this.urn
 }
 
 output "settings" {
-  description = "What the control plane must know to use the bucket, without its secret."
+  description = "The control plane's settings for the bundles bucket, without the secret."
   value = {
     STORAGE_BUCKET       = digitalocean_spaces_bucket.this.name
     STORAGE_ENDPOINT_URL = "https://${var.region}.digitaloceanspaces.com"
@@ -24,26 +24,21 @@ output "secret_key" {
   sensitive   = true
 }
 
-output "cdn_endpoint" {
-  description = "The caches' host; null without them."
-  value       = one(digitalocean_cdn.this[*].endpoint)
-}
-
 output "backups" {
-  description = "Where backups go: `manage.py backup` with these settings and the key's secret."
+  description = "The place that `manage.py backup` writes to, and the access key for it."
   value = {
-    place              = "s3://${digitalocean_spaces_bucket.backups.name}/nightly"
+    place              = "s3://${digitalocean_spaces_bucket.backups.name}/${local.backup_prefix}"
     STORAGE_ACCESS_KEY = digitalocean_spaces_key.backups.access_key
   }
 }
 
 output "backups_secret_key" {
-  description = "The secret of the key to the backups."
+  description = "The secret of the backups key."
   value       = digitalocean_spaces_key.backups.secret_key
   sensitive   = true
 }
 
 output "backups_urn" {
-  description = "The backups' bucket in a project."
+  description = "The backups bucket's identifier in a DigitalOcean project."
   value       = digitalocean_spaces_bucket.backups.urn
 }
