@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
-from datetime import time as Time
+from datetime import time as time_of_day
 from pathlib import Path
 from types import ModuleType
 
@@ -65,7 +65,7 @@ def wait_for(file: Path) -> None:
 )
 def test_the_next_time_is_today_or_tomorrow(nightly: ModuleType, now: str, expected: str) -> None:
     moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
-    assert nightly.next_time(Time(3, 17), moment) == datetime.fromisoformat(expected).replace(tzinfo=UTC)
+    assert nightly.next_time(time_of_day(3, 17), moment) == datetime.fromisoformat(expected).replace(tzinfo=UTC)
 
 
 def test_it_runs_the_words_at_that_time(installed: Path, tmp_path: Path) -> None:

@@ -60,4 +60,3 @@ class Project:
         text = path.read_text()
         assert text.count(old) >= 1, f"{file} does not contain {old!r}"
         path.write_text(text.replace(old, new, 1))
-

@@ -60,8 +60,8 @@ def test_the_api_accepts_every_object(version: str) -> None:
     errors = {f"{each['kind']} {each['metadata']['name']}": problems(each, version) for each in objects()}
     assert {name: messages for name, messages in errors.items() if messages} == {}
     assert {name.split()[0] for name in errors} == {
-        "Namespace", "Job", "CronJob", "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy",
-        "Ingress",
+        "Namespace", "Job", "CronJob", "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget",
+        "NetworkPolicy", "Ingress",
     }  # fmt: skip
 
 

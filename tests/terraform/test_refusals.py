@@ -24,7 +24,7 @@ VALUES: dict[str, tuple[str, dict[str, object], str]] = {
     ),
     "no address for alerts": ("production", {"alert_emails": []}, "alert_emails accepts one or more"),
     "a name as database address": ("production", {"database_addresses": ["laptop"]}, "accepts IPv4 addresses"),
-    "a firewall for everybody": ("production", {"database_addresses": ["0.0.0.0/0"]}, "such a firewall protects nothing"),
+    "a firewall for everybody": ("production", {"database_addresses": ["0.0.0.0/0"]}, "a firewall protects nothing"),
     "a bucket with capitals": ("production", {"bucket_name": "Kernex"}, "bucket_name accepts 3 to 63"),
     "a secret among the settings": ("production", {"settings": {"SECRET_KEY": "x"}}, "that are not secret"),
     "a short secret key": ("production", {"secret_key": "short"}, "secret_key accepts 50 or more"),
