@@ -13,6 +13,7 @@ api: list[URLPattern | URLResolver] = [
     path("", include("devices.urls")),
     path("", include("bundles.urls")),
     path("", include("deployments.urls")),
+    path("", include("foundation.events.urls")),
     path("status", Status.as_view(), name="status"),
     path("schema", schema, name="schema"),
     path("docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
