@@ -1,3 +1,3 @@
-"""The `kernex` command line: HTTP with an API token, nothing of the server's own code."""
+"""The `kernex` command line. It talks to the control plane over HTTP and imports none of its code."""
 
 __version__ = "0.1.0"

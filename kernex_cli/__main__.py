@@ -1,4 +1,4 @@
-"""`python -m kernex_cli` is the `kernex` command."""
+"""Run the `kernex` command as `python -m kernex_cli`."""
 
 import sys
 

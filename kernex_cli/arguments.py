@@ -1,8 +1,7 @@
-"""What every command's arguments have in common."""
+"""What the commands' arguments have in common: global options, types of arguments, and the context of a command."""
 
 import argparse
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,12 +10,14 @@ from kernex_cli import credentials
 from kernex_cli.client import Client
 from kernex_cli.errors import BadUsage
 from kernex_cli.manifest import NAME
+from kernex_cli.parser import Parser
 from kernex_cli.screen import Screen
 
-EXAMPLE_ID = "5b1f0f0e-3c1b-4b0c-8f57-2f1f6b6f3a11"
+EXAMPLE_ID = "5b1f0f0e"
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-# How long a call goes on trying when the server does not answer: short where somebody watches, long for a push.
-PATIENCE_SECONDS, LONG_PATIENCE_SECONDS = 10, 300
+SIZE_UNITS = {"": 1, "K": 1024, "M": 1024 * 1024}
+# How long a call is retried while the server does not answer: short for a look, long for a push or a deployment.
+RETRY_SECONDS, LONG_RETRY_SECONDS = 10, 300
 
 
 @dataclass
@@ -29,92 +30,121 @@ class Context:
 
     @cached_property
     def client(self) -> Client:
-        """The connection to the server that is logged in to. Raises `NotAllowed` when none is."""
-        found = credentials.load(self.environment, self.arguments.server)
-        return self.client_for(found)
+        """A client for the server that the user chose or logged in to. Raises `NotAllowed` without credentials."""
+        return self.client_for(credentials.load(self.environment, self.arguments.server))
 
-    def client_for(self, found: credentials.Credentials) -> Client:
-        return Client(found, self.arguments.retry_for, self.screen.note)
+    def client_for(self, chosen: credentials.Credentials) -> Client:
+        """Return a client for these credentials."""
+        given = self.arguments.retry_for
+        return Client(chosen, self.arguments.default_retry_for if given is None else given, self.screen.note)
 
     def confirm(self, question: str) -> None:
-        """Go on if `--yes` was given or somebody at the terminal agrees. Raises `BadUsage`."""
-        if not self.arguments.yes and not self.screen.agreed(question):
+        """Return if `--yes` was given or the user agrees. Raises `BadUsage`."""
+        if not self.arguments.yes and not self.screen.confirmed(question):
             raise BadUsage("Nothing was changed: answer `y`, or give --yes.")
 
 
-Commands = argparse._SubParsersAction  # argparse gives this type no public name
+Commands = argparse._SubParsersAction  # argparse has no public name for this type
 Run = Callable[[Context], int]
 
 
+@dataclass(frozen=True)
+class Help:
+    """A command's help. `summary` is its line in the list of commands."""
+
+    summary: str
+    text: str = ""
+    examples: str = ""
+
+
 def add_command(
-    commands: "Commands[argparse.ArgumentParser]",
-    name: str,
-    run: Run,
-    summary: str,
-    *,
-    text: str = "",
-    examples: str = "",
-    patience: int = PATIENCE_SECONDS,
-) -> argparse.ArgumentParser:
-    """A command with the options that all of them have. `summary` is its line in the list of commands."""
+    commands: "Commands[Parser]", name: str, run: Run, texts: Help, retry_seconds: int = RETRY_SECONDS
+) -> Parser:
+    """Add a command with the global options."""
     parser = commands.add_parser(
         name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.\n\n{text}".strip(),
-        epilog=f"examples:\n{examples.rstrip()}" if examples else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        help=texts.summary,
+        description=f"{texts.summary[0].upper()}{texts.summary[1:]}.\n\n{texts.text}".strip(),
+        epilog=f"examples:\n{texts.examples.rstrip()}" if texts.examples else None,
     )
-    parser.set_defaults(run=run)
-    everywhere = parser.add_argument_group("options of every command")
-    everywhere.add_argument("--json", action="store_true", help="print the result as one JSON document")
-    everywhere.add_argument("--server", metavar="URL", help="another server than the one logged in to")
-    everywhere.add_argument(
-        "--retry-for", type=duration, default=patience, metavar="TIME",
-        help=f"how long to go on trying while the server does not answer (default: {patience}s)",
-    )  # fmt: skip
+    parser.set_defaults(run=run, default_retry_for=retry_seconds)
+    group = parser.add_argument_group("options of every command")
+    # The main parser has the same options and their defaults: a default here would overwrite what was given there.
+    add_global_options(group, default=argparse.SUPPRESS, retry_default=f"{retry_seconds}s")
     return parser
 
 
-def add_yes(parser: argparse.ArgumentParser) -> None:
-    """For a command whose `Context.confirm` asks first."""
-    parser.add_argument("--yes", action="store_true", help="do not ask; needed where nobody can answer")
+def add_global_options(
+    group: argparse._ArgumentGroup | Parser, *, default: object = None, retry_default: str = "10s"
+) -> None:
+    """Add the options that are allowed before and after the command's name."""
+    flag_default = False if default is None else default
+    group.add_argument("--json", action="store_true", default=flag_default, help="print the result as JSON")
+    group.add_argument(
+        "-v", "--verbose", action="store_true", default=flag_default,
+        help="show whole ids, times and messages, and all columns",
+    )  # fmt: skip
+    group.add_argument("--server", metavar="URL", default=default, help="the server, if not the one logged in to")
+    group.add_argument(
+        "--retry-for", type=duration, default=default, metavar="TIME",
+        help=f"how long to retry a request that the server does not answer (default: {retry_default})",
+    )  # fmt: skip
+
+
+def add_yes(parser: Parser) -> None:
+    """Add `--yes` to a command that calls `Context.confirm`."""
+    parser.add_argument("--yes", action="store_true", help="do not ask; required where there is no terminal")
+
+
+def add_timeout(parser: Parser, what: str) -> None:
+    """Add `--timeout` to a command that waits for `what`."""
+    parser.add_argument("--timeout", type=duration, metavar="TIME", help=f"how long to wait for {what} (default: ∞)")
 
 
 def duration(text: str) -> int:
-    """`90`, `90s`, `15m`, `2h` or `1d` in seconds."""
+    """Return `90`, `90s`, `15m`, `2h` or `1d` in seconds."""
     match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
     if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 90s, 15m, 2h or 1d")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time: write 90s, 15m, 2h or 1d")
     return int(match[1]) * UNITS[match[2]]
 
 
-def at_least_one(text: str) -> int:
+def byte_count(text: str) -> int:
+    """Return `4096`, `64K` or `1M` in bytes."""
+    match = re.fullmatch(r"([0-9]{1,9})([KM]?)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: write 65536, 64K or 1M")
+    return int(match[1]) * SIZE_UNITS[match[2]]
+
+
+def positive_number(text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
 
 
-def identifier(text: str) -> str:
-    """An id as the server gives them out."""
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no id: copy one from a list, such as {EXAMPLE_ID}") from None
+def id_prefix(text: str) -> str:
+    """Return an id, or its first digits, as lower-case hex digits without hyphens."""
+    digits = text.replace("-", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{4,32}", digits):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an id: copy one from a list, such as {EXAMPLE_ID}; its first digits are enough"
+        )
+    return digits
 
 
-def plain_name(text: str) -> str:
-    """The name or version of a bundle."""
+def bundle_name(text: str) -> str:
+    """Return the name or version of a bundle."""
     if not NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no name: begin with a-z or 0-9, go on with a-z, 0-9 or `._+-`, at most 63 characters"
+            f"{text!r} is not a valid name: use 1 to 63 characters of a-z, 0-9 and `._+-`, and begin with a-z or 0-9"
         )
     return text
 
 
-def label(text: str) -> str:
-    """`NAME@VERSION`."""
+def bundle_label(text: str) -> str:
+    """Return `NAME@VERSION`."""
     name, _, version = text.partition("@")
     if not NAME.fullmatch(name) or not NAME.fullmatch(version):
-        raise argparse.ArgumentTypeError(f"{text!r} is no bundle: write NAME@VERSION, such as vad@1.0.0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a bundle: write NAME@VERSION, such as vad@1.0.0")
     return text

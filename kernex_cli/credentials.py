@@ -1,7 +1,7 @@
-"""Which server `kernex` talks to and the API token it shows there.
+"""The server that `kernex` talks to, and the API token for it.
 
-Both are kept in one file that only its owner may read, `$XDG_CONFIG_HOME/kernex/credentials.toml`. A stored token is
-sent to the server it was stored for and to no other; `KERNEX_SERVER` and `KERNEX_TOKEN` stand in for the file.
+Both are stored in one file that only its owner may read, `$XDG_CONFIG_HOME/kernex/credentials.toml`. A stored token is
+sent to the server that it was stored for and to no other. `KERNEX_SERVER` and `KERNEX_TOKEN` override the file.
 """
 
 import json
@@ -26,49 +26,54 @@ class Credentials:
 
 
 def location(environment: Mapping[str, str]) -> Path:
-    """Where the file is, after the XDG base directory specification."""
+    """Return the file's path, following the XDG base directory specification."""
     base = environment.get("XDG_CONFIG_HOME", "")
     directory = Path(base) if Path(base).is_absolute() else Path.home() / ".config"
     return directory / "kernex" / "credentials.toml"
 
 
-def server_address(text: str) -> str:
-    """`text` as the address of a server: `https://` is added where nothing is said, a trailing slash is taken away."""
+def server_url(text: str) -> str:
+    """Return `text` as a server's URL, without a trailing slash. Raises `BadUsage`.
+
+    Where the scheme is missing, it is `https://`, and `http://` for this machine.
+    """
     if "://" not in text:
         host = urlsplit(f"//{text}").hostname
         text = f"{'http' if host in LOOPBACK else 'https'}://{text}"
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise BadUsage(f"{text!r} is no server: give an address such as https://fleet.example.com.")
+        raise BadUsage(f"{text!r} is not a server's URL: write one such as https://fleet.example.com.")
     return text.rstrip("/")
 
 
 def check_token(token: str) -> str:
-    """`token` without white space around it. Raises `BadUsage` for what cannot be an API token."""
+    """Return `token` without surrounding white space. Raises `BadUsage` if it cannot be an API token."""
     token = token.strip()
     if token.startswith("kxe_"):
-        raise BadUsage("That is an enrolment token, which devices use: give an API token (kxa_…).")
+        raise BadUsage("That is an enrolment token, which is for devices: give an API token (kxa_…).")
     if not token.isascii() or not token.isprintable() or not token.startswith("kxa_") or " " in token:
-        raise BadUsage("That is no API token: it begins with kxa_ and is shown once when it is made in the admin.")
+        raise BadUsage(
+            "That is not an API token. An API token begins with kxa_; the admin shows it once, when you create it."
+        )
     return token
 
 
 def load(environment: Mapping[str, str], server: str | None = None) -> Credentials:
-    """The credentials for `server`, or for the server that is logged in to. Raises `NotAllowed`."""
+    """Return the credentials for `server`, or for the server that is logged in to. Raises `NotAllowed`."""
     stored = read(location(environment))
-    wanted = server or environment.get("KERNEX_SERVER")
-    address = server_address(wanted) if wanted else (stored.server if stored else None)
-    if address is None:
+    chosen = server or environment.get("KERNEX_SERVER")
+    url = server_url(chosen) if chosen else (stored.server if stored else None)
+    if url is None:
         raise NotAllowed("Not logged in: run `kernex login SERVER`, or set KERNEX_SERVER and KERNEX_TOKEN.")
     if environment.get("KERNEX_TOKEN"):
-        return Credentials(address, check_token(environment["KERNEX_TOKEN"]))
-    if stored is None or stored.server != address:
-        raise NotAllowed(f"Not logged in to {address}: run `kernex login {address}`, or set KERNEX_TOKEN.")
+        return Credentials(url, check_token(environment["KERNEX_TOKEN"]))
+    if stored is None or stored.server != url:
+        raise NotAllowed(f"Not logged in to {url}: run `kernex login {url}`, or set KERNEX_TOKEN.")
     return stored
 
 
 def read(path: Path) -> Credentials | None:
-    """What is stored, or None. Raises `LocalProblem` if the file is there and cannot be understood."""
+    """Return the stored credentials, or None if there is no file. Raises `LocalProblem` if it is damaged."""
     try:
         members = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -77,18 +82,18 @@ def read(path: Path) -> Credentials | None:
         raise LocalProblem(f"{path} cannot be read ({error}): run `kernex login` again.") from None
     server, token = members.get("server"), members.get("token")
     if not isinstance(server, str) or not isinstance(token, str):
-        raise LocalProblem(f"{path} names no server and token: run `kernex login` again.")
+        raise LocalProblem(f"{path} has no server and token: run `kernex login` again.")
     return Credentials(server, token)
 
 
 def write(path: Path, credentials: Credentials) -> None:
-    """Store `credentials`: the whole file or nothing, readable by its owner only."""
+    """Replace the file as a whole, readable by its owner only. Raises `LocalProblem`."""
     text = f"server = {json.dumps(credentials.server)}\ntoken = {json.dumps(credentials.token)}\n"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".credentials-")  # 0600 from the first moment
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".credentials-")  # created with mode 0600
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -102,7 +107,7 @@ def write(path: Path, credentials: Credentials) -> None:
 
 
 def forget(path: Path) -> bool:
-    """Remove the file. False if there was none."""
+    """Remove the file. Return False if there was none."""
     try:
         path.unlink()
     except FileNotFoundError:

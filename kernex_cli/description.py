@@ -1,9 +1,10 @@
-"""`kernex.toml` or `kernex.json`: what a bundle's files cannot say about themselves.
+"""`kernex.toml` or `kernex.json`: what a manifest says beyond the list of files.
 
-It has the manifest's own members `device_types`, `requires`, `release_counter`, `hooks`, `run` and `health`, and is not
-itself part of the bundle.
+It has the manifest's members `device_types`, `requires`, `release_counter`, `hooks`, `run` and `health`. The file
+itself is not part of the bundle.
 """
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,29 +14,56 @@ from kernex_cli.manifest import read_json
 
 NAMES = ("kernex.toml", "kernex.json")
 MEMBERS = ("device_types", "requires", "release_counter", "hooks", "run", "health")
+MAX_SIZE = 256 * 1024
+# The longest key that a description needs has three parts: hooks.pre_install.command.
+MAX_KEY_PARTS = 8
+# Linear in the text's length: a text that is not closed reaches to the end of its line or of the file.
+_TEXTS_AND_COMMENTS = re.compile(
+    r'"""(?:\\.|[^\\])*?(?:"""|\Z)|\'\'\'.*?(?:\'\'\'|\Z)|"(?:\\.|[^"\\\n])*+"?|\'[^\'\n]*+\'?|(?P<comment>#[^\n]*)',
+    re.DOTALL,
+)
+_LONG_KEY = re.compile(rf"(?<![\w-])[\w-]++(?:[ \t]*+\.[ \t]*+[\w-]++){{{MAX_KEY_PARTS}}}")
 
 
 def find(directory: Path) -> Path | None:
-    """The description in `directory`, if there is one. Raises `LocalProblem` if there are two."""
-    found = [directory / name for name in NAMES if (directory / name).is_file()]
-    if len(found) > 1:
+    """Return the description in `directory`, or None. Raises `LocalProblem` if there are two."""
+    paths = [directory / name for name in NAMES if (directory / name).is_file()]
+    if len(paths) > 1:
         raise LocalProblem(f"{directory} holds kernex.toml and kernex.json: keep one of them.")
-    return found[0] if found else None
+    return paths[0] if paths else None
 
 
 def read(path: Path | None) -> dict[str, Any]:
-    """The members that `path` adds to the manifest. Raises `LocalProblem`."""
+    """Return the members that `path` adds to the manifest; none without a path. Raises `LocalProblem`."""
     if path is None:
         return {}
     try:
-        body = path.read_bytes()
-        members = read_json(body) if path.suffix == ".json" else tomllib.loads(body.decode())
+        with path.open("rb") as file:
+            body = file.read(MAX_SIZE + 1)
+        if len(body) > MAX_SIZE:
+            raise LocalProblem(f"{path} is larger than {MAX_SIZE // 1024} KiB: it describes a bundle, it is not one.")
+        members = read_json(body) if path.suffix == ".json" else _read_toml(body)
     except OSError as error:
         raise LocalProblem(f"{path} cannot be read: {error.strerror}.") from None
     except (ValueError, BadManifest) as error:
-        raise LocalProblem(f"{path} cannot be understood: {error}") from None
+        raise LocalProblem(f"{path} is not valid: {error}") from None
     if not isinstance(members, dict):
-        raise LocalProblem(f"{path} is no table of members such as `run` and `health`.")
+        raise LocalProblem(f"{path} is not a table of members such as `run` and `health`.")
     if unknown := sorted(members.keys() - set(MEMBERS)):
-        raise LocalProblem(f"{path} has the member {unknown[0]!a}: it may have {', '.join(MEMBERS)}.")
+        raise LocalProblem(f"{path} has the unknown member {unknown[0]!a}; allowed are {', '.join(MEMBERS)}.")
     return members
+
+
+def _read_toml(body: bytes) -> dict[str, Any]:
+    """Parse TOML within bounds. Raises `ValueError`.
+
+    The time and memory that tomllib needs grow with the square of a dotted key's length: 40 KB would take 1.5 GiB.
+    """
+    text = body.decode()
+    keys = _TEXTS_AND_COMMENTS.sub(lambda match: "" if match["comment"] else "text", text)
+    if _LONG_KEY.search(keys):
+        raise ValueError(f"a dotted key has more than {MAX_KEY_PARTS} parts.")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply.") from None

@@ -1,14 +1,14 @@
-"""What ends a command early, and the exit codes that scripts can branch on.
+"""Errors that end a command early, and the exit codes that scripts can branch on.
 
 CommandFailed
-├── BadUsage         2  the command line itself is wrong
-├── NotAllowed       3  not logged in, or this token may not do that
-├── Refused          4  the server understood and said no
-├── Unreachable      5  no server answered, or it is broken
-├── WaitFailed       6  the request was taken, but what was waited for did not come about
-└── LocalProblem     7  something on this machine stands in the way
-    ├── BadManifest     a rule for bundles is broken; `code` names the rule
-    └── FileChanged     a file is not what it was when the command began
+├── BadUsage         2  the command line is wrong
+├── NotAllowed       3  not logged in, or the API token's role does not allow the request
+├── Refused          4  the server refused the request
+├── Unreachable      5  the server did not answer, or it is broken
+├── WaitFailed       6  the request was accepted, but its result failed or did not arrive in time
+└── LocalProblem     7  a problem on this machine
+    ├── BadManifest     the bundle breaks a rule; `code` names the rule
+    └── FileChanged     a file changed while the command was running
 """
 
 from enum import IntEnum
@@ -30,7 +30,7 @@ class Exit(IntEnum):
 
 
 class CommandFailed(Exception):
-    """The message is a sentence for people that says what to do next."""
+    """The message is a sentence that tells the user what to do next."""
 
     exit_code = Exit.DEFECT
 
@@ -44,7 +44,7 @@ class NotAllowed(CommandFailed):
 
 
 class Refused(CommandFailed):
-    """A 4xx answer. `code` is the server's stable word, `error` the whole error object."""
+    """A 4xx response. `code` is the server's stable error code, `error` the whole error object."""
 
     exit_code = Exit.REFUSED
 
@@ -68,7 +68,7 @@ class LocalProblem(CommandFailed):
 
 
 class BadManifest(LocalProblem):
-    """Carries the same stable code that the server would answer."""
+    """The bundle breaks a rule. `code` is the code that the server would answer."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{message} ({code})")
@@ -77,4 +77,4 @@ class BadManifest(LocalProblem):
 
 class FileChanged(LocalProblem):
     def __init__(self, path: str) -> None:
-        super().__init__(f"{path} changed while it was being pushed: let it rest and run the same command again.")
+        super().__init__(f"{path} changed while it was being pushed: run the same command again.")

@@ -1,18 +1,39 @@
-"""`kernex`: reads the command line, runs one command, and turns what went wrong into a sentence and an exit code."""
+"""`kernex`: parse the command line, run one command, and turn an error into a sentence and an exit code."""
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 
 from kernex_cli import __version__
-from kernex_cli.arguments import Context
-from kernex_cli.commands import bundles, deployments, devices, enrolment, groups, overview, push, session
+from kernex_cli.arguments import Context, add_global_options
+from kernex_cli.commands import (
+    bundles,
+    deployments,
+    device,
+    devices,
+    events,
+    groups,
+    logs,
+    push,
+    session,
+    status,
+    tokens,
+)
 from kernex_cli.errors import CommandFailed, Exit
+from kernex_cli.parser import Parser
 from kernex_cli.screen import Screen
 
-TEXT = """\
-Ships versioned bundles to fleets of edge devices and shows what runs there.
+SUMMARY = "Ships versioned bundles to fleets of edge devices and shows what runs there."
+SHORT_HELP = f"""\
+{SUMMARY}
+
+  kernex login SERVER                            log in with an API token
+  kernex push DIR --name NAME --version VERSION  make a bundle of a directory
+  kernex deploy NAME@VERSION --group GROUP       put it on devices
+  kernex devices                                 list devices and what they run
+  kernex device NAME                             show everything about one device
+
+`kernex --help` lists all commands; `kernex COMMAND --help` explains one and gives examples.
 """
 EXAMPLES = """\
 a first deployment:
@@ -22,46 +43,52 @@ a first deployment:
   kernex devices --group lab
 
 exit codes:
-  0 done · 1 a defect in kernex · 2 wrong usage · 3 not logged in or not allowed · 4 refused by the server
-  5 server unreachable or broken · 6 what was waited for failed · 7 a problem on this machine · 130 interrupted
+  0    done
+  1    a defect in kernex
+  2    wrong usage, or a name or id that fits nothing or several things
+  3    not logged in, or not allowed
+  4    refused by the server
+  5    the server does not answer, or is broken
+  6    what the command waited for failed, or took too long
+  7    a problem on this machine
+  130  interrupted
+  141  the reader of stdout stopped reading
 
 `kernex COMMAND --help` explains a command and gives examples.
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="kernex",
-        description=TEXT,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def build_parser() -> Parser:
+    parser = Parser(prog="kernex", description=SUMMARY, epilog=EXAMPLES)
     parser.add_argument("--version", action="version", version=f"kernex {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for room in (session, push, deployments, bundles, devices, groups, enrolment, overview):
-        room.add_to(commands)
+    add_global_options(parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for subject in (session, push, deployments, bundles, devices, device, logs, groups, tokens, events, status):
+        subject.add_to(commands)
     return parser
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     try:
-        arguments = build_parser().parse_args(words)
-    except SystemExit as end:  # argparse has said what is wrong, or shown its help
+        arguments = build_parser().parse_all(sys.argv[1:] if words is None else words)
+    except SystemExit as end:  # argparse printed an error or the help
         return int(end.code or 0)
-    screen = Screen(as_json=arguments.json)
+    if "run" not in arguments:
+        sys.stderr.write(SHORT_HELP)
+        return Exit.USAGE
+    screen = Screen(as_json=arguments.json, verbose=arguments.verbose)
     try:
         code: int = arguments.run(Context(arguments, os.environ, screen))
         sys.stdout.flush()
     except CommandFailed as error:
-        screen.failed(str(error))
+        screen.error(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        screen.failed("Interrupted. What the server already took stays there; run the same command again to go on.")
+        screen.error("Interrupted. What the server accepted stays; run the same command again to continue.")
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has gone; Python must not stumble over it again while it ends.
+        # Nobody reads stdout any more. Point it elsewhere, or Python fails again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.PIPE_CLOSED
     return code

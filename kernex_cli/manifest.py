@@ -1,7 +1,7 @@
-"""The manifest of a bundle: built here, checked here by the same rules as on the server and on devices.
+"""The rules for a bundle's manifest. They are the same as on the server and on devices, each with its own code.
 
-Canonical JSON: UTF-8, keys sorted, separators `,` and `:`, nothing escaped that need not be, no trailing newline. A
-bundle that breaks a rule is refused before a byte is sent.
+A manifest is canonical JSON: UTF-8, sorted keys, the separators `,` and `:`, no unnecessary escapes, no trailing
+newline. A bundle that breaks a rule is refused before anything is sent.
 """
 
 import json
@@ -26,18 +26,18 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VARIABLE = re.compile(r"(?!KERNEX_)[A-Za-z_][A-Za-z0-9_]{0,127}")
 _HOOKS = {"pre_install", "post_install"}
 
-Commands = dict[str, bool]  # every path of the bundle, and whether it is executable
+ExecutableByPath = dict[str, bool]
 
 
 def canonical(value: object) -> bytes:
-    """`value` as the bytes whose sha256 names it."""
+    """Return `value` as canonical JSON, the bytes that the manifest's sha256 is computed from."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def read_json(text: bytes) -> Any:
-    """A JSON value without the liberties of Python's reader. Raises `BadManifest` (`not_json`)."""
+    """Parse strict JSON, without the extensions of Python's parser. Raises `BadManifest` (`not_json`)."""
     try:
-        value = json.loads(text.decode(), object_pairs_hook=_once_each, parse_constant=_no_constant)
+        value = json.loads(text.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
         canonical(value)  # refuses infinite numbers and lone surrogates
     except RecursionError:
         raise BadManifest("not_json", "It is nested too deeply.") from None
@@ -46,53 +46,47 @@ def read_json(text: bytes) -> Any:
     return value
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len({name for name, _ in pairs}) < len(pairs):
-        raise ValueError("a member is named twice")
+        raise ValueError("a member appears twice")
     return dict(pairs)
 
 
-def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON number")
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def check(manifest: object) -> None:
-    """Raises `BadManifest` with the code of the first rule that `manifest` breaks."""
+    """Check a whole manifest. Raises `BadManifest` with the code of the first broken rule."""
     optional = {"release_counter", "device_types", "requires", "hooks", "run", "health"}
     top = _object(manifest, "the manifest", {"schema", "name", "version", "files"}, optional)
     if type(top["schema"]) is not int or top["schema"] != SCHEMA:
         _refuse("bad_schema", f"`schema` must be {SCHEMA}")
     requires = _object(top.get("requires", {}), "requires", set(), {"memory", "disk"})
-    commands = check_files(top["files"])
-    hooks = _object(top.get("hooks", {}), "hooks", set(), _HOOKS)
+    executables = check_files(top["files"])
     if "run" in top:
-        _check_run(top["run"], commands)
+        _check_run(top["run"], executables)
     for member in ("name", "version"):
         check_name(top[member], f"bad_{member}", member)
     _whole(top.get("release_counter", 0), "bad_release_counter", "release_counter")
     _check_device_types(top.get("device_types", []))
     for member, amount in requires.items():
         _whole(amount, "bad_requires", f"requires.{member}")
-    for member, hook in hooks.items():
-        inner = _object(hook, f"hooks.{member}", {"command", "timeout_seconds"}, set())
-        _check_command(inner["command"], commands, f"hooks.{member}.command")
-        _whole(inner["timeout_seconds"], "bad_timeout", f"hooks.{member}.timeout_seconds", 1, MAX_SECONDS)
+    _check_hooks(top.get("hooks", {}), executables)
     if "health" in top:
-        _check_health(top["health"], commands, supervised="run" in top)
+        _check_health(top["health"], executables, supervised="run" in top)
     if len(canonical(manifest)) > MAX_MANIFEST_SIZE:
         _refuse("manifest_too_large", f"The manifest must not be larger than {MAX_MANIFEST_SIZE} bytes")
 
 
 def check_name(value: object, code: str, what: str) -> None:
-    """Raises `BadManifest` with this code unless `value` may be a name or a version."""
+    """Check the name or version `value`. Raises `BadManifest` with `code`."""
     if not isinstance(value, str) or not NAME.fullmatch(value):
-        _refuse(
-            code, f"The {what} must begin with a-z or 0-9, go on with a-z, 0-9 or `._+-`, and end after 63 characters"
-        )
+        _refuse(code, f"The {what} must have 1 to 63 characters of a-z, 0-9 and `._+-`, and begin with a-z or 0-9")
 
 
-def check_files(value: object) -> Commands:
-    """Every path, and whether it is executable. Raises `BadManifest`."""
+def check_files(value: object) -> ExecutableByPath:
+    """Check `files`. Return whether each path is executable. Raises `BadManifest`."""
     if not isinstance(value, list) or not value:
         _refuse("bad_files", "A bundle holds at least one file")
     if len(value) > MAX_FILES:
@@ -106,7 +100,7 @@ def check_files(value: object) -> Commands:
     if sum(entry["size"] for entry in value) > MAX_NUMBER:
         _refuse("bundle_too_large", f"The files together must not be larger than {MAX_NUMBER} bytes")
     if len({entry["sha256"] for entry in value}) != len({(entry["sha256"], entry["size"]) for entry in value}):
-        _refuse("size_differs", "One sha256 is named with two sizes")
+        _refuse("size_differs", "One sha256 has two sizes")
     return {entry["path"]: entry["mode"] == EXECUTABLE for entry in value}
 
 
@@ -126,10 +120,17 @@ def _check_device_types(value: object) -> None:
     for item in value:
         check_name(item, "bad_device_types", "device type")
     if len(set(value)) < len(value):
-        _refuse("bad_device_types", "`device_types` must not name a type twice")
+        _refuse("bad_device_types", "`device_types` must not list a type twice")
 
 
-def _check_run(value: object, commands: Commands) -> None:
+def _check_hooks(value: object, executables: ExecutableByPath) -> None:
+    for member, hook in _object(value, "hooks", set(), _HOOKS).items():
+        inner = _object(hook, f"hooks.{member}", {"command", "timeout_seconds"}, set())
+        _check_command(inner["command"], executables, f"hooks.{member}.command")
+        _whole(inner["timeout_seconds"], "bad_timeout", f"hooks.{member}.timeout_seconds", 1, MAX_SECONDS)
+
+
+def _check_run(value: object, executables: ExecutableByPath) -> None:
     run = _object(value, "run", {"command"}, {"environment"})
     environment = run.get("environment", {})
     if not isinstance(environment, dict) or len(environment) > MAX_WORDS:
@@ -138,40 +139,42 @@ def _check_run(value: object, commands: Commands) -> None:
         if not _VARIABLE.fullmatch(name) or not _is_text(text):
             _refuse(
                 "bad_environment",
-                f"The variable {name[:80]!a} must be named with letters, digits and `_`, not begin with KERNEX_, "
-                f"and hold a text of at most {MAX_WORD_SIZE} bytes",
+                f"The variable {name[:80]!a} must consist of letters, digits and `_`, must not begin with KERNEX_, "
+                f"and must have a value of at most {MAX_WORD_SIZE} bytes",
             )
-    _check_command(run["command"], commands, "run.command")
+    _check_command(run["command"], executables, "run.command")
 
 
-def _check_health(value: object, commands: Commands, *, supervised: bool) -> None:
+def _check_health(value: object, executables: ExecutableByPath, *, supervised: bool) -> None:
     health = _object(value, "health", {"timeout_seconds"}, {"command", "file", "interval_seconds"})
     _whole(health["timeout_seconds"], "bad_timeout", "health.timeout_seconds", 1, MAX_SECONDS)
     if len({"command", "file"} & health.keys()) != 1:
         _refuse("bad_health", "`health` must have either a `command` or a `file`")
     if "command" in health:
         _whole(health.get("interval_seconds", 2), "bad_interval", "health.interval_seconds", 1, MAX_SECONDS)
-        _check_command(health["command"], commands, "health.command")
+        _check_command(health["command"], executables, "health.command")
         return
     if not supervised or "interval_seconds" in health:
-        _refuse("bad_health", "`health.file` needs a `run` command that writes it, and takes no `interval_seconds`")
+        _refuse(
+            "bad_health", "`health.file` needs a `run` command that writes it, and must not have `interval_seconds`"
+        )
     check_path(health["file"])
 
 
-def _check_command(value: object, commands: Commands, what: str) -> None:
+def _check_command(value: object, executables: ExecutableByPath, what: str) -> None:
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_WORDS or not all(map(_is_text, value)):
         _refuse(
             "bad_command",
-            f"`{what}` must be a list of 1 to {MAX_WORDS} texts, each of at most {MAX_WORD_SIZE} bytes and without NUL",
+            f"`{what}` must be a list of 1 to {MAX_WORDS} strings of at most {MAX_WORD_SIZE} bytes, without NUL",
         )
     program: str = value[0]
     if not program.startswith("./"):
         if not program or "/" in program:
-            _refuse("bad_command", f"`{what}` must begin with `./` and a file of the bundle, or a plain program name")
-    elif program[2:] not in commands:
-        _refuse("command_not_listed", f"`{what}` runs {program[:200]!a}, which is no file of this bundle")
-    elif not commands[program[2:]]:
-        _refuse("command_not_executable", f"`{what}` runs {program[:200]!a}, which needs `chmod +x`")
+            _refuse("bad_command", f"`{what}` must begin with a program's name, or with `./` and a file of the bundle")
+    elif program[2:] not in executables:
+        _refuse("command_not_listed", f"`{what}` runs {program[:200]!a}, which is not a file of this bundle")
+    elif not executables[program[2:]]:
+        _refuse("command_not_executable", f"`{what}` runs {program[:200]!a}, which is not executable: run `chmod +x`")
 
 
 def _object(value: object, what: str, required: Iterable[str], optional: Iterable[str]) -> dict[str, Any]:
@@ -183,7 +186,7 @@ def _object(value: object, what: str, required: Iterable[str], optional: Iterabl
     for name in value:
         if name not in required and name not in optional:
             known = ", ".join(sorted({*required, *optional}))
-            _refuse("unknown_member", f"`{what}` knows no {name[:80]!a}; it knows {known}")
+            _refuse("unknown_member", f"`{what}` has the unknown member {name[:80]!a}; allowed are {known}")
     return value
 
 

@@ -1,6 +1,5 @@
-"""Which paths a bundle may hold, decided before anything is read or sent."""
+"""The rules for paths in a bundle, checked before anything is read or sent."""
 
-import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -8,58 +7,61 @@ from kernex_cli.errors import BadManifest
 
 MAX_NAME_SIZE = 255
 MAX_PATH_SIZE = 1024
-# A space at either end of a name, or a dot at its end: Windows and many tools drop them.
-_TRIMMED = re.compile(r"(^|/) |[ .](/|$)")
+# Control and format characters, line and paragraph separators, private-use characters, surrogates: nobody sees them.
+INVISIBLE_CATEGORIES = {"Cc", "Cf", "Zl", "Zp", "Co", "Cs"}
 
 
 def check_path(path: object) -> None:
-    """Raises `BadManifest` (`bad_path`, `path_too_long`) unless every device can create `path` inside a release."""
+    """Check that every device can create `path` inside a release.
+
+    Raises: `BadManifest` (`bad_path`, `path_too_long`).
+    """
     if not isinstance(path, str) or path == "":
-        raise BadManifest("bad_path", "A path in a bundle is a text that is not empty.")
+        raise BadManifest("bad_path", "A path in a bundle is a string that is not empty.")
     shown = f"The path {path[:200]!a}"
+    names = path.split("/")
     try:
-        lengths = [len(name.encode()) for name in path.split("/")]
+        sizes = [len(name.encode()) for name in names]
     except UnicodeEncodeError:
         raise BadManifest("bad_path", f"{shown} is not valid UTF-8: rename the file.") from None
-    if sum(lengths) + len(lengths) - 1 > MAX_PATH_SIZE:
+    if sum(sizes) + len(sizes) - 1 > MAX_PATH_SIZE:
         raise BadManifest("path_too_long", f"{shown} is longer than {MAX_PATH_SIZE} bytes.")
-    if max(lengths) > MAX_NAME_SIZE:
+    if max(sizes) > MAX_NAME_SIZE:
         raise BadManifest("path_too_long", f"{shown} has a name longer than {MAX_NAME_SIZE} bytes.")
-    if "\\" in path or any(_is_invisible(character) for character in path):
-        raise BadManifest("bad_path", f"{shown} has a backslash, a control or an invisible character: rename the file.")
+    if "\\" in path:
+        raise BadManifest("bad_path", f"{shown} contains a backslash: rename the file.")
+    if any(unicodedata.category(character) in INVISIBLE_CATEGORIES for character in path):
+        raise BadManifest("bad_path", f"{shown} contains a control character or an invisible one: rename the file.")
     if unicodedata.normalize("NFC", path) != path:
         raise BadManifest("bad_path", f"{shown} is not in Unicode normal form C.")
-    if not {"", ".", ".."}.isdisjoint(path.split("/")):
-        raise BadManifest("bad_path", f"{shown} is not relative and plain: no empty part, no `.`, no `..`.")
-    if _TRIMMED.search(path):
+    if not {"", ".", ".."}.isdisjoint(names):
+        raise BadManifest("bad_path", f"{shown} must be relative and must not contain empty parts, `.` or `..`.")
+    if any(name.startswith(" ") or name.endswith((" ", ".")) for name in names):
         raise BadManifest(
-            "bad_path", f"{shown} has a name that starts with a space or ends with a dot or a space: rename the file."
+            "bad_path", f"{shown} has a name that begins with a space or ends with a space or a dot: rename the file."
         )
 
 
-def _is_invisible(character: str) -> bool:
-    """Whether it is a control, format, separator, private or surrogate character (Cc, Cf, Zl, Zp, Co, Cs)."""
-    return unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp", "Co", "Cs")
-
-
 def check_together(paths: Sequence[str]) -> None:
-    """What a file system that ignores case could not hold. Raises `BadManifest`: `duplicate_path`, `path_conflict`."""
-    by_key: dict[str, str] = {}
+    """Check that a file system that ignores case could hold all paths.
+
+    Raises: `BadManifest` (`duplicate_path`, `path_conflict`).
+    """
+    path_by_key: dict[str, str] = {}
     for path in paths:
-        if other := by_key.get(_key(path)):
+        if other := path_by_key.get(_key(path)):
             raise BadManifest(
-                "duplicate_path", f"{other!a} and {path!a} are one file where case is ignored: rename one."
+                "duplicate_path", f"{other!a} and {path!a} are the same file where case is ignored: rename one of them."
             )
-        by_key[_key(path)] = path
+        path_by_key[_key(path)] = path
     for path in paths:
         names = _key(path).split("/")
         for depth in range(1, len(names)):
-            if blocker := by_key.get("/".join(names[:depth])):
-                raise BadManifest(
-                    "path_conflict", f"{blocker!a} would have to be a file and the directory of {path!a}."
-                )
+            if other := path_by_key.get("/".join(names[:depth])):
+                raise BadManifest("path_conflict", f"{other!a} is a file, but {path!a} needs it to be a directory.")
 
 
 def _key(path: str) -> str:
+    """Return the same text for all paths that a case-insensitive file system takes for one."""
     folded = unicodedata.normalize("NFC", path).casefold()
     return unicodedata.normalize("NFC", folded)

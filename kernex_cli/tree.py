@@ -1,9 +1,9 @@
 """The files of a directory that become a bundle, and their digests.
 
-Only plain files are taken. Symbolic links, sockets and the like are refused, because a device could not have them;
-empty directories leave no trace. `.kernexignore` names what to leave out, one shell pattern a line: a pattern with a
-slash is matched against the whole path, one without against every name on the way; a trailing slash means directories
-only.
+Only plain files are allowed. Symbolic links, sockets and the like are refused, because devices could not recreate them;
+empty directories are left out. `.kernexignore` lists what to leave out, one shell pattern per line: a pattern with a
+slash is matched against the whole path, a pattern without one against each name in the path. A trailing slash limits
+the pattern to directories.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ CHUNK_SIZE = 1024 * 1024
 
 @dataclass(frozen=True)
 class Source:
-    """One file as it was when the command began. `path` is its name in the bundle."""
+    """One file as it was when the command began. `path` is its path in the bundle, `size` its bytes."""
 
     path: str
     location: Path
@@ -37,7 +37,7 @@ class Source:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """The file's bytes. Raises `FileChanged` if it is no longer the same, before or after the block."""
+        """Open the file. Raises `FileChanged` if it is not the same file any more, before or after the block."""
         try:
             descriptor = os.open(self.location, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -54,44 +54,44 @@ class Source:
             raise FileChanged(self.path)
 
     def read(self, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """The bytes of a range in chunks of at most 1 MiB. Raises `FileChanged`."""
-        left = self.size - offset if length is None else length
+        """Yield the bytes of a range in chunks of at most 1 MiB. Raises `FileChanged`."""
+        remaining = self.size - offset if length is None else length
         with self.open() as file:
             file.seek(offset)
-            while left:
-                chunk = file.read(min(CHUNK_SIZE, left))
+            while remaining:
+                chunk = file.read(min(CHUNK_SIZE, remaining))
                 if not chunk:
                     raise FileChanged(self.path)
-                left -= len(chunk)
+                remaining -= len(chunk)
                 yield chunk
 
-    def sha256(self, advance: Callable[[int], None], offset: int = 0, length: int | None = None) -> "hashlib._Hash":
-        """The digest of a range, read with constant memory; `advance` is told the bytes done."""
+    def sha256(self, advance: Callable[[int], None]) -> str:
+        """Return the file's digest, read with constant memory. `advance` is called with the size of each chunk."""
         digest = hashlib.sha256()
-        for chunk in self.read(offset, length):
+        for chunk in self.read():
             digest.update(chunk)
             advance(len(chunk))
-        return digest
+        return digest.hexdigest()
 
 
 def identity(status: os.stat_result) -> tuple[int, ...]:
-    """What changes when a file's content does."""
+    """Return what changes when a file's content changes."""
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def walk(directory: Path, skip: frozenset[Path] = frozenset()) -> list[Source]:
-    """The files below `directory`, sorted as a manifest wants them. Raises `LocalProblem` or `BadManifest`."""
+    """Return the files below `directory`, sorted as in a manifest. Raises `LocalProblem` or `BadManifest`."""
     if not directory.is_dir():
-        raise LocalProblem(f"{directory} is no directory: give the directory that holds the bundle's files.")
-    patterns = _patterns(directory / IGNORE_FILE)
+        raise LocalProblem(f"{directory} is not a directory: give the directory that holds the bundle's files.")
+    patterns = _read_patterns(directory / IGNORE_FILE)
     skip = skip | {directory / IGNORE_FILE}
-    sources = sorted(_below(directory, "", patterns, skip), key=lambda source: source.path)
+    sources = sorted(_files_below(directory, "", patterns, skip), key=lambda source: source.path)
     if not sources:
-        raise BadManifest("bad_files", f"{directory} holds no file that could be pushed.")
+        raise BadManifest("bad_files", f"{directory} holds no files for a bundle.")
     if len(sources) > MAX_FILES:
         raise BadManifest(
             "too_many_files",
-            f"{directory} holds {len(sources)} files; a bundle takes {MAX_FILES}: leave some out with {IGNORE_FILE}, "
+            f"{directory} holds {len(sources)} files, and a bundle at most {MAX_FILES}: list some in {IGNORE_FILE}, "
             "or pack them into one file.",
         )
     for source in sources:
@@ -100,21 +100,21 @@ def walk(directory: Path, skip: frozenset[Path] = frozenset()) -> list[Source]:
     return sources
 
 
-def _below(directory: Path, prefix: str, patterns: list[str], skip: frozenset[Path]) -> Iterator[Source]:
+def _files_below(directory: Path, prefix: str, patterns: list[str], skip: frozenset[Path]) -> Iterator[Source]:
     try:
-        with os.scandir(directory) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+        with os.scandir(directory) as iterator:
+            entries = sorted(iterator, key=lambda entry: entry.name)
     except OSError as error:
         raise LocalProblem(f"{directory} cannot be read: {error.strerror}.") from None
     for entry in entries:
         location = Path(entry.path)
-        # macOS stores names decomposed; a manifest names them in normal form C.
+        # macOS stores names decomposed; a manifest holds them in Unicode normal form C.
         path = prefix + unicodedata.normalize("NFC", entry.name)
         is_directory = entry.is_dir(follow_symlinks=False)
         if location in skip or _is_ignored(path, is_directory, patterns):
             continue
         if is_directory:
-            yield from _below(location, path + "/", patterns, skip)
+            yield from _files_below(location, path + "/", patterns, skip)
         else:
             yield _source(location, path)
 
@@ -123,16 +123,16 @@ def _source(location: Path, path: str) -> Source:
     status = location.lstat()
     if stat.S_ISLNK(status.st_mode):
         raise LocalProblem(
-            f"{path!a} is a symbolic link, and a bundle holds plain files only: put a copy in its place, or name it in "
+            f"{path!a} is a symbolic link, but a bundle holds only plain files: replace it with a copy, or list it in "
             f"{IGNORE_FILE}."
         )
     if not stat.S_ISREG(status.st_mode):
-        raise LocalProblem(f"{path!a} is no plain file: remove it, or name it in {IGNORE_FILE}.")
+        raise LocalProblem(f"{path!a} is not a plain file: remove it, or list it in {IGNORE_FILE}.")
     mode = EXECUTABLE if status.st_mode & stat.S_IXUSR else PLAIN
     return Source(path, location, status.st_size, mode, identity(status))
 
 
-def _patterns(file: Path) -> list[str]:
+def _read_patterns(file: Path) -> list[str]:
     try:
         lines = file.read_text("utf-8").splitlines()
     except FileNotFoundError:
@@ -141,17 +141,16 @@ def _patterns(file: Path) -> list[str]:
         raise LocalProblem(f"{file} cannot be read: {error}.") from None
     patterns = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if negated := [pattern for pattern in patterns if pattern.startswith("!")]:
-        raise LocalProblem(f"{file} has the line {negated[0]!a}: `!` is not known here, name only what to leave out.")
+        raise LocalProblem(f"{file} has the line {negated[0]!a}, but `!` is not supported: list what to leave out.")
     return patterns
 
 
 def _is_ignored(path: str, is_directory: bool, patterns: list[str]) -> bool:
-    """Whether a pattern fits `path`; its directories were already asked on the way down."""
+    """Return True if a pattern matches `path`. Its parent directories were already checked."""
     for pattern in patterns:
         if pattern.endswith("/") and not is_directory:
             continue
-        bare = pattern.strip("/")
         target = path if "/" in pattern.rstrip("/") else path.rpartition("/")[2]
-        if fnmatchcase(target, bare):
+        if fnmatchcase(target, pattern.strip("/")):
             return True
     return False

@@ -1,34 +1,74 @@
-"""Blobs on their way to the server: in parts, with constant memory, taken up again where they were cut.
+"""Uploads of blobs: in parts, with constant memory, resumed after a cut.
 
-The server remembers which parts it has. Whatever ended the last try, a cut line, a killed process or a restarted
-server, the same command again asks for those and sends the rest. Where the server keeps bundles in a bucket, parts go
-to that storage itself (`kernex_cli.direct`).
+The server remembers which parts it has. After a broken connection, a killed process or a restarted server, the same
+command asks for those parts and sends the rest. If the server keeps bundles in a bucket, parts go straight to that
+storage (`kernex_cli.presigned_uploads`).
 """
 
 import base64
 import hashlib
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from kernex_cli.client import Client
-from kernex_cli.direct import Storage
 from kernex_cli.errors import Refused, WaitFailed
+from kernex_cli.presigned_uploads import Part, PresignedUrl, Storage
 from kernex_cli.tree import Source
 
-# Files up to this size go several at a time: for them the round trips take longer than the bytes.
+# Several files up to this size are sent in parallel: their round trips take longer than their bytes.
 SMALL_SIZE = 4 * 1024 * 1024
-SIDE_BY_SIDE = 4
-TRIES = 3
-# The bytes were damaged or cut on the way; sending them again can help.
+PARALLEL_UPLOADS = 4
+MAX_TRIES = 3
+# The bytes were damaged or cut on the way: sending them again can succeed.
 DAMAGED = {"bad_digest", "body_cut"}
+# The server lost parts or closed the upload: start it again.
+RESTARTED = {"parts_missing", "upload_closed"}
 
-Advance = Callable[[int], None]
+
+@dataclass(frozen=True)
+class Blob:
+    """One file's content to be sent."""
+
+    sha256: str
+    source: Source
+
+    def part(self, number: int, offset: int, length: int) -> Part:
+        """Read a range of the file and return its digests."""
+        sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        for chunk in self.source.read(offset, length):
+            sha256.update(chunk)
+            md5.update(chunk)
+        return Part(number, sha256.hexdigest(), md5.hexdigest())
 
 
-class Range:
-    """A part of a file as a request body: sized, and read anew from the file each time it is sent."""
+@dataclass(frozen=True)
+class Upload:
+    """The server's state of one upload. `stored_parts` maps part numbers to digests, `urls` to presigned URLs."""
+
+    id: str
+    is_open: bool
+    is_direct: bool
+    part_size: int
+    stored_parts: Mapping[int, str]
+    urls: Mapping[int, PresignedUrl]
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> "Upload":
+        return cls(
+            id=str(document["id"]),
+            is_open=document["state"] == "open",
+            is_direct=bool(document.get("direct")),
+            part_size=document["part_size"],
+            stored_parts={part["number"]: part["sha256"] for part in document["parts"]},
+            urls={url["number"]: PresignedUrl.parse(url) for url in document.get("addresses", [])},
+        )
+
+
+class PartBody:
+    """A part as a request body: it has a length, and is read from the file each time it is sent."""
 
     def __init__(self, source: Source, offset: int, length: int) -> None:
         self.source = source
@@ -42,120 +82,114 @@ class Range:
         return self.source.read(self.offset, self.length)
 
 
-def upload_all(client: Client, sources: Sequence[tuple[str, Source]], advance: Advance) -> int:
-    """Send each (sha256, source): small ones side by side, large ones one after the other. Returns the bytes sent.
+class Uploader:
+    """Sends blobs. `advance` is called with the number of bytes that the server has, including those sent earlier."""
 
-    `advance` is told the bytes that the server has, also those that it had before. Raises `FileChanged`,
-    `Unreachable`, `Refused`.
-    """
-    storage = Storage(client)
-    small = [pair for pair in sources if pair[1].size <= SMALL_SIZE]
-    large = [pair for pair in sources if pair[1].size > SMALL_SIZE]
-    sent = side_by_side(lambda pair: upload(client, storage, *pair, advance), small)
-    return sent + sum(upload(client, storage, *pair, advance) for pair in large)
+    def __init__(self, client: Client, advance: Callable[[int], None]) -> None:
+        self.client = client
+        self.storage = Storage(client)
+        self.advance = advance
 
+    def send_all(self, blobs: Sequence[Blob]) -> int:
+        """Send small blobs in parallel, then large ones one after the other. Return the number of bytes sent.
 
-def upload(client: Client, storage: Storage, sha256: str, source: Source, advance: Advance) -> int:
-    """Send one blob and hand it to be verified. It is done when the server has every part. Returns the bytes sent."""
-    there: set[int] = set()  # the parts that `advance` was told of
-    sent = 0
-    for _ in range(TRIES):
-        # A small file is one part: where it goes, if it goes to storage, is then answered at once.
-        parts = [_line(source, 1, 0, source.size)] if 0 < source.size <= SMALL_SIZE else []
-        answer = client.post("/uploads", {"sha256": sha256, "size": source.size, "parts": parts})
-        if answer["state"] != "open":
-            if not there:
-                advance(source.size)
-            return sent
-        sent += _send_parts(client, storage, answer, source, there, advance)
-        try:
-            client.post(f"/uploads/{answer['id']}/complete")
-        except Refused as error:
-            if error.code not in {"parts_missing", "upload_closed"}:
-                raise
-        else:
-            return sent
-    raise WaitFailed(f"The server lost parts of {source.path!a} {TRIES} times: look into its log and its disk.")
+        Raises: `FileChanged`, `Unreachable`, `Refused`, `WaitFailed`.
+        """
+        small = [blob for blob in blobs if blob.source.size <= SMALL_SIZE]
+        large = [blob for blob in blobs if blob.source.size > SMALL_SIZE]
+        return sum_in_parallel(self.send, small) + sum(map(self.send, large))
 
-
-def _send_parts(
-    client: Client, storage: Storage, upload: dict[str, Any], source: Source, there: set[int], advance: Advance
-) -> int:
-    """Send the parts that the server does not have, or has otherwise. Returns the bytes sent."""
-    known = {part["number"]: part["sha256"] for part in upload["parts"]}
-    part_size: int = upload["part_size"]
-    # What was answered to the first call is the address of the whole file.
-    addresses = {line["number"]: line for line in upload.get("addresses", []) if source.size <= part_size}
-    sent = 0
-    for number, offset in enumerate(range(0, source.size, part_size), start=1):
-        length = min(part_size, source.size - offset)
-        line = _line(source, number, offset, length)
-        if known.get(number) != line["sha256"]:
-            body = Range(source, offset, length)
-            if upload.get("direct"):
-                is_sent = storage.send(upload["id"], line, body, addresses.get(number))
-            else:
-                is_sent = _send(client, f"/uploads/{upload['id']}/parts/{number}", body, bytes.fromhex(line["sha256"]))
-            if not is_sent:
+    def send(self, blob: Blob) -> int:
+        """Send one blob and ask the server to verify it. Return the number of bytes sent."""
+        counted_parts: set[int] = set()  # parts that `advance` was called for
+        size = blob.source.size
+        sent = 0
+        for _ in range(MAX_TRIES):
+            # A small file is one part. If it goes to storage, this request already returns its URL.
+            parts = [blob.part(1, 0, size).document()] if 0 < size <= SMALL_SIZE else []
+            answer = self.client.post("/uploads", {"sha256": blob.sha256, "size": size, "parts": parts})
+            upload = Upload.parse(answer)
+            if not upload.is_open:
+                if not counted_parts:
+                    self.advance(size)
                 return sent
-            sent += length
-        if number not in there:
-            advance(length)
-            there.add(number)
-    return sent
+            sent += self._send_parts(upload, blob, counted_parts)
+            if self._complete(upload):
+                return sent
+        raise WaitFailed(
+            f"The server lost parts of {blob.source.path!a} {MAX_TRIES} times: check its log and its disk."
+        )
 
-
-def _line(source: Source, number: int, offset: int, length: int) -> dict[str, Any]:
-    """What announces a part. MD5 is what storage compares with; what a file is, sha256 decides."""
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    for chunk in source.read(offset, length):
-        sha256.update(chunk)
-        md5.update(chunk)
-    return {"number": number, "sha256": sha256.hexdigest(), "md5": md5.hexdigest()}
-
-
-def _send(client: Client, path: str, body: Range, digest: bytes) -> bool:
-    """Send one part. False when the upload is closed: it is then asked for anew."""
-    headers = {
-        "Content-Digest": f"sha-256=:{base64.b64encode(digest).decode()}:",
-        "Content-Type": "application/octet-stream",
-    }
-    for attempt in range(1, TRIES + 1):
+    def _complete(self, upload: Upload) -> bool:
+        """Tell the server that all parts were sent. Return False if the upload must start again."""
         try:
-            client.call("PUT", path, data=body, headers=headers)
+            self.client.post(f"/uploads/{upload.id}/complete")
         except Refused as error:
-            if error.code == "upload_closed":
-                return False
-            if error.code not in DAMAGED or attempt == TRIES:
+            if error.code not in RESTARTED:
                 raise
-        else:
-            return True
-    return False
+            return False
+        return True
+
+    def _send_parts(self, upload: Upload, blob: Blob, counted_parts: set[int]) -> int:
+        """Send the parts that the server does not have, or has with other bytes. Return the number of bytes sent."""
+        size = blob.source.size
+        sent = 0
+        for number, offset in enumerate(range(0, size, upload.part_size), start=1):
+            length = min(upload.part_size, size - offset)
+            part = blob.part(number, offset, length)
+            if upload.stored_parts.get(number) != part.sha256:
+                # A URL of the first answer is for the whole file, so it fits only a file of one part.
+                url = upload.urls.get(number) if size <= upload.part_size else None
+                if not self._send_part(upload, part, PartBody(blob.source, offset, length), url):
+                    return sent
+                sent += length
+            if number not in counted_parts:
+                self.advance(length)
+                counted_parts.add(number)
+        return sent
+
+    def _send_part(self, upload: Upload, part: Part, body: PartBody, url: PresignedUrl | None) -> bool:
+        """Send one part, to storage or to the server. Return False if the upload was closed."""
+        if upload.is_direct:
+            return self.storage.send(upload.id, part, body, url)
+        digest = base64.b64encode(bytes.fromhex(part.sha256)).decode()
+        headers = {"Content-Digest": f"sha-256=:{digest}:", "Content-Type": "application/octet-stream"}
+        for attempt in range(1, MAX_TRIES + 1):
+            try:
+                self.client.call("PUT", f"/uploads/{upload.id}/parts/{part.number}", data=body, headers=headers)
+            except Refused as error:
+                if error.code == "upload_closed":
+                    return False
+                if error.code not in DAMAGED or attempt == MAX_TRIES:
+                    raise
+            else:
+                return True
+        return False
 
 
-def side_by_side(work: Callable[[tuple[str, Source]], int], items: Sequence[tuple[str, Source]]) -> int:
-    """Do `work` for all items, a few at a time. Returns the sum of what it returned; raises the first failure.
+def sum_in_parallel(work: Callable[[Blob], int], blobs: Sequence[Blob]) -> int:
+    """Call `work` for all blobs, a few at a time. Return the sum of the results; raise the first failure.
 
-    The threads are daemons: an interrupt ends the command at once, without waiting for answers.
+    The threads are daemons, so that an interrupt ends the command at once.
     """
-    waiting: queue.SimpleQueue[tuple[str, Source]] = queue.SimpleQueue()
-    for item in items:
-        waiting.put(item)
+    waiting: queue.SimpleQueue[Blob] = queue.SimpleQueue()
+    for blob in blobs:
+        waiting.put(blob)
     results: list[int] = []
     failures: list[BaseException] = []
 
     def run() -> None:
         while not failures:
             try:
-                item = waiting.get_nowait()
+                blob = waiting.get_nowait()
             except queue.Empty:
                 return
             try:
-                results.append(work(item))
+                results.append(work(blob))
             except BaseException as error:
-                failures.append(error)  # raised below, by the thread that asked
+                failures.append(error)  # raised below, in the caller's thread
 
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(SIDE_BY_SIDE, len(items)))]
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(PARALLEL_UPLOADS, len(blobs)))]
     for thread in threads:
         thread.start()
     for thread in threads:

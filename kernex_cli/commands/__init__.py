@@ -1,1 +1,1 @@
-"""The commands, a module a subject. Each adds its parsers with `add_to`."""
+"""The commands, one module for each subject. Each module adds its parsers in `add_to`."""

@@ -1,78 +1,89 @@
-"""`bundles`, `withdraw` and `discard`: what could be deployed."""
-
-from argparse import ArgumentParser
+"""`bundles`, `withdraw` and `discard`."""
 
 from kernex_cli.arguments import (
     Commands,
     Context,
+    Help,
     add_command,
     add_yes,
-    at_least_one,
-    label,
-    plain_name,
+    bundle_label,
+    bundle_name,
+    positive_number,
 )
 from kernex_cli.errors import Exit
-from kernex_cli.screen import size, when
+from kernex_cli.formatting import size_text
+from kernex_cli.lookup import suggestions_for
+from kernex_cli.parser import Parser
+from kernex_cli.resources import Bundle
+from kernex_cli.tables import Column, Kind
 
 STATES = ("draft", "verifying", "ready", "withdrawn")
-WITHDRAW = (
-    "Nobody can deploy it any more, and devices that wait for it stop waiting. Those that run it keep running it."
+COLUMNS = (
+    Column("BUNDLE"),
+    Column("STATE", Kind.STATE),
+    Column("SIZE"),
+    Column("FILES", rank=1),
+    Column("CREATED", Kind.TIME),
+    Column("REASON", Kind.TEXT),
 )
-DISCARD = """\
-Its version is free again, for another manifest. Files that were stored for it are not sent again when they are pushed
-with another bundle."""
+LIST = Help(
+    "list bundles, newest first", examples="  kernex bundles --state ready\n  kernex bundles --name vad --json\n"
+)
+WITHDRAW = Help(
+    "withdraw a ready bundle permanently",
+    "It cannot be deployed any more, and devices that wait for it stop waiting. Devices that run it keep running it.",
+    "  kernex withdraw vad@1.0.0\n  kernex withdraw vad@1.0.0 --yes --json\n",
+)
+DISCARD = Help(
+    "delete a draft that was never published",
+    "Its version becomes free for another manifest. The server keeps the files that it already has, so that a push of\n"
+    "another bundle with the same files does not send them again.",
+    "  kernex bundles --state draft\n  kernex discard vad@1.0.0\n",
+)
 
 
-def add_to(commands: "Commands[ArgumentParser]") -> None:
-    parser = add_command(
-        commands, "bundles", show_bundles, "list bundles, newest first",
-        examples="  kernex bundles --state ready\n  kernex bundles --name vad --json\n",
-    )  # fmt: skip
-    parser.add_argument("--name", type=plain_name, help="only bundles of this name")
+def add_to(commands: "Commands[Parser]") -> None:
+    parser = add_command(commands, "bundles", show_bundles, LIST)
+    parser.add_argument("--name", type=bundle_name, help="only bundles of this name")
     parser.add_argument("--state", choices=STATES, help="only bundles in this state")
-    parser.add_argument("--limit", type=at_least_one, default=0, metavar="N", help="only the first N (default: all)")
-    withdraw = add_command(
-        commands, "withdraw", withdraw_bundle, "take a ready bundle out of service, for good",
-        text=WITHDRAW, examples="  kernex withdraw vad@1.0.0\n  kernex withdraw vad@1.0.0 --yes --json\n",
-    )  # fmt: skip
-    discard = add_command(
-        commands, "discard", discard_draft, "delete a draft that was never published",
-        text=DISCARD, examples="  kernex bundles --state draft\n  kernex discard vad@1.0.0\n",
-    )  # fmt: skip
+    parser.add_argument("--limit", type=positive_number, default=0, metavar="N", help="only the first N (default: all)")
+    withdraw = add_command(commands, "withdraw", withdraw_bundle, WITHDRAW)
+    discard = add_command(commands, "discard", discard_draft, DISCARD)
     for parser in (withdraw, discard):
-        parser.add_argument("bundle", type=label, metavar="NAME@VERSION", help="the bundle")
+        parser.add_argument("bundle", type=bundle_label, metavar="NAME@VERSION", help="the bundle")
         add_yes(parser)
 
 
 def show_bundles(context: Context) -> int:
     arguments = context.arguments
     filters = {name: value for name in ("name", "state") if (value := getattr(arguments, name))}
-    bundles = context.client.pages("/bundles", filters, arguments.limit)
+    documents = context.client.pages("/bundles", filters, arguments.limit)
     rows = [
-        (
-            f"{bundle['name']}@{bundle['version']}", bundle["state"], size(bundle["size"]), bundle["file_count"],
-            when(bundle["created_at"]), bundle["state_reason"],
-        )
-        for bundle in bundles
-    ]  # fmt: skip
-    context.screen.listing(bundles, ("BUNDLE", "STATE", "SIZE", "FILES", "CREATED", "REASON"), rows)
+        (bundle.label, bundle.state, size_text(bundle.size), bundle.file_count, bundle.created_at, bundle.state_reason)
+        for bundle in map(Bundle.parse, documents)
+    ]
+    context.screen.listing(documents, COLUMNS, rows)
     return Exit.OK
 
 
 def withdraw_bundle(context: Context) -> int:
-    context.confirm(f"Withdraw {context.arguments.bundle} for good?")
-    bundle = context.client.post(f"{_address(context.arguments.bundle)}/withdraw")
-    context.screen.result(bundle, f"{context.arguments.bundle} is {bundle['state']}.")
+    label = context.arguments.bundle
+    context.confirm(f"Withdraw {label} permanently?")
+    with suggestions_for(context.client, bundle=label):
+        document = context.client.post(f"{_path(label)}/withdraw")
+    context.screen.result(document, f"{label} is {Bundle.parse(document).state}.")
     return Exit.OK
 
 
 def discard_draft(context: Context) -> int:
-    context.confirm(f"Discard {context.arguments.bundle}?")
-    context.client.delete(_address(context.arguments.bundle))
-    context.screen.result({"discarded": context.arguments.bundle}, f"{context.arguments.bundle} was discarded.")
+    label = context.arguments.bundle
+    context.confirm(f"Discard {label}?")
+    with suggestions_for(context.client, bundle=label):
+        context.client.delete(_path(label))
+    context.screen.result({"discarded": label}, f"{label} was discarded.")
     return Exit.OK
 
 
-def _address(bundle: str) -> str:
-    name, _, version = bundle.partition("@")
+def _path(label: str) -> str:
+    name, _, version = label.partition("@")
     return f"/bundles/{name}/{version}"

@@ -1,149 +1,190 @@
 """`deploy`, `deployments`, `deployment` and `cancel`."""
 
 import time
-from argparse import ArgumentParser
 from typing import Any
 
 from kernex_cli.arguments import (
     EXAMPLE_ID,
-    LONG_PATIENCE_SECONDS,
+    LONG_RETRY_SECONDS,
     Commands,
     Context,
+    Help,
     add_command,
-    at_least_one,
+    add_timeout,
+    bundle_label,
     duration,
-    identifier,
-    label,
+    id_prefix,
+    positive_number,
 )
-from kernex_cli.commands.devices import find_device
+from kernex_cli.commands.devices import DEVICE_HELP
 from kernex_cli.errors import BadUsage, Exit, WaitFailed
-from kernex_cli.screen import when
+from kernex_cli.formatting import counted
+from kernex_cli.lookup import find_deployment, find_device, suggestions_for
+from kernex_cli.parser import Parser
+from kernex_cli.resources import SUCCEEDED, UNSUCCESSFUL_STATES, Deployment, DeviceDeployment
+from kernex_cli.screen import Screen
+from kernex_cli.tables import Column, Kind
 
 POLL_SECONDS = 1.0
-SUCCEEDED = "succeeded"
-FINISHED = (SUCCEEDED, "failed", "rolled_back", "rejected", "timed_out", "cancelled")
 SHOWN_FAILURES = 20
-DEPLOY = """\
-Each device fetches the bundle, installs it, checks its health, and keeps or restores what ran before. --wait follows
-until every device has said its last word; the exit code is 6 unless all of them succeeded. An interrupt ends only the
-waiting, not the deployment."""
-DEPLOY_EXAMPLES = """\
+SHOWN_LINES = 3
+LIST_COLUMNS = (
+    Column("BUNDLE"),
+    Column("ID", Kind.ID),
+    Column("STATE", Kind.STATE),
+    Column("DEVICES", Kind.TEXT),
+    Column("CREATED", Kind.TIME),
+    Column("NOTE", Kind.TEXT, rank=1),
+)
+DEVICE_COLUMNS = (
+    Column("NAME"),
+    Column("DEVICE", Kind.ID, rank=2),
+    Column("STATE", Kind.STATE),
+    Column("ATTEMPT", rank=4),
+    Column("DONE", rank=3),
+    Column("REASON", rank=1),
+    Column("SINCE", Kind.TIME),
+    Column("MESSAGE", Kind.TEXT),
+)
+DEPLOY = Help(
+    "put a bundle on devices",
+    """\
+Each device downloads the bundle, installs it and checks its health; if it is not healthy, the previous release comes
+back. With --wait the command follows the deployment to its end. It exits with 6 unless at least one device was part of
+the deployment and all succeeded. Ctrl-C ends only the waiting, not the deployment.""",
+    """\
   kernex deploy vad@1.0.0 --group lab --wait
   kernex deploy vad@1.0.0 --group lab --group field --deadline 2h
-  kernex deploy vad@1.0.0 --device 6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e --device shelf-4
-"""
+  kernex deploy vad@1.0.0 --device shelf-4 --device 6f0c6a5e
+""",
+)
+LIST = Help("list deployments, newest first", examples="  kernex deployments\n  kernex deployments --limit 5 --json\n")
+SHOW = Help(
+    "show one deployment and its devices",
+    "MESSAGE is the last line of what the device reported; -v shows it whole.",
+    f"  kernex deployment {EXAMPLE_ID}\n  kernex deployment {EXAMPLE_ID} --state failed -v\n"
+    f"  kernex deployment {EXAMPLE_ID} --wait\n",
+)
+CANCEL = Help(
+    "cancel a deployment",
+    "Devices that have already changed something finish or roll back; the others stay as they are.",
+    f"  kernex cancel {EXAMPLE_ID}\n",
+)
+ID_HELP = "the deployment's id, or its first digits, from `kernex deployments`"
 
 
-def add_to(commands: "Commands[ArgumentParser]") -> None:
-    deploy = add_command(
-        commands, "deploy", start, "put a bundle on devices",
-        text=DEPLOY, examples=DEPLOY_EXAMPLES, patience=LONG_PATIENCE_SECONDS,
-    )  # fmt: skip
-    deploy.add_argument("bundle", type=label, metavar="NAME@VERSION", help="a bundle that is ready")
-    deploy.add_argument("--group", action="append", default=[], help="all accepted devices of a group; may be repeated")
-    deploy.add_argument("--device", action="append", default=[], help="one device, by id or name; may be repeated")
-    deploy.add_argument("--deadline", type=duration, metavar="TIME", help="how long one device may take")
+def add_to(commands: "Commands[Parser]") -> None:
+    deploy = add_command(commands, "deploy", start, DEPLOY, LONG_RETRY_SECONDS)
+    deploy.add_argument("bundle", type=bundle_label, metavar="NAME@VERSION", help="a bundle that is ready")
+    deploy.add_argument("--group", action="append", default=[], help="all accepted devices of a group (repeatable)")
+    deploy.add_argument("--device", action="append", default=[], help=f"{DEVICE_HELP} (repeatable)")
+    deploy.add_argument("--deadline", type=duration, metavar="TIME", help="how long each device may take")
     deploy.add_argument("--note", default="", help="why; shown with the deployment")
-    _add_waiting(deploy)
-    listing = add_command(
-        commands, "deployments", show_deployments, "list deployments, newest first",
-        examples="  kernex deployments\n  kernex deployments --limit 5 --json\n",
-    )  # fmt: skip
-    listing.add_argument("--limit", type=at_least_one, default=20, metavar="N", help="only the first N (default: 20)")
-    one = add_command(
-        commands, "deployment", show_deployment, "show one deployment and its devices",
-        examples=f"  kernex deployment {EXAMPLE_ID}\n  kernex deployment {EXAMPLE_ID} --wait\n",
-        patience=LONG_PATIENCE_SECONDS,
-    )  # fmt: skip
-    one.add_argument("deployment", type=identifier, metavar="ID", help="the id that `kernex deployments` shows")
-    one.add_argument("--state", help="only devices in this state, such as failed")
-    _add_waiting(one)
-    cancel = add_command(
-        commands, "cancel", cancel_deployment, "cancel a deployment",
-        text="Devices that already changed something finish or roll back; the others stay as they are.",
-        examples=f"  kernex cancel {EXAMPLE_ID}\n",
-    )  # fmt: skip
-    cancel.add_argument("deployment", type=identifier, metavar="ID", help="the id that `kernex deployments` shows")
-
-
-def _add_waiting(parser: ArgumentParser) -> None:
-    parser.add_argument("--wait", action="store_true", help="wait until every device has ended")
-    parser.add_argument(
-        "--timeout", type=duration, metavar="TIME", help="how long to wait for that (default: without end)"
+    listing = add_command(commands, "deployments", show_deployments, LIST)
+    listing.add_argument(
+        "--limit", type=positive_number, default=20, metavar="N", help="only the first N (default: 20)"
     )
+    show = add_command(commands, "deployment", show_deployment, SHOW, LONG_RETRY_SECONDS)
+    show.add_argument("--state", help="only devices in this state, such as failed")
+    cancel = add_command(commands, "cancel", cancel_deployment, CANCEL)
+    for parser in (show, cancel):
+        parser.add_argument("deployment", type=id_prefix, metavar="ID", help=ID_HELP)
+    for parser in (deploy, show):
+        parser.add_argument("--wait", action="store_true", help="wait until the deployment has ended on every device")
+        add_timeout(parser, "the deployment to end")
 
 
 def start(context: Context) -> int:
-    arguments = context.arguments
+    arguments, client = context.arguments, context.client
     if not arguments.group and not arguments.device:
-        raise BadUsage("Deploy to whom? Name devices with --group or --device.")
+        raise BadUsage("Which devices? Choose them with --group or --device.")
     body: dict[str, Any] = {
         "bundle": arguments.bundle,
         "groups": arguments.group,
-        "devices": [find_device(context.client, device) for device in arguments.device],
+        "devices": [find_device(client, device) for device in arguments.device],
         "note": arguments.note,
     }
     if arguments.deadline is not None:
         body["deadline_seconds"] = arguments.deadline
-    deployment = context.client.post("/deployments", body, once=True)
-    for why, count in deployment.get("skipped", {}).items():
-        if count:
-            context.screen.note(f"{count} chosen devices were left out: {why.replace('_', ' ')}.", "yellow")
+    with suggestions_for(client, groups=arguments.group, bundle=arguments.bundle):
+        document = client.post("/deployments", body, once=True)
+    deployment = Deployment.parse(document)
     if arguments.wait:
-        context.screen.note(f"Deployment {deployment['id']}")
-        return _end(context, _wait(context, deployment["id"]))
+        context.screen.note(f"Deployment {deployment.id}")
+        return _show_end(context, _wait(context, deployment.id))
+    _note_skipped(context.screen, deployment)
     context.screen.result(
-        deployment,
-        f"Deployment {deployment['id']} of {deployment['bundle']} has begun.",
-        f"Next: kernex deployment {deployment['id']} --wait",
+        document,
+        f"Deployment {deployment.id} of {deployment.bundle} has started.",
+        f"Next: kernex deployment {deployment.id} --wait",
     )
     return Exit.OK
 
 
+def _note_skipped(screen: Screen, deployment: Deployment) -> None:
+    for reason, count in deployment.skipped.items():
+        if count:
+            screen.note(f"{counted(count, 'device')} left out: {reason.replace('_', ' ')}.", "yellow")
+
+
 def _wait(context: Context, deployment_id: str) -> dict[str, Any]:
-    """Follow the deployment to its end. Raises `WaitFailed` if that takes longer than --timeout."""
+    """Follow the deployment to its end and return it. Raises `WaitFailed` after --timeout."""
     began = time.monotonic()
     timeout = context.arguments.timeout
     with context.screen.bar("Deploying", 1) as bar:
         while True:
-            deployment: dict[str, Any] = context.client.get(f"/deployments/{deployment_id}")
-            counts = deployment["counts"]
-            ended = sum(counts.get(state, 0) for state in FINISHED)
-            bar.show(done=ended, total=sum(counts.values()), detail=_counted(counts))
-            if deployment["state"] != "running" and ended == sum(counts.values()):
-                return deployment
+            document: dict[str, Any] = context.client.get(f"/deployments/{deployment_id}")
+            deployment = Deployment.parse(document)
+            bar.show(done=deployment.ended_count, total=deployment.device_count or 1, detail=deployment.summary)
+            if deployment.has_ended:
+                return document
             if timeout is not None and time.monotonic() - began > timeout:
                 raise WaitFailed(
-                    f"The deployment is not finished after {timeout} s ({_counted(counts)}). It goes on without you: "
+                    f"The deployment has not ended after {timeout} s ({deployment.summary}). It continues: "
                     f"kernex deployment {deployment_id} --wait"
                 )
             time.sleep(POLL_SECONDS)
 
 
-def _end(context: Context, deployment: dict[str, Any]) -> int:
-    """Show how it ended; failed devices with their reasons."""
-    counts = deployment["counts"]
-    good = counts.get(SUCCEEDED, 0) == sum(counts.values())
-    context.screen.result(deployment, f"{deployment['bundle']}: {_counted(counts)}.")
-    if not good:
-        rows = _devices(context, deployment["id"], limit=0)
-        bad = [row for row in rows if row["state"] != SUCCEEDED]
-        for row in bad[:SHOWN_FAILURES]:
-            context.screen.note(_sentence(row), "red")
-        if len(bad) > SHOWN_FAILURES:
-            context.screen.note(f"… and {len(bad) - SHOWN_FAILURES} more: kernex deployment {deployment['id']}")
-    return Exit.OK if good else Exit.WAIT_FAILED
+def _show_end(context: Context, document: dict[str, Any]) -> int:
+    """Show how a deployment ended, with the reasons of the devices that did not succeed."""
+    deployment = Deployment.parse(document)
+    _note_skipped(context.screen, deployment)
+    if deployment.has_succeeded:
+        context.screen.result(document, f"{deployment.bundle}: {deployment.summary}.")
+        return Exit.OK
+    failures = _unsuccessful_devices(context, deployment)
+    context.screen.result({**document, "unsuccessful": failures}, f"{deployment.bundle}: {deployment.summary}.")
+    if not deployment.device_count:
+        context.screen.note("No device was part of this deployment.", "red")
+    for failure in map(DeviceDeployment.parse, failures):
+        _note_failure(context.screen, failure)
+    unsuccessful_count = deployment.device_count - deployment.counts.get(SUCCEEDED, 0)
+    if unsuccessful_count > len(failures):
+        context.screen.note(f"… and {unsuccessful_count - len(failures)} more: kernex deployment {deployment.id}")
+    return Exit.WAIT_FAILED
 
 
-def _sentence(row: dict[str, Any]) -> str:
-    reason = f" ({row['reason_code']})" if row.get("reason_code") else ""
-    lines = [line.strip() for line in (row.get("message") or "").splitlines() if line.strip()]
-    said = " … ".join(dict.fromkeys([*lines[:1], *lines[-1:]]))  # the last line of a traceback is what it is about
-    return f"{row.get('device_name') or row['device']}: {row['state']}{reason}{': ' if said else ''}{said}"
+def _unsuccessful_devices(context: Context, deployment: Deployment) -> list[Any]:
+    """Return the first device deployments that did not succeed, at most 20."""
+    failures: list[Any] = []
+    for state in UNSUCCESSFUL_STATES:
+        if deployment.counts.get(state) and len(failures) < SHOWN_FAILURES:
+            failures += _devices(context, deployment.id, SHOWN_FAILURES - len(failures), state)
+    return failures
 
 
-def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in counts.items() if count) or "no devices"
+def _note_failure(screen: Screen, row: DeviceDeployment) -> None:
+    """Show the end of a device's message: the last lines of a traceback or log say what went wrong."""
+    reason = f" ({row.reason_code})" if row.reason_code else ""
+    lines = row.message_lines if screen.verbose else row.message_lines[-SHOWN_LINES:]
+    title = f"{row.device_name or row.device}: {row.state.replace('_', ' ')}{reason}"
+    if len(lines) == 1:
+        screen.note(f"{title}: {lines[0].strip()}", "red")
+        return
+    screen.note(title, "red")
+    for line in lines:
+        screen.note(f"    {line}")
 
 
 def _devices(context: Context, deployment_id: str, limit: int, state: str | None = None) -> list[Any]:
@@ -152,50 +193,45 @@ def _devices(context: Context, deployment_id: str, limit: int, state: str | None
 
 
 def show_deployments(context: Context) -> int:
-    deployments = context.client.pages("/deployments", {}, context.arguments.limit)
+    documents = context.client.pages("/deployments", {}, context.arguments.limit)
     rows = [
-        (
-            one["id"],
-            one["bundle"],
-            one["state"],
-            _counted(one.get("counts", {})),
-            when(one["created_at"]),
-            one.get("note"),
-        )
-        for one in deployments
+        (each.bundle, each.id, each.state, each.summary, each.created_at, each.note)
+        for each in map(Deployment.parse, documents)
     ]
-    context.screen.listing(deployments, ("ID", "BUNDLE", "STATE", "DEVICES", "CREATED", "NOTE"), rows)
+    context.screen.listing(documents, LIST_COLUMNS, rows)
     return Exit.OK
 
 
 def show_deployment(context: Context) -> int:
-    arguments = context.arguments
+    arguments, screen = context.arguments, context.screen
+    deployment_id = find_deployment(context.client, arguments.deployment)
     if arguments.wait:
-        return _end(context, _wait(context, arguments.deployment))
-    deployment = context.client.get(f"/deployments/{arguments.deployment}")
-    rows = _devices(context, arguments.deployment, 0, arguments.state)
-    if context.screen.as_json:
-        context.screen.result({**deployment, "devices": rows})
+        return _show_end(context, _wait(context, deployment_id))
+    document = context.client.get(f"/deployments/{deployment_id}")
+    documents = _devices(context, deployment_id, 0, arguments.state)
+    if screen.as_json:
+        screen.result({**document, "devices": documents})
         return Exit.OK
-    context.screen.result(None, f"{deployment['bundle']} is {deployment['state']}: {_counted(deployment['counts'])}.")
-    columns = ("DEVICE", "NAME", "STATE", "ATTEMPT", "DONE", "REASON", "SINCE")
+    deployment = Deployment.parse(document)
+    screen.result(None, f"{deployment.bundle} is {deployment.state}: {deployment.summary}.")
+    rows = list(map(DeviceDeployment.parse, documents))
     cells = [
         (
-            row["device"], row.get("device_name"), row["state"], row.get("attempt"), _done(row),
-            row.get("reason_code"), when(row.get("state_changed_at")),
+            row.device_name, row.device, row.state, row.attempt, row.progress, row.reason_code, row.state_changed_at,
+            row.last_line,
         )
         for row in rows
     ]  # fmt: skip
-    context.screen.table(columns, cells)
+    screen.table(DEVICE_COLUMNS, cells)
+    if screen.verbose:
+        for row in rows:
+            if len(row.message_lines) > 1:
+                _note_failure(screen, row)
     return Exit.OK
 
 
-def _done(row: dict[str, Any]) -> str:
-    total = row.get("bytes_total") or 0
-    return f"{100 * (row.get('bytes_done') or 0) // total} %" if total else ""
-
-
 def cancel_deployment(context: Context) -> int:
-    deployment = context.client.post(f"/deployments/{context.arguments.deployment}/cancel")
-    context.screen.result(deployment, f"Deployment {deployment['id']} is {deployment['state']}.")
+    deployment_id = find_deployment(context.client, context.arguments.deployment)
+    document = context.client.post(f"/deployments/{deployment_id}/cancel")
+    context.screen.result(document, f"Deployment {deployment_id} is {Deployment.parse(document).state}.")
     return Exit.OK

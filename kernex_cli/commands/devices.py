@@ -1,54 +1,68 @@
-"""`devices`, `change`, `approve`, `reject` and `decommission`: who is in the fleet."""
+"""`devices`, `change`, `approve`, `reject` and `decommission`."""
 
-import uuid
-from argparse import ArgumentParser
-from typing import Any
-
-from kernex_cli.arguments import Commands, Context, add_command, add_yes, at_least_one
-from kernex_cli.client import Client
+from kernex_cli.arguments import Commands, Context, Help, add_command, add_yes, positive_number
 from kernex_cli.errors import BadUsage, Exit
-from kernex_cli.screen import when
+from kernex_cli.lookup import check_group, find_device, suggestions_for
+from kernex_cli.parser import Parser
+from kernex_cli.resources import Device, RunningBundle
+from kernex_cli.tables import Column, Kind
 
 STATES = ("pending", "accepted", "decommissioned")
-EXAMPLES = """\
-  kernex devices
-  kernex devices --state pending
-  kernex devices --group lab --online --json
-"""
-FOR_GOOD = """\
-Its key stays out, also when it registers again: the machine comes back only with a new key, as a new device."""
+COLUMNS = (
+    Column("NAME"),
+    Column("ID", Kind.ID),
+    Column("STATE", Kind.STATE, rank=1),
+    Column("LIVENESS"),
+    Column("GROUP", rank=2),
+    Column("TYPE", rank=3),
+    Column("RUNS", Kind.TEXT),
+    Column("LAST HEARTBEAT", Kind.TIME),
+)
+DEVICE_HELP = "the device's name, its id, or the first digits of its id"
+PERMANENT = "Its key is refused from then on, also if it registers again. The machine needs a new key to come back."
+LIST = Help(
+    "list devices and what they run",
+    "`kernex device NAME` shows one device with everything that is known about it.",
+    "  kernex devices\n  kernex devices --state pending\n  kernex devices --group lab --online --json\n",
+)
+APPROVE = Help(
+    "accept a device that waits for approval",
+    examples="  kernex devices --state pending\n  kernex approve shelf-4\n  kernex approve 6f0c6a5e\n",
+)
+CHANGE = Help(
+    "change a device's name, group or tags",
+    "What you do not give stays as it is. Deployments that were created before are not affected.",
+    "  kernex change shelf-4 --group canary\n  kernex change shelf-4 --name door-7 --tag north\n",
+)
+REJECT = Help(
+    "refuse a device that waits for approval, permanently",
+    PERMANENT,
+    "  kernex devices --state pending\n  kernex reject shelf-4\n",
+)
+DECOMMISSION = Help(
+    "take a device out of service permanently",
+    PERMANENT,
+    "  kernex decommission shelf-4\n  kernex decommission shelf-4 --yes --json\n",
+)
 
 
-def add_to(commands: "Commands[ArgumentParser]") -> None:
-    parser = add_command(commands, "devices", show_devices, "list devices and what they run", examples=EXAMPLES)
+def add_to(commands: "Commands[Parser]") -> None:
+    parser = add_command(commands, "devices", show_devices, LIST)
     parser.add_argument("--state", choices=STATES, help="only devices in this state")
     liveness = parser.add_mutually_exclusive_group()
     liveness.add_argument("--online", dest="online", action="store_const", const="true", help="only devices online")
     liveness.add_argument("--offline", dest="online", action="store_const", const="false", help="only devices offline")
     parser.add_argument("--group", help="only devices of this group")
-    parser.add_argument("--limit", type=at_least_one, default=0, metavar="N", help="only the first N (default: all)")
-    approve = add_command(
-        commands, "approve", approve_device, "accept a device that waits for approval",
-        examples="  kernex devices --state pending\n  kernex approve 6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e\n",
-    )  # fmt: skip
-    change = add_command(
-        commands, "change", change_device, "give a device another name, group or tags",
-        text="What is not given stays. Deployments that were made before go on as they are.",
-        examples="  kernex change shelf-4 --group canary\n  kernex change shelf-4 --name door-7 --tag north\n",
-    )  # fmt: skip
+    parser.add_argument("--limit", type=positive_number, default=0, metavar="N", help="only the first N (default: all)")
+    approve = add_command(commands, "approve", approve_device, APPROVE)
+    change = add_command(commands, "change", change_device, CHANGE)
     change.add_argument("--group", help="the group to move it to")
     change.add_argument("--name", help="its new name")
-    change.add_argument("--tag", action="append", dest="tags", metavar="TAG", help="its tags from now on (repeatable)")
-    reject = add_command(
-        commands, "reject", reject_device, "keep out a device that waits for approval, for good",
-        text=FOR_GOOD, examples="  kernex devices --state pending\n  kernex reject shelf-4\n",
-    )  # fmt: skip
-    decommission = add_command(
-        commands, "decommission", decommission_device, "put a device out of service, for good",
-        text=FOR_GOOD, examples="  kernex decommission shelf-4\n  kernex decommission shelf-4 --yes --json\n",
-    )  # fmt: skip
+    change.add_argument("--tag", action="append", dest="tags", metavar="TAG", help="its new tags (repeatable)")
+    reject = add_command(commands, "reject", reject_device, REJECT)
+    decommission = add_command(commands, "decommission", decommission_device, DECOMMISSION)
     for parser in (approve, change, reject, decommission):
-        parser.add_argument("device", metavar="ID", help="the device's id, or its name if no other has it")
+        parser.add_argument("device", metavar="DEVICE", help=DEVICE_HELP)
     for parser in (reject, decommission):
         add_yes(parser)
 
@@ -56,74 +70,59 @@ def add_to(commands: "Commands[ArgumentParser]") -> None:
 def show_devices(context: Context) -> int:
     arguments = context.arguments
     filters = {name: value for name in ("state", "online", "group") if (value := getattr(arguments, name))}
-    devices = context.client.pages("/devices", filters, arguments.limit)
+    documents = context.client.pages("/devices", filters, arguments.limit)
+    if not documents and arguments.group:
+        check_group(context.client, arguments.group)
     rows = [
         (
-            device["id"], device.get("name"), device["state"], "online" if device.get("online") else "offline",
-            device.get("group"), device.get("device_type"), _running(device), when(device.get("last_heartbeat_at")),
+            device.name, device.id, device.state, device.liveness, device.group, device.device_type,
+            [running_text(release) for release in device.running], device.last_heartbeat_at,
         )
-        for device in devices
+        for device in map(Device.parse, documents)
     ]  # fmt: skip
-    columns = ("ID", "NAME", "STATE", "LIVENESS", "GROUP", "TYPE", "RUNS", "LAST HEARTBEAT")
-    context.screen.listing(devices, columns, rows)
+    context.screen.listing(documents, COLUMNS, rows)
     return Exit.OK
 
 
-def _running(device: dict[str, Any]) -> str:
-    running = device.get("running_bundles") or {}
-    labels = []
-    for product, release in sorted(running.items()):
-        healthy = isinstance(release, dict) and release.get("healthy")
-        version = release.get("version") if isinstance(release, dict) else release
-        labels.append(f"{product}@{version}{'' if healthy else ' (unhealthy)'}")
-    return ", ".join(labels)
+def running_text(release: RunningBundle) -> str:
+    return release.label if release.is_healthy else f"{release.label} (unhealthy)"
 
 
 def approve_device(context: Context) -> int:
-    return _move(context, find_device(context.client, context.arguments.device), "approve")
+    return _decide(context, find_device(context.client, context.arguments.device), "approve")
 
 
 def change_device(context: Context) -> int:
     arguments = context.arguments
-    given = {name: value for name in ("group", "name", "tags") if (value := getattr(arguments, name)) is not None}
-    if not given:
+    changes = {name: value for name in ("group", "name", "tags") if (value := getattr(arguments, name)) is not None}
+    if not changes:
         raise BadUsage("Nothing to change: give --group, --name or --tag.")
     device_id = find_device(context.client, arguments.device)
-    device = context.client.call("PATCH", f"/devices/{device_id}", json=given)
-    tags = f", tagged {', '.join(device['tags'])}" if device["tags"] else ""
-    context.screen.result(device, f"{device['name'] or device_id} is in {device['group']}{tags}.")
+    with suggestions_for(context.client, groups=[arguments.group] if arguments.group else []):
+        document = context.client.call("PATCH", f"/devices/{device_id}", json=changes)
+    device = Device.parse(document)
+    tags = f", tagged {', '.join(device.tags)}" if device.tags else ""
+    context.screen.result(document, f"{device.display_name} is in {device.group}{tags}.")
     return Exit.OK
 
 
 def reject_device(context: Context) -> int:
-    return _move_for_good(context, "reject")
+    return _decide_permanently(context, "reject")
 
 
 def decommission_device(context: Context) -> int:
-    return _move_for_good(context, "decommission")
+    return _decide_permanently(context, "decommission")
 
 
-def _move_for_good(context: Context, verb: str) -> int:
-    device = context.arguments.device
-    device_id = find_device(context.client, device)
-    context.confirm(f"{verb.capitalize()} {device} for good?")
-    return _move(context, device_id, verb)
+def _decide_permanently(context: Context, verb: str) -> int:
+    text = context.arguments.device
+    device_id = find_device(context.client, text)
+    context.confirm(f"{verb.capitalize()} {text} permanently?")
+    return _decide(context, device_id, verb)
 
 
-def _move(context: Context, device_id: str, verb: str) -> int:
-    device = context.client.post(f"/devices/{device_id}/{verb}")
-    context.screen.result(device, f"{device.get('name') or device_id} is {device['state']}.")
+def _decide(context: Context, device_id: str, verb: str) -> int:
+    document = context.client.post(f"/devices/{device_id}/{verb}")
+    device = Device.parse(document)
+    context.screen.result(document, f"{device.display_name} is {device.state}.")
     return Exit.OK
-
-
-def find_device(client: Client, text: str) -> str:
-    """The id of the device that `text` names: an id itself, or a name that only one device has. Raises `BadUsage`."""
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        pass
-    named = [device for device in client.pages("/devices", {"q": text}) if device.get("name") == text]
-    if len(named) != 1:
-        found = "No device has" if not named else f"{len(named)} devices have"
-        raise BadUsage(f"{found} the name {text!r}: give the id that `kernex devices` shows.")
-    return str(named[0]["id"])

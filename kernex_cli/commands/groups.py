@@ -1,25 +1,26 @@
-"""`groups` and `group create`: what devices come into, and are chosen by."""
+"""`groups` and `group create`."""
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
-
-from kernex_cli.arguments import Commands, Context, add_command, duration
+from kernex_cli.arguments import Commands, Context, Help, add_command, duration
 from kernex_cli.errors import Exit
+from kernex_cli.parser import Parser
+from kernex_cli.tables import Column, Kind
 
-EXAMPLES = """\
-  kernex group create lab
-  kernex group create lab --every 10s --description "the desk in room 4"
-"""
+COLUMNS = (Column("NAME"), Column("HEARTBEAT SECONDS"), Column("DESCRIPTION", Kind.TEXT))
+LIST = Help("list groups of devices", examples="  kernex groups\n  kernex groups --json\n")
+CREATE = Help(
+    "create a group of devices",
+    examples='  kernex group create lab\n  kernex group create lab --every 10s --description "the desk in room 4"\n',
+)
 
 
-def add_to(commands: "Commands[ArgumentParser]") -> None:
-    add_command(commands, "groups", show_groups, "list groups of devices", examples="  kernex groups\n")
+def add_to(commands: "Commands[Parser]") -> None:
+    add_command(commands, "groups", show_groups, LIST)
     group = commands.add_parser(
-        "group", help="make groups of devices", description="A group decides how often its devices report.",
-        formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False,
-    )  # fmt: skip
+        "group", help="create groups of devices", description="A group decides how often its devices report."
+    )
     verbs = group.add_subparsers(title="commands", metavar="VERB", required=True)
-    create = add_command(verbs, "create", create_group, "make a group of devices", examples=EXAMPLES)
-    create.add_argument("group", metavar="NAME", help="1 to 63 of a-z, 0-9 and `._+-`")
+    create = add_command(verbs, "create", create_group, CREATE)
+    create.add_argument("group", metavar="NAME", help="1 to 63 characters of a-z, 0-9 and `._+-`")
     create.add_argument("--every", type=duration, metavar="TIME", help="how often devices report (default: 60s)")
     create.add_argument("--description", default="", metavar="TEXT", help="what the group is for")
 
@@ -27,7 +28,7 @@ def add_to(commands: "Commands[ArgumentParser]") -> None:
 def show_groups(context: Context) -> int:
     groups = context.client.pages("/groups", {})
     rows = [(group["name"], group.get("interval_seconds"), group.get("description")) for group in groups]
-    context.screen.listing(groups, ("NAME", "HEARTBEAT SECONDS", "DESCRIPTION"), rows)
+    context.screen.listing(groups, COLUMNS, rows)
     return Exit.OK
 
 

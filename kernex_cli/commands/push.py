@@ -1,30 +1,45 @@
-"""`push`: a directory becomes a bundle that is ready to be deployed."""
+"""`push`: make a bundle of a directory and publish it."""
 
 import time
-from argparse import ArgumentParser, BooleanOptionalAction
+from argparse import BooleanOptionalAction
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kernex_cli import description
-from kernex_cli.arguments import LONG_PATIENCE_SECONDS, Commands, Context, add_command, duration, plain_name
+from kernex_cli.arguments import (
+    LONG_RETRY_SECONDS,
+    Commands,
+    Context,
+    Help,
+    add_command,
+    add_timeout,
+    bundle_name,
+)
 from kernex_cli.errors import Exit, FileChanged, Refused, WaitFailed
+from kernex_cli.formatting import counted, size_text
 from kernex_cli.manifest import SCHEMA, check
-from kernex_cli.screen import Screen, size
+from kernex_cli.parser import Parser
+from kernex_cli.resources import Bundle
+from kernex_cli.screen import Screen
 from kernex_cli.tree import Source, identity, walk
-from kernex_cli.upload import upload_all
+from kernex_cli.upload import Blob, Uploader
 
-TRIES = 3
+MAX_TRIES = 3
 POLL_SECONDS = 0.5
 SLOW_POLL_SECONDS = 2.0
-TEXT = """\
-Reads every file below DIR, tells the server their digests, and sends only what it does not have yet. A push that was
-cut, killed or refused goes on where it was when the same command is run again. A version never changes: push changed
-files under another version.
+PUSH = Help(
+    "make a bundle of a directory and publish it",
+    """\
+Reads all files below DIR, sends their digests to the server, and uploads only the files that the server does not
+have. If a push is cut, killed or refused, run the same command again: it resumes where it stopped. A version never
+changes: push changed files as another version.
 
 `kernex.toml` (or `kernex.json`) in DIR says how devices run and check the bundle: device_types, requires,
-release_counter, hooks, run, health. `.kernexignore` names what to leave out, one pattern a line (`*.pyc`, `.git/`,
-`data/raw/*`). Neither is part of the bundle, and symbolic links are refused."""
-EXAMPLES = """\
+release_counter, hooks, run, health. `.kernexignore` lists what to leave out, one pattern per line (`*.pyc`, `.git/`,
+`data/raw/*`). Neither file is part of the bundle. Symbolic links are refused.""",
+    """\
   kernex push ./vad --name vad --version 1.0.0
   kernex push build --name vad --version 1.0.1 --manifest-from vad.toml --json
   kernex push build --name vad --version 1.1.0 --no-publish
@@ -36,18 +51,18 @@ a kernex.toml:
   health = { file = "health.json", timeout_seconds = 30 }
   [hooks]
   pre_install = { command = ["./prepare"], timeout_seconds = 60 }
-"""
-NOTHING_RUNS = "Nothing says what to run, so devices only keep the files: `kernex push --help` shows a kernex.toml."
+""",
+)
+NO_RUN_COMMAND = (
+    "There is no `run` command, so devices only store the files. `kernex push --help` shows a kernex.toml that has one."
+)
 
 
-def add_to(commands: "Commands[ArgumentParser]") -> None:
-    parser = add_command(
-        commands, "push", push, "make a bundle of a directory and publish it",
-        text=TEXT, examples=EXAMPLES, patience=LONG_PATIENCE_SECONDS,
-    )  # fmt: skip
-    parser.add_argument("directory", type=Path, metavar="DIR", help="the directory that holds the bundle's files")
-    parser.add_argument("--name", required=True, type=plain_name, help="the product's name, such as vad")
-    parser.add_argument("--version", required=True, type=plain_name, help="a version that was not used before")
+def add_to(commands: "Commands[Parser]") -> None:
+    parser = add_command(commands, "push", push, PUSH, LONG_RETRY_SECONDS)
+    parser.add_argument("directory", type=Path, metavar="DIR", help="the directory with the bundle's files")
+    parser.add_argument("--name", required=True, type=bundle_name, help="the product's name, such as vad")
+    parser.add_argument("--version", required=True, type=bundle_name, help="a new version")
     parser.add_argument(
         "--manifest-from", type=Path, metavar="FILE", help="the description (default: kernex.toml or .json in DIR)"
     )
@@ -55,121 +70,137 @@ def add_to(commands: "Commands[ArgumentParser]") -> None:
     parser.add_argument(
         "--wait", action=BooleanOptionalAction, default=True, help="wait until the bundle is ready (the default)"
     )
-    parser.add_argument(
-        "--timeout", type=duration, metavar="TIME", help="how long to wait for that (default: without end)"
-    )
+    add_timeout(parser, "the bundle to be ready")
+
+
+@dataclass(frozen=True)
+class Release:
+    """The files of a directory, with their digests, under a name and version."""
+
+    name: str
+    version: str
+    members: Mapping[str, Any]
+    digests: Mapping[Source, str]
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @property
+    def path(self) -> str:
+        return f"/bundles/{self.name}/{self.version}"
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the checked manifest. Raises `BadManifest`."""
+        files = [
+            {"path": source.path, "sha256": sha256, "size": source.size, "mode": source.mode}
+            for source, sha256 in self.digests.items()
+        ]
+        manifest = {**self.members, "schema": SCHEMA, "name": self.name, "version": self.version, "files": files}
+        check(manifest)
+        return manifest
+
+    def blobs(self, missing: Iterable[Mapping[str, Any]]) -> list[Blob]:
+        """Return the contents that the server is missing."""
+        source_by_digest = {sha256: source for source, sha256 in self.digests.items()}
+        return [Blob(blob["sha256"], source_by_digest[blob["sha256"]]) for blob in missing]
+
+    def check_unchanged(self) -> None:
+        """Raise `FileChanged` if a file changed since it was read: all files must be of the same moment."""
+        for source in self.digests:
+            try:
+                is_unchanged = identity(source.location.lstat()) == source.identity
+            except OSError:
+                is_unchanged = False
+            if not is_unchanged:
+                raise FileChanged(source.path)
 
 
 def push(context: Context) -> int:
-    """Raises `BadManifest`, `FileChanged`, `Refused`, `Unreachable`, `WaitFailed`."""
-    arguments, screen, client = context.arguments, context.screen, context.client
+    """Raises: `BadManifest`, `FileChanged`, `Refused`, `Unreachable`, `WaitFailed`."""
+    release = _read_release(context)
+    draft = context.client.post("/bundles", {"manifest": release.manifest()})
+    bytes_sent = _send_missing(context, release, draft["missing"])
+    release.check_unchanged()
+    if context.arguments.publish:
+        document = _publish(context, release)
+        if context.arguments.wait:
+            document = _wait(context, release)
+    else:
+        document = context.client.get(release.path)
+    _show(context.screen, document, bytes_sent)
+    return Exit.OK if document["state"] != "draft" or not context.arguments.publish else Exit.WAIT_FAILED
+
+
+def _read_release(context: Context) -> Release:
+    """Read the description and all files. Raises `LocalProblem`."""
+    arguments = context.arguments
     directory = arguments.directory.resolve()
     given = arguments.manifest_from and arguments.manifest_from.resolve()
-    described = description.find(directory)
-    members = description.read(given or described)
-    sources = walk(directory, frozenset(filter(None, (described, given))))
+    default = description.find(directory)
+    members = description.read(given or default)
+    sources = walk(directory, frozenset(filter(None, (default, given))))
     if "run" not in members:
-        screen.note(NOTHING_RUNS)
-    digests = _digests(screen, sources)
-    manifest = _manifest(arguments.name, arguments.version, members, digests)
-    bundle = client.post("/bundles", {"manifest": manifest})
-    address = f"/bundles/{arguments.name}/{arguments.version}"
-    sent = _send_missing(context, bundle["missing"], digests)
-    _check_unchanged(sources)
-    if arguments.publish:
-        bundle = _publish(context, address, digests)
-        if arguments.wait:
-            bundle = _wait(context, address)
-    else:
-        bundle = client.get(address)
-    _show(screen, bundle, sent)
-    return Exit.OK if bundle["state"] != "draft" or not arguments.publish else Exit.WAIT_FAILED
-
-
-def _digests(screen: Screen, sources: list[Source]) -> dict[Source, str]:
+        context.screen.note(NO_RUN_COMMAND)
     total = sum(source.size for source in sources)
-    with screen.bar(f"Reading {files(len(sources))}, {size(total)}", total, in_bytes=True) as bar:
-        return {source: source.sha256(bar.advance).hexdigest() for source in sources}
+    title = f"Reading {counted(len(sources), 'file')}, {size_text(total)}"
+    with context.screen.bar(title, total, in_bytes=True) as bar:
+        digests = {source: source.sha256(bar.advance) for source in sources}
+    return Release(arguments.name, arguments.version, members, digests)
 
 
-def _manifest(name: str, version: str, members: dict[str, Any], digests: dict[Source, str]) -> dict[str, Any]:
-    files = [
-        {"path": source.path, "sha256": sha256, "size": source.size, "mode": source.mode}
-        for source, sha256 in digests.items()
-    ]
-    manifest = {**members, "schema": SCHEMA, "name": name, "version": version, "files": files}
-    check(manifest)
-    return manifest
-
-
-def _send_missing(context: Context, missing: list[dict[str, Any]], digests: dict[Source, str]) -> int:
-    """Send what the server lacks. Returns how many bytes were sent now."""
-    by_digest = {sha256: source for source, sha256 in digests.items()}
-    wanted = [(blob["sha256"], by_digest[blob["sha256"]]) for blob in missing]
-    total = sum(source.size for _, source in wanted)
-    if not wanted:
+def _send_missing(context: Context, release: Release, missing: Iterable[Mapping[str, Any]]) -> int:
+    """Send what the server is missing. Return the number of bytes sent."""
+    blobs = release.blobs(missing)
+    if not blobs:
         return 0
-    with context.screen.bar(f"Sending {files(len(wanted))}, {size(total)}", total, in_bytes=True) as bar:
-        return upload_all(context.client, wanted, bar.advance)
+    total = sum(blob.source.size for blob in blobs)
+    title = f"Sending {counted(len(blobs), 'file')}, {size_text(total)}"
+    with context.screen.bar(title, total, in_bytes=True) as bar:
+        return Uploader(context.client, bar.advance).send_all(blobs)
 
 
-def _check_unchanged(sources: list[Source]) -> None:
-    """A bundle is one moment of a directory. Raises `FileChanged`."""
-    for source in sources:
+def _publish(context: Context, release: Release) -> Any:
+    """Publish the draft. Send again what the server lost or found damaged in the meantime."""
+    for attempt in range(1, MAX_TRIES + 1):
         try:
-            unchanged = identity(source.location.lstat()) == source.identity
-        except OSError:
-            unchanged = False
-        if not unchanged:
-            raise FileChanged(source.path)
-
-
-def _publish(context: Context, address: str, digests: dict[Source, str]) -> Any:
-    """Ask for publication; send again what the server found damaged in the meantime."""
-    for attempt in range(1, TRIES + 1):
-        try:
-            return context.client.post(f"{address}/publish")
+            return context.client.post(f"{release.path}/publish")
         except Refused as error:
-            if error.code != "missing_blobs" or attempt == TRIES:
+            if error.code != "missing_blobs" or attempt == MAX_TRIES:
                 raise
-            _send_missing(context, context.client.get(address)["missing"], digests)
+            _send_missing(context, release, context.client.get(release.path)["missing"])
     return None
 
 
-def _wait(context: Context, address: str) -> Any:
-    """Until the server has verified every file. Raises `WaitFailed` if it takes too long."""
+def _wait(context: Context, release: Release) -> Any:
+    """Return the bundle once the server has verified every file. Raises `WaitFailed` after --timeout."""
     began = time.monotonic()
     timeout = context.arguments.timeout
-    bundle = context.client.get(address)
-    missing = sum(blob["size"] for blob in bundle.get("missing", []))
-    if bundle["state"] != "verifying":
-        return bundle
-    with context.screen.bar("The server verifies the files", missing or None, in_bytes=True) as bar:
-        while bundle["state"] == "verifying":
+    document = context.client.get(release.path)
+    if document["state"] != "verifying":
+        return document
+    total = Bundle.parse(document).missing_size
+    with context.screen.bar("The server verifies the files", total or None, in_bytes=True) as bar:
+        while document["state"] == "verifying":
             waited = time.monotonic() - began
             if timeout is not None and waited > timeout:
                 raise WaitFailed(
-                    f"{bundle['name']}@{bundle['version']} is still being verified after {timeout} s. It goes on "
-                    "without you; is the scheduler running? See `kernex bundles`."
+                    f"{release.label} is still being verified after {timeout} s. The server continues; if this takes "
+                    "too long, check that its scheduler is running. `kernex bundles` shows the state."
                 )
             time.sleep(POLL_SECONDS if waited < 10 else SLOW_POLL_SECONDS)
-            bundle = context.client.get(address)
-            bar.show(done=missing - sum(blob["size"] for blob in bundle.get("missing", [])))
-    return bundle
+            document = context.client.get(release.path)
+            bar.show(done=total - Bundle.parse(document).missing_size)
+    return document
 
 
-def _show(screen: Screen, bundle: dict[str, Any], sent: int) -> None:
-    label = f"{bundle['name']}@{bundle['version']}"
-    held = f"{files(bundle['file_count'])}, {size(bundle['size'])}"
-    lines = [f"{label} is {bundle['state']}: {held}, {size(sent)} sent."]
-    if bundle["state"] == "ready":
-        lines.append(f"Next: kernex deploy {label} --group GROUP --wait")
-    elif bundle["state_reason"]:
-        lines.append(f"{bundle['state_reason']}. Run the same command again.")
-    shown = {name: value for name, value in bundle.items() if name != "missing"}
-    screen.result({**shown, "bytes_sent": sent}, *lines)
-
-
-def files(count: int) -> str:
-    """`1 file`, `2 files`."""
-    return f"{count} file{'' if count == 1 else 's'}"
+def _show(screen: Screen, document: Mapping[str, Any], bytes_sent: int) -> None:
+    bundle = Bundle.parse(document)
+    content = f"{counted(bundle.file_count, 'file')}, {size_text(bundle.size)}"
+    lines = [f"{bundle.label} is {bundle.state}: {content}, {size_text(bytes_sent)} sent."]
+    if bundle.state == "ready":
+        lines.append(f"Next: kernex deploy {bundle.label} --group GROUP --wait")
+    elif bundle.state_reason:
+        lines.append(f"{bundle.state_reason}. Run the same command again.")
+    shown = {name: value for name, value in document.items() if name != "missing"}
+    screen.result({**shown, "bytes_sent": bytes_sent}, *lines)

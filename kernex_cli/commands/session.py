@@ -2,55 +2,78 @@
 
 import getpass
 import sys
-from argparse import ArgumentParser
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import requests
+
 from kernex_cli import credentials
-from kernex_cli.arguments import Commands, Context, add_command
+from kernex_cli.arguments import Commands, Context, Help, add_command
 from kernex_cli.credentials import LOOPBACK, Credentials
-from kernex_cli.errors import BadUsage, Exit, LocalProblem
+from kernex_cli.errors import BadUsage, Exit, LocalProblem, Refused, Unreachable
+from kernex_cli.parser import Parser
 
-LOGIN = """\
-The API token is asked for, or read from standard input, from --token-file, or from the variable KERNEX_TOKEN: never
-from the command line, where every user of this machine could see it. It is checked with the server and stored in
-~/.config/kernex/credentials.toml, readable by you only. API tokens are made in the admin."""
-LOGIN_EXAMPLES = """\
-  kernex login https://fleet.example.com
-  kernex login https://fleet.example.com --token-file /run/secrets/kernex
-  pass show kernex | kernex login https://fleet.example.com
-"""
+PROBE_TIMEOUT_SECONDS = 5
+LOGIN = Help(
+    "store an API token for a server",
+    "Create the API token in the admin. It is asked for on the terminal, or read from standard input, from\n"
+    "--token-file or from the variable KERNEX_TOKEN. It is never an argument, which every user of this machine could\n"
+    "see. It is checked with the server and stored in ~/.config/kernex/credentials.toml, readable only by you.",
+    "  kernex login https://fleet.example.com\n"
+    "  kernex login https://fleet.example.com --token-file /run/secrets/kernex\n"
+    "  pass show kernex | kernex login https://fleet.example.com\n",
+)
+LOGOUT = Help(
+    "remove the stored API token", "The token itself stays valid until it is revoked in the admin.", "  kernex logout\n"
+)
 
 
-def add_to(commands: "Commands[ArgumentParser]") -> None:
-    login = add_command(
-        commands, "login", log_in, "store an API token for a server", text=LOGIN, examples=LOGIN_EXAMPLES
-    )
-    login.add_argument("address", nargs="?", metavar="SERVER", help="the server's address (default: KERNEX_SERVER)")
+def add_to(commands: "Commands[Parser]") -> None:
+    login = add_command(commands, "login", log_in, LOGIN)
+    login.add_argument("url", nargs="?", metavar="SERVER", help="the server's URL (default: KERNEX_SERVER)")
     login.add_argument("--token-file", metavar="FILE", help="read the API token from FILE; `-` is standard input")
-    add_command(
-        commands, "logout", log_out, "forget the stored API token",
-        text="The token itself stays valid until it is revoked in the admin.", examples="  kernex logout\n",
-    )  # fmt: skip
+    add_command(commands, "logout", log_out, LOGOUT)
 
 
 def log_in(context: Context) -> int:
     path = credentials.location(context.environment)
-    given = context.arguments.address or context.arguments.server or context.environment.get("KERNEX_SERVER")
+    given = context.arguments.url or context.arguments.server or context.environment.get("KERNEX_SERVER")
     if not given:
         raise BadUsage("Which server? Run `kernex login https://fleet.example.com`, or set KERNEX_SERVER.")
-    server = credentials.server_address(given)
+    server = credentials.server_url(given)
     if urlsplit(server).scheme == "http" and urlsplit(server).hostname not in LOOPBACK:
-        context.screen.note(f"Warning: {server} is not encrypted; whoever can listen learns the token.", "yellow")
-    found = Credentials(server, credentials.check_token(_token(context, server)))
-    status = context.client_for(found).get("/status")
-    credentials.write(path, found)
+        context.screen.note(f"Warning: {server} is not encrypted; anyone on the network can read the token.", "yellow")
+    login = Credentials(server, credentials.check_token(_read_token(context, server)))
+    try:
+        status = context.client_for(login).get("/status")
+    except (Unreachable, Refused) as error:
+        # A proxy in front of an HTTPS port answers plain HTTP with 400, without an error code of Kernex.
+        if isinstance(error, Refused) and error.code:
+            raise
+        raise Unreachable(f"{error}{_scheme_advice(server)}") from None
+    credentials.write(path, login)
     version = status.get("version", "")
     context.screen.result({"server": server, "version": version}, f"Logged in to {server} (Kernex {version}).")
     return Exit.OK
 
 
-def _token(context: Context, server: str) -> str:
+def _scheme_advice(server: str) -> str:
+    """Return what to run if the server answers with the other scheme. The token is not sent."""
+    is_https = urlsplit(server).scheme == "https"
+    other = ("http" if is_https else "https") + server[server.index(":") :]
+    try:
+        requests.get(f"{other}/health/live", timeout=PROBE_TIMEOUT_SECONDS, allow_redirects=False).close()
+    except requests.exceptions.SSLError as error:
+        if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+            return ""
+    except requests.RequestException:
+        return ""
+    if is_https:
+        return f"\nIt answers without TLS. In a network that you trust: kernex login {other}"
+    return f"\nIt speaks TLS: kernex login {other}"
+
+
+def _read_token(context: Context, server: str) -> str:
     file = context.arguments.token_file
     if file and file != "-":
         try:
@@ -66,8 +89,8 @@ def _token(context: Context, server: str) -> str:
 
 def log_out(context: Context) -> int:
     path = credentials.location(context.environment)
-    was_there = credentials.forget(path)
+    was_logged_in = credentials.forget(path)
     context.screen.result(
-        {"logged_out": was_there}, f"Removed {path}." if was_there else "Nobody was logged in: nothing to forget."
+        {"logged_out": was_logged_in}, f"Removed {path}." if was_logged_in else "Nobody was logged in."
     )
     return Exit.OK

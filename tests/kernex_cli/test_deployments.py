@@ -33,7 +33,7 @@ def test_it_says_whom_to_deploy_to(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers["POST /deployments"]["skipped"] = {"not_accepted": 0, "wrong_device_type": 3}
     shown = at_fake("deploy", "vad@1.0.0", *words, "--deadline", "2h", "--note", "why", "--json")
     assert shown.document["id"] == ID
-    assert shown.err == "3 chosen devices were left out: wrong device type.\n"
+    assert shown.err == "3 devices left out: wrong device type.\n"
     assert fake.bodies[-1] == (
         b'{"bundle": "vad@1.0.0", "groups": ["lab", "field"], "devices": ["%b", "%b"], "note": "why", '
         b'"deadline_seconds": 7200}' % (DEVICE.encode(), DEVICE.encode())
@@ -59,6 +59,47 @@ def test_it_waits_until_all_succeeded(at_fake: Kernex, fake: FakeServer) -> None
     assert (shown.code, shown.out) == (0, "vad@1.0.0: 2 succeeded.\n")
 
 
+def test_it_waits_while_the_server_chooses_devices(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers["POST /deployments"] = deployment("planning")
+    fake.answers[f"GET /deployments/{ID}"] = [
+        deployment("planning", waiting=0), deployment("running", waiting=1), deployment("finished", succeeded=1),
+    ]  # fmt: skip
+    shown = at_fake("deploy", "vad@1.0.0", "--group", "lab", "--wait")
+    assert (shown.code, shown.out) == (0, "vad@1.0.0: 1 succeeded.\n")
+
+
+def test_a_deployment_without_devices_is_a_failure(at_fake: Kernex, fake: FakeServer) -> None:
+    ended = {**deployment("finished", succeeded=0), "skipped": {"not_accepted": 1}}
+    fake.answers[f"GET /deployments/{ID}"] = [deployment("planning"), ended]
+    shown = at_fake("deployment", ID, "--wait")
+    assert (shown.code, shown.out) == (6, "vad@1.0.0: no devices.\n")
+    assert "1 device left out: not accepted." in shown.err
+    assert "No device was part of this deployment." in shown.err
+
+
+@pytest.mark.parametrize(("words", "has_first"), [((), False), (("-v",), True)])
+def test_the_end_of_a_long_message_is_shown(
+    at_fake: Kernex, fake: FakeServer, words: tuple[str, ...], has_first: bool
+) -> None:
+    message = "\n".join(["first line", *(f"frame {number}" for number in range(500)), "ValueError: the last line"])
+    fake.answers[f"GET /deployments/{ID}"] = deployment("finished", failed=1)
+    fake.answers[f"GET /deployments/{ID}/devices"] = {"next": None, "results": [row("failed", message)]}
+    for waiting in (["--wait"], []):
+        shown = at_fake("deployment", ID, *waiting, *words)
+        assert "ValueError: the last line" in shown.out + shown.err
+        assert ("first line" in shown.err) == has_first
+
+
+def test_at_most_twenty_failures_are_shown(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.answers[f"GET /deployments/{ID}"] = deployment("finished", failed=25)
+    rows = [row("failed", "too slow")] * 20
+    fake.answers[f"GET /deployments/{ID}/devices"] = {"next": f"{fake.url}/api/v1/x?cursor=y", "results": rows}
+    shown = at_fake("deployment", ID, "--wait")
+    assert shown.err.count("too slow") == 20
+    assert f"… and 5 more: kernex deployment {ID}" in shown.err
+    assert fake.count(f"GET /api/v1/deployments/{ID}/devices") == 1
+
+
 @pytest.mark.parametrize("state", ["failed", "rolled_back", "rejected", "timed_out", "cancelled"])
 def test_it_says_which_devices_failed(at_fake: Kernex, fake: FakeServer, state: str) -> None:
     fake.answers[f"GET /deployments/{ID}"] = deployment("finished", succeeded=1, **{state: 1})
@@ -68,7 +109,9 @@ def test_it_says_which_devices_failed(at_fake: Kernex, fake: FakeServer, state: 
     shown = at_fake("deployment", ID, "--wait", "--json")
     assert shown.code == 6
     assert shown.document["counts"][state] == 1
-    assert f"shelf-4: {state} (unhealthy): first … last \N{REPLACEMENT CHARACTER}[31mline" in shown.err
+    assert f"shelf-4: {state.replace('_', ' ')} (unhealthy)\n" in shown.err
+    assert "    last \N{REPLACEMENT CHARACTER}[31mline\n" in shown.err
+    assert shown.document["unsuccessful"][0]["message"] == "first\nmiddle\nlast \x1b[31mline"
 
 
 def test_a_cancelled_deployment_ends_when_its_devices_have(at_fake: Kernex, fake: FakeServer) -> None:
@@ -92,14 +135,14 @@ def test_it_shows_one(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers[f"GET /deployments/{ID}/devices"] = {"next": None, "results": [row("downloading")]}
     shown = at_fake("deployment", ID, "--state", "downloading")
     assert shown.code == 0
-    assert "\t50 %\tunhealthy\t2026-01-02 03:04:05Z\n" in shown.out
+    assert "\t50 %\tunhealthy\t2026-01-02 03:04:05Z\t\n" in shown.out
     assert "state=downloading" in fake.requests[-1]
     assert at_fake("deployment", ID, "--json").document["devices"][0]["device"] == DEVICE
 
 
 def test_it_lists(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers["GET /deployments"] = {"next": None, "results": [deployment(succeeded=1, waiting=0)]}
-    assert f"{ID}\tvad@1.0.0\trunning\t1 succeeded\t2026-01-02 03:04:05Z\t\n" in at_fake("deployments").out
+    assert f"vad@1.0.0\t{ID}\trunning\t1 succeeded\t2026-01-02 03:04:05Z\t\n" in at_fake("deployments").out
     assert at_fake("deployments", "--json").document["results"][0]["id"] == ID
 
 

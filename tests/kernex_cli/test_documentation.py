@@ -12,7 +12,7 @@ from kernex_cli.main import build_parser
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENT = (ROOT / "docs" / "command-line.md").read_text("utf-8")
-COMMON = {"--help", "--json", "--server", "--retry-for"}
+COMMON = {"--help", "--json", "--server", "--retry-for", "--verbose"}
 
 
 def commands(parser: argparse.ArgumentParser, *words: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:

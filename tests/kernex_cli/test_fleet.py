@@ -25,7 +25,7 @@ def test_it_lists_devices(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers["GET /devices"] = page(DEVICE, {**DEVICE, "online": False, "last_heartbeat_at": None})
     first, second = at_fake("devices", "--state", "accepted", "--online", "--group", "lab").out.splitlines()[1:]
     assert first.split("\t") == [
-        DEVICE["id"], "shelf-4", "accepted", "online", "lab", "edge", "asr@2 (unhealthy), vad@1.0.0",
+        "shelf-4", DEVICE["id"], "accepted", "online", "lab", "edge", "asr@2 (unhealthy), vad@1.0.0",
         "2026-01-02 03:04:05Z",
     ]  # fmt: skip
     assert second.split("\t")[3] == "offline"

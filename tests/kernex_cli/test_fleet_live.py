@@ -26,6 +26,32 @@ def test_a_device_comes_into_the_fleet(at_live: Kernex, live: Live) -> None:
     assert at_live("devices", "--group", group, "--offline", "--json").document["results"] == []
 
 
+def test_short_ids_and_events(at_live: Kernex, live: Live) -> None:
+    machine = Machine(live).register(live.enrolment_token("short"))
+    changed = at_live("change", machine.id[:8], "--tag", "north", "--json")
+    assert changed.code == 0, changed.err
+    assert changed.document["id"] == machine.id
+    events = at_live("events", "--device", machine.id[:8], "--json").document["results"]
+    assert "device.edited" in [event["kind"] for event in events]
+    assert {event["device_id"] for event in events} == {machine.id}
+    assert at_live("events", "--kind", "device.edited", "--limit", "1").code == 0
+
+
+def test_logs_are_fetched(at_live: Kernex, live: Live) -> None:
+    machine = Machine(live).register(live.enrolment_token("logged"))
+    asked = at_live("logs", machine.name, "--no-wait", "--json")
+    assert asked.code == 0, asked.err
+    assert at_live("logs", machine.name, "--timeout", "0").code == 6
+    command = machine.heartbeat()["commands"][0]
+    assert command["kind"] == "send_logs"
+    path = f"/devices/{machine.id}/log-requests/{command['payload']['request_id']}/batches"
+    machine.post(path, {"batch": 1, "source": "agent", "text": "started\n", "is_last": True})
+    shown = at_live("logs", machine.name, "--no-wait", "--json").document
+    assert shown["id"] != asked.document["id"]
+    text = live.call("GET", f"/log-requests/{asked.document['id']}/text")
+    assert "started" in text.text
+
+
 def test_a_group_is_made_once(at_live: Kernex) -> None:
     name = f"made-{uuid.uuid4().hex[:8]}"
     made = at_live("group", "create", name, "--json").document

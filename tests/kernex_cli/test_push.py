@@ -4,14 +4,16 @@ import hashlib
 import json
 import os
 import threading
+import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kernex_cli.tree import Source, walk
-from kernex_cli.upload import SIDE_BY_SIDE, side_by_side
+from kernex_cli.tree import walk
+from kernex_cli.upload import PARALLEL_UPLOADS, Blob, sum_in_parallel
 from tests.kernex_cli.conftest import Kernex, Outcome
 from tests.kernex_cli.fake_server import CUT, FakeServer, error
 
@@ -183,7 +185,7 @@ def test_it_stops_when_a_file_changes_that_was_not_even_sent(push: Push, fake: F
         ("kernex.toml", "helth = {}", "'helth'"),
         ("kernex.toml", "not toml", "kernex.toml"),
         ("kernex.json", '{"run": {"command": ["a"]}, "run": {}}', "twice"),
-        ("kernex.json", "[]", "no table"),
+        ("kernex.json", "[]", "not a table"),
     ],
 )
 def test_it_refuses_a_wrong_description(
@@ -196,10 +198,55 @@ def test_it_refuses_a_wrong_description(
     assert fake.requests == []
 
 
-def test_it_refuses_two_descriptions(push: Push, tree: Path) -> None:
-    (tree / "kernex.toml").touch()
-    (tree / "kernex.json").write_text("{}")
+@pytest.mark.parametrize(("toml", "json_text"), [("", "{}"), ("device_types = []", ""), ("", "")])
+def test_two_descriptions_are_refused(push: Push, fake: FakeServer, tree: Path, toml: str, json_text: str) -> None:
+    (tree / "kernex.toml").write_text(toml)
+    (tree / "kernex.json").write_text(json_text)
+    shown = push()
+    assert shown.code == 7
+    assert "kernex.toml and kernex.json" in shown.err
+    assert fake.requests == []
+
+
+LONG_KEYS = [
+    "a." * 20_000 + "a = 1",
+    "[" + "a." * 20_000 + "a]",
+    '"a" . ' * 9_000 + "a = 1",
+    "x = {" + "a." * 20_000 + "a = 1}",
+]
+
+
+@pytest.mark.parametrize("text", LONG_KEYS, ids=["dotted key", "table", "quoted", "inline table"])
+def test_a_long_dotted_key_is_refused_within_memory(push: Push, fake: FakeServer, tree: Path, text: str) -> None:
+    (tree / "kernex.toml").write_text(text)
+    tracemalloc.start()
+    shown = push()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert shown.code == 7
+    assert "dotted key" in shown.err
+    assert peak < 20 * 1024 * 1024
+    assert fake.requests == []
+
+
+@pytest.mark.parametrize("text", ["x = [" * 5_000, "# " + "a." * 200_000, '{"a": ' * 5_000])
+def test_other_unreasonable_descriptions_are_refused(push: Push, tree: Path, text: str) -> None:
+    (tree / "kernex.toml").write_text(text)
     assert push().code == 7
+
+
+def test_dots_in_values_and_comments_are_allowed(push: Push, tree: Path) -> None:
+    text = 'device_types = ["1.2.3.4.5.6.7.8.9.10.11"] # a.b.c.d.e.f.g.h.i.j.k.l\nrequires.memory = 1\n'
+    (tree / "kernex.toml").write_text(text)
+    assert push().code == 0
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_it_waits_as_long_as_the_server_asks(push: Push, fake: FakeServer, status: int) -> None:
+    fake.fail("PUT", (status, {}, {"Retry-After": "1"}))
+    began = time.monotonic()
+    assert push().code == 0
+    assert time.monotonic() - began >= 1
 
 
 def test_a_description_may_lie_elsewhere(push: Push, fake: FakeServer, tree: Path) -> None:
@@ -217,10 +264,10 @@ def test_it_refuses_wrong_arguments(push: Push, fake: FakeServer, words: tuple[s
 
 
 def test_small_files_go_side_by_side(tree: Path) -> None:
-    meet = threading.Barrier(SIDE_BY_SIDE, timeout=10)
+    meet = threading.Barrier(PARALLEL_UPLOADS, timeout=10)
 
-    def wait_for_the_others(pair: tuple[str, Source]) -> int:
+    def wait_for_the_others(blob: Blob) -> int:
         meet.wait()
         return 1
 
-    assert side_by_side(wait_for_the_others, [("", walk(tree)[0])] * SIDE_BY_SIDE) == SIDE_BY_SIDE
+    assert sum_in_parallel(wait_for_the_others, [Blob("", walk(tree)[0])] * PARALLEL_UPLOADS) == PARALLEL_UPLOADS

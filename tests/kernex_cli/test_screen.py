@@ -54,15 +54,41 @@ def test_it_is_coloured_on_a_terminal(fake: FakeServer) -> None:
     assert "[red]a[/red]" in shown
 
 
-def test_what_is_copied_stays_whole_on_a_narrow_terminal(fake: FakeServer) -> None:
-    device = {
-        "id": "6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e", "name": "shelf-4-at-the-door", "state": "pending", "online": True,
-        "group": "warehouse", "device_type": "edge", "running_bundles": {}, "last_heartbeat_at": "2026-01-02T03:04:05Z",
-    }  # fmt: skip
-    fake.answers["GET /devices"] = {"next": None, "results": [device]}
-    shown = on_terminal(fake, "devices", COLUMNS="80", NO_COLOR="1")
-    assert str(device["id"]) in shown
-    assert str(device["name"]) in shown
+DEVICE = {
+    "id": "6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e", "name": "shelf-4-at-the-door", "state": "pending", "online": True,
+    "group": "warehouse", "device_type": "edge", "last_heartbeat_at": "2026-01-02T03:04:05Z",
+    "running_bundles": {"vad": {"version": "1.0.0", "healthy": True}, "speech": {"version": "2", "healthy": False}},
+}  # fmt: skip
+
+
+def lines(shown: str) -> list[str]:
+    return shown.replace("\r", "").splitlines()
+
+
+def test_a_table_fits_80_columns(fake: FakeServer) -> None:
+    fake.answers["GET /devices"] = {"next": None, "results": [DEVICE]}
+    shown = lines(on_terminal(fake, "devices", COLUMNS="80", NO_COLOR="1", TERM="dumb"))
+    assert [len(line) for line in shown if len(line) > 80] == []
+    assert shown[0].split() == ["NAME", "ID", "LIVENESS", "RUNS", "LAST", "HEARTBEAT"]
+    assert shown[1].startswith("shelf-4-at-the-door  6f0c6a5e  online    speech@2 (unhealthy) …  ")
+    assert shown[1].endswith(" ago")
+    assert shown[2] == "Columns that do not fit: STATE, GROUP, TYPE. Show them with -v."
+
+
+def test_verbose_shows_everything(fake: FakeServer) -> None:
+    fake.answers["GET /devices"] = {"next": None, "results": [DEVICE]}
+    for words in (["devices", "-v"], ["--verbose", "devices"]):
+        row = lines(on_terminal(fake, *words, COLUMNS="80", NO_COLOR="1", TERM="dumb"))[1]
+        for text in (DEVICE["id"], "warehouse", "edge", "speech@2 (unhealthy), vad@1.0.0", "2026-01-02 03:04:05Z"):
+            assert str(text) in row
+
+
+def test_short_ids_tell_devices_apart(fake: FakeServer) -> None:
+    twin = {**DEVICE, "id": "6f0c6a5e-9a00-4a6e-9d5c-0d1f3f0f9b7e", "name": "b"}
+    fake.answers["GET /devices"] = {"next": None, "results": [DEVICE, twin]}
+    shown = on_terminal(fake, "devices", COLUMNS="100")
+    assert "6f0c6a5e-9a5 " in shown
+    assert "6f0c6a5e-9a0 " in shown
 
 
 def test_it_obeys_no_color(fake: FakeServer) -> None:

@@ -1,7 +1,12 @@
 """`kernex login` and `kernex logout`: what is stored, how, and for whom."""
 
 import io
+import ssl
 import stat
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -101,7 +106,7 @@ def test_it_refuses_what_is_no_address(kernex: Kernex, address: str) -> None:
     ],
 )
 def test_it_completes_an_address(given: str, meant: str) -> None:
-    assert credentials.server_address(given) == meant
+    assert credentials.server_url(given) == meant
 
 
 def test_a_stored_token_goes_to_its_own_server_only(kernex: Kernex, fake: FakeServer, stored: Path) -> None:
@@ -139,6 +144,52 @@ def test_it_keeps_the_old_file_when_the_new_one_cannot_be_written(
         credentials.write(stored, Credentials("https://b.example", TOKEN))
     assert credentials.read(stored) == Credentials("https://a.example", TOKEN)
     assert list(stored.parent.iterdir()) == [stored]
+
+
+def test_https_towards_a_plain_server_says_what_to_run(
+    kernex: Kernex, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERNEX_TOKEN", TOKEN)
+    shown = kernex("login", fake.url.replace("http:", "https:"), "--retry-for", "0s")
+    assert shown.code == 5
+    assert f"kernex login {fake.url}\n" in shown.err
+    assert [headers for headers in fake.headers if "Authorization" in headers] == []
+
+
+@pytest.mark.parametrize("redirects", [False, True])
+def test_http_towards_a_tls_server_says_what_to_run(
+    kernex: Kernex, fake: FakeServer, tls_port: int, monkeypatch: pytest.MonkeyPatch, redirects: bool
+) -> None:
+    monkeypatch.setenv("KERNEX_TOKEN", TOKEN)
+    if redirects:
+        # A port that answers plain HTTP with a redirect, as most proxies do on port 80.
+        fake.fail("GET /api/v1/status", (301, b"", {"Location": f"https://127.0.0.1:{tls_port}/api/v1/status"}))
+        shown = kernex("login", fake.url)
+        assert (shown.code, f"https://127.0.0.1:{tls_port}" in shown.err) == (5, True)
+        return
+    shown = kernex("login", f"http://127.0.0.1:{tls_port}", "--retry-for", "0s")
+    assert shown.code == 5
+    assert f"kernex login https://127.0.0.1:{tls_port}\n" in shown.err
+
+
+@pytest.fixture
+def tls_port(tmp_path: Path) -> Iterator[int]:
+    """The port of an HTTPS server whose certificate nobody trusts."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-subj", "/CN=127.0.0.1", "-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "certificate")]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+
+    class QuietServer(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            pass
+
+    with QuietServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
 
 
 def test_it_logs_out(kernex: Kernex, stored: Path) -> None:

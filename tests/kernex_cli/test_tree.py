@@ -73,7 +73,7 @@ def test_it_refuses_symbolic_links(tmp_path: Path, target: str) -> None:
 
 def test_it_refuses_a_fifo(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(LocalProblem, match="no plain file"):
+    with pytest.raises(LocalProblem, match="not a plain file"):
         walk(tmp_path)
 
 
@@ -81,7 +81,7 @@ def test_it_refuses_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket")
-        with pytest.raises(LocalProblem, match="no plain file"):
+        with pytest.raises(LocalProblem, match="not a plain file"):
             walk(tmp_path)
 
 
@@ -94,7 +94,7 @@ def test_it_refuses_a_directory_without_files(tmp_path: Path) -> None:
 def test_it_refuses_what_is_no_directory(tmp_path: Path) -> None:
     make(tmp_path, "file")
     for path in (tmp_path / "file", tmp_path / "missing"):
-        with pytest.raises(LocalProblem, match="no directory"):
+        with pytest.raises(LocalProblem, match="not a directory"):
             walk(path)
 
 

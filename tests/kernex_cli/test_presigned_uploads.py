@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kernex_cli import direct
+from kernex_cli import presigned_uploads
 from tests.kernex_cli.conftest import Kernex, Outcome
 from tests.kernex_cli.fake_server import CUT, Answer, FakeServer, error
 from tests.kernex_cli.test_push import Push
@@ -59,7 +59,7 @@ def test_storage_gets_no_credentials(
 ) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login a password b\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setattr(direct, "LOOPBACK", set[str]())  # as if storage were far away
+    monkeypatch.setattr(presigned_uploads, "LOOPBACK", set[str]())  # as if storage were far away
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     assert push().code == 0
     sent = [headers for call, headers in zip(fake.requests, fake.headers, strict=True) if call.startswith("PUT")]
@@ -97,7 +97,7 @@ def test_storage_that_goes_on_refusing_ends_it(push: Push, fake: FakeServer) -> 
     fake.fail("PUT", *[EXPIRED] * 100)
     shown = push()
     assert shown.code == 6
-    assert f"refused part 1 {direct.TRIES} times (status 403)" in shown.err
+    assert f"refused part 1 {presigned_uploads.MAX_TRIES} times (status 403)" in shown.err
 
 
 def test_storage_that_stays_away_is_named(push: Push, fake: FakeServer) -> None:

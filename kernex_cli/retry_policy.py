@@ -1,4 +1,4 @@
-"""How long a call goes on being tried, and the waits between: doubled each time, with jitter."""
+"""How often and how long one call is retried: exponential backoff with jitter, up to a deadline."""
 
 import random
 import time
@@ -7,18 +7,21 @@ from collections.abc import Callable
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.5, 15.0
 
 
-class Patience:
-    """For one call; it ends `seconds` after this was made. `note` is told why it waits."""
+class RetryPolicy:
+    """The retries of one call. They end `seconds` after this object was made.
+
+    `note` is called with a sentence before each wait.
+    """
 
     def __init__(self, seconds: float, note: Callable[[str], None]) -> None:
-        self.gives_up_at = time.monotonic() + seconds
+        self.deadline = time.monotonic() + seconds
         self.note = note
         self.delay = FIRST_DELAY_SECONDS
 
     def wait(self, reason: str, at_least_seconds: float = 0.0) -> bool:
-        """Wait before the next try. False at once when the wait would outlast it."""
+        """Sleep before the next try. Return False at once if the wait would pass the deadline."""
         wait = max(self.delay * random.uniform(0.5, 1.0), at_least_seconds)  # noqa: S311
-        if time.monotonic() + wait > self.gives_up_at:
+        if time.monotonic() + wait > self.deadline:
             return False
         self.note(f"{reason}; trying again in {wait:.0f} s")
         time.sleep(wait)

@@ -1,0 +1,207 @@
+"""What the API returns, as dataclasses. Their fields have the API's names; unknown fields are ignored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from kernex_cli.formatting import SHORT_ID_LENGTH
+
+
+@dataclass(frozen=True)
+class Resource:
+    """The base of all resources."""
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> Self:
+        """Build the resource from the API's JSON object. A field that is null or missing gets its default."""
+        names = [each.name for each in fields(cls)]
+        return cls(**{name: document[name] for name in names if document.get(name) is not None})
+
+
+@dataclass(frozen=True)
+class RunningBundle:
+    """A release that a device says it runs. `verdict` is what the bundle reports about itself."""
+
+    product: str
+    version: str
+    is_healthy: bool
+    verdict: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        return f"{self.product}@{self.version}"
+
+
+@dataclass(frozen=True)
+class Device(Resource):
+    id: str = ""
+    name: str = ""
+    state: str = ""
+    online: bool = False
+    group: str = ""
+    tags: tuple[str, ...] = ()
+    device_type: str = ""
+    agent_version: str = ""
+    status: str = ""
+    running_bundles: Mapping[str, Any] = field(default_factory=dict)
+    last_heartbeat_at: str = ""
+    registered_at: str = ""
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def display_name(self) -> str:
+        return self.name or self.id[:SHORT_ID_LENGTH]
+
+    @property
+    def liveness(self) -> str:
+        return "online" if self.online else "offline"
+
+    @property
+    def running(self) -> list[RunningBundle]:
+        """What runs, unhealthy releases first."""
+        releases = [
+            RunningBundle(
+                product,
+                str(release.get("version", "")),
+                bool(release.get("healthy")),
+                release.get("verdict") or {},
+            )
+            for product, release in sorted(self.running_bundles.items())
+        ]
+        return sorted(releases, key=lambda release: release.is_healthy)
+
+
+@dataclass(frozen=True)
+class Bundle(Resource):
+    name: str = ""
+    version: str = ""
+    state: str = ""
+    state_reason: str = ""
+    size: int = 0
+    file_count: int = 0
+    created_at: str = ""
+    missing: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @property
+    def missing_size(self) -> int:
+        """How many bytes the server does not have or has not verified."""
+        return sum(blob["size"] for blob in self.missing)
+
+
+# A deployment in another state goes on: planning, running, cancelling.
+ENDED_DEPLOYMENT_STATES = ("finished", "cancelled", "failed")
+SUCCEEDED = "succeeded"
+UNSUCCESSFUL_STATES = ("failed", "rolled_back", "rejected", "timed_out", "cancelled")
+
+
+@dataclass(frozen=True)
+class Deployment(Resource):
+    """`counts` is the number of devices by state; it is zero everywhere while the server still plans."""
+
+    id: str = ""
+    bundle: str = ""
+    state: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    note: str = ""
+    created_at: str = ""
+    finished_at: str = ""
+
+    @property
+    def device_count(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def ended_count(self) -> int:
+        return sum(self.counts.get(state, 0) for state in (SUCCEEDED, *UNSUCCESSFUL_STATES))
+
+    @property
+    def has_ended(self) -> bool:
+        """True once the decision is final and no device is still working on it."""
+        return self.state in ENDED_DEPLOYMENT_STATES and self.ended_count == self.device_count
+
+    @property
+    def has_succeeded(self) -> bool:
+        """True if it reached at least one device, and succeeded on all."""
+        return self.device_count > 0 and self.counts.get(SUCCEEDED, 0) == self.device_count
+
+    @property
+    def summary(self) -> str:
+        """The counts that are not zero: `2 succeeded, 1 rolled back`."""
+        counts = [f"{count} {state.replace('_', ' ')}" for state, count in self.counts.items() if count]
+        return ", ".join(counts) or ("still choosing devices" if self.state == "planning" else "no devices")
+
+
+@dataclass(frozen=True)
+class DeviceDeployment(Resource):
+    """One device's part in one deployment."""
+
+    device: str = ""
+    device_name: str = ""
+    deployment: str = ""
+    bundle: str = ""
+    state: str = ""
+    attempt: int = 0
+    reason_code: str = ""
+    message: str = ""
+    bytes_done: int = 0
+    bytes_total: int = 0
+    state_changed_at: str = ""
+
+    @property
+    def message_lines(self) -> list[str]:
+        """The lines of the device's message that are not empty."""
+        return [line.rstrip() for line in self.message.splitlines() if line.strip()]
+
+    @property
+    def last_line(self) -> str:
+        """The last line of the message: in a traceback or a log, the one that says what went wrong."""
+        return self.message_lines[-1].strip() if self.message_lines else ""
+
+    @property
+    def progress(self) -> str:
+        """How much of the download is done, in per cent."""
+        return f"{100 * self.bytes_done // self.bytes_total} %" if self.bytes_total else ""
+
+
+@dataclass(frozen=True)
+class Command(Resource):
+    """What the server asked of a device, and how it ended."""
+
+    id: int = 0
+    kind: str = ""
+    state: str = ""
+    outcome: str = ""
+    outcome_message: str = ""
+    created_at: str = ""
+
+
+@dataclass(frozen=True)
+class Event(Resource):
+    at: str = ""
+    kind: str = ""
+    actor: str = ""
+    message: str = ""
+    device_id: str = ""
+    deployment_id: str = ""
+
+
+@dataclass(frozen=True)
+class LogRequest(Resource):
+    """An operator's request for a device's logs."""
+
+    id: str = ""
+    device_id: str = ""
+    state: str = ""
+    reason: str = ""
+    size: int = 0
+    batches: int = 0
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in ("complete", "failed", "expired")

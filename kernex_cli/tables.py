@@ -1,0 +1,148 @@
+"""Tables: fitted to the terminal, or lines of tab-separated fields where there is none.
+
+On a terminal, ids are short and times relative. A table that is too wide loses its least important columns first, then
+long texts are cut between words. No cell is broken over two lines.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from kernex_cli.formatting import (
+    absolute_time,
+    cell_text,
+    clean,
+    now,
+    relative_time,
+    short_id_length,
+    shortened,
+)
+
+GAP = 2
+SHORTEST_TEXT, SHORTEST_WORD = 16, 6
+STYLES = {
+    "succeeded": "green", "ready": "green", "accepted": "green", "online": "green", "yes": "green", "finished": "green",
+    "healthy": "green", "done": "green", "complete": "green",
+    "failed": "red", "rolled back": "red", "rejected": "red", "timed out": "red", "withdrawn": "red", "offline": "red",
+    "unhealthy": "red", "unknown command": "red", "expired": "red",
+    "pending": "yellow", "cancelled": "yellow", "cancelling": "yellow", "verifying": "yellow",
+    "running": "cyan", "planning": "cyan",
+}  # fmt: skip
+
+
+class Kind(Enum):
+    """How a column's values are written, and whether they may be cut."""
+
+    WORD = "word"  # stays whole
+    STATE = "state"  # `rolled_back` is written `rolled back`
+    TEXT = "text"  # may be cut between words
+    ID = "id"
+    TIME = "time"
+
+
+@dataclass(frozen=True)
+class Column:
+    """`rank` 0 is always shown; otherwise the column with the highest rank is left out first."""
+
+    heading: str
+    kind: Kind = Kind.WORD
+    rank: int = 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of raw values of the API under their columns."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[object]]
+
+    def tab_separated(self) -> list[str]:
+        """Return the lines for a pipe: whole ids, absolute times, all columns."""
+        lines = ["\t".join(column.heading for column in self.columns)]
+        for row in self.rows:
+            cells = [
+                absolute_time(str(value)) if column.kind is Kind.TIME and value else cell_text(value)
+                for column, value in zip(self.columns, row, strict=True)
+            ]
+            lines.append("\t".join(map(clean, cells)))
+        return lines
+
+    def lines(self, width: int | None) -> tuple[list[Text], list[str]]:
+        """Return the lines for a terminal, and the headings of the columns that do not fit.
+
+        Without a width, everything is shown whole.
+        """
+        texts = [self._texts(number, is_short=width is not None) for number in range(len(self.columns))]
+        natural = [max(map(cell_len, [column.heading, *texts[n]])) for n, column in enumerate(self.columns)]
+        shown, widths = fitted(self.columns, natural, width)
+        omitted = [column.heading for number, column in enumerate(self.columns) if number not in shown]
+        heading = _line([(self.columns[number].heading, widths[number], "bold") for number in shown])
+        body = [_line([_cell(texts[number][row], widths[number]) for number in shown]) for row in range(len(self.rows))]
+        return [heading, *body], omitted
+
+    def _texts(self, number: int, *, is_short: bool) -> list[str]:
+        values = [row[number] for row in self.rows]
+        kind = self.columns[number].kind
+        if kind is Kind.ID:
+            length = short_id_length(str(value) for value in values if value) if is_short else 36
+            return [cell_text(value)[:length] for value in values]
+        if kind is Kind.TIME:
+            moment = now()
+            return [
+                "" if not value else relative_time(str(value), moment) if is_short else absolute_time(str(value))
+                for value in values
+            ]
+        texts = [clean(cell_text(value)) for value in values]
+        return [text.replace("_", " ") for text in texts] if kind is Kind.STATE else texts
+
+
+def fitted(columns: Sequence[Column], natural: Sequence[int], width: int | None) -> tuple[list[int], list[int]]:
+    """Return the numbers of the columns that are shown, and the width of every column.
+
+    1. If everything fits, show everything.
+    2. Cut texts, down to 16 characters each.
+    3. Leave out the column with the highest rank, and try again.
+    4. If only columns of rank 0 are left, cut words as well.
+    """
+    shown = list(range(len(columns)))
+    if width is None:
+        return shown, list(natural)
+    while True:
+        available = width - GAP * (len(shown) - 1)
+        widths = _cut(columns, natural, shown, available, {Kind.TEXT: SHORTEST_TEXT})
+        optional = [number for number in shown if columns[number].rank]
+        if sum(widths[number] for number in shown) <= available:
+            return shown, widths
+        if not optional:
+            return shown, _cut(columns, widths, shown, available, {Kind.TEXT: SHORTEST_WORD, Kind.WORD: SHORTEST_WORD})
+        shown.remove(max(optional, key=lambda number: columns[number].rank))
+
+
+def _cut(
+    columns: Sequence[Column], widths: Sequence[int], shown: Sequence[int], available: int, shortest: dict[Kind, int]
+) -> list[int]:
+    """Return the widths after cutting the widest columns of these kinds, none below its shortest width."""
+    cut_widths = list(widths)
+    excess = sum(widths[number] for number in shown) - available
+    for number in sorted(shown, key=lambda number: -widths[number]):
+        least = shortest.get(columns[number].kind, widths[number])
+        cut = max(min(excess, widths[number] - least), 0)
+        cut_widths[number] -= cut
+        excess -= cut
+    return cut_widths
+
+
+def _cell(text: str, width: int) -> tuple[str, int, str]:
+    return shortened(text, width), width, STYLES.get(text, "")
+
+
+def _line(cells: Sequence[tuple[str, int, str]]) -> Text:
+    line = Text()
+    for number, (text, width, style) in enumerate(cells):
+        line.append(text, style=style)
+        if number + 1 < len(cells):
+            line.append(" " * (width - cell_len(text) + GAP))
+    return line
