@@ -98,10 +98,10 @@ def commands_of(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [command for body in heartbeats for command in body.get("commands", [])]
 
 
-def body_of(answer: Any) -> Any:
-    if answer["Content-Type"] == "application/json":
-        return json.loads(answer.content)
-    return b"".join(answer).decode() if answer.streaming else answer.content.decode()
+def body_of(response: Any) -> Any:
+    if response["Content-Type"] == "application/json":
+        return json.loads(response.content)
+    return b"".join(response).decode() if response.streaming else response.content.decode()
 
 
 def comparable(body: Any) -> Any:
@@ -119,9 +119,9 @@ def test_the_server_answers_as_in_the_examples() -> None:
     for example in EXAMPLES:
         if "after" in example:
             story.act(example["after"])
-        answer = story.call(example["request"])
-        assert answer.status_code == example["response"]["status"], (example["why"], answer)
-        body, expected = body_of(answer), example["response"]["body"]
+        response = story.call(example["request"])
+        assert response.status_code == example["response"]["status"], (example["why"], response)
+        body, expected = body_of(response), example["response"]["body"]
         if example is EXAMPLES[0]:
             story.names[expected["device_id"]] = body["device_id"]
         assert comparable(body) == comparable(story.translate(expected)), example["why"]
@@ -135,7 +135,7 @@ def test_the_examples_cover_every_call_and_the_document_shows_them() -> None:
         assert shown(example) in DOCUMENT, example["why"]
 
 
-def test_the_document_signs_as_the_examples() -> None:
+def test_the_document_shows_the_example_of_a_signature() -> None:
     example = SIGNATURES[0]
     for value in (example["private_key"], example["url"], example["body"], *example["headers"].values()):
         assert value in DOCUMENT

@@ -1,4 +1,4 @@
-"""Who calls the API in tests, as fixtures for the rooms' conftest files: devices that sign, people with tokens."""
+"""Fixtures for the conftest files: devices that sign their requests, and people with API tokens."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from tests.factories import make_device, make_token, make_user
 
 @pytest.fixture
 def make_signing(db: None, client: Client) -> Callable[..., SigningDevice]:
-    """Makes devices that are in the database and can sign."""
+    """Return a function that makes devices: rows in the database that can sign."""
 
     def make(**fields: object) -> SigningDevice:
         device = SigningDevice(client)
@@ -36,11 +36,11 @@ def alice(db: None, client: Client) -> Person:
 
 @pytest.fixture
 def victor(db: None, client: Client) -> Person:
-    """Somebody who may only read."""
+    """A person who may only read."""
     return Person(client, make_token(make_user("victor"), "viewer"))
 
 
 @pytest.fixture
 def stranger(db: None, client: Client) -> Person:
-    """Somebody without a token."""
+    """A person without a token."""
     return Person(client, "")

@@ -1,4 +1,4 @@
-"""A group, a device's row, and who calls the API, for the tests of this room."""
+"""Fixtures for the tests of the devices app."""
 
 import pytest
 
@@ -17,5 +17,5 @@ def group(db: None) -> Group:
 
 @pytest.fixture
 def row(device: SigningDevice) -> Device:
-    """The row of `device`."""
+    """The database row of `device`."""
     return Device.objects.get(pk=device.id)

@@ -13,7 +13,7 @@ class Person:
     token: str
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """One request; `path` begins after `/api/v1`."""
+        """Send one request. `path` begins after `/api/v1`."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         raw = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.client.generic(method, f"/api/v1{path}", raw, content_type="application/json", headers=headers)

@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own, where a test may ask for what only a superuser grants, and a control plane on it."""
+"""A PostgreSQL server for one test module, which may use it as superuser, and a control plane on it."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.live import Live
 
 @contextmanager
 def own_server(directory: Path, *, durable: bool = False, **settings: str) -> Iterator[tuple[Postgres, Live]]:
-    """Yields a server that runs, and a control plane that is migrated but not started."""
+    """Yield a running server, and a control plane that is migrated but not started."""
     with Postgres(directory / "postgres", durable=durable) as postgres:
         role = sql.Identifier(APP)
         with psycopg.connect(postgres.superuser_url, autocommit=True) as superuser:

@@ -1,6 +1,6 @@
-"""A device for tests: it signs as docs/device-api.md says, in its own words, and calls through Django's test client.
+"""A device for tests: it signs as in docs/device-api.md, with code of its own, and calls Django's test client.
 
-`forge` lets a test send what an honest device never would.
+`forge` lets a test send what an honest device never sends.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ def sign(
     created: int | None = None,
     sequence: int | None = None,
 ) -> dict[str, str]:
-    """The headers that sign one request. `target` is the path with its query, if any."""
+    """Return the headers that sign one request. `target` is the path with its query, if any."""
     path, _, query = target.partition("?")
     digest = "sha-256=:" + b64encode(hashlib.sha256(body).digest()).decode() + ":"
     lines = [("@method", method), ("@authority", authority), ("@path", path), ("@query", "?" + query)]
@@ -53,7 +53,7 @@ def sign(
 
 
 def heartbeat_body(**changes: Any) -> dict[str, Any]:
-    """What an idle device says."""
+    """Return the report of an idle device."""
     return {
         "agent_version": "1.0.0",
         "boot_id": "boot-1",
@@ -67,7 +67,7 @@ def heartbeat_body(**changes: Any) -> dict[str, Any]:
 
 @dataclass
 class SigningDevice:
-    """One machine with its key; `id` is what registration answered."""
+    """One machine with its key. `id` comes from its registration."""
 
     client: Client
     key: SigningKey = field(default_factory=SigningKey.generate)
@@ -91,7 +91,11 @@ class SigningDevice:
         content_type: str = "application/json",
         environ: Mapping[str, Any] | None = None,
     ) -> Any:
-        """One signed request. `forge` replaces headers after signing (None leaves one out), `sent` the body."""
+        """Send one signed request.
+
+        `forge` replaces headers after signing (None removes one), `sent` replaces the body, and `environ` adds to
+        WSGI's environment.
+        """
         raw = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         headers: dict[str, str | None] = dict(
             sign(self.key, method, "testserver", API + path, raw, created=created, sequence=sequence)
@@ -109,13 +113,13 @@ class SigningDevice:
             "hardware": {"cpu": "x"},
             **changes,
         }
-        answer = self.call("POST", "/devices/register", body)
-        if answer.status_code in {200, 201}:
-            self.id = answer.json()["device_id"]
-        return answer
+        response = self.call("POST", "/devices/register", body)
+        if response.status_code in {200, 201}:
+            self.id = response.json()["device_id"]
+        return response
 
     def heartbeat(self, sequence: int | None = None, *, body: Any = None, **changes: Any) -> Any:
-        """A heartbeat with the next number, or with the one given."""
+        """Send a heartbeat with the next sequence number, or with the given one."""
         self.sequence = self.sequence + 1 if sequence is None else sequence
-        said = heartbeat_body(**changes) if body is None else body
-        return self.call("POST", f"/devices/{self.id}/heartbeat", said, sequence=self.sequence)
+        report = heartbeat_body(**changes) if body is None else body
+        return self.call("POST", f"/devices/{self.id}/heartbeat", report, sequence=self.sequence)

@@ -11,13 +11,13 @@ from devices.models import Device
 from tests.devices.signing import SigningDevice
 
 
-def put(device: SigningDevice, version: Any, attributes: Any, **how: Any) -> Any:
+def put(device: SigningDevice, version: Any, attributes: Any, **options: Any) -> Any:
     body = {"version": version, "attributes": attributes}
-    return device.call("PUT", f"/devices/{device.id}/attributes", body, **how)
+    return device.call("PUT", f"/devices/{device.id}/attributes", body, **options)
 
 
-def code(answer: Any) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
+def code(response: Any) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
 
 
 def test_it_keeps_the_newest_version(device: SigningDevice) -> None:
@@ -29,17 +29,19 @@ def test_it_keeps_the_newest_version(device: SigningDevice) -> None:
     assert Device.objects.get(pk=device.id).attributes == {"a": {"b": [1, None, "ü"]}}
 
 
-def test_it_leaves_alone_what_operators_decide(device: SigningDevice, row: Device) -> None:
+def test_it_does_not_change_what_operators_decide(device: SigningDevice, row: Device) -> None:
     row.edit("operator:alice", name="Door 7", tags=["north"])
     put(device, 1, {"name": "mine", "tags": [], "group": "other"})
     row.refresh_from_db()
     assert (row.name, row.tags, row.group.name) == ("Door 7", ["north"], "lab")
 
 
-def test_it_refuses_another_device_s_address(device: SigningDevice, make_signing: Callable[..., SigningDevice]) -> None:
+def test_it_refuses_the_url_of_another_device(
+    device: SigningDevice, make_signing: Callable[..., SigningDevice]
+) -> None:
     for device_id in (make_signing().id, uuid4()):
-        answer = device.call("PUT", f"/devices/{device_id}/attributes", {"version": 1, "attributes": {}})
-        assert code(answer) == (401, "unknown_device")
+        response = device.call("PUT", f"/devices/{device_id}/attributes", {"version": 1, "attributes": {}})
+        assert code(response) == (401, "unknown_device")
     assert not Device.objects.filter(attributes_version__gt=0).exists()
 
 
@@ -53,9 +55,9 @@ def test_it_refuses_an_unknown_key(client: Client, db: None) -> None:
     assert code(put(stranger, 1, {})) == (401, "unknown_device")
 
 
-def test_it_refuses_what_is_not_signed(device: SigningDevice) -> None:
-    answer = put(device, 1, {}, forge={"Signature": None})
-    assert code(answer) == (401, "not_signed")
+def test_it_refuses_an_unsigned_request(device: SigningDevice) -> None:
+    response = put(device, 1, {}, forge={"Signature": None})
+    assert code(response) == (401, "not_signed")
     assert code(put(device, 1, {}, sent=b'{"version": 2, "attributes": {}}')) == (401, "bad_digest")
     assert code(put(device, 1, {}, created=1)) == (401, "clock_skew")
 
@@ -74,11 +76,11 @@ def test_it_refuses_what_is_not_signed(device: SigningDevice) -> None:
     ],
 )
 def test_it_names_the_field_that_is_wrong(device: SigningDevice, version: Any, attributes: Any, field: str) -> None:
-    answer = put(device, version, attributes)
-    assert code(answer) == (400, "invalid")
-    assert list(answer.json()["error"]["fields"]) == [field]
+    response = put(device, version, attributes)
+    assert code(response) == (400, "invalid")
+    assert list(response.json()["error"]["fields"]) == [field]
 
 
-def test_it_takes_few_queries(device: SigningDevice, django_assert_max_num_queries: Callable[[int], Any]) -> None:
+def test_it_needs_few_queries(device: SigningDevice, django_assert_max_num_queries: Callable[[int], Any]) -> None:
     with django_assert_max_num_queries(4):
         put(device, 1, {"os": "linux"})

@@ -1,7 +1,8 @@
-"""The queue of commands, and its way through heartbeats."""
+"""The queue of commands, and how heartbeats deliver it."""
 
 import time
 from collections.abc import Callable
+from functools import partial
 from uuid import uuid4
 
 from devices.models import Command, Device
@@ -9,7 +10,7 @@ from tests.devices.payloads import cancel_payload, deploy_payload, logs_payload
 from tests.devices.signing import SigningDevice, heartbeat_body
 
 
-def test_commands_come_in_order_until_acknowledged(device: SigningDevice, row: Device) -> None:
+def test_commands_are_offered_in_order_until_acknowledged(device: SigningDevice, row: Device) -> None:
     first = Command.objects.queue(row.id, deploy_payload())
     second = Command.objects.queue(row.id, cancel_payload())
     assert first is not None
@@ -34,7 +35,7 @@ def test_an_acknowledgement_keeps_its_first_time(device: SigningDevice, row: Dev
     assert Command.objects.get().acknowledged_at == first is not None
 
 
-def test_nobody_sees_or_acknowledges_another_s_command(
+def test_another_device_neither_sees_nor_acknowledges_a_command(
     device: SigningDevice, row: Device, make_signing: Callable[..., SigningDevice]
 ) -> None:
     command = Command.objects.queue(row.id, deploy_payload())
@@ -45,7 +46,7 @@ def test_nobody_sees_or_acknowledges_another_s_command(
     assert [offered["id"] for offered in device.heartbeat().json()["commands"]] == [command.id]
 
 
-def test_a_retry_is_offered_what_is_open(device: SigningDevice, row: Device) -> None:
+def test_a_retried_heartbeat_is_offered_the_open_commands(device: SigningDevice, row: Device) -> None:
     created = int(time.time())
     path = f"/devices/{device.id}/heartbeat"
     device.call("POST", path, heartbeat_body(), sequence=1, created=created)
@@ -56,47 +57,47 @@ def test_a_retry_is_offered_what_is_open(device: SigningDevice, row: Device) -> 
 
 
 def test_a_command_is_queued_once_per_attempt_and_kind(row: Device) -> None:
-    asked = uuid4()
-    assert Command.objects.queue(row.id, deploy_payload(), device_deployment_id=asked, attempt=1) is not None
-    assert Command.objects.queue(row.id, deploy_payload(), device_deployment_id=asked, attempt=1) is None
-    assert Command.objects.queue(row.id, cancel_payload(), device_deployment_id=asked, attempt=1) is not None
-    assert Command.objects.queue(row.id, deploy_payload(), device_deployment_id=asked, attempt=2) is not None
+    queue = partial(Command.objects.queue, row.id, device_deployment_id=uuid4())
+    assert queue(deploy_payload(), attempt=1) is not None
+    assert queue(deploy_payload(), attempt=1) is None
+    assert queue(cancel_payload(), attempt=1) is not None
+    assert queue(deploy_payload(), attempt=2) is not None
     assert Command.objects.count() == 3
 
 
-def test_commands_without_a_deployment_are_all_queued(row: Device) -> None:
+def test_commands_without_a_deployment_are_not_deduplicated(row: Device) -> None:
     assert Command.objects.queue(row.id, logs_payload()) is not None
     assert Command.objects.queue(row.id, logs_payload()) is not None
 
 
 def test_many_are_queued_in_one_statement(row: Device, django_assert_num_queries: Callable[..., object]) -> None:
     ids = [uuid4() for _ in range(500)]
-    asked = [
+    commands = [
         Command.build(row.id, deploy_payload(number), device_deployment_id=device_deployment_id, attempt=1)
         for number, device_deployment_id in enumerate(ids)
     ]
     with django_assert_num_queries(1):  # type: ignore[attr-defined]
-        made = Command.objects.queue_many(asked)
+        made = Command.objects.queue_many(commands)
     assert [command.payload["attempt"] for command in made] == list(range(500))
     assert sorted(command.id for command in made) == [command.id for command in made]
-    assert Command.objects.queue_many(asked) == []
+    assert Command.objects.queue_many(commands) == []
     assert Command.objects.queue_many([]) == []
 
 
 def test_a_withdrawn_command_is_not_offered(device: SigningDevice, row: Device) -> None:
-    asked = uuid4()
-    Command.objects.queue(row.id, deploy_payload(), device_deployment_id=asked, attempt=1)
-    assert Command.objects.for_device_deployments([asked]).withdraw() == 1
+    device_deployment_id = uuid4()
+    Command.objects.queue(row.id, deploy_payload(), device_deployment_id=device_deployment_id, attempt=1)
+    assert Command.objects.for_device_deployments([device_deployment_id]).withdraw() == 1
     assert device.heartbeat().json()["commands"] == []
-    assert Command.objects.for_device_deployments([asked]).withdraw() == 0
+    assert Command.objects.for_device_deployments([device_deployment_id]).withdraw() == 0
 
 
 def test_an_acknowledged_command_cannot_be_withdrawn(device: SigningDevice, row: Device) -> None:
-    asked = uuid4()
-    command = Command.objects.queue(row.id, deploy_payload(), device_deployment_id=asked, attempt=1)
+    device_deployment_id = uuid4()
+    command = Command.objects.queue(row.id, deploy_payload(), device_deployment_id=device_deployment_id, attempt=1)
     assert command is not None
     device.heartbeat(acknowledged_commands=[command.id])
-    assert Command.objects.for_device_deployments([asked]).withdraw() == 0
+    assert Command.objects.for_device_deployments([device_deployment_id]).withdraw() == 0
     assert Command.objects.get().withdrawn_at is None
 
 
@@ -106,7 +107,7 @@ def test_a_pending_device_is_offered_nothing(make_signing: Callable[..., Signing
     assert device.heartbeat().json()["commands"] == []
 
 
-def test_an_answer_is_bounded(device: SigningDevice, row: Device) -> None:
+def test_a_response_offers_a_hundred_commands_at_most(device: SigningDevice, row: Device) -> None:
     Command.objects.queue_many(Command.build(row.id, logs_payload()) for _ in range(150))
     offered = [command["id"] for command in device.heartbeat().json()["commands"]]
     assert offered == list(Command.objects.order_by("id").values_list("id", flat=True)[:100])

@@ -1,4 +1,4 @@
-"""What all endpoints of devices and all lists share: rate limits, and query parameters that must be known."""
+"""Conventions of all endpoints: rate limits of devices, and lists that refuse unknown parameters."""
 
 from typing import Any
 
@@ -15,16 +15,16 @@ LISTS = [
 ]  # fmt: skip
 
 
-def code(answer: Any) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
+def code(response: Any) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
 
 
 @pytest.mark.parametrize("path", LISTS)
 def test_a_list_refuses_an_unknown_parameter(row: Device, victor: Person, path: str) -> None:
     path = path.replace("{id}", str(row.pk))
-    answer = victor.get(f"{path}?bundle=nosuch@9")
-    assert code(answer) == (400, "unknown_parameter")
-    assert "cursor" in answer.json()["error"]["parameters"]
+    response = victor.get(f"{path}?bundle=nosuch@9")
+    assert code(response) == (400, "unknown_parameter")
+    assert "cursor" in response.json()["error"]["parameters"]
     assert victor.get(f"{path}?page_size=1").status_code == 200
 
 
@@ -35,9 +35,9 @@ def test_a_device_that_asks_too_often_is_throttled(device: SigningDevice, row: D
     batch = {"batch": 1, "source": "agent", "text": "", "is_last": False}
     assert device.call("PUT", path, body).status_code == 200
     assert device.call("POST", f"/devices/{device.id}/log-requests/{request.pk}/batches", batch).status_code == 200
-    answer = device.call("PUT", path, body)
-    assert code(answer) == (429, "throttled")
-    assert int(answer.headers["Retry-After"]) > 0
+    response = device.call("PUT", path, body)
+    assert code(response) == (429, "throttled")
+    assert int(response.headers["Retry-After"]) > 0
     assert device.heartbeat().status_code == 200
 
 

@@ -18,13 +18,13 @@ from tests.factories import make_device, make_group
 SECONDS_AGO = {state: timedelta(seconds=n) for state, n in {"online": 179, "offline": 181}.items()}
 
 
-def code(answer: Any) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
+def code(response: Any) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
 
 
-def names(answer: Any) -> list[str]:
-    assert answer.status_code == 200, answer.json()
-    return [device["name"] for device in answer.json()["results"]]
+def names(response: Any) -> list[str]:
+    assert response.status_code == 200, response.json()
+    return [device["name"] for device in response.json()["results"]]
 
 
 @pytest.fixture
@@ -68,11 +68,11 @@ def test_it_lists_and_filters(fleet: dict[str, Device], victor: Person, query: s
     assert sorted(listed) == sorted(expected)
 
 
-def test_it_finds_a_device_by_a_part_of_its_id(fleet: dict[str, Device], victor: Person) -> None:
+def test_a_part_of_an_id_finds_the_device(fleet: dict[str, Device], victor: Person) -> None:
     assert names(victor.get(f"/devices?q={str(fleet['fast'].id)[:18]}")) == ["fast"]
 
 
-def test_online_is_the_same_in_a_list_and_on_a_device(fleet: dict[str, Device]) -> None:
+def test_the_query_and_the_property_agree_on_who_is_online(fleet: dict[str, Device]) -> None:
     online = set(Device.objects.online())
     offline = set(Device.objects.offline())
     for device in Device.objects.all():
@@ -82,12 +82,12 @@ def test_online_is_the_same_in_a_list_and_on_a_device(fleet: dict[str, Device]) 
 
 
 @pytest.mark.parametrize("query", ["state=x", "online=perhaps", f"q={'x' * 101}"])
-def test_it_refuses_a_filter_that_makes_no_sense(victor: Person, query: str) -> None:
+def test_it_refuses_an_invalid_filter(victor: Person, query: str) -> None:
     assert code(victor.get(f"/devices?{query}")) == (400, "invalid")
 
 
 @pytest.mark.parametrize("query", ["q=%00", "tag=%00", "group=%00", "cursor=x", "cursor=cD0lMDA%3D"])
-def test_nothing_in_a_query_breaks_it(fleet: dict[str, Device], victor: Person, query: str) -> None:
+def test_malformed_queries_are_refused(fleet: dict[str, Device], victor: Person, query: str) -> None:
     assert victor.get(f"/devices?{query}").status_code in {200, 400, 404}
 
 
@@ -114,18 +114,18 @@ def test_it_shows_one_device(device: SigningDevice, victor: Person) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/history"])
-def test_it_knows_no_other_device(victor: Person, path: str) -> None:
+def test_an_unknown_device_is_not_found(victor: Person, path: str) -> None:
     assert code(victor.get(f"/devices/{uuid4()}{path}")) == (404, "not_found")
 
 
 def test_it_edits_what_operators_decide(device: SigningDevice, alice: Person) -> None:
     make_group("north")
     changes = {"name": "Tür 7", "tags": ["b", "a", "b"], "group": "north"}
-    answer = alice.call("PATCH", f"/devices/{device.id}", changes).json()
-    assert (answer["name"], answer["tags"], answer["group"]) == ("Tür 7", ["a", "b"], "north")
+    response = alice.call("PATCH", f"/devices/{device.id}", changes).json()
+    assert (response["name"], response["tags"], response["group"]) == ("Tür 7", ["a", "b"], "north")
     event = Event.objects.get(kind="device.edited")
     assert (event.actor, event.device_id) == ("operator:alice", device.id)
-    assert alice.call("PATCH", f"/devices/{device.id}", {}).json() == answer
+    assert alice.call("PATCH", f"/devices/{device.id}", {}).json() == response
     assert Event.objects.filter(kind="device.edited").count() == 1
 
 
@@ -144,13 +144,12 @@ def test_it_edits_what_operators_decide(device: SigningDevice, alice: Person) ->
     ],
 )
 def test_it_names_the_field_that_is_wrong(device: SigningDevice, alice: Person, field: str, value: Any) -> None:
-    answer = alice.call("PATCH", f"/devices/{device.id}", {field: value})
-    assert code(answer) == (400, "invalid")
-    assert list(answer.json()["error"]["fields"]) == [field]
+    response = alice.call("PATCH", f"/devices/{device.id}", {field: value})
+    assert code(response) == (400, "invalid")
+    assert list(response.json()["error"]["fields"]) == [field]
 
 
-# -- Transitions: from, verb, to (None: refused)
-
+# From, decision, to (None: refused).
 TRANSITIONS = [
     ("pending", "approve", "accepted"),
     ("pending", "reject", "decommissioned"),
@@ -167,17 +166,17 @@ TRANSITIONS = [
 @pytest.mark.parametrize(("source", "verb", "target"), TRANSITIONS)
 def test_transitions(alice: Person, source: str, verb: str, target: str | None) -> None:
     device = make_device(state=source)
-    answer = alice.post(f"/devices/{device.id}/{verb}")
+    response = alice.post(f"/devices/{device.id}/{verb}")
     if target is None:
-        assert code(answer) == (409, "wrong_state")
-        assert answer.json()["error"]["state"] == source
+        assert code(response) == (409, "wrong_state")
+        assert response.json()["error"]["state"] == source
     else:
-        assert (answer.status_code, answer.json()["state"]) == (200, target)
+        assert (response.status_code, response.json()["state"]) == (200, target)
     device.refresh_from_db()
     assert device.state == (target or source)
     moved = target not in {None, source}
     assert Event.objects.filter(device_id=device.id, actor="operator:alice").count() == int(moved)
-    assert alice.post(f"/devices/{device.id}/{verb}").status_code == answer.status_code
+    assert alice.post(f"/devices/{device.id}/{verb}").status_code == response.status_code
     assert Event.objects.filter(device_id=device.id).count() == int(moved)
 
 
@@ -205,13 +204,13 @@ def test_reading_needs_a_token(stranger: Person, row: Device, path: str) -> None
     assert stranger.get(path.replace("{id}", str(row.id))).status_code == 401
 
 
-def test_a_device_s_signature_is_no_api_token(device: SigningDevice) -> None:
+def test_a_signature_does_not_replace_an_api_token(device: SigningDevice) -> None:
     for path in ("/devices", f"/devices/{device.id}"):
         assert device.call("GET", path).status_code == 401
 
 
 @pytest.mark.parametrize("verb", ["approve", "reject", "decommission"])
-def test_it_decides_about_no_other_device(alice: Person, verb: str) -> None:
+def test_deciding_about_an_unknown_device_is_not_found(alice: Person, verb: str) -> None:
     assert code(alice.post(f"/devices/{uuid4()}/{verb}")) == (404, "not_found")
 
 

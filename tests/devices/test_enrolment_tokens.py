@@ -15,34 +15,36 @@ from tests.devices.signing import SigningDevice
 from tests.factories import make_enrolment_token, make_group
 
 
-def code(answer: Any) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
+def code(response: Any) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
 
 
 def test_it_shows_the_token_once(alice: Person, victor: Person, client: Client) -> None:
     make_group()
-    wanted = {"name": "doors", "group": "lab", "uses_allowed": 3, "expires_in_seconds": 600, "accepts_at_once": True}
-    made = alice.post("/enrolment-tokens", wanted)
-    answer = made.json()
+    body = {"name": "doors", "group": "lab", "uses_allowed": 3, "expires_in_seconds": 600, "accepts_at_once": True}
+    made = alice.post("/enrolment-tokens", body)
+    response = made.json()
     assert made.status_code == 201
-    assert answer | {"name": "doors", "group": "lab", "uses_allowed": 3, "uses": 0, "accepts_at_once": True} == answer
-    remaining = datetime.fromisoformat(answer["expires_at"]) - timezone.now()
+    assert (
+        response | {"name": "doors", "group": "lab", "uses_allowed": 3, "uses": 0, "accepts_at_once": True} == response
+    )
+    remaining = datetime.fromisoformat(response["expires_at"]) - timezone.now()
     assert timedelta(seconds=590) < remaining <= timedelta(seconds=600)
-    assert SigningDevice(client).register(answer["token"]).status_code == 201
+    assert SigningDevice(client).register(response["token"]).status_code == 201
     listed = victor.get("/enrolment-tokens")
     assert [token["uses"] for token in listed.json()["results"]] == [1]
-    assert answer["token"] not in listed.content.decode()
+    assert response["token"] not in listed.content.decode()
     token = EnrolmentToken.objects.get()
     assert token.created_by is not None
     assert token.created_by.username == "alice"
     event = Event.objects.get(kind="token.issued")
-    assert answer["token"] not in str(event.data) + event.message + token.secret_sha256
+    assert response["token"] not in str(event.data) + event.message + token.secret_sha256
 
 
-def test_a_token_is_careful_unless_told_otherwise(alice: Person) -> None:
+def test_the_defaults_of_a_token_are_strict(alice: Person) -> None:
     make_group()
-    answer = alice.post("/enrolment-tokens", {"name": "one", "group": "lab"}).json()
-    assert (answer["uses_allowed"], answer["accepts_at_once"]) == (1, False)
+    response = alice.post("/enrolment-tokens", {"name": "one", "group": "lab"}).json()
+    assert (response["uses_allowed"], response["accepts_at_once"]) == (1, False)
 
 
 @pytest.mark.parametrize(
@@ -61,12 +63,12 @@ def test_a_token_is_careful_unless_told_otherwise(alice: Person) -> None:
 )
 def test_it_names_the_field_that_is_wrong(alice: Person, field: str, value: Any) -> None:
     make_group()
-    answer = alice.post("/enrolment-tokens", {"name": "one", "group": "lab", field: value})
-    assert code(answer) == (400, "invalid")
-    assert list(answer.json()["error"]["fields"]) == [field]
+    response = alice.post("/enrolment-tokens", {"name": "one", "group": "lab", field: value})
+    assert code(response) == (400, "invalid")
+    assert list(response.json()["error"]["fields"]) == [field]
 
 
-def test_a_revoked_token_lets_nobody_in(alice: Person, client: Client) -> None:
+def test_a_revoked_token_registers_no_device(alice: Person, client: Client) -> None:
     token, secret = make_enrolment_token()
     first = alice.post(f"/enrolment-tokens/{token.id}/revoke").json()
     assert first["revoked_at"] is not None
@@ -83,5 +85,5 @@ def test_issuing_and_revoking_are_for_operators(victor: Person, stranger: Person
     assert EnrolmentToken.objects.get().revoked_at is None
 
 
-def test_it_knows_no_other_token(alice: Person) -> None:
+def test_an_unknown_token_is_not_found(alice: Person) -> None:
     assert code(alice.post(f"/enrolment-tokens/{uuid4()}/revoke")) == (404, "not_found")

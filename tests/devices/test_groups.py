@@ -10,8 +10,8 @@ from tests.devices.operators import Person
 from tests.factories import make_device, make_enrolment_token, make_group
 
 
-def code(answer: Any) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
+def code(response: Any) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
 
 
 def test_it_makes_and_lists_groups(alice: Person, victor: Person) -> None:
@@ -23,7 +23,7 @@ def test_it_makes_and_lists_groups(alice: Person, victor: Person) -> None:
     assert Event.objects.filter(kind="group.made", actor="operator:alice").count() == 2
 
 
-def test_a_name_is_taken_once(alice: Person) -> None:
+def test_two_groups_cannot_have_one_name(alice: Person) -> None:
     make_group("north")
     assert code(alice.post("/groups", {"name": "north"})) == (409, "group_exists")
     make_group("south")
@@ -46,20 +46,20 @@ def test_a_name_is_taken_once(alice: Person) -> None:
     ],
 )
 def test_it_names_the_field_that_is_wrong(alice: Person, field: str, value: Any) -> None:
-    answer = alice.post("/groups", {"name": "north", field: value})
-    assert code(answer) == (400, "invalid")
-    assert list(answer.json()["error"]["fields"]) == [field]
+    response = alice.post("/groups", {"name": "north", field: value})
+    assert code(response) == (400, "invalid")
+    assert list(response.json()["error"]["fields"]) == [field]
 
 
 def test_it_edits_a_group(alice: Person) -> None:
     make_group("north")
-    answer = alice.call("PATCH", "/groups/north", {"interval_seconds": 5, "description": "Doors"})
-    assert answer.json() | {"name": "north", "interval_seconds": 5, "description": "Doors"} == answer.json()
+    response = alice.call("PATCH", "/groups/north", {"interval_seconds": 5, "description": "Doors"})
+    assert response.json() | {"name": "north", "interval_seconds": 5, "description": "Doors"} == response.json()
     assert alice.call("PATCH", "/groups/north", {"name": "N1"}).json()["name"] == "N1"
     assert alice.get("/groups/north").status_code == 404
 
 
-def test_it_deletes_a_group_that_is_not_needed(alice: Person) -> None:
+def test_it_deletes_an_unused_group(alice: Person) -> None:
     token, _ = make_enrolment_token()
     token.revoke("operator:alice")
     assert alice.call("DELETE", "/groups/lab").status_code == 204
@@ -69,7 +69,7 @@ def test_it_deletes_a_group_that_is_not_needed(alice: Person) -> None:
 
 
 @pytest.mark.parametrize("make", [make_device, make_enrolment_token])
-def test_it_keeps_a_group_that_is_needed(alice: Person, make: Any) -> None:
+def test_it_keeps_a_group_in_use(alice: Person, make: Any) -> None:
     ended, _ = make_enrolment_token()
     ended.revoke("operator:alice")
     make()
@@ -85,7 +85,7 @@ def test_changing_is_for_operators(victor: Person, stranger: Person, method: str
     assert Group.objects.get().name == "lab"
 
 
-def test_it_knows_no_other_group(alice: Person) -> None:
+def test_an_unknown_group_is_not_found(alice: Person) -> None:
     for method in ("GET", "PATCH", "DELETE"):
         assert code(alice.call(method, "/groups/nobody", {})) == (404, "not_found")
     assert code(alice.get("/groups/%00")) == (404, "not_found")

@@ -1,4 +1,4 @@
-"""What one device can not do to the server: send too often, use up its numbers, write events without end."""
+"""Limits of one device: how often it reports, how far its numbers jump, how many events it writes."""
 
 from datetime import timedelta
 from typing import Any
@@ -12,8 +12,8 @@ from foundation.events.models import Event
 from tests.devices.signing import SigningDevice, heartbeat_body
 
 
-def code(answer: Any) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
+def code(response: Any) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def wait(seconds: float) -> None:
 @pytest.mark.usefixtures("limit")
 def test_a_device_that_sends_too_often_is_throttled(device: SigningDevice) -> None:
     assert [device.heartbeat().status_code for _ in range(4)] == [200, 200, 200, 429]
-    answer = device.heartbeat(status="busy")
-    assert code(answer) == (429, "throttled")
-    assert 9 <= int(answer.headers["Retry-After"]) <= 10
+    response = device.heartbeat(status="busy")
+    assert code(response) == (429, "throttled")
+    assert 9 <= int(response.headers["Retry-After"]) <= 10
     assert Device.objects.get().status == "idle"
 
 
@@ -64,7 +64,7 @@ def test_a_throttled_heartbeat_can_be_sent_again(device: SigningDevice) -> None:
 
 
 @pytest.mark.usefixtures("limit")
-def test_a_used_sequence_is_told_before_the_limit(device: SigningDevice) -> None:
+def test_a_used_sequence_is_refused_before_the_limit(device: SigningDevice) -> None:
     for _ in range(4):
         device.heartbeat()
     assert code(device.heartbeat(1)) == (409, "sequence_used")
@@ -121,7 +121,7 @@ def test_a_path_has_one_spelling(device: SigningDevice) -> None:
     """WSGI decodes `%68eartbeat`: only the path as it was sent tells the two apart."""
     signed = f"/devices/{device.id}/heartbeat"
     sent = f"/api/v1/devices/{device.id}/%68eartbeat"
-    answer = device.call("POST", signed, heartbeat_body(), sequence=1, environ={"RAW_URI": sent})
-    assert code(answer) == (401, "bad_signature")
+    response = device.call("POST", signed, heartbeat_body(), sequence=1, environ={"RAW_URI": sent})
+    assert code(response) == (401, "bad_signature")
     plain = device.call("POST", signed, heartbeat_body(), sequence=1, environ={"RAW_URI": f"/api/v1{signed}"})
     assert plain.status_code == 200

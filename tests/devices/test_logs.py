@@ -17,8 +17,8 @@ from tests.devices.signing import SigningDevice
 MIB = 1024 * 1024
 
 
-def code(answer: Any) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
+def code(response: Any) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def send(device: SigningDevice, request_id: Any, batch: int = 1, text: str = "a 
 
 
 def text_of(person: Person, request_id: Any) -> str:
-    answer = person.get(f"/log-requests/{request_id}/text")
-    assert answer.status_code == 200
-    return b"".join(answer).decode()
+    response = person.get(f"/log-requests/{request_id}/text")
+    assert response.status_code == 200
+    return b"".join(response).decode()
 
 
 def test_an_operator_gets_the_logs_of_a_device(device: SigningDevice, alice: Person) -> None:
@@ -59,10 +59,10 @@ def test_an_operator_gets_the_logs_of_a_device(device: SigningDevice, alice: Per
 
 
 def test_a_download_is_a_text_file(device: SigningDevice, victor: Person, log_request: LogRequest) -> None:
-    answer = victor.get(f"/log-requests/{log_request.pk}/text")
-    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
-    assert answer.headers["Content-Disposition"].startswith("attachment; ")
-    assert answer.headers["Cache-Control"] == "no-store"
+    response = victor.get(f"/log-requests/{log_request.pk}/text")
+    assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert response.headers["Content-Disposition"].startswith("attachment; ")
+    assert response.headers["Cache-Control"] == "no-store"
 
 
 def test_a_source_begins_on_a_new_line(device: SigningDevice, victor: Person, log_request: LogRequest) -> None:
@@ -93,9 +93,9 @@ def test_an_unfinished_request_is_returned_again(device: SigningDevice, alice: P
 
 @pytest.mark.parametrize("max_size", [1023, 4 * MIB + 1, "many", None, 1.5])
 def test_it_refuses_a_size_out_of_range(device: SigningDevice, alice: Person, max_size: Any) -> None:
-    answer = alice.post(f"/devices/{device.id}/logs", {"max_size": max_size})
-    assert code(answer) == (400, "invalid")
-    assert list(answer.json()["error"]["fields"]) == ["max_size"]
+    response = alice.post(f"/devices/{device.id}/logs", {"max_size": max_size})
+    assert code(response) == (400, "invalid")
+    assert list(response.json()["error"]["fields"]) == ["max_size"]
 
 
 @pytest.mark.parametrize("state", ["pending", "decommissioned"])
@@ -116,7 +116,7 @@ def test_asking_is_for_operators_and_reading_for_all(
     assert stranger.post(paths[0]).status_code == 401
 
 
-def test_it_knows_no_other_request(alice: Person) -> None:
+def test_an_unknown_request_is_not_found(alice: Person) -> None:
     for path in (f"/devices/{uuid4()}/logs", f"/log-requests/{uuid4()}", f"/log-requests/{uuid4()}/text"):
         assert code(alice.get(path)) == (404, "not_found")
     assert code(alice.post(f"/devices/{uuid4()}/logs")) == (404, "not_found")
@@ -132,9 +132,9 @@ def test_a_repeated_batch_changes_nothing(device: SigningDevice, victor: Person,
 
 
 def test_a_gap_names_the_next_batch(device: SigningDevice, log_request: LogRequest) -> None:
-    answer = send(device, log_request.pk, 2)
-    assert code(answer) == (409, "batch_gap")
-    assert answer.json()["error"]["next_batch"] == 1
+    response = send(device, log_request.pk, 2)
+    assert code(response) == (409, "batch_gap")
+    assert response.json()["error"]["next_batch"] == 1
 
 
 def test_a_request_that_ended_accepts_no_more(device: SigningDevice, log_request: LogRequest) -> None:
@@ -175,9 +175,9 @@ def test_the_number_of_batches_is_bounded(device: SigningDevice, log_request: Lo
 def test_it_names_the_field_that_is_wrong(
     device: SigningDevice, log_request: LogRequest, field: str, value: Any
 ) -> None:
-    answer = send(device, log_request.pk, **{field: value})
-    assert code(answer) == (400, "invalid")
-    assert list(answer.json()["error"]["fields"]) == [field]
+    response = send(device, log_request.pk, **{field: value})
+    assert code(response) == (400, "invalid")
+    assert list(response.json()["error"]["fields"]) == [field]
 
 
 @pytest.mark.parametrize("source", ["agent", "program:vad", "failed:vad@1.0.0"])

@@ -1,4 +1,4 @@
-"""What a heartbeat costs PostgreSQL, as PostgreSQL tells it: counted in its log, at 100,000 devices."""
+"""What a heartbeat costs PostgreSQL, counted in PostgreSQL's log, with 100,000 devices."""
 
 import json
 import re
@@ -43,7 +43,7 @@ DEVICE_ID = UUID("c4ca4238-a0b9-2382-0dcc-509a6f75849b")  # md5('1')
 
 @dataclass
 class Fleet:
-    """A control plane over many devices, whose PostgreSQL logs every statement. `key` is that of one device."""
+    """A control plane with many devices, whose PostgreSQL logs every statement. `key` belongs to one device."""
 
     postgres: Postgres
     live: Live
@@ -62,12 +62,12 @@ class Fleet:
         return requests.post(self.live.url + path, data=body, headers=headers, timeout=10)
 
     def warm_up(self) -> None:
-        """Send heartbeats until each worker has asked, once in its life, for the types that Django wants to know."""
+        """Send heartbeats until each worker has run the query about types that Django runs once per process."""
         for _ in range(300):
             assert self.heartbeat().status_code == 200
             if self.log.count("typname = 'citext'") >= self.live.workers:
                 return
-        raise AssertionError("one worker takes all heartbeats")
+        raise AssertionError("one worker gets all heartbeats")
 
     def connect(self) -> psycopg.Connection[Any]:
         return psycopg.connect(self.postgres.app_url, autocommit=True)
@@ -87,7 +87,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 
 def statements(log: str) -> list[str]:
-    """What was asked. Left out are empty queries: so the pool asks whether a connection still stands."""
+    """Return the logged statements, without the empty queries with which the pool checks a connection."""
     return [text for text in STATEMENT.findall(log) if text]
 
 
@@ -95,14 +95,14 @@ def test_an_idle_heartbeat_is_one_statement_on_the_wire(fleet: Fleet) -> None:
     fleet.warm_up()
     before = len(fleet.log)
     for _ in range(20):
-        answer = fleet.heartbeat()
-        assert answer.json() == {"state": "accepted", "interval_seconds": 60, "commands": []}
-    said = statements(fleet.log[before:])
-    assert len(said) == 20
-    assert all(text.startswith("WITH asynchronous_commit AS MATERIALIZED (SELECT set_config(") for text in said)
+        response = fleet.heartbeat()
+        assert response.json() == {"state": "accepted", "interval_seconds": 60, "commands": []}
+    logged = statements(fleet.log[before:])
+    assert len(logged) == 20
+    assert all(text.startswith("WITH asynchronous_commit AS MATERIALIZED (SELECT set_config(") for text in logged)
 
 
-def test_a_heartbeat_that_acknowledges_is_one_statement_too(fleet: Fleet) -> None:
+def test_a_heartbeat_with_acknowledgements_is_one_statement(fleet: Fleet) -> None:
     with fleet.connect() as connection:
         rows = connection.execute(
             "INSERT INTO devices_command (device_id, kind, payload, created_at) VALUES (%s, 'cancel', '{}', now()) "
@@ -116,7 +116,7 @@ def test_a_heartbeat_that_acknowledges_is_one_statement_too(fleet: Fleet) -> Non
     assert len(statements(fleet.log[before:])) == 2
 
 
-def test_a_statement_is_planned_once_a_connection(fleet: Fleet) -> None:
+def test_a_statement_is_planned_once_per_connection(fleet: Fleet) -> None:
     fleet.warm_up()
     before = len(fleet.log)
     for _ in range(100):
@@ -125,7 +125,7 @@ def test_a_statement_is_planned_once_a_connection(fleet: Fleet) -> None:
 
 
 def plan_of(fleet: Fleet, statement: str, values: Any) -> list[dict[str, Any]]:
-    """The steps of the plan that PostgreSQL makes for a statement."""
+    """Return the steps of PostgreSQL's plan for a statement."""
     with psycopg.connect(fleet.postgres.app_url, cursor_factory=psycopg.ClientCursor) as connection:
         row = connection.execute(b"EXPLAIN (FORMAT JSON) " + statement.encode(), values).fetchone()
         assert row is not None
@@ -134,16 +134,16 @@ def plan_of(fleet: Fleet, statement: str, values: Any) -> list[dict[str, Any]]:
 
 
 def steps_of(plan: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    steps: list[dict[str, Any]] = []
     rest = [plan[0]["Plan"]]
     while rest:
-        found.append(rest.pop())
-        rest += found[-1].get("Plans", [])
-    return found
+        steps.append(rest.pop())
+        rest += steps[-1].get("Plans", [])
+    return steps
 
 
 def scanned(steps: list[dict[str, Any]]) -> set[str]:
-    """The tables that are read from end to end."""
+    """Return the tables that are read from the first row to the last."""
     return {step["Relation Name"] for step in steps if step["Node Type"] == "Seq Scan"}
 
 
@@ -161,7 +161,7 @@ VALUES = {
     [(RECORD, VALUES), (RECORD_AND_ACKNOWLEDGE, VALUES), (RECORD_AND_END, VALUES), (EXPLAIN, ["A" * 43])],
     ids=["idle", "acknowledging", "ending", "explaining"],
 )
-def test_it_reads_no_table_from_end_to_end(fleet: Fleet, statement: str, values: Any, analysed: bool) -> None:
+def test_it_scans_no_table(fleet: Fleet, statement: str, values: Any, analysed: bool) -> None:
     if analysed:
         with fleet.connect() as connection:
             connection.execute("ANALYZE")
@@ -176,10 +176,10 @@ def test_it_reads_no_table_from_end_to_end(fleet: Fleet, statement: str, values:
 @pytest.mark.parametrize(
     "statement", [RECORD, RECORD_AND_ACKNOWLEDGE, RECORD_AND_END], ids=["idle", "acknowledging", "ending"]
 )
-def test_the_plan_that_is_kept_reads_no_table_either(fleet: Fleet, statement: str) -> None:
-    """What PostgreSQL goes on using once it has prepared the statement, whatever the values."""
+def test_the_generic_plan_scans_no_table(fleet: Fleet, statement: str) -> None:
+    """PostgreSQL uses this plan, whatever the values, once it has prepared the statement."""
     numbers = {name: f"${number}" for number, name in enumerate(VALUES, 1)}
-    text = re.sub(r"%\((\w+)\)s", lambda found: numbers[found[1]], statement)
+    text = re.sub(r"%\((\w+)\)s", lambda match: numbers[match[1]], statement)
     with fleet.connect() as connection:
         if connection.info.server_version < 160_000:
             pytest.skip("PostgreSQL explains kept plans from version 16 on")
@@ -188,8 +188,8 @@ def test_the_plan_that_is_kept_reads_no_table_either(fleet: Fleet, statement: st
     assert scanned(steps_of(row[0])) <= {"devices_group"}
 
 
-def test_heartbeats_stay_inside_their_page(fleet: Fleet) -> None:
-    """HOT updates: no index entry is left behind, so tables and indexes do not grow with the heartbeats."""
+def test_heartbeats_update_rows_inside_their_page(fleet: Fleet) -> None:
+    """HOT updates add no index entries: tables and indexes do not grow with the heartbeats."""
     with psycopg.connect(fleet.postgres.app_url, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
         keys = connection.execute("SELECT id, public_key FROM devices_device ORDER BY ctid LIMIT 2000").fetchall()
         before, size = updates(connection), index_size(connection)
@@ -205,7 +205,7 @@ def test_heartbeats_stay_inside_their_page(fleet: Fleet) -> None:
 
 
 def updates(connection: psycopg.Connection[Any]) -> tuple[int, int]:
-    """How many rows of devices were updated, and how many of them inside their page."""
+    """Return how many rows of devices were updated, and how many of them inside their page."""
     connection.execute("SELECT pg_stat_force_next_flush()")
     time.sleep(0.1)
     row = connection.execute(

@@ -1,4 +1,4 @@
-"""What happens at the same moment, on connections of their own."""
+"""Requests and tasks at the same moment, each on a database connection of its own."""
 
 import threading
 import time
@@ -11,8 +11,18 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from devices.models import Command, Device, EnrolmentToken, HeartbeatSample
-from devices.scheduling import record_offline, record_online
+from devices.models import (
+    BulkDecision,
+    Command,
+    Decision,
+    Device,
+    EnrolmentToken,
+    HeartbeatSample,
+    LogBatch,
+    LogBatchContent,
+    LogRequest,
+)
+from devices.scheduling import carry_out_bulk_decisions, record_offline, record_online
 from foundation.errors import IllegalTransition
 from foundation.events.models import Event
 from tests.devices.operators import Person
@@ -28,7 +38,7 @@ T = TypeVar("T")
 
 
 def at_once(*functions: Callable[[], T]) -> list[T]:
-    """Run all at the same moment, each in a thread with a database connection of its own."""
+    """Run all functions at the same moment, each in a thread with its own database connection."""
     start = threading.Barrier(len(functions))
     results: dict[int, T] = {}
 
@@ -49,8 +59,8 @@ def at_once(*functions: Callable[[], T]) -> list[T]:
     return [results[number] for number in range(len(functions))]
 
 
-def statuses(answers: list[Any]) -> Counter[int]:
-    return Counter(answer.status_code for answer in answers)
+def statuses(responses: list[Any]) -> Counter[int]:
+    return Counter(response.status_code for response in responses)
 
 
 def signing(**fields: Any) -> SigningDevice:
@@ -60,11 +70,11 @@ def signing(**fields: Any) -> SigningDevice:
 
 
 @pytest.mark.parametrize("again", ROUNDS)
-def test_one_device_takes_the_last_use_of_a_token(again: int) -> None:
+def test_one_device_gets_the_last_use_of_a_token(again: int) -> None:
     _, secret = make_enrolment_token(uses_allowed=1)
     newcomers = [SigningDevice(Client()) for _ in range(THREADS)]
-    answers = at_once(*[lambda one=one: one.register(secret) for one in newcomers])
-    assert statuses(answers) == {201: 1, 403: THREADS - 1}
+    responses = at_once(*[lambda newcomer=newcomer: newcomer.register(secret) for newcomer in newcomers])
+    assert statuses(responses) == {201: 1, 403: THREADS - 1}
     assert (Device.objects.count(), EnrolmentToken.objects.get().uses) == (1, 1)
 
 
@@ -74,9 +84,9 @@ def test_the_same_key_registers_once(again: int, uses_allowed: int) -> None:
     _, secret = make_enrolment_token(uses_allowed=uses_allowed)
     key = SigningDevice(Client()).key
     newcomers = [SigningDevice(Client(), key=key) for _ in range(THREADS)]
-    answers = at_once(*[lambda one=one: one.register(secret) for one in newcomers])
-    assert statuses(answers) == {201: 1, 200: THREADS - 1}
-    assert len({answer.json()["device_id"] for answer in answers}) == 1
+    responses = at_once(*[lambda newcomer=newcomer: newcomer.register(secret) for newcomer in newcomers])
+    assert statuses(responses) == {201: 1, 200: THREADS - 1}
+    assert len({response.json()["device_id"] for response in responses}) == 1
     assert EnrolmentToken.objects.get().uses == 1
     assert Event.objects.filter(kind="device.registered").count() == 1
 
@@ -137,23 +147,25 @@ def test_deciding_twice_at_once_is_one_decision() -> None:
 
 
 @pytest.mark.parametrize("again", ROUNDS)
-def test_a_command_is_queued_once(again: int) -> None:
-    device, asked = make_device(), uuid4()
+def test_racing_servers_queue_a_command_once(again: int) -> None:
+    device, device_deployment_id = make_device(), uuid4()
     queue = Command.objects.queue
-    made = at_once(*[lambda: queue(device.pk, deploy_payload(), device_deployment_id=asked, attempt=1)] * THREADS)
+    made = at_once(
+        *[lambda: queue(device.pk, deploy_payload(), device_deployment_id=device_deployment_id, attempt=1)] * THREADS
+    )
     assert sum(command is not None for command in made) == 1
     assert Command.objects.count() == 1
 
 
 @pytest.mark.parametrize("again", ROUNDS)
 def test_a_withdrawn_command_was_withdrawn_once(again: int) -> None:
-    device, asked = make_device(), uuid4()
-    Command.objects.queue(device.pk, deploy_payload(), device_deployment_id=asked, attempt=1)
-    withdraw = Command.objects.for_device_deployments([asked]).withdraw
+    device, device_deployment_id = make_device(), uuid4()
+    Command.objects.queue(device.pk, deploy_payload(), device_deployment_id=device_deployment_id, attempt=1)
+    withdraw = Command.objects.for_device_deployments([device_deployment_id]).withdraw
     assert sum(at_once(*[withdraw] * THREADS)) == 1
 
 
-def test_two_schedulers_note_silence_once() -> None:
+def test_two_schedulers_record_one_event_per_device() -> None:
     silent = [signing() for _ in range(20)]
     for device in silent:
         device.heartbeat()
@@ -165,17 +177,43 @@ def test_two_schedulers_note_silence_once() -> None:
     assert Counter(Event.objects.values_list("kind", flat=True)) == {"device.offline": 20, "device.online": 20}
 
 
-def test_a_group_s_name_is_taken_once() -> None:
+def test_racing_requests_make_one_group_of_a_name() -> None:
     token = make_token(make_user("alice"), "operator")
     calls = [lambda: Person(Client(), token).post("/groups", {"name": "north"})] * THREADS
     assert statuses(at_once(*calls)) == {201: 1, 409: THREADS - 1}
 
 
-def test_a_group_is_not_removed_under_a_newcomer() -> None:
+def test_a_group_is_not_removed_while_a_device_registers() -> None:
     group, token = make_group("north"), make_token(make_user("alice"), "operator")
     _, secret = make_enrolment_token(group=group)
-    _, answer = at_once(
+    _, response = at_once(
         lambda: SigningDevice(Client()).register(secret),
         lambda: Person(Client(), token).call("DELETE", "/groups/north"),
     )
-    assert answer.status_code == (204 if not Device.objects.exists() else 409)
+    assert response.status_code == (204 if not Device.objects.exists() else 409)
+
+
+@pytest.mark.parametrize("again", ROUNDS)
+def test_racing_operators_open_one_log_request(again: int) -> None:
+    device = make_device()
+    opened = at_once(*[lambda: LogRequest.open_for(device, actor="operator:alice")] * THREADS)
+    assert sum(request.is_new for request in opened) == 1
+    assert (LogRequest.objects.count(), Command.objects.count()) == (1, 1)
+
+
+@pytest.mark.parametrize("again", ROUNDS)
+def test_a_batch_that_arrives_twice_at_once_is_stored_once(again: int) -> None:
+    log_request = LogRequest.open_for(make_device(), actor="operator:alice").log_request
+    batch = LogBatchContent(1, "agent", "a line\n", is_last=True)
+    assert at_once(*[lambda: log_request.add_batch(batch)] * THREADS) == [2] * THREADS
+    assert LogBatch.objects.count() == 1
+    assert Event.objects.filter(kind="device.logs_collected").count() == 1
+
+
+def test_two_schedulers_share_a_bulk_decision() -> None:
+    devices = [make_device() for _ in range(50)]
+    bulk_decision = BulkDecision.record(Decision.DECOMMISSION, Device.objects.all(), "operator:alice")
+    at_once(*[carry_out_bulk_decisions] * 4)
+    bulk_decision.refresh_from_db()
+    assert (bulk_decision.state, bulk_decision.changed) == ("finished", len(devices))
+    assert Event.objects.filter(kind="device.decommissioned").count() == len(devices)

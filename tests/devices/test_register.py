@@ -17,20 +17,20 @@ from tests.factories import make_enrolment_token, make_group
 
 @pytest.fixture
 def newcomer(db: None, client: Client) -> SigningDevice:
-    """A machine with a key that nobody knows yet."""
+    """A machine whose key is not registered."""
     return SigningDevice(client)
 
 
-def code(answer: Any) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
+def code(response: Any) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
 
 
-def test_it_makes_an_accepted_device(newcomer: SigningDevice) -> None:
+def test_it_registers_an_accepted_device(newcomer: SigningDevice) -> None:
     token, secret = make_enrolment_token(group=make_group("fast", interval_seconds=2))
-    answer = newcomer.register(secret, name="Door 7", hardware={"memory": 1})
+    response = newcomer.register(secret, name="Door 7", hardware={"memory": 1})
     device = Device.objects.get()
-    assert answer.status_code == 201
-    assert answer.json() == {"device_id": str(device.id), "state": "accepted", "interval_seconds": 2}
+    assert response.status_code == 201
+    assert response.json() == {"device_id": str(device.id), "state": "accepted", "interval_seconds": 2}
     assert (device.public_key, device.state, device.group.name) == (newcomer.public_key, "accepted", "fast")
     assert (device.name, device.device_type, device.hardware) == ("Door 7", "edge", {"memory": 1})
     assert device.accepted_at is not None
@@ -49,11 +49,11 @@ def test_it_puts_a_device_into_the_approval_queue(newcomer: SigningDevice) -> No
 
 
 def test_only_the_token_itself_registers(newcomer: SigningDevice) -> None:
-    answer = newcomer.register(make_enrolment_token()[1] + "." + "ab" * 32)
-    assert code(answer) == (403, "bad_token")
+    response = newcomer.register(make_enrolment_token()[1] + "." + "ab" * 32)
+    assert code(response) == (403, "bad_token")
 
 
-def test_the_same_key_again_uses_nothing_up(newcomer: SigningDevice) -> None:
+def test_a_registered_key_spends_no_use(newcomer: SigningDevice) -> None:
     token, secret = make_enrolment_token(uses_allowed=5)
     first = newcomer.register(secret)
     again = newcomer.register(secret)
@@ -91,19 +91,19 @@ def test_it_refuses_a_token_that_ended(newcomer: SigningDevice, end: dict[str, A
 
 
 @pytest.mark.parametrize("secret", ["kxe_" + "A" * 43, "kxe_", "x", "kxe_" + "A" * 43 + ".xyz", "kxa_" + "A" * 43])
-def test_it_refuses_a_token_that_nobody_issued(newcomer: SigningDevice, secret: str) -> None:
+def test_it_refuses_an_unknown_token(newcomer: SigningDevice, secret: str) -> None:
     make_enrolment_token()
     assert code(newcomer.register(secret)) == (403, "bad_token")
 
 
-def test_it_counts_each_device(client: Client, db: None) -> None:
+def test_each_device_spends_a_use(client: Client, db: None) -> None:
     token, secret = make_enrolment_token(uses_allowed=2)
     assert [SigningDevice(client).register(secret).status_code for _ in range(3)] == [201, 201, 403]
     token.refresh_from_db()
     assert token.uses == 2
 
 
-def test_a_decommissioned_key_stays_out(newcomer: SigningDevice) -> None:
+def test_a_decommissioned_key_is_refused(newcomer: SigningDevice) -> None:
     token, secret = make_enrolment_token(uses_allowed=5)
     newcomer.register(secret)
     Device.objects.get().decommission("operator:alice")
@@ -113,15 +113,15 @@ def test_a_decommissioned_key_stays_out(newcomer: SigningDevice) -> None:
     assert Device.objects.get().state == "decommissioned"
 
 
-def test_it_refuses_to_register_another_s_key(newcomer: SigningDevice) -> None:
+def test_it_refuses_to_register_another_key(newcomer: SigningDevice) -> None:
     token, secret = make_enrolment_token()
-    answer = newcomer.register(secret, public_key=key_text(SigningKey.generate()))
-    assert code(answer) == (400, "key_mismatch")
+    response = newcomer.register(secret, public_key=key_text(SigningKey.generate()))
+    assert code(response) == (400, "key_mismatch")
     token.refresh_from_db()
     assert token.uses == 0
 
 
-def test_it_refuses_what_is_not_signed(newcomer: SigningDevice) -> None:
+def test_it_refuses_an_unsigned_request(newcomer: SigningDevice) -> None:
     _, secret = make_enrolment_token()
     body = {"token": secret, "public_key": newcomer.public_key, "device_type": "edge", "hardware": {}}
     assert code(newcomer.call("POST", "/devices/register", body, forge={"Signature": None})) == (401, "not_signed")
@@ -146,17 +146,17 @@ def test_it_refuses_what_is_not_signed(newcomer: SigningDevice) -> None:
     ],
 )
 def test_it_names_the_field_that_is_wrong(newcomer: SigningDevice, field: str, value: Any) -> None:
-    answer = newcomer.register(**{"token": make_enrolment_token()[1], field: value})
-    assert code(answer) == (400, "invalid")
-    assert list(answer.json()["error"]["fields"]) == [field]
+    response = newcomer.register(**{"token": make_enrolment_token()[1], field: value})
+    assert code(response) == (400, "invalid")
+    assert list(response.json()["error"]["fields"]) == [field]
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{", b'{"name": "\\u0000"}', b'"\xff"'])
-def test_it_refuses_what_no_device_says(newcomer: SigningDevice, body: bytes) -> None:
+def test_it_refuses_a_malformed_body(newcomer: SigningDevice, body: bytes) -> None:
     assert newcomer.call("POST", "/devices/register", body).status_code in {400, 415}
 
 
-def test_registering_takes_few_queries(
+def test_registering_needs_few_queries(
     newcomer: SigningDevice, django_assert_max_num_queries: Callable[[int], Any]
 ) -> None:
     _, secret = make_enrolment_token()

@@ -1,4 +1,4 @@
-"""The time-driven steps of this room."""
+"""The time-driven tasks of the devices app."""
 
 from datetime import timedelta
 from typing import Any
@@ -18,7 +18,7 @@ def kinds() -> list[str]:
     return list(Event.objects.order_by("id").values_list("kind", flat=True))
 
 
-def test_silence_and_return_are_noted_once_each(device: SigningDevice, row: Device) -> None:
+def test_going_offline_and_returning_are_one_event_each(device: SigningDevice, row: Device) -> None:
     device.heartbeat()
     assert (record_offline(), record_online()) == (0, 0)
     Device.objects.update(last_heartbeat_at=timezone.now() - timedelta(hours=1))
@@ -33,13 +33,13 @@ def test_silence_and_return_are_noted_once_each(device: SigningDevice, row: Devi
 
 
 @pytest.mark.parametrize("state", ["pending", "decommissioned"])
-def test_only_accepted_devices_are_missed(db: None, state: str) -> None:
+def test_only_accepted_devices_go_offline(db: None, state: str) -> None:
     make_device(state=state, last_heartbeat_at=timezone.now() - timedelta(hours=1))
     make_device()
     assert record_offline() == 0
 
 
-def test_old_samples_are_forgotten_in_batches(row: Device, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_samples_are_deleted_in_batches(row: Device, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduling, "BATCH_SIZE", 10)
     settings.HEARTBEAT_KEEP_DAYS = 7
     now = timezone.now()

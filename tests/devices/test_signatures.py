@@ -1,4 +1,4 @@
-"""Signatures, against the examples that every side shares."""
+"""Signatures, tested against the contract's examples."""
 
 import json
 from base64 import urlsafe_b64decode
@@ -19,7 +19,7 @@ GOOD = [example for example in EXAMPLES if example["valid"]]
 BAD = [example for example in EXAMPLES if not example["valid"]]
 
 
-def why(example: dict[str, Any]) -> str:
+def reason(example: dict[str, Any]) -> str:
     return str(example["why"])
 
 
@@ -53,15 +53,15 @@ def check(example: dict[str, Any], request: SignedRequest | None = None) -> Veri
     return verify(request or request_of(example), now=now, sequenced=example["sequence"] is not None)
 
 
-@pytest.mark.parametrize("example", GOOD, ids=why)
-def test_it_believes_a_good_signature(example: dict[str, Any]) -> None:
+@pytest.mark.parametrize("example", GOOD, ids=reason)
+def test_it_accepts_a_valid_signature(example: dict[str, Any]) -> None:
     signature = check(example)
     assert signature.public_key == key_text(key_of(example))
     assert (signature.created, signature.sequence) == (example["created"], example["sequence"])
 
 
-@pytest.mark.parametrize("example", GOOD, ids=why)
-def test_a_device_signs_as_the_examples(example: dict[str, Any]) -> None:
+@pytest.mark.parametrize("example", GOOD, ids=reason)
+def test_a_device_signs_as_in_the_examples(example: dict[str, Any]) -> None:
     url = urlsplit(example["url"])
     headers = sign(
         key_of(example),
@@ -75,7 +75,7 @@ def test_a_device_signs_as_the_examples(example: dict[str, Any]) -> None:
     assert headers == example["headers"]
 
 
-@pytest.mark.parametrize("example", BAD, ids=why)
+@pytest.mark.parametrize("example", BAD, ids=reason)
 def test_it_refuses_a_bad_signature(example: dict[str, Any]) -> None:
     with pytest.raises(NotSigned) as refused:
         check(example)
@@ -100,14 +100,14 @@ def test_every_part_is_signed(part: str, value: str) -> None:
     assert refused.value.code == "bad_signature"
 
 
-def test_a_skewed_clock_is_told_the_time() -> None:
+def test_the_refusal_of_a_wrong_clock_has_the_server_time() -> None:
     example = next(example for example in BAD if example["code"] == "clock_skew")
     with pytest.raises(NotSigned) as refused:
         check(example)
     assert refused.value.extra == {"server_time": "2026-01-01T00:05:01Z"}
 
 
-def test_only_the_key_itself_is_told_the_time() -> None:
+def test_only_the_holder_of_the_key_learns_the_server_time() -> None:
     example = next(example for example in BAD if example["code"] == "clock_skew")
     forged = example["headers"]["Signature-Input"].replace(f"created={example['created']}", "created=1")
     with pytest.raises(NotSigned) as refused:
@@ -115,7 +115,7 @@ def test_only_the_key_itself_is_told_the_time() -> None:
     assert refused.value.code == "bad_signature"
 
 
-def test_signatures_are_told_apart() -> None:
+def test_signatures_have_different_digests() -> None:
     first, second = check(GOOD[0]), check(GOOD[1])
     assert first.sha256 != second.sha256
     assert first.sha256 == check(GOOD[0]).sha256
@@ -123,7 +123,7 @@ def test_signatures_are_told_apart() -> None:
 
 @pytest.mark.parametrize("text", ["kernex=()", "", "\udcff", "kernex=:é:", "a" * 60_000, '"' * 5000])
 @pytest.mark.parametrize("header", ["signature_input", "signature", "content_digest", "sequence"])
-def test_nothing_in_a_header_breaks_it(header: str, text: str) -> None:
+def test_malformed_headers_are_refused(header: str, text: str) -> None:
     changed: Any = {header: text}
     with pytest.raises(NotSigned):
         check(GOOD[0], replace(request_of(GOOD[0]), **changed))
