@@ -69,6 +69,7 @@ COMMAND_KEEP_DAYS = env.number("COMMAND_KEEP_DAYS", 30, least=1, most=366)
 LOG_MAX_SIZE = env.number("LOG_MAX_SIZE", 1_048_576, least=1024, most=4_194_304)
 LOG_REQUEST_EXPIRY_SECONDS = env.number("LOG_REQUEST_EXPIRY_SECONDS", 86_400, least=60, most=2_592_000)
 LOG_KEEP_DAYS = env.number("LOG_KEEP_DAYS", 7, least=1, most=366)
+EVENT_KEEP_DAYS = env.number("EVENT_KEEP_DAYS", 365, least=30, most=36_500)
 DEVICE_DEADLINE_SECONDS = env.number("DEVICE_DEADLINE_SECONDS", 86_400, least=10, most=31_536_000)
 
 # -- Bundles
@@ -94,8 +95,8 @@ UPLOAD_EXPIRY_SECONDS = env.number("UPLOAD_EXPIRY_SECONDS", 86_400, least=60, mo
 
 # -- Rooms
 INSTALLED_APPS = [
-    "unfold",
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",
+    "foundation.adminsite.apps.KernexAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.postgres",
@@ -109,7 +110,7 @@ INSTALLED_APPS = [
     "csp",
     "axes",
     "kernex",
-    "foundation.adminsite",
+    "foundation.adminsite.apps.AdminSiteConfig",
     "foundation.events",
     "foundation.accounts",
     "foundation.rate_limits",
@@ -126,6 +127,7 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "foundation.api.body_limits.BodyLimits",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -177,18 +179,23 @@ AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_LOCKOUT_TEMPLATE = "kernex/locked_out.html"
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
+AXES_DISABLE_ACCESS_LOG = True  # sign-ins are events
 AXES_CLIENT_IP_CALLABLE = "foundation.api.client_address.client_address"
 
-# What a person needs so that an API token of theirs can have a role. The role admin is for superusers.
+# What a person needs to have so that an API token of theirs may have a role, and keep it: each request asks again.
+# Every role reads everything. The role admin is for superusers.
+_READ = ["devices.view_device", "bundles.view_bundle", "deployments.view_deployment"]
 ROLE_PERMISSIONS = {
-    "viewer": ["devices.view_device"],
-    "operator": ["devices.change_device", "deployments.add_deployment", "deployments.change_deployment"],
-    "publisher": ["bundles.add_bundle", "bundles.change_bundle"],
+    "viewer": _READ,
+    "operator": [*_READ, "devices.change_device", "deployments.add_deployment", "deployments.change_deployment"],
+    "publisher": [*_READ, "bundles.add_bundle", "bundles.change_bundle"],
 }
 
 # -- API manners
 MAX_BODY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_SIZE
+# The largest form of somebody who is signed in to the admin, such as one with an archive.
+FORM_UPLOAD_MAX_SIZE = env.number("FORM_UPLOAD_MAX_SIZE", 2 * 1024**3, least=1024**2, most=1024**4)
 # Requests per minute, as many at once, counted across all processes; 0 means no limit.
 TOKEN_REQUESTS_PER_MINUTE = env.number("TOKEN_REQUESTS_PER_MINUTE", 6000, least=0, most=1_000_000)
 DEVICE_REQUESTS_PER_MINUTE = env.number("DEVICE_REQUESTS_PER_MINUTE", 1200, least=0, most=1_000_000)
@@ -258,6 +265,8 @@ LOGGING = {
         # Django gives these handlers of their own: mail to admins, and lines without an id.
         "django": {"handlers": [], "level": LOG_LEVEL, "propagate": True},
         "django.server": {"handlers": [], "level": LOG_LEVEL, "propagate": True},
+        # foundation.accounts.sign_in writes one line for each attempt.
+        "axes": {"level": "ERROR"},
         # A 4xx is the client's affair.
         "django.request": {"level": "ERROR"},
         "django.security": {"level": "ERROR"},

@@ -21,12 +21,13 @@ from foundation.accounts.models import ApiToken
 
 
 def make_user(username: str = "alice") -> User:
-    return User.objects.get_or_create(username=username)[0]
+    """A person with all rights: what their API tokens may do depends on the role alone."""
+    return User.objects.get_or_create(username=username, defaults={"is_superuser": True})[0]
 
 
 def make_token(user: User, role: str) -> str:
     """The secret of a new API token."""
-    return ApiToken.issue(user, role, "a test")[1]
+    return ApiToken.issue(user, role, "a test", actor="operator:alice")[1]
 
 
 def make_group(name: str = "lab", **fields: Any) -> Group:

@@ -26,17 +26,20 @@ from operations.database.grants import Role
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_SECONDS = 60
+# Also older releases understand these commands.
 PREPARE = """
-import json, sys, django
+import io, json, sys, django
 django.setup()
-from django.contrib.auth.models import User
 from django.core.management import call_command
-from foundation.accounts.models import ApiToken
 call_command("migrate", verbosity=0, interactive=False)
-user = User.objects.create_superuser("operator", "operator@example.com", sys.stdin.read())
-json.dump({role: ApiToken.issue(user, role, role)[1] for role in sys.argv[1:]}, sys.stdout)
+tokens = {}
+for role in sys.argv[1:]:
+    out = io.StringIO()
+    call_command("create_operator", "operator", "--password-stdin", "--token", role, "--json", stdout=out)
+    tokens[role] = json.loads(out.getvalue())["token"]
+json.dump(tokens, sys.stdout)
 """
-ROLES = ("viewer", "operator", "publisher", "approver", "admin")
+ROLES = ("viewer", "operator", "publisher", "admin")
 
 
 @dataclass

@@ -1,21 +1,23 @@
-"""Who may do what: users, groups of users, API tokens.
+"""The admin of people, groups of people and API tokens.
 
-Nobody hands out more than they have: rights, groups and the accounts of superusers are for superusers to change.
+Nobody hands out more than they have. Rights and groups are for superusers to change, and nobody edits the account of
+somebody who has permissions that they lack themselves. Every change is an event.
 """
 
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, Permission, User
 from django.db.models import Model, QuerySet
+from django.forms import ModelForm, ModelMultipleChoiceField
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from foundation.accounts.models import ApiToken, Role
-from foundation.adminsite.base import BaseAdmin, TokenAdmin, actor_of, is_confirmed
+from foundation.accounts.models import ApiToken, granted_permissions, roles_of
+from foundation.adminsite.base import Action, BaseAdmin, TokenAdmin, actor_of
 from foundation.events.models import record_event
 
 admin.site.unregister(User)
@@ -23,7 +25,7 @@ admin.site.unregister(Group)
 
 
 def used_permissions() -> QuerySet[Permission]:
-    """The permissions that some page of the admin asks for."""
+    """Return the permissions that some page of the admin asks for."""
     chosen = Permission.objects.none()
     for model, page in admin.site._registry.items():
         codenames = [f"{verb}_{model._meta.model_name}" for verb in getattr(page, "offered_permissions", ())]
@@ -32,9 +34,53 @@ def used_permissions() -> QuerySet[Permission]:
     return chosen.select_related("content_type")
 
 
+def changes_of(form: Any) -> dict[str, Any]:
+    """Return what a form changes, for an event: the new value of each field, and nothing of a password."""
+    changes: dict[str, Any] = {}
+    for name in form.changed_data:
+        value = form.cleaned_data.get(name)
+        if "password" in name:
+            changes["password"] = "set"  # noqa: S105 - a word, not a password
+        elif isinstance(form.fields.get(name), ModelMultipleChoiceField):
+            before, after = set(form.initial.get(name) or ()), set(value or ())
+            changes[name] = {"added": sorted(map(str, after - before)), "removed": sorted(map(str, before - after))}
+        else:
+            changes[name] = value if isinstance(value, bool) else str(value)
+    return changes
+
+
+class EventfulAdmin(BaseAdmin):
+    """Records each change as an event, with who did it and which fields changed."""
+
+    event_kind = ""
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        """Django calls this when everything is saved, and gives the result to `log_addition` or `log_change`."""
+        return changes_of(form)
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        self.record(request, obj, "added", message)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        if message:
+            self.record(request, obj, "changed", message)
+
+    def record(self, request: HttpRequest, obj: Any, verb: str, changes: dict[str, Any]) -> None:
+        fields = f" ({', '.join(sorted(changes)).replace('_', ' ')})" if verb == "changed" else ""
+        record_event(
+            f"{self.event_kind}.{verb}",
+            f"{str(self.opts.verbose_name).capitalize()} {obj} was {verb}{fields}.",
+            actor=actor_of(request),
+            object=str(obj),
+            object_id=obj.pk,
+            changes=changes,
+        )
+
+
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
+class UserAdmin(DjangoUserAdmin, EventfulAdmin):  # type: ignore[type-arg, misc]
     offered_permissions = ("view", "add", "change")
+    event_kind = "user"
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -43,8 +89,8 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
     show_full_result_count = False
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
-        given = ("last_login", "date_joined")
-        return given if request.user.is_superuser else (*given, "is_superuser", "groups", "user_permissions")
+        always = ("last_login", "date_joined")
+        return always if request.user.is_superuser else (*always, "is_superuser", "groups", "user_permissions")
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "user_permissions":
@@ -52,16 +98,20 @@ class UserAdmin(DjangoUserAdmin, BaseAdmin):  # type: ignore[type-arg]
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        if obj is not None and obj.is_superuser and not request.user.is_superuser:
+        """Guards also the page that sets a password. An account counts with its permissions even while inactive."""
+        if not super().has_change_permission(request, obj):
             return False
-        return super().has_change_permission(request, obj)
+        if obj is None or request.user.is_superuser:
+            return True
+        return not obj.is_superuser and granted_permissions(obj) <= granted_permissions(request.user)  # type: ignore[arg-type]
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        return False  # history names them; who is not active cannot do anything
+        return False  # events name people; an account that is not active cannot do anything
 
 
 @admin.register(Group)
-class UserGroupAdmin(DjangoGroupAdmin, BaseAdmin):
+class UserGroupAdmin(DjangoGroupAdmin, EventfulAdmin):  # type: ignore[misc]
+    event_kind = "user_group"
     filter_horizontal = ()  # as above
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:  # type: ignore[override]
@@ -78,19 +128,44 @@ class UserGroupAdmin(DjangoGroupAdmin, BaseAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return self.has_add_permission(request)
 
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        for group in queryset:
+            self.record(request, group, "deleted", {})
+
+
+class ApiTokenForm(ModelForm):  # type: ignore[type-arg]
+    def clean_expires_at(self) -> Any:
+        expires_at = self.cleaned_data["expires_at"]
+        if expires_at is not None and expires_at <= timezone.now():
+            self.add_error("expires_at", "Choose a time in the future.")
+        return expires_at
+
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(TokenAdmin):
     offered_permissions = ("view", "add", "change")
+    form = ApiTokenForm
     list_display = ("name", "role", "user", "created_at", "last_used_at", "expires_at", "revoked_at")
     list_select_related = ("user",)
     list_filter = ("role",)
     search_fields = ("name", "user__username")
     fields = ("name", "user", "role", "expires_at")
-    actions = ("revoke",)
+    actions = (
+        Action(
+            name="revoke",
+            description="Revoke",
+            button="Revoke",
+            title="Revoke API tokens",
+            consequence="Programs that use them are refused from now on.",
+            done="Revoked",
+            act=lambda token, actor: token.revoke(actor),
+            is_final=True,
+            applies_to=lambda token: token.revoked_at is None,
+        ),
+    )
     ordering = ("-created_at",)
     readonly_fields = ("created_at", "last_used_at", "revoked_at")
-    add_lead = "The token is shown once, on the next page. Whoever has it acts in the name of its user."
+    add_lead = "The token is shown once, on the next page. Whoever has it acts in the name of its owner."
     add_button = "Make the token"
     empty_text = "No token yet. Programs and the command line each need one."
 
@@ -109,41 +184,13 @@ class ApiTokenAdmin(TokenAdmin):
 
     def formfield_for_choice_field(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "role":
-            kwargs["choices"] = [(role.value, role.label) for role in roles_for(request.user)]
+            kwargs["choices"] = [(role.value, role.label) for role in roles_of(request.user)]  # type: ignore[arg-type]
         return super().formfield_for_choice_field(db_field, request, **kwargs)
 
-    def buttons_for(self, obj: ApiToken) -> dict[str, str]:
-        return {"revoke": "Revoke"} if obj.revoked_at is None else {}
-
     def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:
-        made, secret = ApiToken.issue(**form.cleaned_data)
-        record_event(
-            "api_token.issued", f"API token {made} for {made.user}.", actor=actor_of(request), token=str(made.pk)
-        )
-        obj.pk = made.pk
+        token, secret = ApiToken.issue(**form.cleaned_data, actor=actor_of(request))
+        obj.pk = token.pk
         request.secret_to_show = secret  # type: ignore[attr-defined]
 
     def response_add(self, request: HttpRequest, obj: ApiToken, *args: Any, **kwargs: Any) -> HttpResponse:
         return self.show_secret(request, obj, request.secret_to_show)  # type: ignore[attr-defined]
-
-    @admin.action(description="Revoke", permissions=["change"])
-    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> HttpResponse | None:
-        if not is_confirmed(request):
-            return self.ask(
-                request, queryset, action="revoke", title="Revoke API tokens", is_final=True,
-                consequence="Programs that use them are refused from now on.",
-            )  # fmt: skip
-        self.attempt(request, queryset, lambda token: self.end(request, token), "Revoked")
-        return None
-
-    def end(self, request: HttpRequest, token: ApiToken) -> None:
-        if token.revoke():
-            record_event(
-                "api_token.revoked", f"API token {token} was revoked.", actor=actor_of(request), token=str(token.pk)
-            )
-
-
-def roles_for(user: Any) -> list[Role]:
-    """The roles that this person may give to an API token: never more than they may do themselves."""
-    needed = settings.ROLE_PERMISSIONS
-    return [role for role in Role if user.is_superuser or (role in needed and user.has_perms(needed[role]))]

@@ -1,4 +1,4 @@
-"""Operators' programs prove themselves with `Authorization: Bearer kxa_…`."""
+"""Programs of operators authenticate with `Authorization: Bearer kxa_…`."""
 
 from datetime import timedelta
 from typing import Any, cast
@@ -16,12 +16,12 @@ LAST_USED_EVERY = timedelta(minutes=5)
 
 
 def token_of(request: Request) -> ApiToken:
-    """The token that a request behind `BearerToken` proved itself with."""
+    """Return the API token of a request that `BearerToken` authenticated."""
     return cast(ApiToken, request.auth)
 
 
 class BearerToken(BaseAuthentication):
-    """Sets `request.user` to the token's user and `request.auth` to the `ApiToken`."""
+    """Sets `request.user` to the token's owner and `request.auth` to the `ApiToken`."""
 
     def authenticate(self, request: Request) -> tuple[object, ApiToken] | None:
         words = get_authorization_header(request).split()
@@ -33,14 +33,14 @@ class BearerToken(BaseAuthentication):
         token = ApiToken.objects.usable().for_secret(secret).select_related("user").first()
         if token is None:
             raise AuthenticationFailed("The API token is unknown, expired or revoked.", "bad_token")
-        self.note_use(token)
+        self.update_last_used(token)
         return token.user, token
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="kernex"'
 
-    def note_use(self, token: ApiToken) -> None:
-        """Remember the use, at most once in five minutes."""
+    def update_last_used(self, token: ApiToken) -> None:
+        """Store the time of use, at most once in five minutes."""
         now = timezone.now()
         stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - LAST_USED_EVERY)
         if token.last_used_at is None or token.last_used_at < now - LAST_USED_EVERY:
@@ -48,7 +48,7 @@ class BearerToken(BaseAuthentication):
 
 
 class ApiTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """How OpenAPI names the token."""
+    """The API token in the OpenAPI document."""
 
     target_class = "foundation.accounts.authentication.BearerToken"
     name = "apiToken"

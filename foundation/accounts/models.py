@@ -1,14 +1,19 @@
-"""API tokens: what a person's script or command line proves itself with."""
+"""API tokens: the credentials of scripts and of the command line. Each belongs to a person."""
 
 import hashlib
 import secrets
 import uuid
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
-from django.db import models
+from django.contrib.auth.models import Permission, User
+from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
+
+from foundation.errors import BadRequest
+from foundation.events.models import record_event
 
 PREFIX = "kxa_"
 
@@ -17,18 +22,36 @@ class Role(models.TextChoices):
     VIEWER = "viewer", "viewer"
     OPERATOR = "operator", "operator"
     PUBLISHER = "publisher", "publisher"
-    APPROVER = "approver", "approver"
     ADMIN = "admin", "admin"
 
 
 def digest(secret: str) -> str:
-    """The sha256 under which a secret of full entropy is kept."""
+    """Return the sha256 under which a secret of full entropy is stored."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def may_have_role(user: User, role: str) -> bool:
+    """Whether a person has, at this moment, the permissions that an API token of this role stands for."""
+    if user.is_superuser:
+        return bool(user.is_active)
+    needed = settings.ROLE_PERMISSIONS.get(role)
+    return needed is not None and user.has_perms(needed)
+
+
+def roles_of(user: User) -> list[Role]:
+    """Return the roles that a person's API tokens may have."""
+    return [role for role in Role if may_have_role(user, role)]
+
+
+def granted_permissions(user: User) -> set[tuple[str, str]]:
+    """Return the permissions of a person and of their groups as (app, codename), also while the person is inactive."""
+    granted = Permission.objects.filter(Q(user=user) | Q(group__user=user))
+    return set(granted.values_list("content_type__app_label", "codename"))
 
 
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
     def usable(self) -> "ApiTokenQuerySet":
-        """Neither revoked nor expired, and of a user who may still log in."""
+        """Tokens that are neither revoked nor expired, and whose owner may sign in."""
         return self.filter(
             Q(expires_at__isnull=True) | Q(expires_at__gt=timezone.now()), revoked_at__isnull=True, user__is_active=True
         )
@@ -38,7 +61,10 @@ class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
 
 
 class ApiToken(models.Model):
-    """A bearer token of one user with one role. The secret is shown once; the row keeps its sha256."""
+    """A bearer token of one person with one role. The secret is shown once; the row has only its sha256.
+
+    A token never may more than its owner may now: `is_within_rights` is asked for each request.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=100)
@@ -52,23 +78,48 @@ class ApiToken(models.Model):
 
     objects = ApiTokenQuerySet.as_manager()
 
+    class Meta:
+        verbose_name = "API token"
+
     def __str__(self) -> str:
         return f"{self.name} ({self.role})"
 
     @property
     def actor(self) -> str:
-        """How events name whoever uses this token."""
+        """How events name the person who uses this token."""
         return f"operator:{self.user.get_username()}"
 
     @classmethod
-    def issue(cls, user: object, role: str, name: str, expires_at: datetime | None = None) -> tuple["ApiToken", str]:
-        """Make a token. Returns the row and the secret, which is nowhere kept in clear."""
-        secret = PREFIX + secrets.token_urlsafe(32)
-        return cls.objects.create(
-            user=user, role=role, name=name, secret_sha256=digest(secret), expires_at=expires_at
-        ), secret
+    def issue(
+        cls, user: Any, role: str, name: str, expires_at: datetime | None = None, *, actor: str
+    ) -> tuple["ApiToken", str]:
+        """Make a token. Return the row and the secret, which is stored nowhere.
 
-    def revoke(self) -> bool:
-        """End the token. False if somebody already did."""
-        unrevoked = ApiToken.objects.filter(pk=self.pk, revoked_at__isnull=True)
-        return bool(unrevoked.update(revoked_at=timezone.now()))
+        Raises `BadRequest` (`already_expired`) if `expires_at` is not in the future.
+        """
+        if expires_at is not None and expires_at <= timezone.now():
+            raise BadRequest("already_expired", "This token would already be expired: choose a time in the future.")
+        secret = PREFIX + secrets.token_urlsafe(32)
+        with transaction.atomic():
+            token = cls.objects.create(
+                user=user, role=role, name=name, secret_sha256=digest(secret), expires_at=expires_at
+            )
+            record_event(
+                "api_token.issued", f"API token {token} was issued for {user}.", actor=actor, token=str(token.pk)
+            )
+        return token, secret
+
+    def revoke(self, actor: str) -> bool:
+        """Revoke the token for good. False if it was revoked before."""
+        with transaction.atomic():
+            unrevoked = ApiToken.objects.filter(pk=self.pk, revoked_at__isnull=True)
+            if not unrevoked.update(revoked_at=timezone.now()):
+                return False
+            record_event(
+                "api_token.revoked", f"API token {self} of {self.user} was revoked.", actor=actor, token=str(self.pk)
+            )
+        return True
+
+    def is_within_rights(self) -> bool:
+        """Whether the owner has the permissions of the token's role now. At most two queries, none for a superuser."""
+        return may_have_role(self.user, self.role)

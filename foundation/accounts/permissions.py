@@ -1,4 +1,4 @@
-"""What each role of an API token may do. Reading is for all; each other right is granted by name."""
+"""What each role of an API token may do. Every role may read; each other right is granted by name."""
 
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,7 @@ RIGHTS: dict[str, frozenset[str]] = {
     Role.VIEWER: frozenset(),
     Role.OPERATOR: frozenset({"operate"}),
     Role.PUBLISHER: frozenset({"publish"}),
-    Role.APPROVER: frozenset({"approve"}),
-    Role.ADMIN: frozenset({"operate", "publish", "approve", "administer"}),
+    Role.ADMIN: frozenset({"operate", "publish"}),
 }
 
 
@@ -25,20 +24,28 @@ class _Right(BasePermission):
     code = "role_forbids"
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
-        if not isinstance(request.auth, ApiToken):
+        token = request.auth
+        if not isinstance(token, ApiToken):
             return False
-        may = " or ".join(role for role, rights in RIGHTS.items() if self.right in rights)
-        self.message = f"This API token's role is {request.auth.role}; that takes {may}."
-        return request.method in SAFE_METHODS or self.right in RIGHTS[request.auth.role]
+        if request.method not in SAFE_METHODS and self.right not in RIGHTS.get(token.role, ()):
+            roles = " or ".join(role for role, rights in RIGHTS.items() if self.right in rights)
+            self.message = f"This API token's role is {token.role}; this request needs {roles}."
+            return False
+        if not token.is_within_rights():
+            self.message = (
+                f"This API token's role is {token.role}, and its owner no longer has the permissions of that role."
+            )
+            return False
+        return True
 
 
 class ReadOrOperate(_Right):
-    """Reading for every role; the rest for operators."""
+    """Every role may read; operators may do the rest."""
 
     right = "operate"
 
 
 class ReadOrPublish(_Right):
-    """Reading for every role; the rest for publishers."""
+    """Every role may read; publishers may do the rest."""
 
     right = "publish"

@@ -92,7 +92,25 @@ class BaseAdmin(ModelAdmin):
             raise SuspiciousOperation("NUL in the query of a list")
         if not all(is_key(self.opts.pk, text) for text in request.POST.getlist(ACTION_CHECKBOX_NAME)):
             raise SuspiciousOperation("what was chosen cannot be a key")
-        return super().changelist_view(request, extra_context)
+        title = capfirst(self.opts.verbose_name_plural)
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Allow filters that `list_filter` offers, and no others: filtering by a digest's prefix would reveal it."""
+        filters = self.get_list_filter(request) if request else self.list_filter
+        offered = {item[0] if isinstance(item, tuple) else item for item in filters}
+        named = {name for item in offered for name in (item, getattr(item, "parameter_name", None))}
+        field = lookup.split("__")[0]
+        return field in named and super().lookup_allowed(lookup, value, request)
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Write nothing to Django's own log: what happens is an event."""
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """As above."""
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        """As above."""
 
 
 class OperatorAdmin(BaseAdmin):

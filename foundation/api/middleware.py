@@ -79,17 +79,12 @@ def refuse_malformed(request: HttpRequest) -> None:
         request.get_host()
     except DisallowedHost:
         raise BadRequest("bad_host", "This server does not go by the name in the Host header.") from None
-    if request.path_info.startswith("/api/"):
-        _refuse_malformed_api(request)
-
-
-def _refuse_malformed_api(request: HttpRequest) -> None:
     if "HTTP_TRANSFER_ENCODING" in request.META:
         raise chunked()
     length = request.META.get("CONTENT_LENGTH")
     if length and not _LENGTH.fullmatch(length):
         raise BadRequest("bad_length", "Content-Length is not a whole number of bytes.")
-    if "%00" in request.META.get("QUERY_STRING", ""):
+    if request.path_info.startswith("/api/") and "%00" in request.META.get("QUERY_STRING", ""):
         raise BadRequest("bad_query", "The query contains NUL.")
 
 

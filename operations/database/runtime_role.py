@@ -25,6 +25,7 @@ from operations.database.grants import (
 # What is only ever added to, and what is only ever read, by the processes that use this role.
 ADDED_TO = frozenset({"events_event"})
 READ = frozenset({"django_migrations"})
+DELETE_OLD_EVENTS = "public.delete_old_events(integer, integer)"
 _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tableowner = current_user ORDER BY 1"
 
 
@@ -57,8 +58,25 @@ def owners_needs(role: Role, tables: list[str]) -> Iterator[Need]:
         "NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace AND CASE WHEN relkind = 'S'"
         " THEN NOT has_sequence_privilege(%(role)s, oid, 'USAGE') ELSE false END)",
     )
+    yield from _event_deletion_needs(role)
     yield _later_need(role, "TABLES", "SELECT, INSERT, UPDATE, DELETE", "r")
     yield _later_need(role, "SEQUENCES", "USAGE, SELECT", "S")
+
+
+def _event_deletion_needs(role: Role) -> Iterator[Need]:
+    """The one function through which old events are deleted, for this role alone. It is there after migrations."""
+    exists = f"to_regprocedure('{DELETE_OLD_EVENTS}') IS NULL"
+    yield Need(
+        f"{role.name} may not delete events past their age.",
+        sql.SQL(f"GRANT EXECUTE ON FUNCTION {DELETE_OLD_EVENTS} TO {{}}").format(role.identifier),
+        f"{exists} OR has_function_privilege(%(role)s, to_regprocedure('{DELETE_OLD_EVENTS}'), 'EXECUTE')",
+    )
+    yield Need(
+        "Every role may delete events past their age.",
+        sql.SQL(f"REVOKE EXECUTE ON FUNCTION {DELETE_OLD_EVENTS} FROM PUBLIC"),
+        f"{exists} OR NOT EXISTS (SELECT FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) AS acl"
+        f" WHERE pg_proc.oid = to_regprocedure('{DELETE_OLD_EVENTS}') AND acl.grantee = 0)",
+    )
 
 
 def _table_needs(role: Role, table: str) -> Iterator[Need]:

@@ -105,7 +105,8 @@ def may_read(request: HttpRequest) -> bool:
         given = words[1]
         if settings.METRICS_TOKEN and secrets.compare_digest(given.encode(), settings.METRICS_TOKEN.encode()):
             return True
-        return ApiToken.objects.usable().for_secret(given).exists()
+        token = ApiToken.objects.usable().for_secret(given).select_related("user").first()
+        return token is not None and token.is_within_rights()
     return is_from_this_machine(request)
 
 

@@ -45,7 +45,7 @@ def seed() -> None:
         EnrolmentToken.issue(
             name=f"first fleet of {group}", group=group, expires_at=expires_at, uses_allowed=50, actor=ACTOR
         )
-    ApiToken.issue(alice, Role.PUBLISHER, "build server")
+    ApiToken.issue(alice, Role.PUBLISHER, "build server", actor="operator:alice")
     old, new, vision = bundles()
     finished(random, make_deployment(old, *accepted[:20], note="First version for everyone"), "finished")
     finished(random, make_deployment(vision, *accepted[5:12], note="Trial, stopped: too slow"), "cancelled")

@@ -139,7 +139,7 @@ def test_a_wrong_enrolment_token_is_refused_on_the_form(boss: Client, wrong: dic
 
 def test_tokens_are_revoked(boss: Client, alice: User) -> None:
     token, _ = make_enrolment_token()
-    api_token, _ = ApiToken.issue(alice, "viewer", "mine")
+    api_token, _ = ApiToken.issue(alice, "viewer", "mine", actor="operator:alice")
     act(boss, "tokens", "revoke", token)
     act(boss, "API tokens", "revoke", api_token)
     assert not EnrolmentToken.objects.usable().exists()
@@ -264,4 +264,4 @@ def test_ten_wrong_passwords_lead_to_a_page_that_says_so(client: Client, alice: 
 def test_refusals_are_pages(staff: object, client: Client, boss: Client) -> None:
     strict = Client(enforce_csrf_checks=True)
     assert "open for too long" in strict.post("/admin/login/", {"username": "alice"}).content.decode()
-    assert "nothing at this address" in boss.get("/admin/nonsense").content.decode()
+    assert "There is no page at this address" in boss.get("/admin/nonsense").content.decode()

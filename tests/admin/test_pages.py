@@ -37,7 +37,7 @@ def add_rows(page: str, start: int, end: int) -> None:
 
 def make_command_token(number: int) -> None:
     user = User.objects.create_user(f"robot-{number}")
-    ApiToken.issue(user, "viewer", f"token {number}")
+    ApiToken.issue(user, "viewer", f"token {number}", actor="operator:alice")
 
 
 ROWS: dict[str, Callable[[int], Any]] = {
@@ -116,7 +116,7 @@ def test_a_bundle_in_each_state_has_a_page(boss: Client, state: str) -> None:
 
 def test_the_pages_of_tokens_groups_users_and_events_answer(boss: Client) -> None:
     token, _ = make_enrolment_token()
-    api_token, _ = ApiToken.issue(User.objects.get(), "viewer", "mine")
+    api_token, _ = ApiToken.issue(User.objects.get(), "viewer", "mine", actor="operator:alice")
     event = record_event("device.offline", "Gone.", actor="scheduler", device=make_device().pk, why={"a": [1]})
     pairs = [("tokens", token), ("groups", token.group), ("API tokens", api_token), ("events", event)]
     for page, obj in [*pairs, ("users", User.objects.get())]:

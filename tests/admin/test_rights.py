@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group as UserGroup
+from django.contrib.auth.models import Permission, User
 from django.db.models import Model
 from django.test import Client
 
@@ -91,7 +92,7 @@ def test_what_happened_is_not_edited_or_deleted(boss: Client, alice: User, page:
         "deployments": lambda: deployment,
         "bundles": lambda: deployment.bundle,
         "tokens": lambda: make_enrolment_token()[0],
-        "API tokens": lambda: ApiToken.issue(alice, "viewer", "mine")[0],
+        "API tokens": lambda: ApiToken.issue(alice, "viewer", "mine", actor="operator:alice")[0],
         "devices": lambda: Device.objects.get(),
     }
     obj = rows[page]()
@@ -122,8 +123,55 @@ def test_only_superusers_touch_superusers_and_user_groups(staff: Staff, alice: U
     assert alice.check_password("correct horse battery")
 
 
+@pytest.mark.parametrize("is_active", [True, False])
+@pytest.mark.parametrize("through_group", [True, False])
+def test_nobody_touches_an_account_that_may_more(staff: Staff, is_active: bool, through_group: bool) -> None:
+    """Else the right to change users would be the right to become any of them."""
+    client = staff("auth.view_user", "auth.change_user")
+    carol = User.objects.create_user("carol", password="correct horse battery", is_active=is_active)
+    permission = Permission.objects.get(codename="change_device")
+    if through_group:
+        group = UserGroup.objects.create(name="operators")
+        group.permissions.add(permission)
+        carol.groups.add(group)
+    else:
+        carol.user_permissions.add(permission)
+    new = {"usable_password": "true", "password1": "a new password 1", "password2": "a new password 1"}
+    assert client.post(f"{LISTS['users']}{carol.pk}/password/", new).status_code == 403
+    assert client.post(page_of("users", carol), {"username": "carol", "is_active": "on"}).status_code == 403
+    assert client.get(page_of("users", carol)).status_code == 200, "seeing is allowed"
+    carol.refresh_from_db()
+    assert (carol.is_active, carol.check_password("correct horse battery")) == (is_active, True)
+
+
+def test_an_account_that_may_no_more_can_be_edited(staff: Staff) -> None:
+    client = staff("auth.view_user", "auth.change_user", "devices.view_device")
+    carol = User.objects.create_user("carol", password="correct horse battery")
+    carol.user_permissions.add(Permission.objects.get(codename="view_device"))
+    new = {"usable_password": "true", "password1": "a new password 1", "password2": "a new password 1"}
+    assert client.post(f"{LISTS['users']}{carol.pk}/password/", new).status_code == 302
+    carol.refresh_from_db()
+    assert carol.check_password("a new password 1")
+
+
+@pytest.mark.parametrize("page", ["tokens", "API tokens", "users", "devices", "bundles"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "secret_sha256__startswith=a",
+        "password__startswith=p",
+        "user__password__startswith=p",
+        "public_key__startswith=a",
+    ],
+)
+def test_a_list_filters_only_by_what_it_offers(boss: Client, page: str, query: str) -> None:
+    answer = boss.get(f"{LISTS[page]}?{query}")
+    assert answer.status_code == 400 or answer["Location"].endswith("?e=1")
+
+
 def test_an_api_token_never_may_more_than_whoever_made_it(staff: Staff) -> None:
-    client = staff("tokens.add_apitoken", "tokens.view_apitoken", "devices.view_device")
+    read = ("devices.view_device", "bundles.view_bundle", "deployments.view_deployment")
+    client = staff("tokens.add_apitoken", "tokens.view_apitoken", *read)
     bob, other = User.objects.get(username="bob"), make_user("carol")
     for body in ({"user": bob.pk, "role": "admin"}, {"user": bob.pk, "role": "operator"}, {"user": other.pk}):
         answer = client.post(f"{LISTS['API tokens']}add/", {"name": "mine", "role": "viewer", **body})

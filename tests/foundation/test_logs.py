@@ -172,6 +172,6 @@ def test_a_command_writes_no_secret(new_place: Place) -> None:
 @pytest.mark.django_db
 def test_a_token_in_use_is_not_written(client: Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        _, secret = ApiToken.issue(make_user(), "viewer", "a test")
+        _, secret = ApiToken.issue(make_user(), "viewer", "a test", actor="operator:alice")
         assert client.get("/api/v1/status", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
     assert secret not in caplog.text

@@ -45,6 +45,8 @@ WRONG: dict[str, list[str]] = {
     "LOG_MAX_SIZE": ["1023", "4194305"],
     "LOG_REQUEST_EXPIRY_SECONDS": ["59"],
     "LOG_KEEP_DAYS": ["0"],
+    "EVENT_KEEP_DAYS": ["29"],
+    "FORM_UPLOAD_MAX_SIZE": ["1048575"],
     "DEVICE_DEADLINE_SECONDS": ["9"],
     "UPLOAD_EXPIRY_SECONDS": ["59"],
     "STORAGE_ENDPOINT_URL": ["s3.example.com"],

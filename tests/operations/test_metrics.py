@@ -75,7 +75,7 @@ def test_who_may_read(client: Client) -> None:
     assert [status(word) for word in ("", f"Bearer {TOKEN}x", "Bearer", f"Basic {TOKEN}", TOKEN)] == [401] * 5
     assert status(**{"X-Forwarded-For": "127.0.0.1"}) == 401
     for row in ApiToken.objects.all():
-        row.revoke()
+        row.revoke("operator:alice")
     assert status(f"Bearer {token}") == 401
 
 

@@ -94,6 +94,22 @@ def test_it_is_denied(server: Live, statement: str) -> None:
         connection.execute(statement.encode())
 
 
+def test_it_deletes_old_events_by_the_one_function_and_nothing_younger(server: Live) -> None:
+    with psycopg.connect(server.environment["DATABASE_URL"], autocommit=True) as connection:
+        for days in (40, 20):
+            connection.execute(
+                "INSERT INTO events_event (at, kind, actor, message, data)"
+                " VALUES (now() - %s * interval '1 day', 'a.test', 'a', 'a', '{}')",
+                [days],
+            )
+        # A function of the same name in a schema of the caller's own is never called instead.
+        connection.execute("SET search_path = pg_temp, public")
+        connection.execute("CREATE TEMPORARY TABLE events_event (id bigint, at timestamptz)")
+        assert connection.execute("SELECT public.delete_old_events(0, 1000)").fetchone() == (1,)
+        left = connection.execute("SELECT count(*) FROM public.events_event WHERE kind = 'a.test'").fetchone()
+    assert left == (1,)
+
+
 def test_web_server_and_scheduler_do_their_work(server: Live) -> None:
     assert server.call("POST", "/groups", {"name": "lab", "interval_seconds": 5}).status_code == 201
     assert server.enrolment_token()
@@ -116,6 +132,21 @@ def test_a_second_grant_changes_nothing_and_a_check_is_content(tmp_path: Path) -
         assert "GRANT" not in again.out
         assert PASSWORD not in first.out + first.err
         assert grant(live, "--check").returncode == 0
+
+
+def test_a_role_that_was_granted_before_the_migrations_may_delete_old_events(place: Place) -> None:
+    """On each version of PostgreSQL. A stranger may not, and neither may anybody empty the table by it."""
+    place.grant()
+    environment = place.environment(ADMIN_DATABASE_URL=place.admin_url, RUNTIME_PASSWORD=PASSWORD)
+    runtime, stranger = f"{place.role}_web", f"{place.role}_stranger"
+    assert manage(environment, "grant_perms", "--runtime-role", runtime).code == 0
+    assert manage(environment, "migrate").code == 0
+    place.run(place.superuser_url, f"CREATE ROLE {stranger} LOGIN PASSWORD '{PASSWORD}'")
+    call = "SELECT delete_old_events(30, 10)"
+    assert place.run(place.url, call) == [(0,)]
+    assert place.run(place.postgres.url(runtime, PASSWORD, place.database), call) == [(0,)]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        place.run(place.postgres.url(stranger, PASSWORD, place.database), call)
 
 
 def test_the_owner_itself_is_refused_as_second_role(new_place: Place) -> None:

@@ -10,6 +10,8 @@ from django.core.management.base import BaseCommand, CommandError
 import bundles.scheduling
 import deployments.scheduling
 import devices.scheduling
+import foundation.accounts.scheduling
+import foundation.events.scheduling
 import foundation.rate_limits.scheduling
 from foundation.scheduler import Scheduler, holder
 from operations.database.preflight import refuse_ungranted
@@ -19,6 +21,8 @@ TASKS = [
     *devices.scheduling.TASKS,
     *bundles.scheduling.TASKS,
     *deployments.scheduling.TASKS,
+    *foundation.accounts.scheduling.TASKS,
+    *foundation.events.scheduling.TASKS,
     *foundation.rate_limits.scheduling.TASKS,
 ]
 

@@ -1,0 +1,58 @@
+"""Signing in to the admin: the form, and the events of who signed in, failed or was locked out."""
+
+import logging
+from typing import Any
+
+from django.core.validators import MaxLengthValidator
+from django.http import HttpRequest
+from unfold.forms import AuthenticationForm
+
+from foundation.api.client_address import client_address
+from foundation.events.models import record_event
+from foundation.rate_limits.models import seconds_to_wait
+
+logger = logging.getLogger(__name__)
+
+# Strangers cause the events of failed attempts, so their number is bounded; the log has a line for each.
+FAILURE_EVENTS_PER_MINUTE = 20
+USERNAME_LENGTH = 150
+
+
+class SignInForm(AuthenticationForm):  # type: ignore[misc]
+    """Refuses names that are too long for any user. Django tells only the browser how long they may be."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["username"].validators.append(MaxLengthValidator(USERNAME_LENGTH))
+
+
+def record_sign_in(request: HttpRequest) -> None:
+    """Record how an attempt to sign in ended, after Django and axes have handled it."""
+    address = client_address(request)
+    if request.user.is_authenticated:
+        name = request.user.get_username()
+        record_event("user.signed_in", f"{name} signed in.", actor=f"operator:{name}", client_address=address)
+        return
+    name = request.POST.get("username", "").replace("\0", "")[:USERNAME_LENGTH]
+    is_locked_out = bool(getattr(request, "axes_locked_out", False))
+    logger.warning("sign-in as %r from %s %s", name, address, "is locked out" if is_locked_out else "failed")
+    if seconds_to_wait("events:sign-in-failures", FAILURE_EVENTS_PER_MINUTE):
+        return
+    if is_locked_out:
+        kind, message = "user.locked_out", f"Signing in as {name} from {address} is locked after too many attempts."
+    else:
+        kind, message = "user.sign_in_failed", f"Signing in as {name} from {address} failed."
+    record_event(kind, message, actor="anonymous", username=name, client_address=address)
+
+
+def record_own_password(request: HttpRequest) -> None:
+    """Record that somebody who is signed in changed their own password."""
+    name = request.user.get_username()
+    record_event(
+        "user.changed",
+        f"User {name} was changed (password).",
+        actor=f"operator:{name}",
+        object=name,
+        object_id=request.user.pk,
+        changes={"password": "set"},
+    )

@@ -1,0 +1,21 @@
+"""The time-driven task of events: they are deleted after `EVENT_KEEP_DAYS`."""
+
+from django.conf import settings
+from django.db import connection
+
+from foundation.batches import BATCH_SIZE, run_in_batches
+from foundation.scheduler import Task
+
+
+def delete_old_events() -> int:
+    """Delete events past their age, through the one function of the database that may."""
+    return run_in_batches(_delete_batch)
+
+
+def _delete_batch() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT delete_old_events(%s, %s)", [settings.EVENT_KEEP_DAYS, BATCH_SIZE])
+        return int(cursor.fetchone()[0])
+
+
+TASKS = [Task("delete old events", delete_old_events, every_seconds=3600)]
