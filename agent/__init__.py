@@ -2,7 +2,8 @@
 
 Packages, from the top down; each imports only what is below it:
 
-    main daemon status local_requests   the command line and the daemon, which connects everything below
+    main daemon once status             the command line, the daemon and its loops
+    local_requests running_bundles      requests of other processes on the device; what heartbeats describe
     install                             the installation: download, preflight, switch, and their order
     programs                            what runs on the device: start, stop, health, crash loops
     releases                            installed bundles and the blobs that they are made of

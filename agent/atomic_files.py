@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, also after a power cut."""
+"""Files that exist completely or not at all, also after a power cut."""
 
 import errno
 import json
@@ -13,7 +13,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable: without this a rename may be forgotten."""
+    """Make the names in a directory durable; without this, a power cut may undo a rename."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -31,7 +31,7 @@ def sync_file(path: Path) -> None:
 
 
 def make_directory(path: Path, mode: int = 0o755) -> None:
-    """Make a directory and what is above it, durably. Harmless if it is there."""
+    """Make a directory and its parents durably. Idempotent."""
     if path.is_dir():
         return
     make_directory(path.parent, mode)
@@ -40,7 +40,7 @@ def make_directory(path: Path, mode: int = 0o755) -> None:
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file: write beside it, fsync, rename, fsync the directory. A full disk leaves the old one."""
+    """Replace a file: write beside it, fsync, rename, fsync the directory. On a full disk the old file stays."""
     beside = path.with_name(path.name + ".new")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
@@ -56,9 +56,9 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def read_limited(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file that another program may have written: never blocks, follows no link.
+    """Return the bytes of a file that another program may have written. It never blocks and follows no link.
 
-    Raises `OSError`, also for what is no regular file or larger than `limit`.
+    Raises `OSError`, also if it is not a regular file or has more than `limit` bytes.
     """
     with open_regular(path) as file:
         data = file.read(limit + 1)
@@ -68,7 +68,7 @@ def read_limited(path: Path, limit: int) -> bytes:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A file that another program may have written, to be read. Raises `OSError` for what is no regular file."""
+    """Open a file that another program may have written, to read it. Raises `OSError` if it is not a regular file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -77,7 +77,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_json(path: Path, limit: int) -> Any:
-    """What such a file says in JSON. Raises `OSError`, or `ValueError` for what is none or is nested too deep."""
+    """Return the JSON value of such a file. Raises `OSError`, or `ValueError` if it is not JSON or nested too deep."""
     try:
         return json.loads(read_limited(path, limit))
     except RecursionError:
@@ -85,7 +85,7 @@ def read_json(path: Path, limit: int) -> Any:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a whole tree. Harmless if there is none."""
+    """Remove a file, a link or a whole tree. Idempotent."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, onerror=_force)
     else:
@@ -93,7 +93,7 @@ def remove(path: Path) -> None:
 
 
 def _force(function: Callable[..., Any], path: str, _: object) -> None:
-    """A program may have taken the rights from a directory of its own."""
+    """Try again with the rights that a program may have removed from its directories."""
     if not Path(path).is_symlink():
         Path(path).parent.chmod(0o700)
         if Path(path).is_dir():
@@ -105,5 +105,5 @@ def _force(function: Callable[..., Any], path: str, _: object) -> None:
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Whether a write failed because there is no space left."""
+    """Return whether a write failed because no space is left."""
     return error.errno in FULL

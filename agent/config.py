@@ -1,6 +1,6 @@
 """Every option of the agent, in one frozen dataclass.
 
-An option comes from the command line (`--state-dir`; secrets never do), else from the environment
+An option comes from the command line (`--state-dir`; never for secrets), else from the environment
 (`KERNEX_AGENT_STATE_DIR`), else from the TOML file (`state_dir = "…"`), else it has its default. docs/agent.md lists
 them all.
 """
@@ -29,9 +29,9 @@ _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
 def option(default: Any, sentence: str, unit: str = "", *, least: int = 0, secret: bool = False) -> Any:
-    """One option: what it is for, in which unit it is counted, and the least that makes sense.
+    """Declare an option: its description, its unit and its least value.
 
-    A secret one is no option of the command line: everybody on a machine can read argument lists.
+    A secret is not an option of the command line, because every user of a machine can read argument lists.
     """
     metadata = {"sentence": sentence, "unit": unit, "least": least, "is_secret": secret}
     return field(default=default, repr=not secret, metadata=metadata)
@@ -39,11 +39,11 @@ def option(default: Any, sentence: str, unit: str = "", *, least: int = 0, secre
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What the agent was told. Sizes are bytes, times seconds."""
+    """The configuration of the agent. Sizes are bytes, durations seconds."""
 
     server: str = option(
         "",
-        "Address of the control plane, such as https://kernex.example.com; else where it enrolled.",
+        "URL of the control plane, such as https://kernex.example.com; else the server where it is enrolled.",
         "URL",
     )
     token: str = option("", "The enrolment token. Needed until the device is enrolled.", secret=True)
@@ -51,21 +51,21 @@ class Config:
     state_dir: Path = option(  # noqa: RUF009 - `option` is `field` with our metadata
         Path("/var/lib/kernex-agent"), "Where the agent keeps its key, its journal and all releases.", "path"
     )
-    device_type: str = option("generic", "What kind of machine this is; bundles may be made for some types only.")
-    name: str = option("", "A name for people, sent when the device enrols; else the host's name.")
-    python: str = option("python3", "What `python3` in a bundle's commands means: a name on PATH or a path.", "path")
+    device_type: str = option("generic", "What kind of machine this is; a bundle may be made for certain types only.")
+    name: str = option("", "A name for people, sent when the device enrols; else the host name.")
+    python: str = option("python3", "What `python3` means in a bundle's commands: a name on PATH, or a path.", "path")
     log_format: str = option("text", "How log lines look: `text` or `json`.")
-    log_level: str = option("info", "The least important lines to log: `debug`, `info`, `warning` or `error`.")
+    log_level: str = option("info", "The lowest level to log: `debug`, `info`, `warning` or `error`.")
     insecure_http: bool = option(False, "Allow a server without TLS that is not on this machine.")
-    ca_file: str = option("", "Certificate authorities to trust instead of the usual ones.", "path")
-    proxy: str = option("", "HTTP proxy to go through; the proxy variables of the environment are ignored.", "URL")
+    ca_file: str = option("", "File of certificate authorities to trust instead of the usual ones.", "path")
+    proxy: str = option("", "HTTP proxy to use; the proxy variables of the environment are ignored.", "URL")
     connect_timeout_seconds: int = option(10, "How long a connection may take.", "seconds", least=1)
     read_timeout_seconds: int = option(30, "How long the server may stay silent.", "seconds", least=1)
-    answer_timeout_seconds: int = option(120, "How long a whole answer may take, downloads apart.", "seconds", least=1)
+    answer_timeout_seconds: int = option(120, "How long a response may take, except downloads.", "seconds", least=1)
     backoff_seconds: int = option(5, "The first wait after a failure; it doubles, with jitter.", "seconds", least=1)
     backoff_limit_seconds: int = option(300, "The longest wait after a failure.", "seconds", least=1)
-    blob_tries: int = option(3, "How often a file with wrong bytes, or that is not to be had, is fetched.", least=1)
-    disk_margin: int = option(64 * 1024 * 1024, "Disk space that an installation has to leave free.", "bytes")
+    blob_tries: int = option(3, "How often a file is downloaded that is wrong or missing on the server.", least=1)
+    disk_margin: int = option(64 * 1024 * 1024, "Disk space that an installation leaves free.", "bytes")
     progress_seconds: int = option(5, "How often the progress of a download is reported.", "seconds", least=1)
     settle_seconds: int = option(5, "How long a program without a health check has to run to pass.", "seconds")
     stop_grace_seconds: int = option(10, "How long a program may take to stop before it is killed.", "seconds")
@@ -77,7 +77,7 @@ class Config:
         return urlsplit(self.server).hostname or ""
 
 
-OPTIONS: dict[str, Field[Any]] = {one.name: one for one in fields(Config)}
+OPTIONS: dict[str, Field[Any]] = {option_field.name: option_field for option_field in fields(Config)}
 
 
 def load(
@@ -85,9 +85,12 @@ def load(
     environment: Mapping[str, str] | None = None,
     file: Path | None = None,
 ) -> Config:
-    """The configuration of this process. Raises `BadConfiguration` with a sentence that names the option.
+    """Return the configuration of this process.
 
-    `arguments` are options of the command line, None for those not given; a `file` that is named must exist.
+    `arguments` are the options of the command line, None for those not given. A `file` that is named must exist.
+
+    Raises:
+        BadConfiguration: The sentence names the option or the file.
     """
     values = _from_file(file)
     values |= _from_environment(os.environ if environment is None else environment)
@@ -111,25 +114,25 @@ def _from_file(file: Path | None) -> dict[str, Any]:
         raise BadConfiguration(f"The configuration file {path} is not valid TOML: {error}.") from None
     unknown = sorted(values.keys() - OPTIONS.keys())
     if unknown:
-        raise BadConfiguration(f"The configuration file {path} has an option `{unknown[0]}` that there is not.")
+        raise BadConfiguration(f"The configuration file {path} has an unknown option `{unknown[0]}`.")
     return values
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Options that are set to nothing count as not set, as service managers write them."""
-    named = {name: environment.get(PREFIX + name.upper(), "") for name in OPTIONS}
-    return {name: value for name, value in named.items() if value}
+    """Return the options that are set. An empty value counts as not set, because service managers write those."""
+    values = {name: environment.get(PREFIX + name.upper(), "") for name in OPTIONS}
+    return {name: value for name, value in values.items() if value}
 
 
-def _read(known: Field[Any], value: Any) -> Any:
-    """`value`, from TOML or as text, in the type of its option."""
-    if known.type is bool:
-        return _bool(known.name, value)
-    if known.type is int:
-        return _whole(known.name, value, known.metadata["least"])
+def _read(option_field: Field[Any], value: Any) -> Any:
+    """Return a value from TOML, or a text, in the type of its option."""
+    if option_field.type is bool:
+        return _bool(option_field.name, value)
+    if option_field.type is int:
+        return _whole(option_field.name, value, option_field.metadata["least"])
     if not isinstance(value, str | Path) or "\x00" in str(value):
-        raise BadConfiguration(f"The option `{known.name}` is not a text.")
-    return Path(value).absolute() if known.type is Path else str(value).strip()
+        raise BadConfiguration(f"The option `{option_field.name}` is not a string.")
+    return Path(value).absolute() if option_field.type is Path else str(value).strip()
 
 
 def _bool(name: str, value: Any) -> bool:
@@ -163,28 +166,28 @@ def _check_server(config: Config) -> None:
         parts = urlsplit(config.server)
         port = parts.port
     except ValueError:
-        raise BadConfiguration("The option `server` is no URL.") from None
-    plain = f"{parts.scheme}://{parts.netloc}" == config.server.rstrip("/").lower()
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not plain or "@" in parts.netloc or port == 0:
+        raise BadConfiguration("The option `server` is not a valid URL.") from None
+    is_origin = f"{parts.scheme}://{parts.netloc}" == config.server.rstrip("/").lower() and "@" not in parts.netloc
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not is_origin or port == 0:
         raise BadConfiguration("The option `server` is not of the form https://host or https://host:port.")
     if parts.scheme == "http" and not config.insecure_http and parts.hostname not in LOOPBACK:
         raise BadConfiguration(
-            "The option `server` is not https: commands could be forged on the way. Set `insecure_http` to allow it."
+            "The option `server` is not an https URL, so commands could be forged. Set `insecure_http` to allow it."
         )
 
 
-def at(config: Config, server: str) -> Config:
-    """The same configuration for another server. Raises `BadConfiguration`."""
-    moved = replace(config, server=server)
-    _check_server(moved)
-    return moved
+def with_server(config: Config, server: str) -> Config:
+    """Return the same configuration for another server. Raises `BadConfiguration`."""
+    changed = replace(config, server=server)
+    _check_server(changed)
+    return changed
 
 
 def enrolment_token(config: Config) -> str:
-    """The token that is configured, or nothing. Raises `BadConfiguration` if its file cannot be read."""
+    """Return the configured token, or an empty text. Raises `BadConfiguration` if its file cannot be read."""
     if config.token or not config.token_file:
         return config.token
-    if config.token_file == "-":  # noqa: S105 - the name of a stream
+    if config.token_file == "-":  # noqa: S105 - standard input
         return sys.stdin.readline(MAX_TOKEN_FILE_SIZE).strip()
     try:
         with Path(config.token_file).open(encoding="ascii") as file:

@@ -1,85 +1,119 @@
-"""The daemon: one thread looks after the programs, one talks to the server, one does the work.
+"""The daemon: one thread looks after the programs, one talks to the server, one works on jobs.
 
-The journal is where they meet. Each thread may fail at any line: what it was doing stands in the journal, and it begins
-again from there.
+They share nothing but the journal. Each may be interrupted at any line: the journal says what it was doing, and the
+work continues from there.
 """
 
 import logging
-import random
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 from agent.config import Config
-from agent.errors import AgentError, BadConfiguration, NotEnrolled, Refused, TryLater, WorkFailed
+from agent.errors import AgentError, WorkFailed
 from agent.install.installer import Installer
-from agent.jobs.journal import DROPPABLE, Job, JobResult, Journal, Release
+from agent.jobs.journal import Journal
 from agent.jobs.progress import Stopping, Unwanted
-from agent.local_requests import Asked
+from agent.jobs.state import DROPPABLE, Job, JobResult
+from agent.local_requests import DIRECT, LocalRequests
+from agent.log import OwnLog
 from agent.programs.crash_loops import Bake
-from agent.programs.health import read_file
 from agent.programs.supervisor import Supervisor
+from agent.running_bundles import RunningBundles
 from agent.server.api import ControlPlane
 from agent.server.backoff import Backoff
 from agent.server.clock import Clock
-from agent.server.identity import Identity, forget_unfinished
-from agent.server.retry_schedule import Schedule
+from agent.server.conversation import Conversation
+from agent.server.identity import Identity, remove_unfinished_keys
+from agent.server.log_batches import LogBatch, LogSource, collect
+from agent.server.log_delivery import LogDelivery
 from agent.server.sequence import Sequence
-from agent.server.session import Line
+from agent.server.session import Session
 
 TICK_SECONDS = 0.5
-TRIES_ONCE = 3
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 1.0, 60.0
-FIRST_WAIT_SHARE, FIRST_WAIT_SECONDS = 0.25, 15.0
+KEPT_RESULTS = 100
 
 log = logging.getLogger(__name__)
 
+# Talks to the server until `stop` is set, or raises the error that makes it pointless to go on.
+Talk = Callable[[Conversation, threading.Event], None]
+
+
+def talk_until_stopped(conversation: Conversation, stop: threading.Event) -> None:
+    """Send whatever is due, and try again after failures. Raises an `AgentError` if this device cannot enrol."""
+    conversation.delay_first_heartbeat()
+    while not stop.is_set():
+        exchange = conversation.next_due()
+        if exchange is None:
+            conversation.wait(stop.is_set)
+            continue
+        failure = conversation.attempt(exchange)
+        if failure is not None:
+            if conversation.is_final(failure):
+                raise failure
+            exchange.schedule.failed(failure)
+
 
 class Daemon:
-    """The agent at work. `is_once`: stop as soon as one heartbeat is answered and all that it asked for is done."""
+    """The parts of a running agent, and its three threads. `results` are the jobs that ended, with their results."""
 
-    def __init__(self, config: Config, identity: Identity, journal: Journal, *, is_once: bool = False) -> None:
+    def __init__(self, config: Config, identity: Identity, journal: Journal) -> None:
         self.config = config
         self.journal = journal
-        self.is_once = is_once
         self.stop = threading.Event()
         self.failure: AgentError | None = None
         self.results: list[tuple[Job, JobResult]] = []
+        self.failing_parts: dict[str, str] = {}
         self.bake = Bake(config, journal)
         self.supervisor = Supervisor(config.stop_grace_seconds, self.bake.may_start)
         clock = Clock()
         control = ControlPlane(config, identity, clock)
-        self.installer = Installer(config, journal, control, self.supervisor, self.stop, self._ended)
-        self.asked = Asked(config.state_dir)
-        self.line = Line(ControlPlane(config, identity, clock), journal, Sequence(config.state_dir), self.describe)
+        self.installer = Installer(config, journal, control, self.supervisor, self.stop, self._record_result)
+        self.local_requests = LocalRequests(config.state_dir)
+        self.conversation = self._conversation(ControlPlane(config, identity, clock))
 
-    def run(self) -> None:
-        """Work until told to stop. Raises the `AgentError` that made going on pointless, if one did."""
-        forget_unfinished(self.config.state_dir)
-        self.installer.programs.recover()
-        self._guarded(self.installer.collect)
-        line = threading.Thread(target=self._talk, name="line", daemon=True)
-        worker = threading.Thread(target=self._work, name="worker")
-        for thread in (line, worker):
+    def _conversation(self, control: ControlPlane) -> Conversation:
+        describe = RunningBundles(self.journal, self.supervisor).describe
+        session = Session(control, self.journal, Sequence(self.config.state_dir), describe)
+        logs = LogDelivery(control, self.journal, self.config.state_dir, self._collect_logs)
+        return Conversation(self.config, session, self.journal, logs)
+
+    @property
+    def has_failed_jobs(self) -> bool:
+        """Whether a job ended without success."""
+        return any(result.state != "succeeded" for _, result in self.results)
+
+    def run(self, talk: Talk = talk_until_stopped, *, keeps_programs: bool = False) -> None:
+        """Work until `talk` ends or a signal arrives, then stop the programs unless they are kept.
+
+        Raises:
+            AgentError: What made it pointless to go on.
+        """
+        self._guarded("keys", lambda: remove_unfinished_keys(self.config.state_dir))
+        self._guarded("logs", self.conversation.logs.remove_finished)
+        self._guarded("programs", self.installer.programs.recover)
+        self._guarded("garbage", self.installer.collect)
+        talking = threading.Thread(target=self._talk, args=(talk,), name="talk", daemon=True)
+        working = threading.Thread(target=self._work, name="work")
+        for thread in (talking, working):
             thread.start()
         while not self.stop.is_set():
-            self._tick()
+            self._look_after_programs()
             self.stop.wait(TICK_SECONDS)
-        self._wake()
-        # What lies between pre-hook and health gate is finished, and a program in its gate is looked after meanwhile.
-        worker.join()
-        line.join(1)
-        if not self.is_once:
+        with self.journal.changed:
+            self.journal.changed.notify_all()
+        # The worker finishes what lies between the first hook and the health check.
+        working.join()
+        talking.join(1)
+        if not keeps_programs:
             self.supervisor.stop_all()
         if self.failure is not None:
             raise self.failure
-        if any(result.state != "succeeded" for _, result in self.results) and self.is_once:
-            raise WorkFailed("What the server asked for did not succeed; `status` and the log say why.")
 
     def handle_signals(self) -> None:
-        """SIGTERM and SIGINT end the work in order."""
+        """Stop in order after SIGTERM and SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
@@ -88,63 +122,64 @@ class Daemon:
         self.stop.set()
 
     def roll_back(self, product: str) -> JobResult:
-        """Roll a product back without a server, and leave its program running."""
+        """Return a product to its previous release without a server, and leave its program running.
+
+        Jobs that were interrupted past their point of no return, and earlier local requests, are finished first.
+
+        Raises:
+            WorkFailed: The job did not end.
+            OSError: The disk failed.
+        """
         self.installer.programs.recover()
-        for one in [*self.journal.state.jobs]:
-            if one.stage not in DROPPABLE:
-                self.installer.work(one)  # that was interrupted, perhaps a roll-back that was asked for here
-        self.asked.take(self.journal)
-        # One that was cut off before it began is this one, if it was of this product.
-        job = self.asked.queue(self.journal, product, f"here-{product}")
-        for one in [*self.journal.state.jobs]:
-            if not one.deployment_id:
-                self.installer.work(one)
-        return [result for ended, result in self.results if ended.key == job.key][-1]
+        self._work_on_local_jobs(lambda job: job.stage not in DROPPABLE)
+        self.local_requests.accept(self.journal)
+        # A job of this product that was interrupted before it began is continued.
+        job = self.local_requests.queue(self.journal, product, f"{DIRECT}{product}")
+        self._work_on_local_jobs(lambda job: not job.deployment_id)
+        for ended, result in reversed(self.results):
+            if ended.key == job.key:
+                return result
+        raise WorkFailed(f"{product} was not rolled back; the log says why.")
 
-    def describe(self, is_bare: bool) -> dict[str, Any]:
-        """The status of this device and what runs on it, for a heartbeat."""
-        state = self.journal.state
-        running = {
-            product: self._describe(product, installed.current, is_bare)
-            for product, installed in state.products.items()
-            if installed.current is not None
-        }
-        is_well = all(bundle["healthy"] for bundle in running.values())
-        return {"status": "busy" if state.jobs else "idle" if is_well else "degraded", "running_bundles": running}
+    def _work_on_local_jobs(self, is_wanted: Callable[[Job], bool]) -> None:
+        for job in [*self.journal.state.jobs]:
+            if is_wanted(job):
+                try:
+                    self.installer.work(job)
+                except (Unwanted, Stopping):
+                    log.info("The job %s is not needed any more.", job.key)
 
-    def _describe(self, product: str, release: Release, is_bare: bool) -> dict[str, Any]:
-        said: dict[str, Any] = {"version": release.version, "manifest_sha256": release.manifest_sha256}
-        program = self.supervisor.find(product)
-        is_its = program is not None and program.release == release.manifest_sha256
-        said["healthy"] = (is_its and program is not None and program.is_running) or not release.has_program
-        if is_its and program is not None and program.health_file is not None:
-            verdict = read_file(program.health_file)
-            said["healthy"] = said["healthy"] and verdict is not None and verdict.is_healthy
-            if verdict is not None and verdict.details and not is_bare:
-                said["verdict"] = verdict.details
-        return said
+    def _record_result(self, job: Job, result: JobResult) -> None:
+        self.results = [*self.results, (job, result)][-KEPT_RESULTS:]
+        self.local_requests.answer(job, result)
 
-    def _ended(self, job: Job, result: JobResult) -> None:
-        self.results = [*self.results, (job, result)][-100:]
-        self.asked.answer(job, result)
+    def _collect_logs(self, max_size: int) -> list[LogBatch]:
+        programs = self.installer.programs.logs.sources(self.journal.state.products)
+        sources: list[LogSource] = [OwnLog(self.config.state_dir), *programs]
+        return collect(sources, max_size)
 
-    def _tick(self) -> None:
-        self._guarded(self.supervisor.poll)
-        self._guarded(self.bake.poll)
-        self._guarded(lambda: self.asked.take(self.journal))
+    def _look_after_programs(self) -> None:
+        self._guarded("programs", self.supervisor.poll)
+        self._guarded("crash loops", self.bake.poll)
+        self._guarded("local requests", lambda: self.local_requests.accept(self.journal))
 
-    def _guarded(self, work: Callable[[], None]) -> None:
-        """A full disk or a defect must not end the thread that keeps the device reachable."""
+    def _guarded(self, part: str, work: Callable[[], None]) -> None:
+        """Run a part whose failure must not end the thread that keeps this device reachable.
+
+        The same failure of the same part is logged once, not twice a second.
+        """
         try:
             work()
-        except Exception:
-            log.exception("Something went wrong; going on.")
-
-    def _wake(self) -> None:
-        with self.journal.changed:
-            self.journal.changed.notify_all()
+        except Exception as error:
+            if self.failing_parts.get(part) != repr(error):
+                reason = "the state directory cannot be used" if isinstance(error, OSError) else "unexpected"
+                log.error("%s: %s: %s. Continuing.", part, reason, error, exc_info=not isinstance(error, OSError))
+            self.failing_parts[part] = repr(error)
+        else:
+            self.failing_parts.pop(part, None)
 
     def _work(self) -> None:
+        """Work on one job after the other. A job that fails unexpectedly is tried again with growing waits."""
         backoff = Backoff(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS)
         while not self.stop.is_set():
             with self.journal.changed:
@@ -158,78 +193,21 @@ class Daemon:
             except Stopping:
                 continue
             except Unwanted:
-                log.info("A job is gone.")
+                log.info("The job %s is not needed any more.", jobs[0].key)
+            except OSError as error:
+                log.error("The work on %s was interrupted: %s.", jobs[0].product, error)
+                self.stop.wait(backoff.failure())
             except Exception:
-                log.exception("The work on %s was interrupted.", jobs[0].product)
+                log.exception("The work on %s was interrupted unexpectedly.", jobs[0].product)
                 self.stop.wait(backoff.failure())
 
-    def _talk(self) -> None:
-        heartbeat = Schedule(self.config.backoff_seconds, self._limit())
-        delivery = Schedule(self.config.backoff_seconds, self._limit())
-        if not self.is_once:
-            # After a power cut a whole fleet starts at once.
-            share = self.line.interval_seconds * FIRST_WAIT_SHARE
-            heartbeat.succeeded(random.uniform(0, min(share, FIRST_WAIT_SECONDS)))  # noqa: S311
-        while not self.stop.is_set():
-            if self.journal.state.outbox and not delivery.left_seconds:
-                self._attempt(delivery, self._deliver)
-            elif not heartbeat.left_seconds or (self._owes_a_heartbeat() and not heartbeat.is_waiting):
-                self._attempt(heartbeat, self._heartbeat)
-            elif self._is_done():
-                self.stop.set()
-            else:
-                self._wait(heartbeat, delivery)
-
-    def _limit(self) -> float:
-        """A fleet that beats fast is small, and wants to be back soon."""
-        return min(self.config.backoff_limit_seconds, max(30.0, 5 * self.line.interval_seconds))
-
-    def _deliver(self) -> float:
-        self.line.deliver()
-        return 0.0
-
-    def _heartbeat(self) -> float:
-        self.line.heartbeat()
+    def _talk(self, talk: Talk) -> None:
         try:
-            self.line.report_attributes()
-        except (Refused, TryLater) as error:
-            log.info("What this machine is could not be reported yet: %s", error)
-        return self.line.interval_seconds * random.uniform(0.95, 1.0)  # noqa: S311
-
-    def _attempt(self, schedule: Schedule, do: Callable[[], float]) -> None:
-        try:
-            schedule.succeeded(do())
-            return
-        except (Refused, TryLater) as error:
-            failure: AgentError = error
+            talk(self.conversation, self.stop)
         except AgentError as error:
-            failure = error
-        except OSError as error:
-            failure = TryLater(f"{error}.")
-        except Exception as error:
-            log.exception("Talking to the server went wrong; going on.")
-            failure = TryLater(f"{type(error).__name__}.")
-        is_final = isinstance(failure, Refused | NotEnrolled | BadConfiguration) and self.line.known is None
-        is_last = schedule.backoff.failures + 1 >= TRIES_ONCE or isinstance(failure, Refused)
-        if is_final or (self.is_once and is_last):
-            self.failure = failure
+            self.failure = error
+        except Exception:
+            log.exception("The conversation with the server ended unexpectedly.")
+            self.failure = AgentError("The conversation with the server ended unexpectedly; the log says why.")
+        finally:
             self.stop.set()
-        else:
-            schedule.failed(failure)
-
-    def _owes_a_heartbeat(self) -> bool:
-        """`once` ends with a heartbeat that acknowledges what was asked and says what runs now."""
-        state = self.journal.state
-        return self.is_once and not state.jobs and (bool(state.acknowledge) or self.line.has_news)
-
-    def _is_done(self) -> bool:
-        state = self.journal.state
-        return self.is_once and not (state.jobs or state.outbox or state.acknowledge or self.line.has_news)
-
-    def _wait(self, heartbeat: Schedule, delivery: Schedule) -> None:
-        with self.journal.changed:
-            left = heartbeat.left_seconds
-            if self.journal.state.outbox:
-                left = min(left, delivery.left_seconds)
-            if left and not self.stop.is_set() and not self._is_done():
-                self.journal.changed.wait(left)

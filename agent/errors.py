@@ -2,16 +2,17 @@
 
 AgentError
 ├── BadConfiguration     2  an option is missing or wrong
-├── NotEnrolled          3  there is no identity at this server yet, and no token to get one
-├── Refused              4  the server understood and said no (5: this device is decommissioned)
+├── NotEnrolled          3  this device is not enrolled at this server, and no token is configured
+├── Refused              4  the server understood and refused (5: this device is decommissioned)
 ├── TryLater             6  no server answered, or it is busy or broken
 ├── AlreadyRunning       7  another agent works on this state directory
 ├── BrokenState          8  the state directory cannot be used, or what it holds is damaged
-├── WorkFailed           9  the work that was asked for ended otherwise than hoped
+│   └── SequenceExhausted   no higher sequence number is left for this device's key
+├── WorkFailed           9  a job did not succeed
 ├── NothingToRollBack   10  the product has no previous release
-└── InstallationFailed              one step of an installation failed; ends as a report, never as an exit code
+└── InstallationFailed      an installation failed; ends as a report, never as an exit code
 
-A caller has two decisions to make about the server: `TryLater` is tried again, `Refused` is not.
+A caller decides one thing about the server: it tries again after `TryLater`, and does not after `Refused`.
 """
 
 from collections.abc import Mapping
@@ -41,26 +42,30 @@ class AgentError(Exception):
 
 
 class BadConfiguration(AgentError):
+    """An option is missing or wrong."""
+
     exit_code = Exit.CONFIGURATION
 
 
 class NotEnrolled(AgentError):
+    """This device is not enrolled at this server, and no token is configured."""
+
     exit_code = Exit.NOT_ENROLLED
 
 
 class Refused(AgentError):
-    """An answer of the control plane that stays the same however often it is asked."""
+    """The control plane understood and refused. `details` is the `error` object of the response."""
 
-    def __init__(self, status: int, code: str, message: str, error: Mapping[str, object] | None = None) -> None:
+    def __init__(self, status: int, code: str, message: str, details: Mapping[str, object] | None = None) -> None:
         super().__init__(f"The server refused: {message} ({status} {code})")
         self.status = status
         self.code = code
-        self.error = error or {}
+        self.details = details or {}
         self.exit_code = Exit.DECOMMISSIONED if code == "decommissioned" else Exit.REFUSED
 
 
 class TryLater(AgentError):
-    """Something that may pass. `retry_after_seconds` is the least that the server asked for, or 0."""
+    """Something that may pass. `retry_after_seconds` is the least wait that the server asked for, or 0."""
 
     exit_code = Exit.UNREACHABLE
 
@@ -70,23 +75,45 @@ class TryLater(AgentError):
 
 
 class AlreadyRunning(AgentError):
+    """Another agent works on this state directory."""
+
     exit_code = Exit.ALREADY_RUNNING
 
 
 class BrokenState(AgentError):
+    """The state directory cannot be used, or what it holds is damaged."""
+
     exit_code = Exit.BROKEN_STATE
 
 
+class SequenceExhausted(BrokenState):
+    """No higher sequence number is left for this device's key."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The sequence numbers of this device's key are used up, so the server accepts no heartbeat any more."
+            " Decommission this device on the control plane, move identity.key, sequence.json and device.json out of"
+            " the state directory, and enrol again with a new token. What is installed stays."
+        )
+
+
 class WorkFailed(AgentError):
+    """A job did not succeed."""
+
     exit_code = Exit.WORK_FAILED
 
 
 class NothingToRollBack(AgentError):
+    """The product has no previous release."""
+
     exit_code = Exit.NOTHING_TO_ROLL_BACK
 
 
 class InstallationFailed(AgentError):
-    """`reason_code` is the stable word of the report; `is_refusal` if nothing had been changed or fetched in vain."""
+    """An installation failed.
+
+    `reason_code` is the stable code of the report. `is_refusal` if nothing had been changed or downloaded yet.
+    """
 
     def __init__(self, reason_code: str, message: str, *, is_refusal: bool = False) -> None:
         super().__init__(message)

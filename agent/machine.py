@@ -1,4 +1,4 @@
-"""What this machine is and how it does, as far as the kernel says; nothing here may fail."""
+"""What this machine is, and its current load, as the kernel reports it. Nothing here raises an error."""
 
 import os
 import platform
@@ -13,17 +13,17 @@ THERMAL = Path("/sys/class/thermal")
 
 
 def boot_id() -> str:
-    """The kernel's name for this boot."""
+    """Return the kernel's id of this boot."""
     return _line(BOOT_ID)[:64] or "unknown"
 
 
 def memory_size() -> int:
-    """MemTotal in bytes, or 0 if it is not known."""
+    """Return the memory in bytes, or 0 if it is unknown."""
     return _meminfo().get("MemTotal", 0)
 
 
 def hardware() -> dict[str, Any]:
-    """What does not change while the machine runs."""
+    """Return what does not change while the machine runs."""
     return {
         "machine": platform.machine(),
         "model": _line(MODEL)[:200],
@@ -35,24 +35,24 @@ def hardware() -> dict[str, Any]:
 
 
 def metrics(state_dir: Path) -> dict[str, Any]:
-    """How the machine does right now. Sizes in bytes."""
-    known = _meminfo()
-    found: dict[str, Any] = {"memory_total": known.get("MemTotal", 0), "memory_free": known.get("MemAvailable", 0)}
+    """Return the current use of memory, disk and CPU. Sizes are bytes."""
+    memory = _meminfo()
+    values: dict[str, Any] = {"memory_total": memory.get("MemTotal", 0), "memory_free": memory.get("MemAvailable", 0)}
     try:
         usage = shutil.disk_usage(state_dir)
-        found |= {"disk_total": usage.total, "disk_free": usage.free}
-        found["load_1m"] = round(os.getloadavg()[0], 2)
+        values |= {"disk_total": usage.total, "disk_free": usage.free}
+        values["load_1m"] = round(os.getloadavg()[0], 2)
     except OSError:
         pass
     uptime = _line(Path("/proc/uptime")).split(" ")[0]
     if uptime.replace(".", "", 1).isdecimal():
-        found["uptime_seconds"] = int(float(uptime))
+        values["uptime_seconds"] = int(float(uptime))
     temperature = _temperature()
-    return found if temperature is None else found | {"temperature_celsius": temperature}
+    return values if temperature is None else values | {"temperature_celsius": temperature}
 
 
 def _meminfo() -> dict[str, int]:
-    """The lines of /proc/meminfo, in bytes."""
+    """Return the entries of /proc/meminfo in bytes."""
     sizes = {}
     for line in _text(MEMORY).splitlines():
         name, _, rest = line.partition(":")

@@ -12,24 +12,45 @@ LOCK = "lock"
 
 
 def prepare(path: Path) -> None:
-    """Make the directory, readable by its owner alone. Raises `BrokenState` if it cannot be used."""
+    """Make the directory, readable by its owner alone.
+
+    Raises:
+        BrokenState: It cannot be made or read. A directory that cannot be written is accepted if an agent has used it:
+            such a device still sends heartbeats.
+    """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise BrokenState(f"The state directory {path} cannot be made: {error.strerror}.") from None
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise BrokenState(f"The state directory {path} belongs to somebody else; run the agent as its owner.")
+    if not os.access(path, os.R_OK | os.X_OK) or not (is_writable(path) or was_used(path)):
+        raise BrokenState(f"The state directory {path} cannot be used by this user; run the agent as its owner.")
+
+
+def is_writable(path: Path) -> bool:
+    """Return whether this process may write to the directory: its rights, and its file system is not read-only."""
+    return os.access(path, os.W_OK)
+
+
+def was_used(path: Path) -> bool:
+    """Return whether an agent has used the directory before, and this process may read its lock."""
+    return os.access(path / LOCK, os.R_OK)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Be the only agent that works here. The kernel gives the lock back, whatever happens to us.
+    """Be the only agent that works on the directory. The kernel releases the lock when the process ends.
 
-    Raises `AlreadyRunning`.
+    Raises:
+        AlreadyRunning: Another agent holds the lock.
+        OSError: The lock file cannot be opened.
     """
-    with (path / LOCK).open("a") as file:
+    flags = os.O_RDONLY | os.O_CLOEXEC | (os.O_CREAT if is_writable(path) else 0)
+    descriptor = os.open(path / LOCK, flags, 0o600)
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise AlreadyRunning(f"Another agent works on {path}.") from None
         yield
+    finally:
+        os.close(descriptor)

@@ -1,73 +1,122 @@
-"""What an agent knows, read from its files alone: works while it runs, and changes nothing."""
+"""What an agent knows, read from its files alone. It works while the agent runs, and changes nothing."""
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from agent.atomic_files import read_limited
 from agent.errors import BrokenState
-from agent.jobs.journal import FILE, MAX_SIZE, Release, State, decode
-from agent.server import enrolment
+from agent.jobs.encoding import decode
+from agent.jobs.journal import FILE, MAX_SIZE
+from agent.jobs.state import Release, State
+from agent.server.enrolment import load_enrolment
+from agent.state_dir import is_writable
 
 
-def read(state_dir: Path) -> dict[str, Any]:
-    """Everything that `status` shows. Raises `BrokenState` for a journal that is damaged."""
+@dataclass(frozen=True, slots=True)
+class ReleaseStatus:
+    """An installed release and the deployment that brought it."""
+
+    version: str
+    manifest_sha256: str
+    deployment_id: str
+    is_baking: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProductStatus:
+    """The releases of a product that are installed."""
+
+    current: ReleaseStatus | None
+    previous: ReleaseStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A job that is not finished."""
+
+    kind: str
+    product: str
+    version: str
+    stage: str
+    starts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything that `status` shows; the members of `status --json`."""
+
+    state_dir: str
+    is_writable: bool
+    server: str
+    device_id: str
+    state: str
+    interval_seconds: int | None
+    products: dict[str, ProductStatus]
+    jobs: list[JobStatus]
+    reports_waiting: int
+    log_requests: int
+
+
+def read(state_dir: Path) -> Status:
+    """Return the status of the agent in a state directory. Raises `BrokenState` for a damaged journal."""
     state = _state(state_dir)
-    known = enrolment.load(state_dir)
-    return {
-        "state_dir": str(state_dir),
-        "server": known.server if known else "",
-        "device_id": known.device_id if known else "",
-        "state": known.state if known else "not enrolled",
-        "interval_seconds": known.interval_seconds if known else None,
-        "products": {
-            name: {"current": _release(one.current), "previous": _release(one.previous)}
-            for name, one in sorted(state.products.items())
+    enrolment = load_enrolment(state_dir)
+    return Status(
+        state_dir=str(state_dir),
+        is_writable=is_writable(state_dir),
+        server=enrolment.server if enrolment else "",
+        device_id=enrolment.device_id if enrolment else "",
+        state=enrolment.state if enrolment else "not enrolled",
+        interval_seconds=enrolment.interval_seconds if enrolment else None,
+        products={
+            name: ProductStatus(_release(product.current), _release(product.previous))
+            for name, product in sorted(state.products.items())
         },
-        "jobs": [
-            {"kind": job.kind, "product": job.product, "version": job.version, "stage": job.stage, "starts": job.starts}
-            for job in state.jobs
-        ],
-        "reports_waiting": len(state.outbox),
-    }
+        jobs=[JobStatus(job.kind, job.product, job.version, job.stage, job.starts) for job in state.jobs],
+        reports_waiting=len(state.outbox),
+        log_requests=len(state.log_requests),
+    )
 
 
-def text(found: dict[str, Any]) -> str:
-    """The same for people."""
-    server = f" at {found['server']}" if found["server"] else ""
-    lines = [f"Device {found['device_id'] or '-'}: {found['state']}{server}"]
-    for name, product in found["products"].items():
-        current, previous = product["current"], product["previous"]
-        line = f"{name}: {current['version'] if current else 'nothing'}"
-        if current and current["is_baking"]:
-            line += " (baking)"
-        lines.append(line + (f", before that {previous['version']}" if previous else ""))
-    lines += [f"{job['kind']} {job['product']} {job['version']}: {job['stage']}" for job in found["jobs"]]
-    lines.append(f"{found['reports_waiting']} reports wait to be delivered.")
+def as_text(status: Status) -> str:
+    """Return the status for people."""
+    server = f" at {status.server}" if status.server else ""
+    lines = [f"Device {status.device_id or '-'}: {status.state}{server}"]
+    for name, product in status.products.items():
+        current, previous = product.current, product.previous
+        line = f"{name}: {current.version if current else 'nothing'}"
+        if current and current.is_baking:
+            line += " (under observation)"
+        lines.append(line + (f", previously {previous.version}" if previous else ""))
+    lines += [f"{job.kind} {job.product} {job.version}: {job.stage}" for job in status.jobs]
+    lines.append(f"{status.reports_waiting} reports wait to be sent.")
+    if status.log_requests:
+        lines.append("The server asked for logs; they are being sent.")
+    if Path(status.state_dir).exists() and not status.is_writable:
+        lines.append(f"{status.state_dir} cannot be written: nothing can be installed.")
     return "\n".join(lines)
 
 
-def as_json(found: dict[str, Any]) -> str:
-    return json.dumps(found, indent=2)
+def as_json(status: Status) -> str:
+    """Return the status for programs."""
+    return json.dumps(asdict(status), indent=2)
 
 
 def _state(state_dir: Path) -> State:
     try:
-        return decode(read_limited(state_dir / FILE, MAX_SIZE))
+        return decode(read_limited(state_dir / FILE, MAX_SIZE)).state
     except FileNotFoundError:
         return State()
     except OSError as error:
         raise BrokenState(f"The journal in {state_dir} cannot be read: {error.strerror}.") from None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except ValueError:
         raise BrokenState(
-            f"The journal in {state_dir} is damaged. The agent puts it aside when it starts; what is installed stays."
+            f"The journal in {state_dir} is damaged. The agent moves it aside when it starts; what is installed stays."
         ) from None
 
 
-def _release(release: Release | None) -> dict[str, Any] | None:
+def _release(release: Release | None) -> ReleaseStatus | None:
     if release is None:
         return None
-    return {
-        "version": release.version, "manifest_sha256": release.manifest_sha256,
-        "deployment_id": release.deployment_id, "is_baking": release.is_baking,
-    }  # fmt: skip
+    return ReleaseStatus(release.version, release.manifest_sha256, release.deployment_id, release.is_baking)

@@ -10,8 +10,9 @@ from agent.atomic_files import is_disk_full
 from agent.config import Config
 from agent.errors import InstallationFailed, Refused, TryLater
 from agent.install import preflight
-from agent.jobs.journal import Job, Journal, Stage
+from agent.jobs.journal import Journal
 from agent.jobs.progress import enter_stage, record_timing, report_download
+from agent.jobs.state import Job, Stage
 from agent.manifest import File, Manifest, parse
 from agent.paths import BadManifest
 from agent.releases.blob_store import Check, Store, WrongBytes

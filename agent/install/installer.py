@@ -15,8 +15,9 @@ from agent.errors import InstallationFailed
 from agent.install.download import Fetcher
 from agent.install.switch import Switch
 from agent.jobs import reports
-from agent.jobs.journal import DROPPABLE, Job, JobResult, Journal, Kind, Release, Stage
+from agent.jobs.journal import Journal
 from agent.jobs.progress import Stopping, Unwanted, require_job
+from agent.jobs.state import DROPPABLE, Job, JobResult, Kind, Release, Stage
 from agent.manifest import Manifest
 from agent.paths import BadManifest
 from agent.programs.launcher import Programs

@@ -15,8 +15,9 @@ from agent.atomic_files import is_disk_full
 from agent.config import Config
 from agent.errors import InstallationFailed
 from agent.jobs import reports
-from agent.jobs.journal import Job, JobResult, Journal, Kind, Release, Stage
+from agent.jobs.journal import Journal
 from agent.jobs.progress import enter_stage, record_timing, require_job
+from agent.jobs.state import Job, JobResult, Kind, Release, Stage
 from agent.manifest import Hook, Manifest
 from agent.programs.execution import CannotStart, run
 from agent.programs.health import Gate, Verdict

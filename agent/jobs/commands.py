@@ -1,125 +1,175 @@
-"""Commands of the server become jobs, each exactly once. Pure: everything works on a state of the journal.
+"""Commands of the server: each is accepted once, and ends with an outcome. Nothing here does I/O.
 
-A command that makes no sense is acknowledged and logged: offered again and again it would stop those behind it.
+`HANDLERS` maps each kind to its handler. A handler reads the payload and changes a state of the journal. It returns the
+outcome of the command, or None if the outcome comes later. To add a kind, add a handler and a row.
 """
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 from uuid import UUID
 
 from agent.jobs import reports
-from agent.jobs.journal import BY_COMMAND, DROPPABLE, KEPT_COMMANDS, Job, JobResult, Kind, State
+from agent.jobs.state import DROPPABLE, CommandOutcome, CommandResult, Job, JobResult, Kind, LogRequest, State
+from agent.log import sanitize
 from agent.manifest import MAX_SIZE, NAME, SHA256
 
 MAX_ID = 2**63 - 1
 MAX_ATTEMPT = 32_767
 MAX_ACKNOWLEDGED = 1000
-# More than a fleet's server ever has for one device; each costs the journal a few hundred bytes.
+MAX_OUTCOMES = 100
+MAX_OUTCOME_MESSAGE = 500
+KEPT_COMMANDS = 2000
+# How much may wait before further commands are left to be offered again. Each entry costs the journal some space.
 MAX_WAITING = 100
-_WORD = re.compile(r"[a-z0-9_]{1,32}")
+MAX_WAITING_OUTCOMES = 200
+MAX_LOG_REQUESTS = 10
+MAX_LOG_SIZE = 4 * 1024 * 1024
+
+_KIND = re.compile(r"[a-z0-9_]{1,32}")
 
 log = logging.getLogger(__name__)
 
 
-class _TooMuch(Exception):
-    """There is no room for more work or more reports now."""
+class MalformedCommand(ValueError):
+    """The payload of a command does not have the form that its kind needs."""
 
 
-def take(state: State, commands: object) -> None:
-    """Apply the commands of one heartbeat answer, in order; those that were applied before are only acknowledged.
+class TooManyWaiting(Exception):
+    """So many jobs, reports or log requests wait that the server has to offer the command again."""
 
-    When very many jobs or reports wait already, what would add to them is left to be offered again.
+
+def accept(state: State, commands: object) -> None:
+    """Accept the commands of a heartbeat response, in order.
+
+    Each is acknowledged. A command that was accepted before changes nothing else. A command that cannot be understood
+    ends with the outcome `failed`, one of an unknown kind with `unknown_command`, so that neither is offered again.
     """
-    for command in commands if isinstance(commands, Sequence) else ():
-        number = command.get("id") if isinstance(command, Mapping) else None
-        if type(number) is not int or not 0 < number <= MAX_ID:
-            log.error("The server sent a command without a number.")
+    for command in commands if isinstance(commands, list) else []:
+        command_id = command.get("id") if isinstance(command, dict) else None
+        if type(command_id) is not int or not 0 < command_id <= MAX_ID:
+            log.error("The server sent a command without a valid id.")
             continue
-        if number not in state.commands:
+        if command_id not in state.commands:
             try:
-                _apply(state, number, str(command.get("kind")), command.get("payload"))
-            except _TooMuch:
+                _accept_new(state, command_id, command.get("kind"), command.get("payload"))
+            except TooManyWaiting:
                 continue
-            except (KeyError, TypeError, ValueError, RecursionError) as error:
-                log.error("Command %d cannot be understood (%s) and is left out.", number, error)
-            state.commands = [*state.commands, number][-KEPT_COMMANDS:]
-        if number not in state.acknowledge and len(state.acknowledge) < MAX_ACKNOWLEDGED:
-            state.acknowledge.append(number)
+            state.commands = [*state.commands, command_id][-KEPT_COMMANDS:]
+        if command_id not in state.acknowledge and len(state.acknowledge) < MAX_ACKNOWLEDGED:
+            state.acknowledge.append(command_id)
 
 
-def acknowledged(state: State, numbers: Sequence[int]) -> None:
-    """The server has heard of these."""
-    state.acknowledge = [one for one in state.acknowledge if one not in numbers]
+def confirm(state: State, acknowledged: Collection[int], outcome_ids: Collection[int]) -> None:
+    """Forget the acknowledgements and outcomes that an accepted heartbeat carried."""
+    state.acknowledge = [command_id for command_id in state.acknowledge if command_id not in acknowledged]
+    state.command_outcomes = [outcome for outcome in state.command_outcomes if outcome.id not in outcome_ids]
 
 
-def _apply(state: State, number: int, kind: str, payload: Any) -> None:
-    if kind == "deploy":
-        _deploy(state, payload)
-    elif kind == "cancel":
-        _cancel(state, payload)
-    elif kind == "roll_back":
-        product = _match(NAME, payload["product"], "product")
-        _need_room(state)
-        state.add_urgent(Job(Kind.ROLL_BACK, product, request_id=f"{BY_COMMAND}{number}"))
-    else:
-        shown = kind if _WORD.fullmatch(kind) else "?"
-        log.warning("Command %d is of the kind %s, which this agent does not know; it is left out.", number, shown)
+def finish(state: State, command_id: int, result: CommandResult, message: str = "") -> None:
+    """Record how a command ended; heartbeats repeat it until one that carried it is accepted."""
+    text = sanitize(message)[:MAX_OUTCOME_MESSAGE]
+    state.command_outcomes.append(CommandOutcome(command_id, result, text))
 
 
-def _deploy(state: State, payload: Any) -> None:
-    bundle = payload["bundle"]
+def _accept_new(state: State, command_id: int, kind: object, payload: Any) -> None:
+    """Raises `TooManyWaiting`."""
+    if len(state.command_outcomes) >= MAX_WAITING_OUTCOMES:
+        raise TooManyWaiting
+    handler = HANDLERS.get(kind) if isinstance(kind, str) else None
+    if handler is None:
+        shown = kind if isinstance(kind, str) and _KIND.fullmatch(kind) else "?"
+        log.warning("Command %d has the kind %s, which this agent does not know.", command_id, shown)
+        finish(state, command_id, CommandResult.UNKNOWN_COMMAND, f"This agent does not know the kind {shown}.")
+        return
+    try:
+        result = handler(state, command_id, payload)
+    except MalformedCommand as error:
+        log.error("Command %d cannot be understood: %s", command_id, error)
+        finish(state, command_id, CommandResult.FAILED, f"The command cannot be understood: {error}")
+        return
+    if result is not None:
+        finish(state, command_id, result)
+
+
+def _deploy(state: State, _: int, payload: Any) -> CommandResult:
+    """Queue the job that installs a bundle. The command is done once the journal holds the job, or has ended it."""
+    bundle = _member(payload, "bundle")
     job = Job(
         Kind.DEPLOY,
-        product=_match(NAME, bundle["name"], "name"),
-        version=_match(NAME, bundle["version"], "version"),
-        manifest_sha256=_match(SHA256, bundle["manifest_sha256"], "manifest_sha256"),
-        manifest_size=_whole(bundle["manifest_size"], MAX_SIZE, "manifest_size"),
-        deployment_id=_uuid(payload["deployment_id"]),
-        attempt=_whole(payload["attempt"], MAX_ATTEMPT, "attempt"),
+        product=_match(bundle, "name", NAME),
+        version=_match(bundle, "version", NAME),
+        manifest_sha256=_match(bundle, "manifest_sha256", SHA256),
+        manifest_size=_whole(bundle, "manifest_size", MAX_SIZE),
+        deployment_id=_uuid(payload, "deployment_id"),
+        attempt=_whole(payload, "attempt", MAX_ATTEMPT),
     )
-    if job.key in state.ended or state.job(job.key) is not None:
-        return
-    _need_room(state)
-    state.jobs.append(job)
-    reports.queue(state, job, "accepted")
-    log.info("Deployment %s: %s@%s is to be installed.", job.key, job.product, job.version)
+    if job.key not in state.ended and state.job(job.key) is None:
+        _check_waiting(state)
+        state.jobs.append(job)
+        reports.queue(state, job, "accepted")
+        log.info("Deployment %s: %s@%s will be installed.", job.key, job.product, job.version)
+    return CommandResult.DONE
 
 
-def _cancel(state: State, payload: Any) -> None:
-    """Before the point of no return a cancel wins; behind it the job's own end does."""
-    deployment_id = _uuid(payload["deployment_id"])
-    attempt = _whole(payload["attempt"], MAX_ATTEMPT, "attempt")
+def _cancel(state: State, _: int, payload: Any) -> CommandResult:
+    """Cancel a job before its point of no return. After it, the installation finishes and its report says how."""
+    deployment_id = _uuid(payload, "deployment_id")
+    attempt = _whole(payload, "attempt", MAX_ATTEMPT)
     job = state.job(f"{deployment_id}/{attempt}")
     if job is not None:
-        if job.stage in DROPPABLE:
-            job.is_cancelled = True
-        return
+        job.is_cancelled = job.is_cancelled or job.stage in DROPPABLE
+        return CommandResult.DONE
     unknown = Job(Kind.DEPLOY, product="", deployment_id=deployment_id, attempt=attempt)
     if unknown.key not in state.ended:
-        _need_room(state)
-        reports.end_job(state, unknown, JobResult("cancelled", "cancelled", "This device had not begun."))
+        _check_waiting(state)
+        reports.end_job(state, unknown, JobResult("cancelled", "cancelled", "This device had not started."))
+    return CommandResult.DONE
 
 
-def _need_room(state: State) -> None:
+def _send_logs(state: State, command_id: int, payload: Any) -> None:
+    """Queue a log request. The command ends when the last batch is accepted, or when the request cannot be answered."""
+    request_id = _uuid(payload, "request_id")
+    max_size = _whole(payload, "max_size", MAX_LOG_SIZE)
+    if len(state.log_requests) >= MAX_LOG_REQUESTS:
+        raise TooManyWaiting
+    state.log_requests.append(LogRequest(command_id, request_id, max_size))
+    log.info("The server asked for logs, at most %d bytes.", max_size)
+
+
+# The outcome of a command, or None if it comes later.
+Handler = Callable[[State, int, Any], CommandResult | None]
+HANDLERS: dict[str, Handler] = {"deploy": _deploy, "cancel": _cancel, "send_logs": _send_logs}
+
+
+def _check_waiting(state: State) -> None:
     if max(len(state.jobs), len(state.outbox)) >= MAX_WAITING:
-        raise _TooMuch
+        raise TooManyWaiting
 
 
-def _match(pattern: re.Pattern[str], value: object, what: str) -> str:
+def _member(payload: Any, name: str) -> Any:
+    if not isinstance(payload, dict) or name not in payload:
+        raise MalformedCommand(f"`{name}` is missing.")
+    return payload[name]
+
+
+def _match(payload: Any, name: str, pattern: re.Pattern[str]) -> str:
+    value = _member(payload, name)
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise ValueError(f"bad {what}")
+        raise MalformedCommand(f"`{name}` is not valid.")
     return value
 
 
-def _uuid(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("bad deployment_id")
-    return str(UUID(value))
+def _uuid(payload: Any, name: str) -> str:
+    try:
+        return str(UUID(_member(payload, name)))
+    except (ValueError, TypeError, AttributeError):
+        raise MalformedCommand(f"`{name}` is not a valid UUID.") from None
 
 
-def _whole(value: object, most: int, what: str) -> int:
+def _whole(payload: Any, name: str, most: int) -> int:
+    value = _member(payload, name)
     if type(value) is not int or not 1 <= value <= most:
-        raise ValueError(f"bad {what}")
+        raise MalformedCommand(f"`{name}` is not a whole number from 1 to {most}.")
     return value

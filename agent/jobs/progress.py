@@ -1,7 +1,8 @@
 """How far a job is: written to the journal, and reported to the server."""
 
 from agent.jobs import reports
-from agent.jobs.journal import Job, Journal, Stage, State
+from agent.jobs.journal import Journal
+from agent.jobs.state import Job, Stage, State
 
 
 class Unwanted(Exception):

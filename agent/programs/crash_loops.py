@@ -8,7 +8,8 @@ import logging
 import time
 
 from agent.config import Config
-from agent.jobs.journal import Job, Journal, Kind
+from agent.jobs.journal import Journal
+from agent.jobs.state import Job, Kind
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,8 @@ import logging
 from pathlib import Path
 
 from agent.config import Config
-from agent.jobs.journal import DROPPABLE, Journal, Product, Release
+from agent.jobs.journal import Journal
+from agent.jobs.state import DROPPABLE, Product, Release
 from agent.manifest import Manifest
 from agent.paths import BadManifest
 from agent.programs.execution import Place
@@ -85,13 +86,24 @@ class Programs:
         return str(self.releases.product(product))
 
     def _rebuild(self) -> None:
-        """Without a journal: what `current` names is committed; a complete release beside it is the previous one."""
+        """Take over from disk what the journal does not say: what `current` names is committed.
+
+        A release that was being installed is not committed yet, even if `current` names it already. The one other
+        complete release, if there is exactly one, is the previous one.
+        """
         with self.journal.change() as state:
+            unfinished = {job.manifest_sha256 for job in state.jobs if job.stage not in DROPPABLE}
             for product in self.releases.products():
+                if product in state.products:
+                    continue
                 found = {sha256: self._found(product, sha256) for sha256 in self.releases.complete(product)}
-                current = found.pop(self.releases.current(product), None)
+                releases = {sha256: release for sha256, release in found.items() if release is not None}
+                committed = {sha256: release for sha256, release in releases.items() if sha256 not in unfinished}
+                current = committed.pop(self.releases.current(product), None)
+                others = list(committed.values())
+                if current is None and len(others) == 1 and self.releases.current(product) in unfinished:
+                    current, others = others[0], []
                 if current is not None:
-                    others = [release for release in found.values() if release is not None]
                     state.products[product] = Product(current, others[0] if len(others) == 1 else None)
 
     def _found(self, product: str, sha256: str) -> Release | None:

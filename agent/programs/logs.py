@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.atomic_files import make_directory, open_regular, remove
-from agent.jobs.journal import Product
 from agent.jobs.reports import MESSAGE_SIZE
+from agent.jobs.state import Product
 
 DIRECTORY = "logs"
 FAILED = "failed"

@@ -1,4 +1,4 @@
-"""The device API, in the words of docs/device-api.md: what this device asks, and how answers are read."""
+"""The device API as docs/device-api.md defines it: the requests of this device, and how responses are read."""
 
 import json
 import re
@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from agent.config import Config
-from agent.errors import Refused, TryLater
+from agent.errors import AgentError, Refused, TryLater
 from agent.server.clock import Clock
 from agent.server.identity import Identity
-from agent.server.signing import SignedRequest
+from agent.server.signing import SignedRequest, UnsignedRequest
 from agent.server.transport import REDIRECTS, Stream, Transport, retry_after_seconds
 
-MAX_ANSWER_SIZE = 4 * 1024 * 1024
 MAX_ERROR_SIZE = 64 * 1024
 ERROR_SECONDS = 30.0
 API = "/api/v1"
@@ -21,7 +20,11 @@ _CODE = re.compile(r"[a-z0-9_]{1,64}")
 
 
 class ControlPlane:
-    """The server as one thread sees it."""
+    """The server as one thread uses it.
+
+    Every method raises `Refused` if the server understood and refused, and `TryLater` for everything that may pass.
+    A refusal because of the clock is retried once, with the server's time.
+    """
 
     def __init__(self, config: Config, identity: Identity, clock: Clock) -> None:
         self.config = config
@@ -30,31 +33,38 @@ class ControlPlane:
         self.transport = Transport(config)
 
     def register(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Register this device's key."""
         return self._call("POST", "/devices/register", body)
 
-    def attributes(self, device_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def put_attributes(self, device_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send what this machine is."""
         return self._call("PUT", f"/devices/{device_id}/attributes", body)
 
-    def report(self, deployment_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def post_report(self, deployment_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send one report about a device deployment."""
         return self._call("POST", f"/deployments/{deployment_id}/result", body)
 
+    def post_log_batch(self, device_id: str, request_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send one batch of logs that the server asked for."""
+        return self._call("POST", f"/devices/{device_id}/log-requests/{request_id}/batches", body)
+
     def sign_heartbeat(self, device_id: str, body: Mapping[str, Any], sequence: int) -> SignedRequest:
-        """A heartbeat that can be sent, and sent again after a network error."""
+        """Return a heartbeat for `send`, which may be sent again after a network error."""
         return self._sign("POST", f"/devices/{device_id}/heartbeat", _encode(body), sequence)
 
     def send(self, request: SignedRequest) -> dict[str, Any]:
-        """The JSON object of an answer. Raises `Refused` or `TryLater`."""
+        """Send a signed request and return the JSON object of the response."""
         headers = request.headers | ({"Content-Type": "application/json"} if request.body else {})
-        answer = self.transport.ask(request.method, request.url, headers, request.body, MAX_ANSWER_SIZE)
+        answer = self.transport.request(request.method, request.url, headers, request.body)
         if not 200 <= answer.status < 300:
-            raise self._refusal(answer.status, answer.headers, answer.body)
+            raise _error(answer.status, answer.headers, answer.body)
         value = _decode(answer.body)
         if value is None:
-            raise TryLater("The server answers, but not as Kernex does.")
+            raise TryLater("The server's response is not a JSON object, so it is not from Kernex.")
         return value
 
     def manifest(self, name: str, version: str, sha256: str, limit: int) -> bytes:
-        """The bytes of a manifest, at most `limit`. Raises `Refused` or `TryLater`."""
+        """Return the bytes of a manifest, at most `limit`."""
         with self._open(f"/trust/targets/{name}/{sha256}.{version}.json", {}) as stream:
             if stream.status != 200:
                 raise TryLater(f"The server answers {stream.status} instead of the manifest.")
@@ -62,14 +72,14 @@ class ControlPlane:
 
     @contextmanager
     def blob(self, sha256: str, start: int) -> Iterator[Stream]:
-        """The bytes of a blob from `start` on: 200 means from its beginning, 206 from `start`, 416 that there are none.
+        """Open the bytes of a blob from `start` on.
 
-        Raises `Refused` or `TryLater`.
+        Status 200 means from the beginning, 206 from `start`, and 416 that there are no bytes from there.
         """
         headers = {"Range": f"bytes={start}-", "If-Range": f'"{sha256}"'} if start else {}
         with self._open(f"/blobs/{sha256}", headers) as stream:
             if stream.headers.get("Content-Encoding", "identity").lower() != "identity":
-                raise TryLater("The server compressed a blob; that was not asked for.")
+                raise TryLater("The server compressed a blob, which this device did not ask for.")
             yield stream
 
     @contextmanager
@@ -83,16 +93,25 @@ class ControlPlane:
                 if stream.status in {200, 206, 416}:
                     yield stream
                     return
-                refusal = self._refusal(stream.status, stream.headers, stream.read(MAX_ERROR_SIZE, ERROR_SECONDS))
-                if is_last or not self._learns(refusal):
-                    raise refusal
-        # Storage has its own ETags: with If-Range it would begin anew each time. The digest finds another's bytes.
-        asked = {name: value for name, value in headers.items() if name == "Range"}
-        with self.transport.open_elsewhere(request.url, location, asked) as stream:
+                error = _error(stream.status, stream.headers, stream.read(MAX_ERROR_SIZE, ERROR_SECONDS))
+                if is_last or not self._learn_clock(error):
+                    raise error
+        with self._open_storage(request.url, location, headers) as stream:
+            yield stream
+
+    @contextmanager
+    def _open_storage(self, url: str, location: str, headers: Mapping[str, str]) -> Iterator[Stream]:
+        """Follow a redirect to storage.
+
+        Storage has its own ETags: `If-Range` would make it send all bytes each time, so only `Range` is kept. The
+        digest finds bytes of another file.
+        """
+        kept = {name: value for name, value in headers.items() if name == "Range"}
+        with self.transport.open_redirect(url, location, kept) as stream:
             if stream.status == 404:
                 raise Refused(404, "not_in_storage", "The storage does not have it.")
             if stream.status not in {200, 206, 416}:
-                # 403 too: the address has expired, or storage has another clock. The next try asks for a new one.
+                # Also for 403: the URL has expired, or storage has another clock. The next attempt gets a new URL.
                 raise TryLater(f"The storage answers {stream.status}.", retry_after_seconds(stream.headers))
             yield stream
 
@@ -101,32 +120,37 @@ class ControlPlane:
         try:
             return self.send(self._sign(method, path, encoded))
         except Refused as refusal:
-            if not self._learns(refusal):
+            if not self._learn_clock(refusal):
                 raise
         return self.send(self._sign(method, path, encoded))
 
-    def _learns(self, refusal: Exception) -> bool:
-        """Whether the refusal taught us the time, so that asking once more makes sense."""
+    def _learn_clock(self, error: AgentError) -> bool:
+        """Apply the server's time of a refusal because of the clock. Return whether a retry can succeed."""
         return (
-            isinstance(refusal, Refused)
-            and refusal.code == "clock_skew"
-            and self.clock.learn(refusal.error.get("server_time"))
+            isinstance(error, Refused)
+            and error.code == "clock_skew"
+            and self.clock.learn(error.details.get("server_time"))
         )
 
     def _sign(self, method: str, path: str, body: bytes, sequence: int | None = None) -> SignedRequest:
         url = f"{self.config.server.rstrip('/')}{API}{path}"
-        return self.identity.sign(method, url, body, created=self.clock.now(), sequence=sequence)
+        return self.identity.sign(UnsignedRequest(method, url, body), created=self.clock.now(), sequence=sequence)
 
-    def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> Exception:
-        """An answer below 500 with a code of ours is a refusal; anything else may come from somebody on the way."""
-        error = (_decode(body) or {}).get("error")
-        code = error.get("code") if isinstance(error, dict) else None
-        if not isinstance(error, dict) or not isinstance(code, str) or not _CODE.fullmatch(code):
-            return TryLater(f"The server answers {status}, and not as Kernex does.", retry_after_seconds(headers))
-        message = str(error.get("message", ""))[:500]
-        if status in {408, 425, 429} or not 400 <= status < 500:
-            return TryLater(f"The server answers {status}: {message} ({code})", retry_after_seconds(headers))
-        return Refused(status, code, message, error)
+
+def _error(status: int, headers: Mapping[str, str], body: bytes) -> AgentError:
+    """Return the error of a response.
+
+    A status below 500 with a code of ours is a refusal. Anything else may come from something between us and the
+    server.
+    """
+    details = (_decode(body) or {}).get("error")
+    code = details.get("code") if isinstance(details, dict) else None
+    if not isinstance(details, dict) or not isinstance(code, str) or not _CODE.fullmatch(code):
+        return TryLater(f"The server answers {status}, without an error of Kernex.", retry_after_seconds(headers))
+    message = str(details.get("message", ""))[:500]
+    if status in {408, 425, 429} or not 400 <= status < 500:
+        return TryLater(f"The server answers {status}: {message} ({code})", retry_after_seconds(headers))
+    return Refused(status, code, message, details)
 
 
 def _encode(body: Mapping[str, Any]) -> bytes:

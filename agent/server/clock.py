@@ -1,4 +1,4 @@
-"""The server's clock, as far as this device knows it."""
+"""The server's time, as far as this device knows it."""
 
 import threading
 import time
@@ -6,9 +6,9 @@ from datetime import datetime
 
 
 class Clock:
-    """The time to sign with: this device's clock and an offset that the server taught, of any size.
+    """The time to sign with: this device's clock plus an offset of any size that the server taught.
 
-    It serves `created` alone. Nothing else believes it.
+    Only `created` in signatures uses it. Safe to use from several threads.
     """
 
     def __init__(self) -> None:
@@ -16,11 +16,12 @@ class Clock:
         self._lock = threading.Lock()
 
     def now(self) -> int:
+        """Return the seconds since 1970 by the server's time."""
         with self._lock:
             return max(1, int(time.time() + self._offset))
 
     def learn(self, server_time: object) -> bool:
-        """Take the server's time (ISO 8601). False if it is none."""
+        """Set the offset from the server's time in ISO 8601. Return False, and change nothing, for anything else."""
         try:
             moment = datetime.fromisoformat(str(server_time))
         except ValueError:

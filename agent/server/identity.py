@@ -1,4 +1,4 @@
-"""The device's Ed25519 key: made here, kept here, never replaced."""
+"""The device's Ed25519 key: made on the device, kept there, never replaced."""
 
 import os
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.atomic_files import read_limited, sync_directory
 from agent.errors import BrokenState
-from agent.server.signing import SignedRequest, key_text, sign
+from agent.server.signing import SignedRequest, UnsignedRequest, key_text, sign
 
 FILE = "identity.key"
 MAX_SIZE = 4096
@@ -17,17 +17,23 @@ MAX_SIZE = 4096
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this device is. The private key shows nothing of itself in a `repr`."""
+    """The key pair of this device. The `repr` of the private key shows no secret."""
 
     private_key: Ed25519PrivateKey
     public_key: str
 
-    def sign(self, method: str, url: str, body: bytes, *, created: int, sequence: int | None = None) -> SignedRequest:
-        return sign(self.private_key.sign, self.public_key, method, url, body, created=created, sequence=sequence)
+    def sign(self, request: UnsignedRequest, *, created: int, sequence: int | None = None) -> SignedRequest:
+        """Sign a request with this device's key; see `agent.server.signing.sign`."""
+        return sign(self.private_key.sign, self.public_key, request, created=created, sequence=sequence)
 
 
 def load_or_make(state_dir: Path) -> Identity:
-    """The key in `state_dir`, made if there is none. Raises `BrokenState` for one that cannot be read."""
+    """Return the key in `state_dir`, and make it if there is none.
+
+    Raises:
+        BrokenState: The key cannot be read or is damaged.
+        OSError: A new key cannot be written.
+    """
     path = state_dir / FILE
     if not os.path.lexists(path):
         _make(path)
@@ -43,8 +49,8 @@ def load_or_make(state_dir: Path) -> Identity:
     return Identity(key, key_text(raw))
 
 
-def forget_unfinished(state_dir: Path) -> None:
-    """Remove keys that never got their name, because the power failed; not those that a process is making now."""
+def remove_unfinished_keys(state_dir: Path) -> None:
+    """Remove keys whose making a power cut interrupted, but not those that a running process makes now."""
     for path in state_dir.glob(f"{FILE}.*.new"):
         if not Path(f"/proc/{path.name.split('.')[-2]}").exists():
             path.unlink(missing_ok=True)
@@ -52,13 +58,13 @@ def forget_unfinished(state_dir: Path) -> None:
 
 def _damaged(path: Path) -> BrokenState:
     return BrokenState(
-        f"The device's key {path} is damaged. Restore it from a backup; or move it away, decommission this device on "
-        "the control plane and enrol it anew."
+        f"The device's key {path} is damaged. Restore it from a backup, or move it away, decommission this device on"
+        " the control plane and enrol it again."
     )
 
 
 def _make(path: Path) -> None:
-    """A new key, complete on disk before it has its name; `link` never replaces one that another process made."""
+    """Write a new key. It is complete on disk before it has its name, and `link` replaces no existing key."""
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     beside = path.with_name(f"{path.name}.{os.getpid()}.new")

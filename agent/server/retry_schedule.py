@@ -1,4 +1,4 @@
-"""When the daemon does something next."""
+"""When something is due next: after its interval, or after a failure with a growing wait."""
 
 import logging
 import time
@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class Schedule:
-    """When to do something next: at its interval, or after a failure with a wait that grows."""
+    """The due time of one kind of request. `first` and `limit` are the shortest and longest wait in seconds."""
 
     def __init__(self, first: float, limit: float) -> None:
         self.backoff = Backoff(first, limit)
@@ -20,18 +20,25 @@ class Schedule:
 
     @property
     def left_seconds(self) -> float:
+        """How long until it is due; 0 if it is due now."""
         return max(0.0, self.due_at - time.monotonic())
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether the last try failed and the wait after it is not over."""
+    def is_backing_off(self) -> bool:
+        """Whether the last attempt failed and the wait after it is not over."""
         return self.backoff.failures > 0 and self.left_seconds > 0
 
+    def make_due(self) -> None:
+        """Make it due now."""
+        self.due_at = time.monotonic()
+
     def succeeded(self, interval_seconds: float) -> None:
+        """Set the next due time after a success."""
         self.backoff.success()
         self.due_at = time.monotonic() + interval_seconds
 
     def failed(self, error: AgentError) -> None:
+        """Set the next due time after a failure: at least what `Retry-After` asks, or an hour if decommissioned."""
         at_least = error.retry_after_seconds if isinstance(error, TryLater) else 0.0
         if isinstance(error, Refused) and error.code == "decommissioned":
             at_least = DECOMMISSIONED_SECONDS

@@ -1,7 +1,7 @@
-"""The line to the control plane: heartbeats when they are due, reports as soon as they are there.
+"""The session with the control plane: enrolment, heartbeats, attributes and reports of this device.
 
-A heartbeat that got no answer is sent again exactly as it was, for the server may have taken it: that is a retry. When
-it has become too old for that, the next one gets a new number.
+A heartbeat without a response is sent again exactly as it was, because the server may have accepted it: the server
+sees a retry. When it has become too old for that, the next heartbeat gets a new sequence number.
 """
 
 import hashlib
@@ -15,37 +15,45 @@ from typing import Any
 from agent import __version__, machine
 from agent.errors import Refused
 from agent.jobs import commands
-from agent.jobs.journal import Journal, Report
-from agent.server import enrolment
+from agent.jobs.journal import Journal
+from agent.jobs.state import CommandOutcome, Report, State
 from agent.server.api import ControlPlane
-from agent.server.enrolment import Enrolment
+from agent.server.enrolment import Enrolment, enrol, load_enrolment, save_enrolment, valid_interval_seconds
 from agent.server.sequence import Sequence
 from agent.server.signing import SignedRequest
 
 RETRY_SECONDS = 120.0
-IS_OVER = {"ended", "old_attempt", "not_found"}
+MAX_VERSION = 2**31
+# Codes after which the server wants no further reports of an attempt.
+ENDED_CODES = {"ended", "old_attempt", "not_found"}
 
 log = logging.getLogger(__name__)
 
+# Returns `status` and `running_bundles` of a heartbeat; with True it leaves out what programs report.
 Describe = Callable[[bool], dict[str, Any]]
 
 
-@dataclass(slots=True)
-class Pending:
-    """A heartbeat that has no answer yet: what it acknowledges, and the last of the jobs whose end it tells."""
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A signed heartbeat: what it acknowledges, which outcomes it carries, and the last job whose end it includes."""
 
     request: SignedRequest
     acknowledged: list[int]
-    ended: list[str]
+    outcome_ids: list[int]
+    last_ended: list[str]
     signed_at: float = field(default_factory=time.monotonic)
 
     @property
-    def is_fresh(self) -> bool:
+    def can_be_repeated(self) -> bool:
+        """Whether the server still accepts it as a retry."""
         return time.monotonic() - self.signed_at < RETRY_SECONDS
 
 
-class Line:
-    """What one thread says to the server. `describe` gives status and running bundles; True asks for the bare ones."""
+class Session:
+    """What one thread exchanges with the server. `enrolment` is None until this device is enrolled.
+
+    `cannot_accept` says why the commands of the last heartbeat could not be accepted, or is empty.
+    """
 
     def __init__(self, control: ControlPlane, journal: Journal, sequence: Sequence, describe: Describe) -> None:
         self.control = control
@@ -53,141 +61,182 @@ class Line:
         self.journal = journal
         self.sequence = sequence
         self.describe = describe
-        self.known = enrolment.load(self.config.state_dir, self.config.server)
-        self.interval_seconds = float(self.known.interval_seconds if self.known else 0)
-        self.pending: Pending | None = None
-        self.told: Pending | None = None
-        self.is_bare = False
+        self.attributes = {**machine.hardware(), "agent_version": __version__, "device_type": self.config.device_type}
+        self.attributes_sha256 = hashlib.sha256(json.dumps(self.attributes, sort_keys=True).encode("ascii")).hexdigest()
+        self.enrolment = load_enrolment(self.config.state_dir, self.config.server)
+        self.interval_seconds = float(self.enrolment.interval_seconds if self.enrolment else 0)
+        self.unanswered: Heartbeat | None = None
+        self.last_accepted: Heartbeat | None = None
+        self.omits_details = False
+        self.cannot_accept = ""
 
     @property
-    def has_news(self) -> bool:
-        """Whether a job has ended since what the last answered heartbeat told."""
-        return self.told is None or self.told.ended != self.journal.state.ended[-1:]
+    def has_unreported_end(self) -> bool:
+        """Whether a job has ended since the last accepted heartbeat described this device."""
+        return self.last_accepted is None or self.last_accepted.last_ended != self.journal.state.ended[-1:]
+
+    @property
+    def has_new_attributes(self) -> bool:
+        """Whether the server has other attributes of this device, and accepts attributes."""
+        enrolment = self.enrolment
+        is_accepted = enrolment is not None and enrolment.state == "accepted"
+        return is_accepted and enrolment is not None and enrolment.attributes_sha256 != self.attributes_sha256
 
     def enrol(self) -> Enrolment:
-        """Register, if that was not done yet. Raises `NotEnrolled`, `Refused`, `TryLater`."""
-        if self.known is None:
-            self.known = enrolment.enrol(self.config, self.control)
-            self.interval_seconds = float(self.known.interval_seconds)
-            log.info("Enrolled at %s as %s (%s).", self.config.server, self.known.device_id, self.known.state)
-        return self.known
+        """Enrol if that was not done yet. Raises as `agent.server.enrolment.enrol` does."""
+        if self.enrolment is None:
+            self.enrolment = enrol(self.config, self.control)
+            self.interval_seconds = float(self.enrolment.interval_seconds)
+            log.info("Enrolled at %s as %s (%s).", self.config.server, self.enrolment.device_id, self.enrolment.state)
+        return self.enrolment
 
-    def heartbeat(self) -> None:
-        """Send one heartbeat and take the commands of its answer. Raises `Refused` or `TryLater`."""
-        known = self.enrol()
-        pending = self._pending(known)
+    def send_heartbeat(self) -> None:
+        """Send one heartbeat and accept the commands of the response.
+
+        Raises:
+            NotEnrolled, BadConfiguration: This device cannot enrol.
+            SequenceExhausted: No sequence number is left.
+            Refused: The server refused, and a second attempt would not help.
+            TryLater: No server answered, or it is busy.
+        """
+        enrolment = self.enrol()
+        heartbeat = self._next_heartbeat(enrolment)
         try:
-            answer = self.control.send(pending.request)
+            answer = self.control.send(heartbeat.request)
         except Refused as refusal:
-            self.pending = None
-            if not self._mend(known, refusal):
+            self.unanswered = None
+            if not self._learn_from(refusal, enrolment):
                 raise
-            pending = self._pending(known)
-            answer = self.control.send(pending.request)
-        self.pending = None
-        self.is_bare = False
-        self._take(known, answer, pending.acknowledged)
-        self.told = pending
+            heartbeat = self._next_heartbeat(enrolment)
+            answer = self.control.send(heartbeat.request)
+        self.unanswered = None
+        self.omits_details = False
+        self.last_accepted = heartbeat
+        self._apply_answer(answer, enrolment)
+        self._apply_commands(answer.get("commands"), heartbeat)
 
-    def _pending(self, known: Enrolment) -> Pending:
-        if self.pending is not None and self.pending.is_fresh:
-            return self.pending
-        # Read before the device is described: what ends in between is told again.
-        state = self.journal.state
-        acknowledged = state.acknowledge[: commands.MAX_ACKNOWLEDGED]
-        body = {
-            "agent_version": __version__,
-            "boot_id": machine.boot_id(),
-            "metrics": {} if self.is_bare else machine.metrics(self.config.state_dir),
-            "acknowledged_commands": acknowledged,
-            **self.describe(self.is_bare),
-        }
-        request = self.control.sign_heartbeat(known.device_id, body, self.sequence.next())
-        self.pending = Pending(request, acknowledged, state.ended[-1:])
-        return self.pending
-
-    def _mend(self, known: Enrolment, refusal: Refused) -> bool:
-        """Whether something could be learnt from a refusal, so that asking again makes sense."""
-        if refusal.code == "sequence_used":
-            return self.sequence.jump(refusal.error.get("next_sequence"))
-        if refusal.code == "clock_skew":
-            return self.control.clock.learn(refusal.error.get("server_time"))
-        if refusal.status == 400 and not self.is_bare:
-            # What a program says of itself must not cost the device its line.
-            self.is_bare = True
-            return True
-        if refusal.code == "decommissioned":
-            self._remember(replace(known, state="decommissioned"))
-        if refusal.code == "unknown_device":
-            # Perhaps the server was set back; it gives the same key its place again.
-            self.known = enrolment.enrol(self.config, self.control)
-        return False
-
-    def _take(self, known: Enrolment, answer: dict[str, Any], acknowledged: list[int]) -> None:
-        self.interval_seconds = float(enrolment.interval_seconds(answer.get("interval_seconds")))
-        state = str(answer.get("state", ""))[:32]
-        if state != known.state or self.interval_seconds != known.interval_seconds:
-            log.info("This device is %s; heartbeats every %.0f s.", state, self.interval_seconds)
-            self._remember(replace(known, state=state, interval_seconds=int(self.interval_seconds)))
-        offered = answer.get("commands")
-        if offered or acknowledged:
-            with self.journal.change() as changed:
-                commands.acknowledged(changed, acknowledged)
-                commands.take(changed, offered)
-
-    def report_attributes(self) -> None:
-        """Say what this machine is, when that changed since it was last taken. Raises `Refused` or `TryLater`."""
-        known = self.known
-        attributes = {**machine.hardware(), "agent_version": __version__, "device_type": self.config.device_type}
-        sha256 = hashlib.sha256(json.dumps(attributes, sort_keys=True).encode("ascii")).hexdigest()
-        if known is None or known.state != "accepted" or known.attributes_sha256 == sha256:
-            return
-        version = known.attributes_version + 1
-        answer = self.control.attributes(known.device_id, {"version": version, "attributes": attributes})
+    def send_attributes(self) -> None:
+        """Send what this machine is. Raises `Refused` or `TryLater`."""
+        enrolment = self.enrol()
+        version = enrolment.attributes_version + 1
+        body = {"version": version, "attributes": self.attributes}
+        answer = self.control.put_attributes(enrolment.device_id, body)
         kept = answer.get("version")
-        if type(kept) is int and kept > version:
-            # The server has seen later ones than this state remembers: say it again with a higher number.
-            self.known = replace(known, attributes_version=kept)
+        if type(kept) is int and version < kept < MAX_VERSION:
+            # The server has a later version than this state directory remembers: the next one is sent with a higher
+            # number.
+            self.enrolment = replace(enrolment, attributes_version=kept)
             return
-        self._remember(replace(known, attributes_version=version, attributes_sha256=sha256))
+        self._remember(replace(enrolment, attributes_version=version, attributes_sha256=self.attributes_sha256))
 
-    def _remember(self, known: Enrolment) -> None:
-        """Until the next start at least: the server tells all of it again."""
-        if known != self.known:
-            self.known = known
-            try:
-                enrolment.save(self.config.state_dir, known)
-            except OSError as error:
-                log.warning("What the server said of this device cannot be kept: %s.", error)
-
-    def deliver(self) -> bool:
-        """Send the oldest report. False if there is none. Raises `TryLater`, or `Refused` for what may pass."""
+    def send_report(self) -> None:
+        """Send the oldest report in the outbox, if there is one. Raises `TryLater`, or `Refused` for what may pass."""
         outbox = self.journal.state.outbox
         if not outbox:
-            return False
+            return
         report = outbox[0]
         try:
-            self.control.report(report.deployment_id, report.body)
+            self.control.post_report(report.deployment_id, report.body())
         except Refused as refusal:
             if refusal.status in {401, 403}:
                 raise
-            log.info("The server does not take the report %s: %s", report.body["state"], refusal)
-            self._drop(report, is_over=refusal.code in IS_OVER)
+            log.info("The server refuses the report %s: %s", report.state, refusal)
+            with self.journal.change() as state:
+                if refusal.code in ENDED_CODES:
+                    _end_reports(state, report.key)
+                else:
+                    _send_without_details(state, report)
         else:
-            self._drop(report, is_taken=True)
-        return True
+            with self.journal.change() as state:
+                state.outbox = [waiting for waiting in state.outbox if waiting != report]
 
-    def _drop(self, report: Report, *, is_taken: bool = False, is_over: bool = False) -> None:
-        """Take a report out of the outbox. One that the server cannot read is said once more in fewer words."""
-        body = report.body
-        bare = {**body, "message": "", "timings": {}}
-        with self.journal.change() as state:
-            place = next((place for place, one in enumerate(state.outbox) if one == report), None)
-            if place is not None:
-                say_again = not is_taken and not is_over and body != bare
-                state.outbox[place : place + 1] = [Report(report.deployment_id, bare)] if say_again else []
-            if is_over:
-                state.outbox = [one for one in state.outbox if one.key != report.key]
-                job = state.job(report.key)
-                if job is not None:
-                    job.is_ended = True
+    def _next_heartbeat(self, enrolment: Enrolment) -> Heartbeat:
+        """Return the heartbeat that has no response yet, or sign a new one."""
+        if self.unanswered is not None and self.unanswered.can_be_repeated:
+            return self.unanswered
+        # Read before the device is described: what ends in between is part of the next heartbeat.
+        state = self.journal.state
+        acknowledged = state.acknowledge[: commands.MAX_ACKNOWLEDGED]
+        outcomes = state.command_outcomes[: commands.MAX_OUTCOMES]
+        body = {
+            "agent_version": __version__,
+            "boot_id": machine.boot_id(),
+            "metrics": {} if self.omits_details else machine.metrics(self.config.state_dir),
+            "acknowledged_commands": acknowledged,
+            "command_outcomes": [self._outcome_body(outcome) for outcome in outcomes],
+            **self.describe(self.omits_details),
+        }
+        request = self.control.sign_heartbeat(enrolment.device_id, body, self.sequence.next())
+        outcome_ids = [outcome.id for outcome in outcomes]
+        self.unanswered = Heartbeat(request, acknowledged, outcome_ids, state.ended[-1:])
+        return self.unanswered
+
+    def _outcome_body(self, outcome: CommandOutcome) -> dict[str, Any]:
+        message = "" if self.omits_details else outcome.message
+        return {"id": outcome.id, "outcome": outcome.outcome, "message": message}
+
+    def _learn_from(self, refusal: Refused, enrolment: Enrolment) -> bool:
+        """Apply what a refusal teaches. Return whether a second heartbeat can succeed now."""
+        if refusal.code == "sequence_used":
+            return self.sequence.continue_at(refusal.details.get("next_sequence"))
+        if refusal.code == "clock_skew":
+            return self.control.clock.learn(refusal.details.get("server_time"))
+        if refusal.status == 400 and not self.omits_details:
+            # What a program reports about itself must not make the device unreachable.
+            self.omits_details = True
+            return True
+        if refusal.code == "decommissioned":
+            self._remember(replace(enrolment, state="decommissioned"))
+        if refusal.code == "unknown_device":
+            # The server may have been restored from a backup; after a new registration it knows the key again.
+            self.enrolment = enrol(self.config, self.control)
+        return False
+
+    def _apply_answer(self, answer: dict[str, Any], enrolment: Enrolment) -> None:
+        self.interval_seconds = float(valid_interval_seconds(answer.get("interval_seconds")))
+        state = str(answer.get("state", ""))[:32]
+        if state != enrolment.state or self.interval_seconds != enrolment.interval_seconds:
+            log.info("This device is %s; it sends a heartbeat every %.0f s.", state, self.interval_seconds)
+            self._remember(replace(enrolment, state=state, interval_seconds=int(self.interval_seconds)))
+
+    def _apply_commands(self, offered: object, heartbeat: Heartbeat) -> None:
+        """Write the commands to the journal, and forget what the heartbeat delivered.
+
+        If the disk does not accept that, nothing has changed and the server offers the commands again.
+        """
+        if not (offered or heartbeat.acknowledged or heartbeat.outcome_ids):
+            return
+        try:
+            with self.journal.change() as state:
+                commands.confirm(state, heartbeat.acknowledged, heartbeat.outcome_ids)
+                commands.accept(state, offered)
+        except OSError as error:
+            self.cannot_accept = f"Commands cannot be accepted, because the journal cannot be written: {error}."
+            log.error("%s", self.cannot_accept)
+        else:
+            self.cannot_accept = ""
+
+    def _remember(self, enrolment: Enrolment) -> None:
+        """Keep an enrolment, in memory only if the disk does not accept it: the server says all of it again."""
+        if enrolment != self.enrolment:
+            self.enrolment = enrolment
+            try:
+                save_enrolment(self.config.state_dir, enrolment)
+            except OSError as error:
+                log.warning("What the server said about this device cannot be saved: %s.", error)
+
+
+def _end_reports(state: State, key: str) -> None:
+    """Forget all reports of an attempt, and let its job end without further ones."""
+    state.outbox = [report for report in state.outbox if report.key != key]
+    job = state.job(key)
+    if job is not None:
+        job.is_ended = True
+
+
+def _send_without_details(state: State, report: Report) -> None:
+    """Replace a report that the server refused by one without details; drop it if that was refused as well."""
+    simple = report.without_details()
+    state.outbox = [
+        simple if waiting == report else waiting for waiting in state.outbox if waiting != report or report != simple
+    ]

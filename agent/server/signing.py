@@ -1,7 +1,7 @@
-"""Signed requests: HTTP Message Signatures (RFC 9421) with Ed25519, in the one form that the control plane reads.
+"""Signed requests: HTTP Message Signatures (RFC 9421) with Ed25519, in the one form that the control plane accepts.
 
-Covered are the method, authority, path and query, the digest of the body (RFC 9530) and, on heartbeats, the sequence
-number. `keyid` is the public key itself.
+The signature covers the method, the authority, path and query, the digest of the body (RFC 9530) and, on heartbeats,
+the sequence number. `keyid` is the public key itself.
 """
 
 import hashlib
@@ -16,27 +16,36 @@ Sign = Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class SignedRequest:
-    """A request that may be sent as it is, and again: said twice it is a retry."""
+class UnsignedRequest:
+    """What is to be signed and sent."""
 
     method: str
     url: str
-    headers: dict[str, str]
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """A request with its signature headers. Sending it again as it is counts as a retry of the same request."""
+
+    method: str
+    url: str
     body: bytes
+    headers: dict[str, str]
 
 
 def key_text(public_key: bytes) -> str:
-    """The 32 raw bytes of a public key as unpadded base64url: 43 characters."""
+    """Return the 32 raw bytes of a public key as unpadded base64url: 43 characters."""
     return urlsafe_b64encode(public_key).decode("ascii").rstrip("=")
 
 
 def digest(body: bytes) -> str:
-    """The value of the Content-Digest header for `body`."""
+    """Return the value of the Content-Digest header for `body`."""
     return f"sha-256=:{b64encode(hashlib.sha256(body).digest()).decode('ascii')}:"
 
 
 def authority(url: str) -> str:
-    """The host in lower case, with its port unless it is the scheme's own."""
+    """Return the host in lower case, with its port unless it is the default port of the scheme."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if ":" in host:
@@ -45,24 +54,28 @@ def authority(url: str) -> str:
 
 
 def sign(
-    private: Sign, public_key: str, method: str, url: str, body: bytes, *, created: int, sequence: int | None = None
+    private: Sign, public_key: str, request: UnsignedRequest, *, created: int, sequence: int | None = None
 ) -> SignedRequest:
-    """Sign one request. `created` is seconds since 1970 by the server's clock; only heartbeats have a `sequence`."""
-    parts = urlsplit(url)
-    lines = [
-        ("@method", method),
-        ("@authority", authority(url)),
+    """Sign one request.
+
+    `created` is seconds since 1970 by the server's time. Only heartbeats have a `sequence`.
+    """
+    parts = urlsplit(request.url)
+    components = [
+        ("@method", request.method),
+        ("@authority", authority(request.url)),
         ("@path", parts.path or "/"),
         ("@query", f"?{parts.query}"),
-        ("content-digest", digest(body)),
+        ("content-digest", digest(request.body)),
     ]
-    headers = {"Content-Digest": digest(body)}
+    headers = {"Content-Digest": digest(request.body)}
     if sequence is not None:
-        lines.append(("kernex-sequence", str(sequence)))
+        components.append(("kernex-sequence", str(sequence)))
         headers["Kernex-Sequence"] = str(sequence)
-    covered = " ".join(f'"{name}"' for name, _ in lines)
+    covered = " ".join(f'"{name}"' for name, _ in components)
     parameters = f'({covered});created={created};keyid="{public_key}";alg="ed25519"'
-    base = "\n".join([*(f'"{name}": {value}' for name, value in lines), f'"@signature-params": {parameters}'])
+    lines = [*(f'"{name}": {value}' for name, value in components), f'"@signature-params": {parameters}']
+    signature = private("\n".join(lines).encode("utf-8"))
     headers["Signature-Input"] = f"kernex={parameters}"
-    headers["Signature"] = f"kernex=:{b64encode(private(base.encode('utf-8'))).decode('ascii')}:"
-    return SignedRequest(method, url, headers, body)
+    headers["Signature"] = f"kernex=:{b64encode(signature).decode('ascii')}:"
+    return SignedRequest(request.method, request.url, request.body, headers)

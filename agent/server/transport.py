@@ -1,7 +1,7 @@
-"""HTTP: the only file that imports requests.
+"""HTTP. This is the only file that imports requests.
 
-Every answer is read in small pieces with a limit on its size and on its time. Nothing of the environment is believed
-(no proxies, no ~/.netrc), no cookie is kept, no redirect is followed by itself, and nothing is decompressed.
+Every response is read in small pieces, with limits on its size and its time. The environment is ignored (no proxy
+variables, no ~/.netrc), cookies are dropped, redirects are followed only by `open_redirect`, nothing is decompressed.
 """
 
 import re
@@ -27,6 +27,7 @@ from agent.config import Config
 from agent.errors import TryLater
 
 CHUNK_SIZE = 128 * 1024
+MAX_ANSWER_SIZE = 4 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 3600
 REDIRECTS = {301, 302, 303, 307, 308}
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -34,7 +35,7 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer of bounded size."""
+    """A complete response of bounded size."""
 
     status: int
     headers: Mapping[str, str]
@@ -42,7 +43,7 @@ class Answer:
 
 
 class Stream:
-    """An answer whose body is still on its way."""
+    """A response whose body is still arriving."""
 
     def __init__(self, response: requests.Response) -> None:
         self.status = response.status_code
@@ -50,48 +51,49 @@ class Stream:
         self._raw: BaseHTTPResponse = response.raw
 
     def chunks(self) -> Iterator[bytes]:
-        """The bytes as they come, at most `CHUNK_SIZE` at a time. Raises `TryLater` when they stop coming."""
+        """Yield the bytes as they arrive, at most `CHUNK_SIZE` at a time. Raises `TryLater` if they stop arriving."""
         while True:
             try:
-                # Not `read`: it would wait for a whole chunk, however slowly the bytes drip.
+                # `read` would wait for a whole chunk, however slowly the bytes arrive.
                 chunk = self._raw.read1(CHUNK_SIZE, decode_content=False)
             except (HTTPError, HTTPException, OSError, ValueError) as error:
-                raise TryLater(f"The answer was cut: {_reason(error)}.") from None
+                raise TryLater(f"The response was cut off: {_reason(error)}.") from None
             if not chunk:
                 return
             yield chunk
 
     def read(self, limit: int, seconds: float) -> bytes:
-        """The whole body. Raises `TryLater` for one that is larger or slower than that."""
+        """Return the whole body. Raises `TryLater` if it has more than `limit` bytes or takes more than `seconds`."""
         gives_up_at = time.monotonic() + seconds
         body = bytearray()
         for chunk in self.chunks():
             body += chunk
             if len(body) > limit:
-                raise TryLater(f"The answer is larger than {limit} bytes: that is no Kernex.")
+                raise TryLater(f"The response has more than {limit} bytes, so it is not from Kernex.")
             if time.monotonic() > gives_up_at:
-                raise TryLater(f"The answer took longer than {seconds:.0f} seconds.")
+                raise TryLater(f"The response took longer than {seconds:.0f} seconds.")
         announced = whole_number(self.headers.get("Content-Length", ""))
         if announced is not None and announced != len(body):
-            raise TryLater("The answer was cut.")
+            raise TryLater("The response was cut off.")
         return bytes(body)
 
 
 class Transport:
-    """Connections of one thread."""
+    """The connections of one thread."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self._session = _session(config)
 
-    def ask(self, method: str, url: str, headers: Mapping[str, str], body: bytes, limit: int) -> Answer:
-        """One request and its whole answer, of at most `limit` bytes. Raises `TryLater`."""
+    def request(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Send a request and return the complete response, at most `MAX_ANSWER_SIZE` bytes. Raises `TryLater`."""
         with self.open(method, url, headers, body) as stream:
-            return Answer(stream.status, stream.headers, stream.read(limit, self.config.answer_timeout_seconds))
+            content = stream.read(MAX_ANSWER_SIZE, self.config.answer_timeout_seconds)
+            return Answer(stream.status, stream.headers, content)
 
     @contextmanager
     def open(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Iterator[Stream]:
-        """One request; the body of its answer is read by the caller. Raises `TryLater`."""
+        """Send a request; the caller reads the body of the response. Raises `TryLater`."""
         timeout = (self.config.connect_timeout_seconds, self.config.read_timeout_seconds)
         try:
             response = self._session.request(
@@ -105,27 +107,27 @@ class Transport:
             response.close()
 
     @contextmanager
-    def open_elsewhere(self, base: str, location: str, headers: Mapping[str, str]) -> Iterator[Stream]:
-        """Follow one redirect, to https or to http on the same host, on a connection that knows nothing of this device.
+    def open_redirect(self, base: str, location: str, headers: Mapping[str, str]) -> Iterator[Stream]:
+        """Follow one redirect, to https or to http on the same host, on a connection of its own.
 
-        `headers` must not hold a signature. Raises `TryLater`, also for a second redirect.
+        `headers` must not hold a signature: credentials of this device are for the control plane alone. Raises
+        `TryLater`, also for a second redirect.
         """
         try:
             url = urljoin(base, location)
             parts = urlsplit(url)
         except ValueError:
-            raise TryLater("The server redirects to what is no address.") from None
+            raise TryLater("The server redirects to an invalid URL.") from None
         if parts.scheme != "https" and (parts.scheme != "http" or parts.hostname != urlsplit(base).hostname):
-            raise TryLater("The server redirects to an address without TLS on another host; that is not followed.")
-        stranger = Transport(self.config)
-        with stranger.open("GET", url, headers) as stream:
+            raise TryLater("The server redirects to another host without TLS; the agent does not follow.")
+        with Transport(self.config).open("GET", url, headers) as stream:
             if stream.status in REDIRECTS:
-                raise TryLater("The server redirects twice; that is not followed.")
+                raise TryLater("The server redirects twice; the agent does not follow.")
             yield stream
 
 
-class _Watched(HTTPConnection):
-    """A connection on which the head of an answer has to come in time: the socket only limits each silence."""
+class _TimedConnection(HTTPConnection):
+    """A connection that limits the time for the head of a response. A socket timeout limits each silence only."""
 
     def __init__(self, *args: Any, head_seconds: float, **kwargs: Any) -> None:
         self.head_seconds = head_seconds
@@ -141,12 +143,12 @@ class _Watched(HTTPConnection):
             watchdog.cancel()
 
 
-class _WatchedWithTLS(_Watched, HTTPSConnection):
+class _TimedTLSConnection(_TimedConnection, HTTPSConnection):
     """The same with TLS."""
 
 
 class _Adapter(HTTPAdapter):
-    """Makes watched connections."""
+    """Makes connections that limit the time for the head of a response."""
 
     def __init__(self, head_seconds: float) -> None:
         self.head_seconds = head_seconds
@@ -154,24 +156,24 @@ class _Adapter(HTTPAdapter):
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        pool.ConnectionCls = _WatchedWithTLS if pool.scheme == "https" else _Watched
+        pool.ConnectionCls = _TimedTLSConnection if pool.scheme == "https" else _TimedConnection
         pool.conn_kw["head_seconds"] = self.head_seconds
         return pool
 
 
 def _shut_down(connection: socket.socket) -> None:
-    """Whoever reads from it reads its end. Not TLS's own goodbye, for which the other side would have to answer."""
+    """End a connection, so that a blocked read returns. TLS's own shutdown would wait for the other side."""
     with suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float:
-    """How long the server asks us to wait, in seconds; 0 if it does not say."""
+    """Return how many seconds the server asks us to wait, at most an hour; 0 if it does not say."""
     return float(min(whole_number(headers.get("Retry-After", "")) or 0, MAX_RETRY_AFTER_SECONDS))
 
 
 def whole_number(text: str) -> int | None:
-    """The number that a header names; None for anything else, also for digits without end."""
+    """Return the number in a header; None for anything else, also for more than 18 digits."""
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
@@ -191,7 +193,7 @@ def _session(config: Config) -> requests.Session:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause in a few words; the whole text of requests' errors repeats the address."""
+    """Return the innermost cause in a few words. The whole text of an error of requests would repeat the URL."""
     while error.args and isinstance(error.args[0], BaseException):
         error = error.args[0]
     reason = getattr(error, "reason", None)

@@ -14,7 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent.jobs.journal import Journal, State, decode
+from agent.jobs.encoding import decode
+from agent.jobs.journal import Journal
+from agent.jobs.state import State
 from agent.manifest import parse
 from agent.programs import processes
 from tests.agent.bundle import Bundle
@@ -106,7 +108,7 @@ class Device:
 
     @property
     def state(self) -> State:
-        return decode((self.state_dir / "journal.json").read_bytes())
+        return decode((self.state_dir / "journal.json").read_bytes()).state
 
     def journal(self) -> Journal:
         return Journal(self.state_dir)

@@ -89,6 +89,22 @@ class Row:
         return self.state in LAST_WORDS
 
 
+@dataclass
+class LogRequest:
+    """What an operator asked for with `send_logs`. `batches` are the accepted bodies in order."""
+
+    max_size: int
+    state: str = "requested"
+    batches: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def sources(self) -> list[str]:
+        return list(dict.fromkeys(batch["source"] for batch in self.batches))
+
+    def text(self, source: str | None = None) -> str:
+        return "".join(batch["text"] for batch in self.batches if source in {None, batch["source"]})
+
+
 class FakeServer:
     """One device's control plane."""
 
@@ -105,6 +121,8 @@ class FakeServer:
         self.heartbeats: list[dict[str, Any]] = []
         self.commands: list[dict[str, Any]] = []
         self.acknowledged: list[int] = []
+        self.outcomes: dict[int, tuple[str, str]] = {}
+        self.log_requests: dict[str, LogRequest] = {}
         self.bundles: dict[str, Bundle] = {}
         self.blobs: dict[str, bytes] = {}
         self.rows: dict[str, Row] = {}
@@ -148,6 +166,14 @@ class FakeServer:
             self.commands.append({"id": number, "kind": kind, "payload": payload})
         return number
 
+    def request_logs(self, max_size: int = 1024 * 1024) -> LogRequest:
+        """Put a `send_logs` command into the device's queue."""
+        request_id, log_request = str(uuid4()), LogRequest(max_size)
+        with self.lock:
+            self.log_requests[request_id] = log_request
+            self.command("send_logs", {"request_id": request_id, "max_size": max_size})
+        return log_request
+
     def asked_for(self, pattern: str) -> list[Request]:
         """The requests whose `METHOD /path` matches."""
         return [one for one in self.requests if re.search(pattern, f"{one.method} {one.path}")]
@@ -181,6 +207,8 @@ class FakeServer:
             raise Refusal(403, "pending")
         if path.endswith("/attributes"):
             return 200, {"version": request.json["version"]}
+        if match := re.fullmatch(r"/devices/[0-9a-f-]+/log-requests/([0-9a-f-]+)/batches", path):
+            return self._log_batch(match[1], request.json)
         if match := re.fullmatch(r"/deployments/([0-9a-f-]+)/result", path):
             return self._result(match[1], request.json)
         if match := re.fullmatch(r"/trust/targets/([^/]+)/([0-9a-f]{64})\.(.+)\.json", path):
@@ -249,8 +277,31 @@ class FakeServer:
                 self.sequence, self.last_signature = sequence, signature
                 self.heartbeats.append(request.json)
                 self.acknowledged += request.json["acknowledged_commands"]
+                for outcome in request.json.get("command_outcomes", []):
+                    self.outcomes.setdefault(outcome["id"], (outcome["outcome"], outcome["message"]))
             commands = [one for one in self.commands if one["id"] not in self.acknowledged]
         return 200, {"state": self.state, "interval_seconds": self.interval_seconds, "commands": commands}
+
+    def _log_batch(self, request_id: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        assert len(body["text"].encode()) <= 65_536
+        assert "\x00" not in body["text"]
+        with self.lock:
+            log_request = self.log_requests.get(request_id)
+            if log_request is None:
+                raise Refusal(404, "not_found")
+            count = len(log_request.batches)
+            if body["batch"] <= count:
+                assert body == log_request.batches[body["batch"] - 1], "one number, two batches"
+                return 200, {"next_batch": body["batch"] + 1}
+            if log_request.state in {"complete", "failed", "expired"}:
+                raise Refusal(409, "log_request_ended")
+            if body["batch"] > count + 1:
+                raise Refusal(409, "batch_gap", next_batch=count + 1)
+            if len(log_request.text().encode()) + len(body["text"].encode()) > log_request.max_size:
+                raise Refusal(413, "too_large")
+            log_request.batches.append(body)
+            log_request.state = "complete" if body["is_last"] else "collecting"
+        return 200, {"next_batch": body["batch"] + 1}
 
     def _result(self, deployment_id: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         with self.lock:

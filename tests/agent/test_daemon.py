@@ -8,12 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from agent import state_dir
-from agent.config import load
-from agent.daemon import Daemon
-from agent.jobs.journal import Job, JobResult, Journal
-from agent.local_requests import Asked
-from agent.server.identity import load_or_make
 from tests.agent import bundle, faults
 from tests.agent.device import ROOT, Device, wait_for
 from tests.agent.server import TOKEN, FakeServer, Request
@@ -59,25 +53,11 @@ def test_an_idle_agent_is_small(server: FakeServer, device: Device) -> None:
     assert resident_megabytes(device.process.pid) < 50
 
 
-def test_once_ends_with_what_runs_now(server: FakeServer, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However late those who only watch the work hear of its end."""
-    on_time = Daemon._ended
-
-    def late(self: Daemon, job: Job, result: JobResult) -> None:
-        time.sleep(2)
-        on_time(self, job, result)
-
-    def be_quiet_once_acknowledged(_: Request) -> bool:
-        server.interval_seconds = 3600 if server.acknowledged else 1
-        return False
-
-    monkeypatch.setattr(Daemon, "_ended", late)
-    server.faults.append(be_quiet_once_acknowledged)
-    hooks = {"pre_install": {"command": ["./hook"], "timeout_seconds": 20}}
-    row = server.deploy(bundle.data("1", {"hook": SLOW_HOOK}, hooks=hooks))
-    config = load(environment=device.environment)
-    state_dir.prepare(config.state_dir)
-    Daemon(config, load_or_make(config.state_dir), Journal(config.state_dir), is_once=True).run()
+def test_once_ends_with_a_heartbeat_about_what_runs_now(server: FakeServer, device: Device) -> None:
+    """Although the next heartbeat by the interval would be an hour later."""
+    server.interval_seconds = 3600
+    row = server.deploy(with_hook("1", SLOW_HOOK))
+    device.once()
     assert row.state == "succeeded"
     assert server.heartbeats[-1]["running_bundles"]["vad"]["manifest_sha256"] == row.bundle.sha256
 
@@ -257,50 +237,6 @@ def test_reports_are_said_until_they_are_heard(server: FakeServer, device: Devic
     assert row.state == "succeeded"
     assert [report["report"] for report in row.taken] == sorted({report["report"] for report in row.taken})
     wait_for(lambda: device.state.outbox == [])
-
-
-def test_rolling_back_needs_no_network(server: FakeServer, device: Device) -> None:
-    one, two = bundle.program("1"), bundle.program("2")
-    server.deploy(one)
-    server.deploy(two)
-    device.once()
-    assert device.runs(two)
-    server.faults.append(faults.drop)
-    done = device.run("rollback", "vad")
-    assert done.returncode == 0, done.stderr
-    assert device.runs(one) or device.current() == one.sha256
-
-
-def test_a_roll_back_that_was_cut_off_is_not_taken_for_another(server: FakeServer, device: Device) -> None:
-    device.start()
-    installed = [bundle.data(version, name=name) for name in ("vad", "zap") for version in ("1", "2")]
-    for one in installed:
-        device.finish(server.deploy(one))
-    device.stop()
-    # As `rollback vad` leaves it that is killed at once.
-    Asked(device.state_dir).queue(device.journal(), "vad", "here-vad")
-    done = device.run("rollback", "zap")
-    assert done.returncode == 0, done.stderr
-    assert device.current("zap") == installed[2].sha256
-    assert device.current("vad") == installed[0].sha256
-
-
-def test_the_daemon_is_asked_to_roll_back(server: FakeServer, device: Device) -> None:
-    device.start()
-    device.finish(server.deploy(one := bundle.program("1")))
-    device.finish(server.deploy(bundle.program("2")))
-    done = device.run("rollback", "vad")
-    assert done.returncode == 0, done.stderr
-    assert device.runs(one)
-
-
-def test_the_server_orders_to_roll_back(server: FakeServer, device: Device) -> None:
-    device.start()
-    device.finish(server.deploy(one := bundle.program("1")))
-    device.finish(server.deploy(bundle.program("2")))
-    number = server.command("roll_back", {"product": "vad"})
-    wait_for(lambda: device.runs(one), why=device.said)
-    wait_for(lambda: number in server.acknowledged)
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])

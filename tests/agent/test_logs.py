@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.jobs.journal import Product, Release
+from agent.jobs.state import Product, Release
 from agent.programs.logs import FAILED_KEPT_SECONDS, MAX_MESSAGE_SIZE, ProgramLog, ProgramLogs, failure_message
 from tests.agent import bundle
 from tests.agent.device import Device

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent.server.signing import authority, key_text, sign
+from agent.server.signing import UnsignedRequest, authority, key_text, sign
 
 EXAMPLES: list[dict[str, Any]] = json.loads((Path(__file__).parent.parent / "contract" / "signatures.json").read_text())
 
@@ -18,7 +18,7 @@ def test_it_signs_to_the_very_bytes_of_the_examples(example: dict[str, Any]) -> 
     key = Ed25519PrivateKey.from_private_bytes(urlsafe_b64decode(example["private_key"] + "="))
     public = key_text(key.public_key().public_bytes_raw())
     signed = sign(
-        key.sign, public, example["method"], example["url"], (example["body"] or "").encode(),
+        key.sign, public, UnsignedRequest(example["method"], example["url"], (example["body"] or "").encode()),
         created=example["created"], sequence=example["sequence"],
     )  # fmt: skip
     assert signed.headers == example["headers"]

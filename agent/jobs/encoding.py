@@ -1,0 +1,157 @@
+"""The journal's file format: one JSON object with a checksum over all other members.
+
+Agents of different versions read each other's journals: unknown members are ignored, missing ones have their default.
+An entry that cannot be read is left out, so that it does not stop the others.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from enum import StrEnum
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin
+from uuid import UUID
+
+from agent.jobs.state import CommandOutcome, Job, LogRequest, Product, Report, State
+from agent.manifest import NAME, SHA256
+
+SCHEMA = 2
+CHECKSUM = "sha256"
+ENTRY_ERRORS = (TypeError, ValueError, KeyError, AttributeError)
+
+T = TypeVar("T")
+# Whether text is written or read, JSON has the same form: members in the order of insertion, without spaces.
+_SEPARATORS = (",", ":")
+
+
+@dataclass(slots=True)
+class Decoded:
+    """The state of a journal, and what had to be left out: "jobs: not a valid Stage", for example."""
+
+    state: State
+    left_out: list[str] = field(default_factory=list)
+    has_lost_products: bool = False
+
+
+def encode(state: State) -> bytes:
+    """Return the bytes of the journal that holds `state`."""
+    text = json.dumps({"schema": SCHEMA, **asdict(state)}, separators=_SEPARATORS)
+    checksum = hashlib.sha256(text.encode("ascii")).hexdigest()
+    return f'{{"{CHECKSUM}":"{checksum}",{text[1:]}'.encode("ascii")
+
+
+def decode(data: bytes) -> Decoded:
+    """Return what a journal holds. Raises `ValueError` for one that is damaged as a whole.
+
+    A journal without a checksum is accepted: somebody edited it on purpose.
+    """
+    try:
+        return _decode(json.loads(data))
+    except (RecursionError, OverflowError, *ENTRY_ERRORS) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _decode(value: Any) -> Decoded:
+    checksum = value.pop(CHECKSUM, None)
+    if checksum is not None and checksum != _checksum(value):
+        raise ValueError("its checksum is wrong")
+    if value["schema"] != SCHEMA:
+        raise ValueError("it has another schema")
+    decoded = Decoded(State(report_floor=_convert(int, value.get("report_floor", 0))))
+    state, left_out = decoded.state, decoded.left_out
+    state.commands = _entries("commands", value["commands"], _integer, left_out)
+    state.acknowledge = _entries("acknowledge", value["acknowledge"], _integer, left_out)
+    state.command_outcomes = _entries("command_outcomes", value.get("command_outcomes", []), _outcome, left_out)
+    state.log_requests = _entries("log_requests", value.get("log_requests", []), _log_request, left_out)
+    state.jobs = _entries("jobs", value["jobs"], _job, left_out)
+    state.outbox = _entries("outbox", value["outbox"], _report, left_out)
+    state.ended = _entries("ended", value["ended"], _text, left_out)
+    products = _entries("products", list(value["products"].items()), _product, left_out)
+    state.products = dict(products)
+    decoded.has_lost_products = len(products) < len(value["products"])
+    return decoded
+
+
+def _checksum(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, separators=_SEPARATORS).encode("ascii")).hexdigest()
+
+
+def _entries(name: str, values: Any, read: Callable[[Any], T], left_out: list[str]) -> list[T]:
+    """Return the entries of a list that can be read; the others are named in `left_out`."""
+    if not isinstance(values, list):
+        raise TypeError(f"{name} is not a list")
+    entries: list[T] = []
+    for value in values:
+        try:
+            entries.append(read(value))
+        except ENTRY_ERRORS as error:
+            left_out.append(f"{name}: {error}")
+    return entries
+
+
+def _integer(value: Any) -> int:
+    return int(_convert(int, value))
+
+
+def _text(value: Any) -> str:
+    return str(_convert(str, value))
+
+
+def _outcome(value: Any) -> CommandOutcome:
+    return _build(CommandOutcome, value)
+
+
+def _log_request(value: Any) -> LogRequest:
+    log_request = _build(LogRequest, value)
+    UUID(log_request.request_id)
+    return log_request
+
+
+def _job(value: Any) -> Job:
+    job = _build(Job, value)
+    if job.deployment_id:
+        UUID(job.deployment_id)
+    if not NAME.fullmatch(job.product) or (job.manifest_sha256 and not SHA256.fullmatch(job.manifest_sha256)):
+        raise ValueError("a name or a digest is not valid")
+    return job
+
+
+def _report(value: Any) -> Report:
+    report = _build(Report, value)
+    UUID(report.deployment_id)
+    return report
+
+
+def _product(item: tuple[str, Any]) -> tuple[str, Product]:
+    name, value = item
+    product = _build(Product, value)
+    digests = [release.manifest_sha256 for release in (product.current, product.previous) if release is not None]
+    if not NAME.fullmatch(name) or not all(SHA256.fullmatch(digest) for digest in digests):
+        raise ValueError("a name or a digest is not valid")
+    return name, product
+
+
+def _build(kind: type[T], value: Any) -> T:
+    """Return a dataclass from its JSON object. Raises `TypeError` or `ValueError` for a wrong or missing member."""
+    if not isinstance(value, dict):
+        raise TypeError(f"not a {kind.__name__}")
+    known = {one.name: _convert(one.type, value[one.name]) for one in fields(kind) if one.name in value}  # type: ignore[arg-type]
+    return kind(**known)
+
+
+def _convert(kind: Any, value: Any) -> Any:
+    """Return `value` as the type of a field. Raises `TypeError` or `ValueError` for a value of another type."""
+    if isinstance(kind, UnionType):
+        return None if value is None else _convert(get_args(kind)[0], value)
+    if get_origin(kind) is dict:
+        return {_convert(str, name): _convert(get_args(kind)[1], member) for name, member in value.items()}
+    if is_dataclass(kind):
+        return _build(kind, value)  # type: ignore[arg-type]
+    if issubclass(kind, StrEnum):
+        return kind(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise TypeError(f"{type(value).__name__} instead of {kind.__name__}")
+    return value

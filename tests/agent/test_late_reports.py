@@ -1,0 +1,31 @@
+"""A release that had succeeded crash-loops: the server hears of it, and its answer ends the report."""
+
+import pytest
+
+from tests.agent import bundle, faults
+from tests.agent.device import Device, wait_for
+from tests.agent.server import FakeServer, Fault
+from tests.agent.test_programs import FRAGILE, installed
+
+ANSWERS = {"ended": [], "away, then ended": [faults.on("/result", faults.status(503, Retry_After="1"), times=3)]}
+
+
+@pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS.keys())
+def test_a_late_report_is_sent_and_its_answer_ends_it(server: FakeServer, device: Device, answers: list[Fault]) -> None:
+    device.options |= {"CRASH_LOOP_STARTS": "2"}
+    device.start()
+    installed(server, device, one := bundle.program("1"), bundle.program("2", FRAGILE))
+    wait_for(lambda: device.state.outbox == [])
+    server.faults += answers
+    row = list(server.rows.values())[1]
+    (device.state_dir / "broken").touch()
+    wait_for(lambda: row.late, 40, device.said)
+    report = row.late[0]
+    assert (report["state"], report["reason_code"], report["attempt"]) == ("rolled_back", "crash_loop", 1)
+    assert report["report"] > max(taken["report"] for taken in row.taken)
+    assert row.state == "succeeded"
+    wait_for(lambda: device.state.outbox == [], 30, device.said)
+    wait_for(lambda: device.runs(one), 40, device.said)
+    assert len(row.late) == 1
+    assert device.stop() == 0
+    device.check()

@@ -1,0 +1,81 @@
+"""A disk that became read-only: the device stays in reach, says why it cannot work, and goes on afterwards."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.agent import bundle
+from tests.agent.device import Device, wait_for
+from tests.agent.server import FakeServer
+from tests.agent.test_programs import installed
+
+ONE, TWO = bundle.program("1"), bundle.program("2")
+
+
+@pytest.fixture
+def device(server: FakeServer, small_disk: Path) -> Iterator[Device]:
+    """A device whose state has a disk of its own; the log of the test is elsewhere."""
+    small_disk.chmod(0o700)
+    device = Device(server, small_disk)
+    yield device
+    device.clean_up()
+
+
+def remount(device: Device, mode: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{mode}", str(device.state_dir)], check=True)
+
+
+def wait_for_heartbeats(server: FakeServer, device: Device, count: int = 3) -> None:
+    before = len(server.heartbeats)
+    wait_for(lambda: len(server.heartbeats) >= before + count, 30, device.said)
+
+
+def test_a_disk_that_becomes_read_only_under_the_agent(server: FakeServer, device: Device) -> None:
+    device.start()
+    installed(server, device, bundle.data("1"))
+    assert device.process is not None
+    # A file that is open for writing would forbid it; the agent has none while it is idle.
+    wait_for(lambda: device.state.is_idle())
+    remount(device, "ro")
+    row = server.deploy(bundle.data("2"))
+    wait_for_heartbeats(server, device)
+    assert server.heartbeats[-1]["status"] == "degraded"
+    assert "Commands cannot be accepted" in device.said()
+    assert "Read-only file system" in device.said()
+    assert "Traceback" not in device.said()
+    remount(device, "rw")
+    device.finish(row)
+    assert row.state == "succeeded"
+    wait_for(lambda: server.heartbeats[-1]["status"] == "idle")
+    assert device.stop() == 0
+    device.check()
+
+
+def test_a_start_on_a_read_only_disk(server: FakeServer, device: Device) -> None:
+    device.start()
+    installed(server, device, bundle.data("1"))
+    assert device.stop() == 0
+    remount(device, "ro")
+    device.start()
+    wait_for_heartbeats(server, device)
+    assert server.heartbeats[-1]["running_bundles"]["vad"]["version"] == "1"
+    assert server.heartbeats[-1]["status"] == "degraded"
+    assert "cannot be written" in device.run("status").stdout
+    assert device.said().count("cannot be used") < 10, "it repeats itself"
+    assert "Traceback" not in device.said()
+    assert device.stop() == 0
+    remount(device, "rw")
+
+
+def test_a_rollback_on_a_read_only_disk_fails_with_a_sentence(server: FakeServer, device: Device) -> None:
+    device.start()
+    installed(server, device, bundle.data("1"), bundle.data("2"))
+    assert device.stop() == 0
+    remount(device, "ro")
+    done = device.run("rollback", "vad")
+    assert done.returncode == 8
+    assert done.stderr.splitlines()[-1].startswith("kernex-agent: The state directory cannot be used")
+    assert "Traceback" not in done.stderr
+    remount(device, "rw")

@@ -1,0 +1,112 @@
+"""`kernex-agent rollback`: with and without a running agent, killed, and with nothing to return to."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from agent.local_requests import DIRECT, LocalRequests
+from tests.agent import bundle, faults
+from tests.agent.device import ROOT, Device, wait_for
+from tests.agent.server import FakeServer
+from tests.agent.test_programs import installed
+
+ONE, TWO = bundle.program("1"), bundle.program("2")
+# Is healthy as long as the file `once` does not exist.
+HEALTHY_ONCE = bundle.GOOD.replace(
+    "time.sleep(600)",
+    "once = os.path.join(os.environ['KERNEX_STATE_DIR'], '..', '..', '..', '..', 'once')\n"
+    "if os.path.exists(once):\n    sys.exit(3)\ntime.sleep(600)",
+)
+
+
+def test_rolling_back_needs_no_network(server: FakeServer, device: Device) -> None:
+    server.deploy(ONE)
+    server.deploy(TWO)
+    device.once()
+    assert device.runs(TWO)
+    server.faults.append(faults.drop)
+    done = device.run("rollback", "vad")
+    assert done.returncode == 0, done.stderr
+    assert device.runs(ONE)
+
+
+def test_the_running_agent_is_asked(server: FakeServer, device: Device) -> None:
+    device.start()
+    installed(server, device, ONE, TWO)
+    done = device.run("rollback", "vad")
+    assert done.returncode == 0, done.stderr
+    assert device.runs(ONE)
+
+
+def test_an_interrupted_rollback_of_another_product_is_finished_too(server: FakeServer, device: Device) -> None:
+    device.start()
+    releases = [bundle.data(version, name=name) for name in ("vad", "zap") for version in ("1", "2")]
+    installed(server, device, *releases)
+    device.stop()
+    # As `rollback vad` leaves it when it is killed at once.
+    LocalRequests(device.state_dir).queue(device.journal(), "vad", f"{DIRECT}vad")
+    done = device.run("rollback", "zap")
+    assert done.returncode == 0, done.stderr
+    assert device.current("zap") == releases[2].sha256
+    assert device.current("vad") == releases[0].sha256
+
+
+@pytest.mark.parametrize("is_running", [True, False], ids=["beside the agent", "alone"])
+@pytest.mark.parametrize("damage", ["a file is gone", "the manifest is gone", "it crashes"])
+def test_a_rollback_that_fails_is_a_sentence_and_exit_code_9(
+    server: FakeServer, device: Device, damage: str, is_running: bool
+) -> None:
+    one = bundle.program("1", HEALTHY_ONCE)
+    device.start()
+    installed(server, device, one, TWO)
+    release = device.state_dir / "products/vad/releases" / one.sha256
+    if damage == "a file is gone":
+        (release / "run.py").unlink()
+    elif damage == "the manifest is gone":
+        release.with_name(f"{one.sha256}.json").unlink()
+    else:
+        (device.state_dir / "once").touch()
+    if not is_running:
+        assert device.stop() == 0
+    done = device.run("rollback", "vad")
+    assert done.returncode == 9, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("kernex-agent: vad was not rolled back")
+    assert device.runs(TWO)
+
+
+def test_a_request_that_is_killed_beside_the_agent_leaves_nothing_behind(server: FakeServer, device: Device) -> None:
+    """The agent does what was asked, once; the answer and the unfinished request expire."""
+    device.start()
+    installed(server, device, ONE, TWO)
+    for _ in range(3):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agent", "rollback", "vad"], cwd=ROOT, env=device.environment,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        asked = device.state_dir / "asked"
+        wait_for(lambda asked=asked: asked.is_dir() and list(asked.iterdir()))  # type: ignore[misc]
+        process.kill()
+        process.wait()
+        time.sleep(0.5)
+    wait_for(lambda: not device.state.jobs, 40, device.said)
+    assert device.process is not None
+    assert device.process.poll() is None
+    (asked / "unfinished.json.new").touch()
+    assert device.stop() == 0
+    for path in asked.iterdir():
+        assert path.name.endswith((".answer.json", ".json.new"))
+    requests = LocalRequests(device.state_dir)
+    requests.accept(device.journal())
+    assert list(asked.iterdir()), "an answer that is waited for stays"
+    make_old(device)
+    requests.accept(device.journal())
+    assert list(asked.iterdir()) == []
+    device.check()
+
+
+def make_old(device: Device) -> None:
+    for path in (device.state_dir / "asked").iterdir():
+        subprocess.run(["touch", "-d", "2 hours ago", str(path)], check=True)

@@ -1,0 +1,67 @@
+"""Sequence numbers: a server that lies cannot use them up, and a device without any says what to do."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.errors import SequenceExhausted
+from agent.server.sequence import MAX_JUMP, MAX_JUMP_TARGET, MAX_NUMBER, Sequence
+from tests.agent import faults
+from tests.agent.device import Device, wait_for
+from tests.agent.server import FakeServer
+
+
+@pytest.fixture
+def sequence(tmp_path: Path) -> Sequence:
+    return Sequence(tmp_path)
+
+
+def test_numbers_rise_also_after_a_restart(sequence: Sequence, tmp_path: Path) -> None:
+    numbers = [sequence.next() for _ in range(3)]
+    numbers += [Sequence(tmp_path).next(), Sequence(tmp_path).next()]
+    assert numbers == sorted(set(numbers))
+
+
+@pytest.mark.parametrize("number", [None, True, "9", 1.5, -1, 0, MAX_JUMP + 2, MAX_JUMP_TARGET])
+def test_a_jump_that_is_not_plausible_changes_nothing(sequence: Sequence, number: Any) -> None:
+    assert sequence.next() == 1
+    assert not sequence.continue_at(number)
+    assert sequence.next() == 2
+
+
+def test_a_plausible_jump_is_followed(sequence: Sequence, tmp_path: Path) -> None:
+    assert sequence.continue_at(MAX_JUMP)
+    assert sequence.next() == MAX_JUMP
+    assert Sequence(tmp_path).next() > MAX_JUMP
+
+
+@pytest.mark.parametrize("number", [MAX_JUMP_TARGET + 1, MAX_NUMBER, 2**70])
+def test_the_end_of_the_numbers_is_never_approached(sequence: Sequence, number: int) -> None:
+    with pytest.raises(SequenceExhausted):
+        sequence.continue_at(number)
+    assert sequence.next() == 1
+
+
+def test_the_last_number_is_followed_by_an_explanation(sequence: Sequence) -> None:
+    sequence.last = MAX_NUMBER - 1
+    assert sequence.next() == MAX_NUMBER
+    with pytest.raises(SequenceExhausted, match="enrol again"):
+        sequence.next()
+
+
+def test_a_device_survives_a_server_that_lies_about_the_sequence(server: FakeServer, device: Device) -> None:
+    lies = [faults.refuse(409, "sequence_used", next_sequence=number) for number in (MAX_NUMBER, 2**50, 2**41)]
+    for lie in lies:
+        server.faults.insert(0, faults.on("/heartbeat", lie, times=1))
+    device.start()
+    wait_for(lambda: server.heartbeats, 30, device.said)
+    assert server.sequence < 10_000
+    assert "The jump is refused" in device.said()
+
+
+def test_a_device_without_numbers_says_what_to_do(server: FakeServer, device: Device) -> None:
+    server.faults.append(faults.on("/heartbeat", faults.refuse(409, "sequence_used", next_sequence=MAX_NUMBER)))
+    done = device.run("once")
+    assert done.returncode == 8
+    assert "enrol again with a new token" in done.stderr
