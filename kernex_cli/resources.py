@@ -93,8 +93,6 @@ class Bundle(Resource):
         return sum(blob["size"] for blob in self.missing)
 
 
-# A deployment in another state goes on: planning, running, cancelling.
-ENDED_DEPLOYMENT_STATES = ("finished", "cancelled", "failed")
 SUCCEEDED = "succeeded"
 UNSUCCESSFUL_STATES = ("failed", "rolled_back", "rejected", "timed_out", "cancelled")
 
@@ -106,6 +104,7 @@ class Deployment(Resource):
     id: str = ""
     bundle: str = ""
     state: str = ""
+    reason_code: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
@@ -122,8 +121,8 @@ class Deployment(Resource):
 
     @property
     def has_ended(self) -> bool:
-        """True once the decision is final and no device is still working on it."""
-        return self.state in ENDED_DEPLOYMENT_STATES and self.ended_count == self.device_count
+        """True once it has ended on every device: a cancelled deployment can still have devices at work."""
+        return bool(self.finished_at)
 
     @property
     def has_succeeded(self) -> bool:

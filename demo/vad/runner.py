@@ -1,4 +1,4 @@
-"""Finds speech with Silero VAD, compares with what a person marked, says so, and keeps looking."""
+"""Find speech with Silero VAD, compare the result with the expected segments, and report health every 30 seconds."""
 
 import json
 import os
@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-RATE, WINDOW, CONTEXT = 16_000, 512, 64  # samples a second, a window, and before it
+RATE = 16_000  # samples a second
+WINDOW, CONTEXT = 512, 64  # samples that the model gets at once, and samples before them
 THRESHOLD, SHORTEST_PAUSE_SECONDS, TOLERANCE_SECONDS = 0.5, 0.3, 0.15
-AGAIN_SECONDS = 30
+CHECK_INTERVAL_SECONDS = 30
 
 
-def windows(path: str) -> np.ndarray:
+def read_windows(path: str) -> np.ndarray:
+    """Return the sound file as rows of samples between -1 and 1: one row for each window, with its context."""
     with wave.open(path) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(np.float32) / 32768
     count = len(samples) // WINDOW
@@ -22,40 +24,42 @@ def windows(path: str) -> np.ndarray:
     return np.stack([padded[i * WINDOW : i * WINDOW + WINDOW + CONTEXT] for i in range(count)])
 
 
-def segments(model: onnxruntime.InferenceSession, audio: np.ndarray) -> tuple[list[list[float]], float]:
-    """Spans of speech in seconds, and the mean time of one inference in milliseconds."""
-    state, rate, found, began = np.zeros((2, 1, 128), np.float32), np.array(RATE, np.int64), [], time.perf_counter()
-    for number, window in enumerate(audio):
+def find_speech(model: onnxruntime.InferenceSession, windows: np.ndarray) -> tuple[list[list[float]], float]:
+    """Return the segments with speech as [begin, end] in seconds, and the mean time per window in milliseconds."""
+    state, rate, segments = np.zeros((2, 1, 128), np.float32), np.array(RATE, np.int64), []
+    began = time.perf_counter()
+    for number, window in enumerate(windows):
         probability, state = model.run(None, {"input": window[None, :], "state": state, "sr": rate})
         start, end = number * WINDOW / RATE, (number + 1) * WINDOW / RATE
         if probability[0, 0] < THRESHOLD:
             continue
-        if found and start - found[-1][1] < SHORTEST_PAUSE_SECONDS:
-            found[-1][1] = round(end, 2)
+        if segments and start - segments[-1][1] < SHORTEST_PAUSE_SECONDS:
+            segments[-1][1] = round(end, 2)
         else:
-            found.append([round(start, 2), round(end, 2)])
-    return found, (time.perf_counter() - began) * 1000 / len(audio)
+            segments.append([round(start, 2), round(end, 2)])
+    return segments, (time.perf_counter() - began) * 1000 / len(windows)
 
 
-def judge(model: onnxruntime.InferenceSession) -> dict:
-    found, latency = segments(model, windows("speech.wav"))
+def check_health(model: onnxruntime.InferenceSession) -> dict:
+    """Return the health file's content: healthy if the segments are where they should be."""
+    segments, latency = find_speech(model, read_windows("speech.wav"))
     expected = json.loads(Path("expected.json").read_text())
-    healthy = np.shape(found) == np.shape(expected) and np.allclose(found, expected, atol=TOLERANCE_SECONDS)
-    verdict = {"segments": found, "expected": expected, "latency_ms": round(latency, 2)}
-    message = f"{len(found)} of {len(expected)} segments of speech found, {latency:.2f} ms a window"
-    return {"healthy": bool(healthy), "message": message, "verdict": verdict}
+    is_healthy = np.shape(segments) == np.shape(expected) and np.allclose(segments, expected, atol=TOLERANCE_SECONDS)
+    message = f"{len(segments)} of {len(expected)} segments of speech found, {latency:.2f} ms a window"
+    verdict = {"segments": segments, "expected": expected, "latency_ms": round(latency, 2)}
+    return {"healthy": bool(is_healthy), "message": message, "verdict": verdict}
 
 
 def main() -> None:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     model = onnxruntime.InferenceSession("silero_vad.onnx", options, providers=["CPUExecutionProvider"])
-    health = Path(os.environ["KERNEX_STATE_DIR"]) / "health.json"
+    health_file = Path(os.environ["KERNEX_STATE_DIR"]) / "health.json"
     while True:
-        told = health.with_suffix(".new")
-        told.write_text(json.dumps(judge(model)))
-        told.replace(health)
-        time.sleep(AGAIN_SECONDS)
+        new_file = health_file.with_suffix(".new")
+        new_file.write_text(json.dumps(check_health(model)))
+        new_file.replace(health_file)  # the agent never reads half a file
+        time.sleep(CHECK_INTERVAL_SECONDS)
 
 
 if __name__ == "__main__":

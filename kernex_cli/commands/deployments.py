@@ -156,7 +156,8 @@ def _show_end(context: Context, document: dict[str, Any]) -> int:
     failures = _unsuccessful_devices(context, deployment)
     context.screen.result({**document, "unsuccessful": failures}, f"{deployment.bundle}: {deployment.summary}.")
     if not deployment.device_count:
-        context.screen.note("No device was part of this deployment.", "red")
+        reason = f" ({deployment.reason_code})" if deployment.reason_code else ""
+        context.screen.note(f"No device was part of this deployment{reason}.", "red")
     for failure in map(DeviceDeployment.parse, failures):
         _note_failure(context.screen, failure)
     unsuccessful_count = deployment.device_count - deployment.counts.get(SUCCEEDED, 0)

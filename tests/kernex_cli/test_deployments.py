@@ -13,7 +13,13 @@ NO_ROWS: dict[str, Any] = {"next": None, "results": []}
 
 
 def deployment(state: str = "running", **counts: int) -> dict[str, Any]:
-    return {"id": ID, "bundle": "vad@1.0.0", "state": state, "counts": counts, "created_at": "2026-01-02T03:04:05.6Z"}
+    """A deployment. It has finished unless a device is still at work."""
+    unfinished = counts.keys() & {"waiting", "offered", "downloading", "cancelling"}
+    finished_at = None if unfinished or state in {"planning", "running"} else "2026-01-02T03:05:05.6Z"
+    return {
+        "id": ID, "bundle": "vad@1.0.0", "state": state, "counts": counts, "created_at": "2026-01-02T03:04:05.6Z",
+        "finished_at": finished_at,
+    }  # fmt: skip
 
 
 def row(state: str, message: str = "") -> dict[str, Any]:
@@ -69,12 +75,12 @@ def test_it_waits_while_the_server_chooses_devices(at_fake: Kernex, fake: FakeSe
 
 
 def test_a_deployment_without_devices_is_a_failure(at_fake: Kernex, fake: FakeServer) -> None:
-    ended = {**deployment("finished", succeeded=0), "skipped": {"not_accepted": 1}}
+    ended = {**deployment("finished", succeeded=0), "skipped": {"not_accepted": 1}, "reason_code": "no_devices"}
     fake.answers[f"GET /deployments/{ID}"] = [deployment("planning"), ended]
     shown = at_fake("deployment", ID, "--wait")
     assert (shown.code, shown.out) == (6, "vad@1.0.0: no devices.\n")
     assert "1 device left out: not accepted." in shown.err
-    assert "No device was part of this deployment." in shown.err
+    assert "No device was part of this deployment (no_devices)." in shown.err
 
 
 @pytest.mark.parametrize(("words", "has_first"), [((), False), (("-v",), True)])
