@@ -1,13 +1,13 @@
 """Making a backup beside a running control plane."""
 
-import hashlib
-import json
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
+import psycopg
 from django.conf import settings
 from django.db import Error
 from django.db.models import Max
@@ -20,63 +20,88 @@ from foundation.errors import NotFound
 from foundation.events.models import BACKUP_MADE, Event, record_event
 from foundation.progress_bar import Track
 from operations.backups import pg_dump
+from operations.backups.description import FILE_NAME, BackupDescription, BlobListDescription, FileDescription
 from operations.backups.destinations import Place
+from operations.database.granting import address_of
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PREFIX = "kernex-"
-DESCRIPTION = "backup.json"
+DUMP, BLOB_LIST = "database.dump", "blobs.txt"
 CHUNK_SIZE = 1024 * 1024
+# Held while a backup is made. Two numbers of our own: other programs in this database will hardly use them.
+LOCK_KEY = (0x6B65726E, 4)
 
 
-def make(place: Place, *, with_blobs: bool, programs: Path | None, track: Track) -> tuple[str, dict[str, Any]]:
-    """Make a backup. Returns its name and what backup.json says.
+class BackupRunning(Exception):
+    """Another process makes a backup of this database. Nothing was done."""
+
+
+@contextmanager
+def only_backup() -> Iterator[None]:
+    """Hold this database's lock for backups, on a connection of its own. Raises `BackupRunning`."""
+    address = address_of(settings.DATABASES["default"])
+    with psycopg.connect(address, autocommit=True, connect_timeout=10) as session:
+        row = session.execute("SELECT pg_try_advisory_lock(%s, %s)", LOCK_KEY).fetchone()
+        if row != (True,):
+            raise BackupRunning("Another backup of this database is running; nothing was done.")
+        yield
+
+
+def make(place: Place, *, with_blobs: bool, programs: Path | None, track: Track) -> tuple[str, BackupDescription]:
+    """Make a backup. Return its name and its description.
 
     1. Dump the database: one consistent state.
-    2. List the blobs. Those are only ever added, so the list holds all that the dump names.
-    3. Copy blobs that the place does not hold yet, if wanted.
-    4. Write backup.json last: a backup that was cut off has none.
-    5. Note it as an event. A database that can only be read is kept all the same.
+    2. List the blobs after the dump, so that the list holds all that the dump names.
+    3. With `with_blobs`, copy the blobs that the place does not hold yet.
+    4. Write backup.json last: a backup that was interrupted has none.
+    5. Record an event. A backup of a database that can only be read is kept without one.
 
-    `track(things, title, count)` shows the progress of going through things. Raises `DumpFailed`, `PlaceFailed`, and
-    `Unavailable` while storage is away.
+    `track(things, title, count)` shows the progress. Raises `DumpFailed`, `PlaceFailed`, and `Unavailable` while
+    storage is away.
     """
     name = f"{PREFIX}{timezone.now():%Y%m%dT%H%M%SZ}"
-    about: dict[str, Any] = {
-        "kernex": settings.VERSION,
-        "made_at": timezone.now().isoformat(),
-        "devices": Device.objects.count(),
-    }
     with tempfile.TemporaryDirectory(prefix="kernex-backup-") as directory:
         work = Path(directory)
-        pg_dump.dump(settings.DATABASES["default"], work / "database.dump", programs)
-        place.put(work / "database.dump", f"{name}/database.dump")
-        about["dump"] = described(work / "database.dump")
-        known = list(Blob.objects.order_by("sha256").values_list("sha256", "size"))
-        (work / "blobs.txt").write_text("".join(f"{sha256} {size}\n" for sha256, size in known))
-        place.put(work / "blobs.txt", f"{name}/blobs.txt")
-        wanted = track(known, "blobs", len(known)) if with_blobs else []
-        lost = [sha256 for sha256, _ in wanted if not copy_out(sha256, place, work / "blob")]
-        about["blobs"] = {
-            **described(work / "blobs.txt"), "count": len(known), "are_copied": with_blobs, "lost": lost
-        }  # fmt: skip
-        (work / DESCRIPTION).write_text(json.dumps(about, indent=2))
-        place.put(work / DESCRIPTION, f"{name}/{DESCRIPTION}")
+        made_at = timezone.now().isoformat()
+        pg_dump.dump(settings.DATABASES["default"], work / DUMP, programs)
+        place.put(work / DUMP, f"{name}/{DUMP}")
+        blob_list = copy_blobs(place, name, work, with_blobs=with_blobs, track=track)
+        description = BackupDescription(
+            kernex=settings.VERSION,
+            made_at=made_at,
+            devices=Device.objects.count(),
+            dump=FileDescription.of(work / DUMP),
+            blobs=blob_list,
+        )
+        description.write(work / FILE_NAME)
+        place.put(work / FILE_NAME, f"{name}/{FILE_NAME}")
     try:
         record_event(BACKUP_MADE, f"The backup {name} was made.", actor="manage.py", name=name)
     except Error as error:
-        log.warning("The backup %s stands, and could not be noted as an event: %s", name, error)
-    return name, about
+        logger.warning("the backup %s is complete, but could not be recorded as an event: %s", name, error)
+    return name, description
+
+
+def copy_blobs(place: Place, name: str, work: Path, *, with_blobs: bool, track: Track) -> BlobListDescription:
+    """Write the list of blobs to the place, and the blobs themselves if wanted."""
+    listed = list(Blob.objects.order_by("sha256").values_list("sha256", "size"))
+    (work / BLOB_LIST).write_text("".join(f"{sha256} {size}\n" for sha256, size in listed))
+    place.put(work / BLOB_LIST, f"{name}/{BLOB_LIST}")
+    wanted = track(listed, "blobs", len(listed)) if with_blobs else []
+    lost = [sha256 for sha256, _ in wanted if not copy_out(sha256, place, work / "blob")]
+    file = FileDescription.of(work / BLOB_LIST)
+    return BlobListDescription(file.sha256, file.size, count=len(listed), are_copied=with_blobs, lost=lost)
 
 
 def age() -> timedelta | None:
-    """How long ago the last backup was made here; None if that never happened."""
+    """Return how long ago the last backup was made; None if none ever was."""
     made_at = Event.objects.filter(kind=BACKUP_MADE).aggregate(at=Max("at"))["at"]
     return None if made_at is None else timezone.now() - made_at
 
 
 def copy_out(sha256: str, place: Place, part: Path) -> bool:
-    """Copy one blob to the place, unless it is there: content never changes. False if storage has lost it."""
+    """Copy one blob to the place, unless it is there: its content never changes. False if storage has lost it."""
     name = blob_name(sha256)
     if place.has(name):
         return True
@@ -86,18 +111,12 @@ def copy_out(sha256: str, place: Place, part: Path) -> bool:
                 target.write(chunk)
     except NotFound:
         return False
-    if described(part)["sha256"] != sha256:
+    if FileDescription.of(part).sha256 != sha256:
         return False
     place.put(part, name)
     return True
 
 
 def blob_name(sha256: str) -> str:
-    """Under which name a place keeps a blob."""
+    """Return the name of a blob in a place."""
     return f"blobs/{sha256[:2]}/{sha256}"
-
-
-def described(path: Path) -> dict[str, Any]:
-    """The sha256 and the size of a file."""
-    with path.open("rb") as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "size": path.stat().st_size}

@@ -1,7 +1,8 @@
-"""Where backups are kept: a directory, or a bucket that the storage key of the settings opens."""
+"""Where backups are kept: a directory, or a bucket that the storage key in the settings can write to."""
 
 import os
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +15,7 @@ from django.conf import settings
 from bundles.storage.disk import make_directory, sync_directory
 from bundles.storage.s3_client import ABSENT, Bucket, code_of
 
-# Three roots: what the store answered, what botocore met on the way, and what boto3's transfers make of either.
+# Three root classes: errors that the store answered, errors of the connection, errors of boto3's transfers.
 BUCKET_ERRORS = (ClientError, BotoCoreError, Boto3Error)
 
 
@@ -28,13 +29,22 @@ class Place(Protocol):
     def has(self, name: str) -> bool: ...
 
     def put(self, source: Path, name: str) -> None:
-        """Keep the content of `source` under `name`, whole or not at all."""
+        """Store the content of the file `source` under `name`, completely or not at all."""
 
     def get(self, name: str, target: Path) -> None:
-        """Write what is kept under `name` to the file `target`."""
+        """Write what is stored under `name` to the file `target`."""
 
     def directories(self) -> list[str]:
-        """The names of the directories at the top."""
+        """Return the names of the directories at the top."""
+
+    def names(self, directory: str) -> Iterable[str]:
+        """Yield the names of everything below a directory."""
+
+    def delete(self, name: str) -> None:
+        """Delete what is kept under `name`, if anything is."""
+
+    def delete_directory(self, name: str) -> None:
+        """Delete a directory at the top with all that is in it."""
 
 
 class Directory:
@@ -73,6 +83,23 @@ class Directory:
         except OSError as error:
             raise PlaceFailed(f"{self.path} cannot be read: {error.strerror}.") from error
 
+    def names(self, directory: str) -> Iterable[str]:
+        for path in sorted((self.path / directory).rglob("*")):
+            if path.is_file():
+                yield str(path.relative_to(self.path))
+
+    def delete(self, name: str) -> None:
+        try:
+            (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise PlaceFailed(f"{self.path / name} cannot be deleted: {error.strerror}.") from error
+
+    def delete_directory(self, name: str) -> None:
+        try:
+            shutil.rmtree(self.path / name)
+        except OSError as error:
+            raise PlaceFailed(f"{self.path / name} cannot be deleted: {error.strerror}.") from error
+
 
 class BucketPlace:
     def __init__(self, bucket: str, prefix: str) -> None:
@@ -108,21 +135,42 @@ class BucketPlace:
             Bucket=self.bucket, Prefix=self.prefix, Delimiter="/"
         )
         try:
-            found = [one["Prefix"] for page in pages for one in page.get("CommonPrefixes", [])]
+            prefixes = [entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", [])]
         except BUCKET_ERRORS as error:
             raise self._failed(error) from error
-        return [prefix.removeprefix(self.prefix).rstrip("/") for prefix in found]
+        return [prefix.removeprefix(self.prefix).rstrip("/") for prefix in prefixes]
+
+    def names(self, directory: str) -> Iterable[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=f"{self.prefix}{directory}/"
+        )
+        try:
+            for page in pages:
+                for entry in page.get("Contents", []):
+                    yield str(entry["Key"]).removeprefix(self.prefix)
+        except BUCKET_ERRORS as error:
+            raise self._failed(error) from error
+
+    def delete(self, name: str) -> None:
+        try:
+            self.client.delete_object(Bucket=self.bucket, Key=self.prefix + name)
+        except BUCKET_ERRORS as error:
+            raise self._failed(error) from error
+
+    def delete_directory(self, name: str) -> None:
+        for entry in list(self.names(name)):
+            self.delete(entry)
 
     def _failed(self, error: Exception) -> PlaceFailed:
         return PlaceFailed(f"The bucket {self.bucket} cannot be used: {str(error).partition(chr(10))[0][:300]}")
 
 
 def place_at(text: str) -> Place:
-    """`s3://BUCKET/PREFIX` or a directory. Raises `PlaceFailed`."""
+    """Return the place that `s3://BUCKET/PREFIX` or the path of a directory names. Raises `PlaceFailed`."""
     if not text.startswith("s3://"):
         return Directory(Path(text).expanduser().absolute())
     if not settings.STORAGE_BUCKET:
-        raise PlaceFailed("s3:// needs the key of object storage: set STORAGE_BUCKET and the variables beside it.")
+        raise PlaceFailed("s3:// needs object storage: set STORAGE_BUCKET and its key (STORAGE_ACCESS_KEY).")
     url = urlsplit(text)
     if not url.netloc:
         raise PlaceFailed("Name the bucket: s3://BUCKET/PREFIX.")

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from math import inf
 
 from django.conf import settings
 from django.db import Error
@@ -32,13 +33,13 @@ KEPT_SECONDS = 10
 class Fleet:
     """The fleet's figures, counted at most once in `KEPT_SECONDS` by each process, by one thread at a time."""
 
-    def __init__(self, count: Callable[[], dict[str, dict[str, int]]]) -> None:
+    def __init__(self, count: Callable[[], dict[str, dict[str, float]]]) -> None:
         self.count = count
         self.lock = threading.Lock()
         self.counted_at = float("-inf")
-        self.counts: dict[str, dict[str, int]] | None = None
+        self.counts: dict[str, dict[str, float]] | None = None
 
-    def figures(self) -> dict[str, dict[str, int]] | None:
+    def figures(self) -> dict[str, dict[str, float]] | None:
         """What was counted; None if the database cannot say."""
         with self.lock:
             if time.monotonic() - self.counted_at > KEPT_SECONDS:
@@ -50,17 +51,17 @@ class Fleet:
             return self.counts
 
 
-def count() -> dict[str, dict[str, int]]:
+def count() -> dict[str, dict[str, float]]:
     """The fleet's figures by name, each by its label's values. Raises `Error` without a database."""
     since_backup = age()
     return {
-        "devices": Device.objects.counts(),
+        "devices": {**Device.objects.counts()},
         "commands_open": {"": Command.objects.open().count()},
         "deployments_running": {"": Deployment.objects.running().count()},
         "device_deployments_failed": {"": failed_lately()},
         "deployments_held": {"": int(Hold.objects.active().exists())},
         "scheduler_running": {"": int(holder() is not None)},
-        "backup_age_seconds": {} if since_backup is None else {"": int(since_backup.total_seconds())},
+        "backup_age_seconds": {"": inf if since_backup is None else int(since_backup.total_seconds())},
     }
 
 
@@ -77,7 +78,7 @@ HELP = {
     "device_deployments_failed": ("Device deployments that ended otherwise than wished within the last hour.", ""),
     "deployments_held": ("1 while deployments are held after a restore.", ""),
     "scheduler_running": ("1 if a scheduler is at work.", ""),
-    "backup_age_seconds": ("Since `manage.py backup` last made one; absent if it never did.", ""),
+    "backup_age_seconds": ("Seconds since the last `manage.py backup`; +Inf if none was ever made.", ""),
 }
 
 

@@ -81,7 +81,7 @@ def test_a_database_that_only_reads_is_kept_all_the_same(source: Live, tmp_path:
     url = source.environment["DATABASE_URL"] + "?options=-c%20default_transaction_read_only%3Don"
     done = manage({**source.environment, "DATABASE_URL": url}, "backup", str(tmp_path), "--programs", PROGRAMS)
     assert done.returncode == 0, done.stderr
-    assert "could not be noted as an event" in done.stderr
+    assert "could not be recorded as an event" in done.stderr
     assert len(list(tmp_path.glob("*/backup.json"))) == 1
 
 
@@ -101,7 +101,7 @@ def test_without_a_name_the_whole_ones_are_listed(source: Live, place: Path, bac
     assert json.loads(listed.stdout) == {"backups": [backup["name"]]}
     none = manage(source.environment, "restore", str(place / "lost+found"))
     assert (none.returncode, none.stdout) == (0, "")
-    assert "holds no whole backup" in none.stderr
+    assert "has no complete backup" in none.stderr
     nowhere = manage(source.environment, "restore", str(place / "nowhere"))
     assert (nowhere.returncode, "cannot be read" in nowhere.stderr) == (1, True)
 

@@ -166,9 +166,9 @@ def test_what_failed_within_the_last_hour_is_counted(client: Client) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_age_of_the_last_backup_is_told_if_there_is_one(client: Client) -> None:
+def test_the_age_of_the_last_backup_is_infinite_until_there_is_one(client: Client) -> None:
     record_event("backup.other", "", actor="manage.py")
-    assert value(scrape(client), "backup_age_seconds") is None
+    assert value(scrape(client), "backup_age_seconds") == float("inf")
     for days in (3, 1, 2):
         made = record_event(BACKUP_MADE, "", actor="manage.py")
         Event.objects.filter(pk=made.pk).update(at=timezone.now() - timedelta(days=days))

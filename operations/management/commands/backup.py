@@ -1,55 +1,82 @@
-"""Keeps what the control plane knows, so that it can be had again elsewhere."""
+"""Make a backup of the control plane."""
 
 import json
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from django.core.management.base import BaseCommand, CommandError
 
 from foundation.errors import Unavailable
 from foundation.progress_bar import tracker
-from operations.backups.create import make
+from operations.backups.create import BackupRunning, make, only_backup
+from operations.backups.description import BackupDescription
 from operations.backups.destinations import PlaceFailed, place_at
 from operations.backups.pg_dump import DumpFailed
+from operations.backups.retention import delete_old_backups
 
-SHOWN = 10
+SHOWN_BLOBS = 10
+
+
+def positive(text: str) -> int:
+    """argparse's type for a whole number from 1."""
+    if not (text.isascii() and text.isdigit() and int(text) >= 1):
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 class Command(BaseCommand):
     help = (
-        "Back up the database and the list of blobs, beside a running control plane. On a local disk add --blobs, and "
-        "the blobs come along; each is copied to a place once. Exit code 1: it failed, or storage has lost blobs."
+        "Back up the database and the list of blobs, beside a running control plane. On a local disk add --blobs: then "
+        "the blobs are copied, too, each once per place. Exit code 0 and one line: the backup is complete. Exit code "
+        "1: it failed, another backup is running, or storage has lost blobs."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("place", help="a directory, or s3://BUCKET/PREFIX (opened by the STORAGE_ variables)")
-        parser.add_argument("--blobs", action="store_true", help="copy blobs, too, unless the place holds them")
-        parser.add_argument("--programs", type=Path, help="the directory of pg_dump; else it is looked for on PATH")
-        parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
+        parser.add_argument("place", help="a directory, or s3://BUCKET/PREFIX (with the key in the STORAGE_ variables)")
+        parser.add_argument("--blobs", action="store_true", help="also copy the blobs that the place does not have")
+        parser.add_argument(
+            "--keep",
+            type=positive,
+            metavar="N",
+            help="afterwards delete all but the newest N complete backups of the place, and blobs that only they need",
+        )
+        parser.add_argument("--programs", type=Path, help="the directory of pg_dump, if it is not on PATH")
+        parser.add_argument("--json", action="store_true", help="one JSON object instead of a line for people")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        deleted: list[str] = []
         try:
-            name, about = make(
-                place_at(options["place"]),
-                with_blobs=options["blobs"],
-                programs=options["programs"],
-                track=tracker(sys.stderr),
-            )
-        except (DumpFailed, PlaceFailed, Unavailable) as error:
+            place = place_at(options["place"])
+            with only_backup():
+                name, description = make(
+                    place, with_blobs=options["blobs"], programs=options["programs"], track=tracker(sys.stderr)
+                )
+                # While blobs are lost, an older backup may be the only one that has them.
+                if options["keep"] and not description.blobs.lost:
+                    deleted = delete_old_backups(place, options["keep"])
+        except (BackupRunning, DumpFailed, PlaceFailed, Unavailable) as error:
             raise CommandError(str(error)) from None
+        except psycopg.OperationalError as error:
+            raise CommandError(f"The database cannot be reached: {str(error).strip()}") from None
         if options["json"]:
-            self.stdout.write(json.dumps({"name": name, **about}))
+            self.stdout.write(json.dumps({"name": name, **description.as_dict(), "deleted": deleted}))
         else:
-            self.show(name, about, options)
-        if lost := about["blobs"]["lost"]:
+            self.stdout.write(sentence(name, description, deleted))
+        if lost := description.blobs.lost:
             raise CommandError(
-                f"The backup stands, but storage has lost {len(lost)} of its blobs, or holds something else in their"
-                f" place: push their bundles again. {', '.join(lost[:SHOWN])}"
+                f"The backup is complete, but storage has lost {len(lost)} of its blobs, or has other content in their"
+                f" place: push their bundles again. {', '.join(lost[:SHOWN_BLOBS])}"
             )
 
-    def show(self, name: str, about: dict[str, Any], options: dict[str, Any]) -> None:
-        copied = "with them" if options["blobs"] else "not copied: keep your storage, or add --blobs"
-        self.stdout.write(f"{name}: {about['dump']['size']} bytes, {about['devices']} devices.")
-        self.stdout.write(f"{about['blobs']['count']} blobs, {copied}.")
+
+def sentence(name: str, description: BackupDescription, deleted: list[str]) -> str:
+    """Return the one line for people and logs."""
+    blobs = "copied" if description.blobs.are_copied else "not copied: keep your storage, or add --blobs"
+    old = f"; deleted {', '.join(deleted)}" if deleted else ""
+    return (
+        f"{name}: {description.dump.size} bytes, {description.devices} devices,"
+        f" {description.blobs.count} blobs ({blobs}){old}."
+    )

@@ -1,4 +1,4 @@
-"""Brings a backup back into an empty database."""
+"""Restore a backup into an empty database."""
 
 import json
 import sys
@@ -12,7 +12,8 @@ from foundation.errors import Unavailable
 from foundation.progress_bar import tracker
 from operations.backups.destinations import PlaceFailed, place_at
 from operations.backups.pg_dump import DumpFailed
-from operations.backups.restore import RestoreRefused, backups, restore
+from operations.backups.restore import RestoreRefused, restore
+from operations.backups.retention import complete_backups
 
 SHOWN = 10
 NEXT = """Deployments are held until you release them: python manage.py release_deployments, or in the admin.
@@ -29,26 +30,26 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("place", help="the directory or s3://BUCKET/PREFIX that `backup` was given")
         parser.add_argument("name", nargs="?", help="which backup, such as kernex-20260131T120000Z")
-        parser.add_argument("--programs", type=Path, help="the directory of pg_restore; else it is looked for on PATH")
+        parser.add_argument("--programs", type=Path, help="the directory of pg_restore, if it is not on PATH")
         parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             place = place_at(options["place"])
             if options["name"] is None:
-                self.list(backups(place), options)
+                self.list(complete_backups(place), options)
                 return
-            about = restore(place, options["name"], programs=options["programs"], track=tracker(sys.stderr))
+            restored = restore(place, options["name"], programs=options["programs"], track=tracker(sys.stderr))
         except (RestoreRefused, DumpFailed, PlaceFailed, Unavailable) as error:
             raise CommandError(str(error)) from None
-        missing = about["missing"]
+        description, missing = restored.description, restored.missing
         if options["json"]:
-            self.stdout.write(json.dumps(about))
+            self.stdout.write(json.dumps({**description.as_dict(), "missing": missing}))
         else:
-            self.stdout.write(f"Restored the state of {about['made_at']}, {about['devices']} devices.\n{NEXT}")
+            self.stdout.write(f"Restored the state of {description.made_at}, {description.devices} devices.\n{NEXT}")
         if missing:
             names = ", ".join(missing[:SHOWN])
-            raise CommandError(f"{len(missing)} blobs are in neither storage nor backup, bring them back: {names}")
+            raise CommandError(f"{len(missing)} blobs are in neither storage nor backup; bring them back: {names}")
 
     def list(self, names: list[str], options: dict[str, Any]) -> None:
         if options["json"]:
@@ -56,4 +57,4 @@ class Command(BaseCommand):
         elif names:
             self.stdout.write("\n".join(names))
         else:
-            self.stderr.write(f"{options['place']} holds no whole backup.")
+            self.stderr.write(f"{options['place']} has no complete backup.")

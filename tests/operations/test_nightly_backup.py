@@ -1,0 +1,113 @@
+"""`manage.py backup` as a nightly job: one line, exit codes, old backups deleted, never two at once."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from operations.backups.create import LOCK_KEY
+from operations.backups.destinations import Directory
+from operations.backups.retention import complete_backups, delete_old_backups
+from tests.live import Live
+from tests.operations.test_backup import PROGRAMS, manage, source
+
+__all__ = ["source"]
+
+
+def make_backup(place: Path, name: str, *blobs: str, is_complete: bool = True) -> None:
+    (place / name).mkdir(parents=True)
+    (place / name / "database.dump").write_text("a dump")
+    (place / name / "blobs.txt").write_text("".join(f"{blob} 1\n" for blob in blobs))
+    if is_complete:
+        (place / name / "backup.json").write_text("{}")
+    for blob in blobs:
+        (place / "blobs" / blob[:2]).mkdir(parents=True, exist_ok=True)
+        (place / "blobs" / blob[:2] / blob).write_text("b")
+
+
+def stored_blobs(place: Path) -> set[str]:
+    return {path.name for path in (place / "blobs").glob("*/*")}
+
+
+def test_all_but_the_newest_go_with_the_blobs_that_only_they_need(tmp_path: Path) -> None:
+    make_backup(tmp_path, "kernex-1", "aa1", "bb1")
+    make_backup(tmp_path, "kernex-2", is_complete=False)
+    make_backup(tmp_path, "kernex-3", "bb1", "cc1")
+    make_backup(tmp_path, "kernex-4", "cc1")
+    make_backup(tmp_path, "kernex-5", "dd1", is_complete=False)
+    (tmp_path / "lost+found").mkdir()
+    place = Directory(tmp_path)
+    assert delete_old_backups(place, keep=2) == ["kernex-1", "kernex-2"]
+    assert complete_backups(place) == ["kernex-4", "kernex-3"]
+    assert stored_blobs(tmp_path) == {"bb1", "cc1", "dd1"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "kernex-3", "kernex-4", "kernex-5", "blobs", "lost+found"
+    }  # fmt: skip
+    assert delete_old_backups(place, keep=2) == []
+
+
+@pytest.mark.parametrize("keep", [1, 5])
+def test_the_last_complete_backup_stays(tmp_path: Path, keep: int) -> None:
+    make_backup(tmp_path, "kernex-1", "aa1")
+    make_backup(tmp_path, "kernex-2", is_complete=False)
+    assert delete_old_backups(Directory(tmp_path), keep=keep) == []
+    assert stored_blobs(tmp_path) == {"aa1"}
+
+
+def test_a_deletion_that_is_interrupted_leaves_no_damaged_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):
+        make_backup(tmp_path, f"kernex-{number}")
+
+    def interrupt(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        delete_old_backups(Directory(tmp_path), keep=1)
+    monkeypatch.undo()
+    assert complete_backups(Directory(tmp_path)) == ["kernex-2"]
+    assert delete_old_backups(Directory(tmp_path), keep=1) == ["kernex-1"]
+
+
+def backup(source: Live, place: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    return manage(source.environment, "backup", str(place), "--programs", PROGRAMS, *words)
+
+
+def test_one_line_on_success_and_the_older_backup_is_deleted(source: Live, tmp_path: Path) -> None:
+    make_backup(tmp_path, "kernex-20200101T000000Z", "aa1")
+    done = backup(source, tmp_path, "--blobs", "--keep", "1")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 1), done.stderr
+    assert "2 blobs (copied); deleted kernex-20200101T000000Z." in done.stdout
+    assert len(stored_blobs(tmp_path)) == 2
+    document: dict[str, Any] = json.loads(backup(source, tmp_path, "--json", "--keep", "9").stdout)
+    assert document["deleted"] == []
+
+
+@pytest.mark.parametrize("keep", ["0", "-1", "all"])
+def test_it_keeps_at_least_one(source: Live, tmp_path: Path, keep: str) -> None:
+    done = backup(source, tmp_path, "--keep", keep)
+    assert done.returncode != 0
+    assert "is not a whole number from 1" in done.stderr
+
+
+def test_of_two_at_once_one_does_nothing(source: Live, tmp_path: Path) -> None:
+    with psycopg.connect(source.environment["DATABASE_URL"], autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s, %s)", LOCK_KEY)
+        done = backup(source, tmp_path, "--keep", "1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Another backup of this database is running" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_that_is_away_is_a_sentence(source: Live, tmp_path: Path) -> None:
+    away = {**source.environment, "DATABASE_URL": "postgresql://a:b@127.0.0.1:1/c"}
+    done = manage(away, "backup", str(tmp_path), "--programs", PROGRAMS)
+    assert done.returncode == 1
+    assert "The database cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
