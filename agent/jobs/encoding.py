@@ -136,8 +136,8 @@ def _build(kind: type[T], value: Any) -> T:
     """Return a dataclass from its JSON object. Raises `TypeError` or `ValueError` for a wrong or missing member."""
     if not isinstance(value, dict):
         raise TypeError(f"not a {kind.__name__}")
-    known = {one.name: _convert(one.type, value[one.name]) for one in fields(kind) if one.name in value}  # type: ignore[arg-type]
-    return kind(**known)
+    members = {one.name: _convert(one.type, value[one.name]) for one in fields(kind) if one.name in value}  # type: ignore[arg-type]
+    return kind(**members)
 
 
 def _convert(kind: Any, value: Any) -> Any:

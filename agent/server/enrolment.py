@@ -39,7 +39,9 @@ def load_enrolment(state_dir: Path, server: str = "") -> Enrolment | None:
     """Return the saved enrolment at `server`, or at any server. None also for a damaged file: enrol again."""
     try:
         value = read_json(state_dir / FILE, MAX_SIZE)
-        enrolment = Enrolment(**{one.name: value[one.name] for one in fields(Enrolment) if one.name in value})
+        enrolment = Enrolment(
+            **{member.name: value[member.name] for member in fields(Enrolment) if member.name in value}
+        )
         UUID(enrolment.device_id)
     except (OSError, ValueError, TypeError, AttributeError):
         return None

@@ -52,7 +52,7 @@ def _clean_tail(source: LogSource, max_size: int) -> bytes:
 
 
 def _shares(sizes: dict[str, int], total: int) -> dict[str, int]:
-    """Divide `total` bytes: whoever needs less than an equal share leaves the rest to the larger ones."""
+    """Divide `total` bytes equally; what a small source does not need is divided among the larger ones."""
     shares: dict[str, int] = {}
     for count, name in zip(range(len(sizes), 0, -1), sorted(sizes, key=lambda name: sizes[name]), strict=True):
         shares[name] = min(sizes[name], total // count)

@@ -1,10 +1,10 @@
-"""Answers the log requests of the server, one batch at a time.
+"""The delivery of logs that the server asked for, one batch at a time.
 
 1. The logs are collected once, into a file beside the journal, so that a batch has the same bytes when it is repeated.
 2. Each accepted batch moves `next_batch` in the journal.
 3. One write to the journal removes the request and records the outcome of its command; then the file is deleted.
 
-After a kill at any point the last step is repeated. The server ignores a batch that it has.
+After a kill at any point, the last step is repeated. The server ignores a batch that it has already.
 """
 
 import json
@@ -127,7 +127,7 @@ class LogDelivery:
 
     def _finish(self, request: LogRequest, result: CommandResult, message: str = "") -> None:
         with self.journal.change() as state:
-            state.log_requests = [one for one in state.log_requests if one.command_id != request.command_id]
+            state.log_requests = [waiting for waiting in state.log_requests if waiting.command_id != request.command_id]
             commands.finish(state, request.command_id, result, message)
         log.info("Log request %s: %s. %s", request.request_id, result, message)
         self._batches.clear()

@@ -1,4 +1,4 @@
-"""A device and its control plane, new for each test."""
+"""A fresh device and control plane for each test."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ def server() -> Iterator[FakeServer]:
 
 @pytest.fixture
 def device(server: FakeServer, tmp_path: Path) -> Iterator[Device]:
-    """A device that knows its server and token; nothing runs yet."""
+    """A device with its server and token configured. Nothing runs yet."""
     device = Device(server, tmp_path / "device")
     yield device
     device.clean_up()

@@ -1,4 +1,4 @@
-"""A device for tests: the real agent as a process of its own, and a look at what it left on disk."""
+"""A device for tests: the real agent as a process, and its state directory."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from agent.jobs.state import State
 from agent.manifest import parse
 from agent.programs import processes
 from tests.agent.bundle import Bundle
-from tests.agent.server import TOKEN, FakeServer, Row
+from tests.agent.server import TOKEN, DeviceDeployment, FakeServer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FAST = {"BACKOFF_SECONDS": "1", "BACKOFF_LIMIT_SECONDS": "1", "STOP_GRACE_SECONDS": "2", "SETTLE_SECONDS": "1"}
@@ -44,18 +44,18 @@ class Device:
 
     @property
     def environment(self) -> dict[str, str]:
-        told = {
+        options = {
             "SERVER": self.server.url, "TOKEN": TOKEN, "STATE_DIR": str(self.state_dir), "DEVICE_TYPE": "edge",
             "NAME": "test", "PYTHON": sys.executable, **FAST, **self.options,
         }  # fmt: skip
-        return {"PATH": os.environ["PATH"], **{f"KERNEX_AGENT_{name}": value for name, value in told.items()}}
+        return {"PATH": os.environ["PATH"], **{f"KERNEX_AGENT_{name}": value for name, value in options.items()}}
 
     @property
     def log(self) -> Path:
         return self.state_dir.with_suffix(".log")
 
     def run(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        """Run one command of the agent to its end."""
+        """Run one command of the agent and wait for its end."""
         command = [sys.executable, "-m", "agent", *words]
         done = subprocess.run(
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
@@ -75,7 +75,7 @@ class Device:
             )
 
     def stop(self) -> int:
-        """Ask the daemon to stop; its exit code."""
+        """Send SIGTERM and return the exit code."""
         assert self.process is not None
         self.process.terminate()
         code = self.process.wait(30)
@@ -83,19 +83,21 @@ class Device:
         return code
 
     def kill(self) -> None:
-        """Power off, for the agent alone."""
+        """Kill the agent; its programs run on."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
         self.process = None
 
-    def finish(self, row: Row, seconds: float = 40) -> dict[str, Any]:
-        """Wait for the last word on a deployment."""
-        wait_for(lambda: row.is_finished, seconds, self.said)
-        return row.last
+    def finish(self, deployment: DeviceDeployment, seconds: float = 40) -> dict[str, Any]:
+        """Wait until a deployment is finished, and return its last report."""
+        wait_for(lambda: deployment.is_finished, seconds, self.log_text)
+        return deployment.last
 
-    def said(self) -> str:
+    def log_text(self) -> str:
         return self.log.read_text()[-6000:] if self.log.exists() else ""
+
+    said = log_text
 
     def clean_up(self) -> None:
         if self.process is not None:
@@ -103,8 +105,6 @@ class Device:
             self.process.wait()
         for product in self.products():
             processes.end(partial(processes.marked, str(product), with_commands=True), 0)
-
-    # What is on disk
 
     @property
     def state(self) -> State:
@@ -118,36 +118,36 @@ class Device:
         return sorted(directory.iterdir()) if directory.is_dir() else []
 
     def current(self, product: str = "vad") -> str:
-        """The sha256 that `current` names, or nothing."""
+        """Return the sha256 that `current` names, or an empty text."""
         link = self.state_dir / "products" / product / "current"
         return link.readlink().name if link.is_symlink() else ""
 
     def running(self, product: str = "vad") -> set[int]:
-        """The processes of a product."""
+        """Return the processes of a product."""
         return processes.marked(str(self.state_dir / "products" / product))
 
     def runs(self, bundle: Bundle) -> bool:
-        """Whether the processes of a bundle's product work in that very release."""
-        where = set()
+        """Return whether the processes of a bundle's product run in the directory of this release."""
+        directories = set()
         for pid in self.running(bundle.name):
-            with suppress(FileNotFoundError):  # it has ended meanwhile
-                where.add(str(Path(f"/proc/{pid}/cwd").readlink()))
-        return where == {str(self.state_dir / "products" / bundle.name / "releases" / bundle.sha256)}
+            with suppress(FileNotFoundError):  # the process has ended
+                directories.add(str(Path(f"/proc/{pid}/cwd").readlink()))
+        return directories == {str(self.state_dir / "products" / bundle.name / "releases" / bundle.sha256)}
 
     def size(self) -> int:
-        """The bytes in use, the log of programs apart."""
+        """Return the bytes in use, without logs."""
         files = [path for path in self.state_dir.rglob("*") if path.is_file() and not path.is_symlink()]
         return sum(path.stat().st_size for path in files if path.suffix not in {".log", ".1"})
 
     def check(self) -> None:
-        """What is always true of a device at rest."""
+        """Assert what is always true of a device at rest."""
         for product in self.products():
             current = self.current(product.name)
             if current:
                 assert_whole(product / "releases" / current)
             committed = self.state.installed(product.name)
             assert current == (committed.current.manifest_sha256 if committed.current else "")
-            wanted = {one.manifest_sha256 for one in (committed.current, committed.previous) if one}
+            wanted = {release.manifest_sha256 for release in (committed.current, committed.previous) if release}
             found = {path.name.removesuffix(".json") for path in (product / "releases").iterdir()}
             assert found == wanted
             assert not (product / "staging").exists()
@@ -155,12 +155,12 @@ class Device:
         assert list((self.state_dir / "trash").iterdir()) == []
         assert self.state.jobs == []
         left = [str(path.relative_to(self.state_dir)) for path in self.state_dir.rglob("*.new")]
-        left = [path for path in left if "/state/" not in path]  # that is the programs' own
+        left = [path for path in left if "/state/" not in path]  # written by programs
         assert left == [], left
 
 
 def assert_whole(release: Path) -> None:
-    """Every file is what the manifest says, and nothing else is there."""
+    """Assert that a release has exactly the files of its manifest."""
     body = release.with_name(release.name + ".json").read_bytes()
     assert hashlib.sha256(body).hexdigest() == release.name
     manifest = parse(body)
@@ -170,7 +170,7 @@ def assert_whole(release: Path) -> None:
         path = release / file.path
         assert hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
         assert path.stat().st_mode & 0o777 == file.mode
-        assert path.stat().st_nlink == 1, "what runs shares its bytes with something"
+        assert path.stat().st_nlink == 1, "a file of a release has a second name"
 
 
 def as_json(text: str) -> Any:

@@ -1,7 +1,7 @@
-"""A control plane in memory, over real HTTP: it keeps docs/device-api.md and remembers what it was told.
+"""A control plane in memory, over real HTTP: it implements docs/device-api.md and records the requests.
 
-It checks signatures in its own words. `faults` are asked before each answer and may do something else instead, as a
-network, a proxy or a broken server would.
+It has its own code to check signatures. Each of its `faults` may answer a request instead, as a network, a proxy or a
+broken server would.
 """
 
 import json
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from tests.agent.bundle import Bundle
 
 TOKEN = "kxe_" + "t" * 43
-LAST_WORDS = {"succeeded", "failed", "rolled_back", "rejected", "cancelled"}
+TERMINAL_STATES = {"succeeded", "failed", "rolled_back", "rejected", "cancelled"}
 ORDER = ["offered", "accepted", "downloading", "installing", "checking"]
 _PARAMETERS = re.compile(r'kernex=(\(([^)]*)\);created=(\d+);keyid="([A-Za-z0-9_-]{43})";alg="ed25519")')
 
@@ -38,7 +38,7 @@ class Refusal(Exception):
 
 @dataclass
 class Request:
-    """One request as it arrived. `answer` and `drop` are for faults."""
+    """One request as it arrived. Faults call `answer` and `drop`."""
 
     handler: "Handler"
     method: str
@@ -52,20 +52,20 @@ class Request:
         return json.loads(self.body)
 
     def answer(self, status: int, body: bytes, **headers: str) -> None:
-        self.handler.say(status, body, headers)
+        self.handler.respond(status, body, headers)
 
     def drop(self) -> None:
-        """Close the connection without a word."""
+        """Close the connection without a response."""
         self.handler.close_connection = True
 
 
-# Returns True if it dealt with the request.
+# Returns True if it answered the request.
 Fault = Callable[[Request], bool]
 
 
 @dataclass
-class Row:
-    """One device deployment."""
+class DeviceDeployment:
+    """One device deployment. `taken` are the reports that were accepted, `late` those after the end."""
 
     bundle: Bundle
     id: str = field(default_factory=lambda: str(uuid4()))
@@ -81,12 +81,16 @@ class Row:
 
     @property
     def states(self) -> list[str]:
-        """The states that were reported, each once."""
+        """The reported states in order, each once."""
         return list(dict.fromkeys(report["state"] for report in self.taken))
 
     @property
     def is_finished(self) -> bool:
-        return self.state in LAST_WORDS
+        return self.state in TERMINAL_STATES
+
+
+# Until all tests use the new name.
+Row = DeviceDeployment
 
 
 @dataclass
@@ -125,7 +129,7 @@ class FakeServer:
         self.log_requests: dict[str, LogRequest] = {}
         self.bundles: dict[str, Bundle] = {}
         self.blobs: dict[str, bytes] = {}
-        self.rows: dict[str, Row] = {}
+        self.deployments: dict[str, DeviceDeployment] = {}
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"fake": self}))
@@ -133,32 +137,39 @@ class FakeServer:
         self.port = self.http.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
 
-    # What a test does
+    @property
+    def rows(self) -> dict[str, DeviceDeployment]:
+        return self.deployments
 
     def publish(self, bundle: Bundle) -> None:
         with self.lock:
             self.bundles[bundle.sha256] = bundle
             self.blobs |= bundle.blobs
 
-    def deploy(self, bundle: Bundle) -> Row:
-        """Publish a bundle and put the command into the device's queue."""
+    def deploy(self, bundle: Bundle) -> DeviceDeployment:
+        """Publish a bundle and queue a `deploy` command."""
         self.publish(bundle)
-        row = Row(bundle)
+        deployment = DeviceDeployment(bundle)
         with self.lock:
-            self.rows[row.id] = row
-            self.command("deploy", self.deploy_payload(row))
-        return row
+            self.deployments[deployment.id] = deployment
+            self.command("deploy", self.deploy_payload(deployment))
+        return deployment
 
-    def deploy_payload(self, row: Row) -> dict[str, Any]:
-        named = {
-            "name": row.bundle.name, "version": row.bundle.version,
-            "manifest_sha256": row.bundle.sha256, "manifest_size": len(row.bundle.body),
+    def deploy_payload(self, deployment: DeviceDeployment) -> dict[str, Any]:
+        bundle = {
+            "name": deployment.bundle.name, "version": deployment.bundle.version,
+            "manifest_sha256": deployment.bundle.sha256, "manifest_size": len(deployment.bundle.body),
         }  # fmt: skip
         deadline = "2099-01-01T00:00:00Z"
-        return {"deployment_id": row.id, "attempt": row.attempt, "bundle": named, "deadline_at": deadline}
+        return {
+            "deployment_id": deployment.id,
+            "attempt": deployment.attempt,
+            "bundle": bundle,
+            "deadline_at": deadline,
+        }
 
-    def cancel(self, row: Row) -> None:
-        self.command("cancel", {"deployment_id": row.id, "attempt": row.attempt})
+    def cancel(self, deployment: DeviceDeployment) -> None:
+        self.command("cancel", {"deployment_id": deployment.id, "attempt": deployment.attempt})
 
     def command(self, kind: str, payload: object) -> int:
         with self.lock:
@@ -167,7 +178,7 @@ class FakeServer:
         return number
 
     def request_logs(self, max_size: int = 1024 * 1024) -> LogRequest:
-        """Put a `send_logs` command into the device's queue."""
+        """Queue a `send_logs` command."""
         request_id, log_request = str(uuid4()), LogRequest(max_size)
         with self.lock:
             self.log_requests[request_id] = log_request
@@ -175,8 +186,8 @@ class FakeServer:
         return log_request
 
     def asked_for(self, pattern: str) -> list[Request]:
-        """The requests whose `METHOD /path` matches."""
-        return [one for one in self.requests if re.search(pattern, f"{one.method} {one.path}")]
+        """Return the requests whose `METHOD /path` matches a pattern."""
+        return [request for request in self.requests if re.search(pattern, f"{request.method} {request.path}")]
 
     @contextmanager
     def running(self) -> Iterator["FakeServer"]:
@@ -189,10 +200,8 @@ class FakeServer:
             thread.join()
             self.http.server_close()
 
-    # What it answers
-
     def handle(self, request: Request) -> tuple[int, dict[str, Any]] | bytes:
-        """A status and JSON, or the whole bytes of a file."""
+        """Return a status and a JSON object, or the bytes of a file."""
         path = request.path.removeprefix("/api/v1")
         key = self._verify(request, is_heartbeat=path.endswith("/heartbeat"))
         if path == "/devices/register":
@@ -279,7 +288,7 @@ class FakeServer:
                 self.acknowledged += request.json["acknowledged_commands"]
                 for outcome in request.json.get("command_outcomes", []):
                     self.outcomes.setdefault(outcome["id"], (outcome["outcome"], outcome["message"]))
-            commands = [one for one in self.commands if one["id"] not in self.acknowledged]
+            commands = [command for command in self.commands if command["id"] not in self.acknowledged]
         return 200, {"state": self.state, "interval_seconds": self.interval_seconds, "commands": commands}
 
     def _log_batch(self, request_id: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -305,23 +314,25 @@ class FakeServer:
 
     def _result(self, deployment_id: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         with self.lock:
-            row = self.rows.get(deployment_id)
-            if row is None:
+            deployment = self.deployments.get(deployment_id)
+            if deployment is None:
                 raise Refusal(404, "not_found")
-            if body["attempt"] < row.attempt:
-                raise Refusal(409, "old_attempt", state=row.state)
-            if body["report"] == row.report:
-                assert body == row.last, "one number, two reports"
-                return 200, {"state": row.state}
-            if row.is_finished or row.state == "timed_out":
-                row.late.append(body)
-                raise Refusal(409, "ended", state=row.state)
-            if body["report"] > row.report:
-                row.report = body["report"]
-                row.taken.append(body)
-                is_forward = body["state"] in LAST_WORDS or ORDER.index(body["state"]) > ORDER.index(row.state)
-                row.state = body["state"] if is_forward else row.state
-        return 200, {"state": row.state}
+            if body["attempt"] < deployment.attempt:
+                raise Refusal(409, "old_attempt", state=deployment.state)
+            if body["report"] == deployment.report:
+                assert body == deployment.last, "one number, two reports"
+                return 200, {"state": deployment.state}
+            if deployment.is_finished or deployment.state == "timed_out":
+                deployment.late.append(body)
+                raise Refusal(409, "ended", state=deployment.state)
+            if body["report"] > deployment.report:
+                deployment.report = body["report"]
+                deployment.taken.append(body)
+                is_forward = body["state"] in TERMINAL_STATES or ORDER.index(body["state"]) > ORDER.index(
+                    deployment.state
+                )
+                deployment.state = body["state"] if is_forward else deployment.state
+        return 200, {"state": deployment.state}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -350,28 +361,28 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def serve(self, request: Request) -> None:
-        """Answer as a healthy server does."""
+        """Answer without a fault."""
         try:
             answer = self.fake.handle(request)
         except Refusal as refusal:
-            self.say(refusal.status, json.dumps({"error": refusal.error}).encode(), {})
+            self.respond(refusal.status, json.dumps({"error": refusal.error}).encode(), {})
             return
         if isinstance(answer, bytes):
-            self.say_file(answer)
+            self.respond_with_file(answer)
         else:
-            self.say(answer[0], json.dumps(answer[1]).encode(), {"Content-Type": "application/json"})
+            self.respond(answer[0], json.dumps(answer[1]).encode(), {"Content-Type": "application/json"})
 
-    def say_file(self, data: bytes) -> None:
+    def respond_with_file(self, data: bytes) -> None:
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(match[1]) if match else 0
         if match and start >= len(data):
-            self.say(416, b"{}", {"Content-Range": f"bytes */{len(data)}"})
+            self.respond(416, b"{}", {"Content-Range": f"bytes */{len(data)}"})
         elif match:
-            self.say(206, data[start:], {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"})
+            self.respond(206, data[start:], {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"})
         else:
-            self.say(200, data, {})
+            self.respond(200, data, {})
 
-    def say(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+    def respond(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -380,4 +391,4 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""

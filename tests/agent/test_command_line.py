@@ -1,4 +1,4 @@
-"""The command line as a real process: what it says, and how it ends."""
+"""The command line as a real process: output and exit codes."""
 
 import json
 import os
@@ -21,8 +21,8 @@ def agent(*words: str, given: str = "", **variables: str) -> subprocess.Complete
     )  # fmt: skip
 
 
-def ends(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
-    """It ended with this code and one sentence that holds these words."""
+def assert_exit(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """Assert the exit code, and that the last line of standard error has these words."""
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
@@ -30,7 +30,7 @@ def ends(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None
 
 
 @pytest.mark.parametrize("command", ["enrol", "run", "once", "status", "rollback"])
-def test_help_teaches(command: str) -> None:
+def test_help_names_options_and_defaults(command: str) -> None:
     shown = agent(command, "--help")
     assert shown.returncode == 0
     assert "--state-dir" in shown.stdout
@@ -38,7 +38,7 @@ def test_help_teaches(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "named"),
     [
         (("run",), "server"),
         (("run", "--server", "ftp://x"), "server"),
@@ -51,23 +51,23 @@ def test_help_teaches(command: str) -> None:
         (("enrol", "--server", NOBODY, "--token-file", "/nowhere/token"), "/nowhere/token"),
     ],
 )
-def test_a_wrong_option_is_named(words: tuple[str, ...], told: str, tmp_path: Path) -> None:
-    ends(agent(*words, "--state-dir", str(tmp_path / "s")), 2, told)
+def test_a_wrong_option_is_named(words: tuple[str, ...], named: str, tmp_path: Path) -> None:
+    assert_exit(agent(*words, "--state-dir", str(tmp_path / "s")), 2, named)
 
 
-def test_who_is_not_enrolled_is_not_told_to_wait(tmp_path: Path) -> None:
+def test_a_device_that_is_not_enrolled_does_not_wait(tmp_path: Path) -> None:
     done = agent("run", "--server", NOBODY, "--state-dir", str(tmp_path / "s"))
-    ends(done, 3, "token")
+    assert_exit(done, 3, "token")
     assert "Trying again" not in done.stderr
 
 
 def test_an_unknown_option_in_the_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "agent.toml"
     file.write_text('srever = "https://fleet.example.com"\n')
-    ends(agent("run", "--config", str(file)), 2, "srever")
+    assert_exit(agent("run", "--config", str(file)), 2, "srever")
 
 
-def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+def test_the_command_line_overrides_the_environment_which_overrides_the_file(tmp_path: Path) -> None:
     file = tmp_path / "agent.toml"
     file.write_text(f'state_dir = "{tmp_path / "file"}"\nlog_format = "json"\n')
     shown = [
@@ -81,42 +81,44 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(tmp_p
     assert [Path(path).name for path in shown] == ["file", "variable", "word"]
 
 
-def test_a_token_on_the_command_line_is_refused_and_not_repeated() -> None:
+def test_a_token_on_the_command_line_is_refused_and_not_printed() -> None:
     done = agent("enrol", "--server", NOBODY, "--token", TOKEN)
-    ends(done, 2, "unrecognized")
+    assert_exit(done, 2, "unrecognized")
     assert "s3cret" not in done.stderr + done.stdout
 
 
-def test_without_a_token_it_says_what_is_needed(tmp_path: Path) -> None:
-    ends(agent("enrol", "--server", NOBODY, "--state-dir", str(tmp_path / "s")), 3, "token")
+def test_a_missing_token_is_named(tmp_path: Path) -> None:
+    assert_exit(agent("enrol", "--server", NOBODY, "--state-dir", str(tmp_path / "s")), 3, "token")
 
 
-def test_a_token_that_is_none_is_refused_without_being_repeated(tmp_path: Path) -> None:
+def test_an_invalid_token_is_refused_and_not_printed(tmp_path: Path) -> None:
     done = agent(
         "enrol", "--server", NOBODY, "--state-dir", str(tmp_path / "s"), "--token-file", "-", given="s3cret word\n"
     )
-    ends(done, 2, "kxe_")
+    assert_exit(done, 2, "kxe_")
     assert "s3cret" not in done.stderr
 
 
-def test_no_server_is_6(tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_is_exit_code_6(tmp_path: Path) -> None:
     done = agent("enrol", "--server", NOBODY, "--state-dir", str(tmp_path / "s"), KERNEX_AGENT_TOKEN=TOKEN)
-    ends(done, 6)
+    assert_exit(done, 6)
     assert "s3cret" not in done.stderr
 
 
-def test_a_state_directory_that_cannot_be_made_is_8(tmp_path: Path) -> None:
+def test_a_state_directory_that_cannot_be_made_is_exit_code_8(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    ends(agent("run", "--server", NOBODY, "--state-dir", str(tmp_path / "file" / "s")), 8, str(tmp_path / "file" / "s"))
+    assert_exit(
+        agent("run", "--server", NOBODY, "--state-dir", str(tmp_path / "file" / "s")), 8, str(tmp_path / "file" / "s")
+    )
 
 
-def test_nothing_to_roll_back_is_10(tmp_path: Path) -> None:
-    ends(agent("rollback", "vad", "--state-dir", str(tmp_path)), 10, "vad")
+def test_nothing_to_roll_back_is_exit_code_10(tmp_path: Path) -> None:
+    assert_exit(agent("rollback", "vad", "--state-dir", str(tmp_path)), 10, "vad")
 
 
-def test_a_damaged_journal_is_said_and_changed_by_nobody(tmp_path: Path) -> None:
+def test_status_reports_a_damaged_journal_and_does_not_change_it(tmp_path: Path) -> None:
     (tmp_path / "journal.json").write_text("{")
-    ends(agent("status", "--state-dir", str(tmp_path)), 8, "damaged")
+    assert_exit(agent("status", "--state-dir", str(tmp_path)), 8, "damaged")
     assert (tmp_path / "journal.json").read_text() == "{"
 
 
@@ -126,7 +128,7 @@ def test_status_of_a_fresh_device() -> None:
     assert "not enrolled" in shown.stdout
 
 
-def test_the_identity_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_identity(tmp_path: Path) -> None:
     agent("enrol", "--server", NOBODY, "--state-dir", str(tmp_path / "s"), KERNEX_AGENT_TOKEN=TOKEN)
     assert (tmp_path / "s").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "s" / "identity.key").stat().st_mode & 0o777 == 0o600

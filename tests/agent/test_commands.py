@@ -89,11 +89,11 @@ def test_outcomes_are_forgotten_only_when_their_heartbeat_is_accepted() -> None:
 
 def test_an_outcome_is_repeated_until_a_heartbeat_is_accepted(server: FakeServer, device: Device) -> None:
     server.faults.append(faults.on("/heartbeat", carries_outcomes_and_fails, times=3))
-    row = server.deploy(bundle.data("1"))
+    deployment = server.deploy(bundle.data("1"))
     server.command("rotate_key", {})
     device.start()
-    device.finish(row)
-    wait_for(lambda: len(server.outcomes) == 2, 30, device.said)
+    device.finish(deployment)
+    wait_for(lambda: len(server.outcomes) == 2, 30, device.log_text)
     assert server.outcomes[1] == ("done", "")
     assert server.outcomes[2][0] == "unknown_command"
     wait_for(lambda: device.state.command_outcomes == [])

@@ -1,4 +1,4 @@
-"""The daemon: alone on its device, honest about its state, and stubborn towards servers and clocks."""
+"""The daemon: one for each device, truthful status, and contact with servers and clocks that fail."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def resident_megabytes(pid: int) -> float:
     raise AssertionError(pid)
 
 
-def test_two_do_not_work_on_one_device(server: FakeServer, device: Device) -> None:
+def test_a_second_agent_is_refused(server: FakeServer, device: Device) -> None:
     device.start()
     wait_for(lambda: server.heartbeats)
     second = device.run("run")
@@ -35,7 +35,7 @@ def test_two_do_not_work_on_one_device(server: FakeServer, device: Device) -> No
     assert "Another agent works" in second.stderr
 
 
-def test_status_is_told_while_it_runs(server: FakeServer, device: Device) -> None:
+def test_status_works_while_the_agent_runs(server: FakeServer, device: Device) -> None:
     device.start()
     device.finish(server.deploy(bundle.program("1")))
     shown = json.loads(device.run("status", "--json").stdout)
@@ -56,18 +56,18 @@ def test_an_idle_agent_is_small(server: FakeServer, device: Device) -> None:
 def test_once_ends_with_a_heartbeat_about_what_runs_now(server: FakeServer, device: Device) -> None:
     """Although the next heartbeat by the interval would be an hour later."""
     server.interval_seconds = 3600
-    row = server.deploy(with_hook("1", SLOW_HOOK))
+    deployment = server.deploy(with_hook("1", SLOW_HOOK))
     device.once()
-    assert row.state == "succeeded"
-    assert server.heartbeats[-1]["running_bundles"]["vad"]["manifest_sha256"] == row.bundle.sha256
+    assert deployment.state == "succeeded"
+    assert server.heartbeats[-1]["running_bundles"]["vad"]["manifest_sha256"] == deployment.bundle.sha256
 
 
-def test_once_waits_before_it_tries_its_last_heartbeat_again(server: FakeServer, device: Device) -> None:
-    row = server.deploy(bundle.data("1", {"small": "s"}))
+def test_once_waits_before_it_retries_its_last_heartbeat(server: FakeServer, device: Device) -> None:
+    deployment = server.deploy(bundle.data("1", {"small": "s"}))
     refused: list[float] = []
 
     def refuse_twice(request: Request) -> bool:
-        if not row.is_finished or len(refused) == 2:
+        if not deployment.is_finished or len(refused) == 2:
             return False
         refused.append(request.at)
         return faults.status(503)(request)
@@ -80,7 +80,7 @@ def test_once_waits_before_it_tries_its_last_heartbeat_again(server: FakeServer,
     assert taken - refused[1] >= 0.5
 
 
-def test_the_server_is_remembered(server: FakeServer, device: Device) -> None:
+def test_the_server_of_the_enrolment_is_remembered(server: FakeServer, device: Device) -> None:
     server.state = "pending"
     enrolled = device.run("enrol")
     assert enrolled.stdout.endswith(f"kernex approve {next(iter(server.devices.values()))}\n")
@@ -95,14 +95,14 @@ def test_the_server_is_remembered(server: FakeServer, device: Device) -> None:
 
 def test_a_pending_device_waits_and_then_works(server: FakeServer, device: Device) -> None:
     server.state = "pending"
-    row = server.deploy(bundle.program("1"))
+    deployment = server.deploy(bundle.program("1"))
     assert device.run("enrol").returncode == 0
     device.start()
     wait_for(lambda: len(server.asked_for("/heartbeat")) >= 2)
-    assert row.taken == []
+    assert deployment.taken == []
     server.state = "accepted"
-    device.finish(row)
-    assert row.state == "succeeded"
+    device.finish(deployment)
+    assert deployment.state == "succeeded"
 
 
 def test_a_decommissioned_device_keeps_what_it_runs(server: FakeServer, device: Device) -> None:
@@ -112,7 +112,7 @@ def test_a_decommissioned_device_keeps_what_it_runs(server: FakeServer, device: 
     count = len(server.requests)
     wait_for(lambda: len(server.requests) > count)
     time.sleep(2)
-    assert len(server.requests) <= count + 3, "it goes on asking"
+    assert len(server.requests) <= count + 3, "it sends more requests"
     assert device.runs(one)
     assert device.stop() == 0
     done = device.run("once")
@@ -124,14 +124,14 @@ def test_a_decommissioned_device_keeps_what_it_runs(server: FakeServer, device: 
 
 
 @pytest.mark.parametrize("offset", [-400.0, 86_400.0 * 365 * 20])
-def test_a_clock_of_any_wrongness_is_learnt(server: FakeServer, device: Device, offset: float) -> None:
+def test_the_servers_time_is_learnt_whatever_the_offset(server: FakeServer, device: Device, offset: float) -> None:
     server.clock_offset = offset
-    row = server.deploy(bundle.program("1"))
+    deployment = server.deploy(bundle.program("1"))
     device.once()
-    assert row.state == "succeeded"
+    assert deployment.state == "succeeded"
 
 
-def test_a_used_sequence_is_jumped_over(server: FakeServer, device: Device) -> None:
+def test_a_used_sequence_number_is_skipped(server: FakeServer, device: Device) -> None:
     device.once()
     server.sequence += 5_000_000
     count = len(server.heartbeats)
@@ -139,52 +139,53 @@ def test_a_used_sequence_is_jumped_over(server: FakeServer, device: Device) -> N
     assert len(server.heartbeats) > count
 
 
-def test_sequence_numbers_are_never_used_twice_over_kills(server: FakeServer, device: Device) -> None:
+def test_sequence_numbers_are_never_used_twice_after_kills(server: FakeServer, device: Device) -> None:
     for _ in range(4):
         count = len(server.heartbeats)
         device.start()
         wait_for(lambda count=count: len(server.heartbeats) > count)  # type: ignore[misc]
         device.kill()
-    used = [int(one.headers["Kernex-Sequence"]) for one in server.asked_for("/heartbeat")]
-    first: dict[str, str] = {}
-    for one in server.asked_for("/heartbeat"):
-        assert first.setdefault(one.headers["Kernex-Sequence"], one.headers["Signature"]) == one.headers["Signature"]
+    used = [int(request.headers["Kernex-Sequence"]) for request in server.asked_for("/heartbeat")]
+    signatures: dict[str, str] = {}
+    for request in server.asked_for("/heartbeat"):
+        signature = request.headers["Signature"]
+        assert signatures.setdefault(request.headers["Kernex-Sequence"], signature) == signature
     assert used == sorted(used)
 
 
-def test_a_command_that_is_said_again_and_again_is_done_once(server: FakeServer, device: Device) -> None:
-    """Its acknowledgement is lost each time."""
-    row = server.deploy(bundle.program("1"))
+def test_a_command_that_is_offered_again_is_done_once(server: FakeServer, device: Device) -> None:
+    """The response to its acknowledgement is lost each time."""
+    deployment = server.deploy(bundle.program("1"))
     server.faults.append(faults.on("/heartbeat", faults.lose_the_answer, times=3))
     device.start()
-    device.finish(row)
+    device.finish(deployment)
     (pid,) = device.running()
     server.acknowledged.clear()
     count = len(server.heartbeats)
     wait_for(lambda: 1 in server.acknowledged and len(server.heartbeats) > count + 2)
     assert device.running() == {pid}
-    assert row.late == []
+    assert deployment.late == []
 
 
-def test_behind_the_point_of_no_return_the_devices_word_wins(server: FakeServer, device: Device) -> None:
-    row = server.deploy(with_hook("1", SLOW_HOOK))
+def test_a_cancel_after_the_point_of_no_return_changes_nothing(server: FakeServer, device: Device) -> None:
+    deployment = server.deploy(with_hook("1", SLOW_HOOK))
     device.start()
-    wait_for(lambda: [*device.state_dir.rglob("begun")], why=device.said)
-    server.cancel(row)
-    device.finish(row)
-    assert row.state == "succeeded"
+    wait_for(lambda: [*device.state_dir.rglob("begun")], why=device.log_text)
+    server.cancel(deployment)
+    device.finish(deployment)
+    assert deployment.state == "succeeded"
     device.stop()
     device.check()
 
 
-def test_sigterm_between_hook_and_health_gate_finishes_first(server: FakeServer, device: Device) -> None:
-    row = server.deploy(one := with_hook("1", SLOW_HOOK))
+def test_sigterm_between_hook_and_health_check_finishes_first(server: FakeServer, device: Device) -> None:
+    deployment = server.deploy(one := with_hook("1", SLOW_HOOK))
     device.start()
-    wait_for(lambda: [*device.state_dir.rglob("begun")], why=device.said)
+    wait_for(lambda: [*device.state_dir.rglob("begun")], why=device.log_text)
     assert device.stop() == 0
     assert device.current() == one.sha256
     device.once()
-    assert row.state == "succeeded"
+    assert deployment.state == "succeeded"
     device.check()
 
 
@@ -192,64 +193,95 @@ def test_sigterm_between_hook_and_health_gate_finishes_first(server: FakeServer,
     ("hook", "reason"),
     [("#!/bin/sh\nexit 3\n", "hook_failed"), ("#!/bin/sh\nsleep 600 & sleep 600\n", "hook_timeout")],
 )
-def test_a_hook_that_fails_before_anything_is_switched(
+def test_a_hook_that_fails_before_the_switch_changes_nothing(
     server: FakeServer, device: Device, hook: str, reason: str
 ) -> None:
     one = bundle.program("1")
     server.deploy(one)
-    row = server.deploy(with_hook("2", hook, timeout=1))
+    deployment = server.deploy(with_hook("2", hook, timeout=1))
     device.once(exit_code=9)
-    assert (row.state, row.last["reason_code"]) == ("failed", reason)
+    assert (deployment.state, deployment.last["reason_code"]) == ("failed", reason)
     assert device.runs(one)
     device.check()
 
 
-def test_a_hook_that_fails_after_the_switch_goes_back(server: FakeServer, device: Device) -> None:
+def test_a_hook_that_fails_after_the_switch_rolls_back(server: FakeServer, device: Device) -> None:
     one = bundle.program("1")
     server.deploy(one)
     hooks = {"post_install": {"command": ["./hook"], "timeout_seconds": 5}}
-    row = server.deploy(bundle.program("2", more={"hook": "#!/bin/sh\nexit 3\n"}, hooks=hooks))
+    deployment = server.deploy(bundle.program("2", more={"hook": "#!/bin/sh\nexit 3\n"}, hooks=hooks))
     device.once(exit_code=9)
-    assert (row.state, row.last["reason_code"]) == ("rolled_back", "hook_failed")
+    assert (deployment.state, deployment.last["reason_code"]) == ("rolled_back", "hook_failed")
     assert device.runs(one)
     device.check()
 
 
-def test_a_silent_program_runs_out_of_time(server: FakeServer, device: Device) -> None:
+def test_a_program_that_never_reports_health_times_out(server: FakeServer, device: Device) -> None:
     one = bundle.program("1")
     server.deploy(one)
-    row = server.deploy(bundle.program("2", "import time; time.sleep(600)", timeout=1))
+    deployment = server.deploy(bundle.program("2", "import time; time.sleep(600)", timeout=1))
     device.once(exit_code=9)
-    assert (row.state, row.last["reason_code"]) == ("rolled_back", "health_timeout")
+    assert (deployment.state, deployment.last["reason_code"]) == ("rolled_back", "health_timeout")
     assert device.runs(one)
 
 
-def test_reports_are_said_until_they_are_heard(server: FakeServer, device: Device) -> None:
-    """Away, torn, and taken without an answer: the server asserts that a number is never used for two reports."""
+def test_reports_are_repeated_until_they_are_answered(server: FakeServer, device: Device) -> None:
+    """Busy, cut off, and accepted without a response. The server asserts that no two reports have the same number."""
     server.faults += [
         faults.on("/result", faults.status(503, Retry_After="1"), times=2),
         faults.on("/result", faults.reset, times=1),
         faults.on("/result", faults.lose_the_answer, times=2),
     ]
-    row = server.deploy(bundle.program("1"))
+    deployment = server.deploy(bundle.program("1"))
     device.start()
-    device.finish(row)
-    assert row.state == "succeeded"
-    assert [report["report"] for report in row.taken] == sorted({report["report"] for report in row.taken})
+    device.finish(deployment)
+    assert deployment.state == "succeeded"
+    assert [report["report"] for report in deployment.taken] == sorted(
+        {report["report"] for report in deployment.taken}
+    )
     wait_for(lambda: device.state.outbox == [])
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_no_secret_is_logged(server: FakeServer, device: Device, log_format: str) -> None:
     device.options |= {"LOG_LEVEL": "debug", "LOG_FORMAT": log_format}
-    row = server.deploy(bundle.program("1"))
+    deployment = server.deploy(bundle.program("1"))
     device.start()
-    device.finish(row)
+    device.finish(deployment)
     device.stop()
-    said = device.said()
+    text = device.log_text()
     signature = server.asked_for("/heartbeat")[0].headers["Signature"][8:-1]
     key = (device.state_dir / "identity.key").read_bytes()
-    assert said
-    assert [word for word in (TOKEN, signature, key.hex()) if word in said] == []
+    assert text
+    assert [word for word in (TOKEN, signature, key.hex()) if word in text] == []
     if log_format == "json":
-        assert all(json.loads(line)["message"] for line in said.splitlines())
+        assert all(json.loads(line)["message"] for line in text.splitlines())
+
+
+def test_an_updated_agent_reports_its_new_attributes(server: FakeServer, device: Device) -> None:
+    """As after an update: what the server has comes from another version of the agent."""
+    device.once()
+    device.once()
+    assert len(server.asked_for("PUT .*/attributes")) == 1
+    path = device.state_dir / "device.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "attributes_sha256": "0" * 64, "a_later_member": 1}))
+    device.once()
+    assert [request.json["version"] for request in server.asked_for("PUT .*/attributes")] == [1, 2]
+
+
+def test_a_restart_for_an_update_continues_a_download(server: FakeServer, device: Device) -> None:
+    one = bundle.program("1")
+    big = bundle.program("2", more={"model": "x" * 3_000_000})
+    device.start()
+    device.finish(server.deploy(one))
+    sha256 = bundle.sha256(b"x" * 3_000_000)
+    server.faults.append(faults.on(f"GET .*/blobs/{sha256}", faults.cut_after(1_000_000), times=1))
+    server.faults.append(faults.on(f"GET .*/blobs/{sha256}", faults.status(503, Retry_After="1"), times=2))
+    deployment = server.deploy(big)
+    wait_for(lambda: len(server.asked_for(f"GET .*/blobs/{sha256}")) >= 2, 30, device.log_text)
+    assert device.stop() == 0
+    device.start()
+    device.finish(deployment)
+    assert deployment.state == "succeeded"
+    assert server.asked_for(f"GET .*/blobs/{sha256}")[-1].headers["Range"] == "bytes=1000000-"
+    assert device.runs(big)

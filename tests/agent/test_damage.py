@@ -1,4 +1,4 @@
-"""A state directory that is damaged: the device goes on, and `current` names what is whole."""
+"""Damaged state directories: the device continues, and `current` names a complete release."""
 
 import os
 import shutil
@@ -52,7 +52,7 @@ def file_as_state(device: Device) -> None:
     (device.state_dir / "products/vad/state").touch()
 
 
-def strangers(device: Device) -> None:
+def foreign_files(device: Device) -> None:
     for place in ("blobs", "asked", "trash"):
         for name in ("directory", "directory.json", "lost+found"):
             (device.state_dir / place / name / "within").mkdir(parents=True)
@@ -69,55 +69,55 @@ def damaged_others(device: Device) -> None:
 
 DAMAGES = [
     no_manifest, directory_as_current, no_current, current_elsewhere, directory_as_new_current, file_as_state,
-    strangers, damaged_others,
+    foreign_files, damaged_others,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("is_redeployed", [False, True], ids=["a new version", "the same version"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_device_goes_on(
+def test_a_damaged_device_continues(
     server: FakeServer, device: Device, damage: Callable[[Device], None], is_redeployed: bool
 ) -> None:
     device.start()
     installed(server, device, ONE, TWO)
     assert device.stop() == 0
     damage(device)
-    goes_on(server, device, TWO if is_redeployed else THREE)
+    assert_continues(server, device, TWO if is_redeployed else THREE)
 
 
 @pytest.mark.parametrize("content", JOURNALS.values(), ids=JOURNALS.keys())
-def test_a_damaged_journal_is_begun_anew(server: FakeServer, device: Device, content: bytes) -> None:
+def test_a_damaged_journal_is_replaced_by_an_empty_one(server: FakeServer, device: Device, content: bytes) -> None:
     device.start()
     installed(server, device, ONE, TWO)
     assert device.stop() == 0
     (device.state_dir / "journal.json").write_bytes(content)
-    goes_on(server, device, TWO)
+    assert_continues(server, device, TWO)
 
 
-def test_all_products_are_lost(server: FakeServer, device: Device) -> None:
-    """The version that is gone is refused, for nothing tells what it had changed; another one goes on."""
+def test_a_device_without_its_products_continues_with_another_version(server: FakeServer, device: Device) -> None:
+    """The lost version cannot be installed again, because what it had changed is unknown."""
     device.start()
     installed(server, device, ONE, TWO)
     assert device.stop() == 0
     shutil.rmtree(device.state_dir / "products")
     device.start()
-    row = server.deploy(TWO)
-    device.finish(row)
-    assert row.state == "failed"
-    assert "damaged; deploy another version" in row.last["message"]
+    deployment = server.deploy(TWO)
+    device.finish(deployment)
+    assert deployment.state == "failed"
+    assert "damaged; deploy another version" in deployment.last["message"]
     assert device.stop() == 0
-    goes_on(server, device, THREE)
+    assert_continues(server, device, THREE)
 
 
-def goes_on(server: FakeServer, device: Device, wanted: bundle.Bundle) -> None:
-    """The agent starts, beats, and installs what it is told."""
+def assert_continues(server: FakeServer, device: Device, wanted: bundle.Bundle) -> None:
+    """Assert that the agent starts, sends heartbeats and installs a bundle."""
     device.start()
     count = len(server.heartbeats)
-    wait_for(lambda: len(server.heartbeats) > count, 30, device.said)
-    row = server.deploy(wanted)
-    device.finish(row)
-    assert row.state == "succeeded", device.said()
-    assert device.runs(wanted), device.said()
+    wait_for(lambda: len(server.heartbeats) > count, 30, device.log_text)
+    deployment = server.deploy(wanted)
+    device.finish(deployment)
+    assert deployment.state == "succeeded", device.log_text()
+    assert device.runs(wanted), device.log_text()
     product = device.state_dir / "products/vad"
     assert (product / "current").resolve() == product / "releases" / wanted.sha256
     assert device.stop() == 0

@@ -1,4 +1,4 @@
-"""What is shipped as `kernex-agent`: the package `agent` alone."""
+"""The distribution `kernex-agent`: the package `agent` alone, and the systemd unit."""
 
 import subprocess
 import sys
@@ -31,12 +31,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(directory.glob("kernex_agent-*.whl"))
 
 
-def test_the_wheel_holds_the_agent_alone(wheel: Path) -> None:
+def test_the_wheel_contains_only_the_agent(wheel: Path) -> None:
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     assert set(names) == {path.relative_to(ROOT).as_posix() for path in (ROOT / "agent").rglob("*.py")}
 
 
-def test_the_wheel_needs_what_requirements_in_names(wheel: Path) -> None:
+def test_the_wheel_requires_what_requirements_in_lists(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     metadata = next(archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA"))
     needed = {line.split()[1].partition(">")[0] for line in metadata.splitlines() if line.startswith("Requires-Dist")}
@@ -55,7 +55,7 @@ def test_the_wheel_runs_on_its_own(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_systemd_understands_every_line_of_the_unit(tmp_path: Path) -> None:
-    """It ends with 0 on words that it does not know: what it says counts."""
+    """`systemd-analyze verify` exits with 0 for unknown keys, so its output is checked."""
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("/opt/kernex-agent/bin/kernex-agent", "/bin/true"))
     done = subprocess.run([need("systemd-analyze"), "verify", unit], capture_output=True, text=True, check=False)

@@ -137,7 +137,7 @@ def test_a_flipped_digit_in_a_digest_deletes_no_release(server: FakeServer, devi
     path.write_text(text.replace(sha256, ("0" if sha256[0] != "0" else "1") + sha256[1:]))
     count = len(server.heartbeats)
     device.start()
-    wait_for(lambda: len(server.heartbeats) > count, 30, device.said)
+    wait_for(lambda: len(server.heartbeats) > count, 30, device.log_text)
     assert device.runs(TWO)
     done = device.run("rollback", "vad")
     assert done.returncode == 0, done.stderr

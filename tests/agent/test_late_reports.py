@@ -17,15 +17,15 @@ def test_a_late_report_is_sent_and_its_answer_ends_it(server: FakeServer, device
     installed(server, device, one := bundle.program("1"), bundle.program("2", FRAGILE))
     wait_for(lambda: device.state.outbox == [])
     server.faults += answers
-    row = list(server.rows.values())[1]
+    deployment = list(server.deployments.values())[1]
     (device.state_dir / "broken").touch()
-    wait_for(lambda: row.late, 40, device.said)
-    report = row.late[0]
+    wait_for(lambda: deployment.late, 40, device.log_text)
+    report = deployment.late[0]
     assert (report["state"], report["reason_code"], report["attempt"]) == ("rolled_back", "crash_loop", 1)
-    assert report["report"] > max(taken["report"] for taken in row.taken)
-    assert row.state == "succeeded"
-    wait_for(lambda: device.state.outbox == [], 30, device.said)
-    wait_for(lambda: device.runs(one), 40, device.said)
-    assert len(row.late) == 1
+    assert report["report"] > max(taken["report"] for taken in deployment.taken)
+    assert deployment.state == "succeeded"
+    wait_for(lambda: device.state.outbox == [], 30, device.log_text)
+    wait_for(lambda: device.runs(one), 40, device.log_text)
+    assert len(deployment.late) == 1
     assert device.stop() == 0
     device.check()

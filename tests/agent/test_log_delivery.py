@@ -24,7 +24,7 @@ class Source:
 
 
 def finish(device: Device, log_request: LogRequest) -> None:
-    wait_for(lambda: log_request.state == "complete", 40, device.said)
+    wait_for(lambda: log_request.state == "complete", 40, device.log_text)
 
 
 def test_the_agents_programs_and_failures_logs_arrive(server: FakeServer, device: Device) -> None:
@@ -38,7 +38,7 @@ def test_the_agents_programs_and_failures_logs_arrive(server: FakeServer, device
     assert "line 2999" in log_request.text("program:vad")
     assert "I fail" in log_request.text("failed:vad@2")
     assert TOKEN not in log_request.text()
-    wait_for(lambda: server.outcomes.get(len(server.commands)) == ("done", ""), 30, device.said)
+    wait_for(lambda: server.outcomes.get(len(server.commands)) == ("done", ""), 30, device.log_text)
     wait_for(lambda: device.state.is_idle())
     assert list((device.state_dir / "log-requests").iterdir()) == []
 
@@ -72,11 +72,11 @@ def test_an_agent_that_is_killed_again_and_again_continues(server: FakeServer, d
     server.faults.append(faults.on("/batches", faults.lose_the_answer, times=4))
     log_request = server.request_logs()
     for count in range(1, 5):
-        wait_for(lambda count=count: len(server.asked_for("/batches")) >= count, 30, device.said)  # type: ignore[misc]
+        wait_for(lambda count=count: len(server.asked_for("/batches")) >= count, 30, device.log_text)  # type: ignore[misc]
         device.kill()
         device.start()
     finish(device, log_request)
-    wait_for(lambda: server.outcomes.get(len(server.commands)) == ("done", ""), 30, device.said)
+    wait_for(lambda: server.outcomes.get(len(server.commands)) == ("done", ""), 30, device.log_text)
     assert log_request.text("program:vad").count("line 2999 ") == 1
 
 

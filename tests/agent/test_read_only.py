@@ -29,7 +29,7 @@ def remount(device: Device, mode: str) -> None:
 
 def wait_for_heartbeats(server: FakeServer, device: Device, count: int = 3) -> None:
     before = len(server.heartbeats)
-    wait_for(lambda: len(server.heartbeats) >= before + count, 30, device.said)
+    wait_for(lambda: len(server.heartbeats) >= before + count, 30, device.log_text)
 
 
 def test_a_disk_that_becomes_read_only_under_the_agent(server: FakeServer, device: Device) -> None:
@@ -39,15 +39,15 @@ def test_a_disk_that_becomes_read_only_under_the_agent(server: FakeServer, devic
     # A file that is open for writing would forbid it; the agent has none while it is idle.
     wait_for(lambda: device.state.is_idle())
     remount(device, "ro")
-    row = server.deploy(bundle.data("2"))
+    deployment = server.deploy(bundle.data("2"))
     wait_for_heartbeats(server, device)
     assert server.heartbeats[-1]["status"] == "degraded"
-    assert "Commands cannot be accepted" in device.said()
-    assert "Read-only file system" in device.said()
-    assert "Traceback" not in device.said()
+    assert "Commands cannot be accepted" in device.log_text()
+    assert "Read-only file system" in device.log_text()
+    assert "Traceback" not in device.log_text()
     remount(device, "rw")
-    device.finish(row)
-    assert row.state == "succeeded"
+    device.finish(deployment)
+    assert deployment.state == "succeeded"
     wait_for(lambda: server.heartbeats[-1]["status"] == "idle")
     assert device.stop() == 0
     device.check()
@@ -63,8 +63,8 @@ def test_a_start_on_a_read_only_disk(server: FakeServer, device: Device) -> None
     assert server.heartbeats[-1]["running_bundles"]["vad"]["version"] == "1"
     assert server.heartbeats[-1]["status"] == "degraded"
     assert "cannot be written" in device.run("status").stdout
-    assert device.said().count("cannot be used") < 10, "it repeats itself"
-    assert "Traceback" not in device.said()
+    assert device.log_text().count("cannot be used") < 10, "it repeats itself"
+    assert "Traceback" not in device.log_text()
     assert device.stop() == 0
     remount(device, "rw")
 

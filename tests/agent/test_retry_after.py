@@ -24,11 +24,11 @@ def test_a_request_waits_as_the_server_asks(server: FakeServer, device: Device, 
     body = b'{"error": {"code": "throttled", "message": "Too many requests."}}'
     server.faults.append(faults.on(pattern, faults.status(status, body, Retry_After=str(WAIT_SECONDS)), times=1))
     log_request = server.request_logs()
-    row = server.deploy(bundle.data("1"))
+    deployment = server.deploy(bundle.data("1"))
     device.start()
-    device.finish(row)
-    assert row.state == "succeeded", device.said()
-    wait_for(lambda: log_request.state == "complete", 30, device.said)
-    wait_for(lambda: len(server.asked_for(pattern)) >= 2, 30, device.said)
+    device.finish(deployment)
+    assert deployment.state == "succeeded", device.log_text()
+    wait_for(lambda: log_request.state == "complete", 30, device.log_text)
+    wait_for(lambda: len(server.asked_for(pattern)) >= 2, 30, device.log_text)
     first, second = server.asked_for(pattern)[:2]
     assert second.at - first.at >= WAIT_SECONDS

@@ -91,7 +91,7 @@ def test_a_request_that_is_killed_beside_the_agent_leaves_nothing_behind(server:
         process.kill()
         process.wait()
         time.sleep(0.5)
-    wait_for(lambda: not device.state.jobs, 40, device.said)
+    wait_for(lambda: not device.state.jobs, 40, device.log_text)
     assert device.process is not None
     assert device.process.poll() is None
     (asked / "unfinished.json.new").touch()

@@ -55,9 +55,9 @@ def test_a_device_survives_a_server_that_lies_about_the_sequence(server: FakeSer
     for lie in lies:
         server.faults.insert(0, faults.on("/heartbeat", lie, times=1))
     device.start()
-    wait_for(lambda: server.heartbeats, 30, device.said)
+    wait_for(lambda: server.heartbeats, 30, device.log_text)
     assert server.sequence < 10_000
-    assert "The jump is refused" in device.said()
+    assert "The jump is refused" in device.log_text()
 
 
 def test_a_device_without_numbers_says_what_to_do(server: FakeServer, device: Device) -> None:

@@ -1,4 +1,4 @@
-"""The agent signs as the examples that the server verifies."""
+"""The agent's signatures equal the examples that the server verifies."""
 
 import json
 from base64 import urlsafe_b64decode
@@ -13,8 +13,10 @@ from agent.server.signing import UnsignedRequest, authority, key_text, sign
 EXAMPLES: list[dict[str, Any]] = json.loads((Path(__file__).parent.parent / "contract" / "signatures.json").read_text())
 
 
-@pytest.mark.parametrize("example", [one for one in EXAMPLES if one["valid"]], ids=lambda example: example["why"])
-def test_it_signs_to_the_very_bytes_of_the_examples(example: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "example", [example for example in EXAMPLES if example["valid"]], ids=lambda example: example["why"]
+)
+def test_the_signature_headers_equal_the_examples(example: dict[str, Any]) -> None:
     key = Ed25519PrivateKey.from_private_bytes(urlsafe_b64decode(example["private_key"] + "="))
     public = key_text(key.public_key().public_bytes_raw())
     signed = sign(

@@ -1,4 +1,4 @@
-"""The line to the server, encrypted: whom the agent believes, and that its limits hold there, too."""
+"""TLS: which servers the agent trusts, and that its limits also hold there."""
 
 import ssl
 import time
@@ -30,14 +30,14 @@ def server(authority: Path) -> Iterator[FakeServer]:
         yield fake
 
 
-def test_it_works_with_an_authority_of_ones_own(server: FakeServer, device: Device, authority: Path) -> None:
+def test_a_private_certificate_authority_works(server: FakeServer, device: Device, authority: Path) -> None:
     device.options["CA_FILE"] = str(authority)
-    row = server.deploy(bundle.data("1"))
+    deployment = server.deploy(bundle.data("1"))
     device.once()
-    assert row.state == "succeeded"
+    assert deployment.state == "succeeded"
 
 
-def test_a_server_that_cannot_prove_who_it_is_learns_nothing(server: FakeServer, device: Device) -> None:
+def test_a_server_without_a_trusted_certificate_learns_nothing(server: FakeServer, device: Device) -> None:
     done = device.run("once")
     assert done.returncode == 6
     assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
@@ -52,10 +52,10 @@ def test_a_head_that_never_ends_is_cut_off(server: FakeServer, device: Device, a
             for _ in range(300):
                 request.handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 time.sleep(0.1)
-        except OSError:  # the agent has had enough
+        except OSError:  # the agent closed the connection
             request.drop()
             return True
-        raise AssertionError("the agent listened to all of it")
+        raise AssertionError("the agent read all of it")
 
     server.faults = [on("heartbeat", drip, times=1)]
     device.once()
