@@ -1,4 +1,4 @@
-"""How log lines look: text for people or JSON for machines, each with its request's id and without secrets."""
+"""Log lines as text for people or as JSON for machines, each with its request's id and without secrets."""
 
 import json
 import logging
@@ -8,24 +8,31 @@ from typing import Any
 
 from foundation.api.request_id import current
 
-# What a library or a traceback may carry into a line: our tokens, credentials in headers and in URLs.
+# Secrets that a library or a traceback may put into a line: our tokens, credentials in headers and in URLs.
 _SECRETS = (
     (re.compile(r"\bkx([ae])_[A-Za-z0-9_-]{4,}"), r"kx\1_…"),
     (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\1 …"),
     (re.compile(r"\b([a-z][a-z0-9+]*://[^\s:/@]*):[^\s/@]+@", re.IGNORECASE), r"\1:…@"),
     (re.compile(r"\b(password|secret_key)(\s*[=:]\s*)(?!%)[^\s,;)]+", re.IGNORECASE), r"\1\2…"),
 )
+# Characters with which a value could begin a line of its own, or rewrite what a terminal shows.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def without_secrets(text: str) -> str:
-    """`text` with an ellipsis in place of each token, password and credential that can be told by its form."""
+    """Return `text` with an ellipsis in place of each token, password and credential that its form gives away."""
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text
 
 
+def escaped(text: str) -> str:
+    """Return `text` with its control characters written as escapes, so that no value can forge a line."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 class Text(logging.Formatter):
-    """`2026-01-31T12:00:00.000Z INFO kernex [request id]: message`"""
+    """`2026-01-31T12:00:00.000Z INFO kernex [request id]: message`, and the indented lines of a traceback."""
 
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
@@ -37,11 +44,16 @@ class Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         request_id = current()
         record.request = f" [{request_id}]" if request_id else ""
-        return without_secrets(super().format(record))
+        record.message = escaped(record.getMessage())
+        record.asctime = self.formatTime(record)
+        lines = [self.formatMessage(record)]
+        if record.exc_info:
+            lines += [f"  {escaped(line)}" for line in self.formatException(record.exc_info).split("\n")]
+        return without_secrets("\n".join(lines))
 
 
 class Json(Text):
-    """One object a line: `at`, `level`, `logger`, `message`, and `request_id` and `traceback` where there are any."""
+    """One JSON object per line: `at`, `level`, `logger`, `message`, if they exist `request_id`, `traceback`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {

@@ -180,6 +180,7 @@ AXES_LOCKOUT_TEMPLATE = "kernex/locked_out.html"
 AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = False
 AXES_DISABLE_ACCESS_LOG = True  # sign-ins are events
+AXES_ENABLE_ADMIN = False
 AXES_CLIENT_IP_CALLABLE = "foundation.api.client_address.client_address"
 
 # What a person needs to have so that an API token of theirs may have a role, and keep it: each request asks again.

@@ -5,11 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.auth.models import Group as UserGroup
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 
 from deployments.models import DeviceDeployment
@@ -173,3 +175,27 @@ def test_reading_writes_nothing(boss: Client) -> None:
     for page, obj in (("deployments", row.deployment), ("devices", row.device)):
         boss.get(page_of(page, obj))
     assert [model.objects.count() for model in (Event, Command, Device, DeviceDeployment)] == before
+
+
+def test_every_list_is_in_the_sidebar(boss: Client) -> None:
+    page = boss.get("/admin/").content.decode()
+    lists = [
+        reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist") for model in admin.site._registry
+    ]
+    assert len(lists) > 10
+    assert [path for path in lists if f'href="{path}"' not in page] == []
+
+
+@pytest.mark.parametrize("path", ["/admin/devices/device/", "/admin/tokens/apitoken/", "/admin/events/event/"])
+def test_a_list_has_the_name_of_what_it_shows(boss: Client, path: str) -> None:
+    page = boss.get(path).content.decode()
+    assert "to change" not in page
+    assert "Api token" not in page
+
+
+def test_a_page_that_does_not_exist_keeps_the_sidebar(boss: Client) -> None:
+    answer = boss.get("/admin/nonsense/")
+    page = answer.content.decode()
+    assert answer.status_code == 404
+    assert "There is no page at this address." in page
+    assert 'href="/admin/devices/device/"' in page

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from dev.postgres import free_port
 from foundation.accounts.models import ApiToken
 from foundation.api import request_id
-from foundation.logs import FORMATTERS, without_secrets
+from foundation.logs import FORMATTERS, Text, without_secrets
 from tests.factories import make_user
 from tests.live import Live
 from tests.operations.places import Place, manage
@@ -175,3 +176,25 @@ def test_a_token_in_use_is_not_written(client: Client, caplog: pytest.LogCapture
         _, secret = ApiToken.issue(make_user(), "viewer", "a test", actor="operator:alice")
         assert client.get("/api/v1/status", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
     assert secret not in caplog.text
+
+
+FORGERY = "x\n2026-01-31T12:00:00.000Z INFO kernex: all is well"
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r", "\x0b", "\x1b[2K", "\x85", "\u2028", "\u2029", "\x9b"])
+def test_a_value_cannot_begin_a_line_or_speak_to_the_terminal(ending: str) -> None:
+    record = logging.LogRecord("kernex", logging.INFO, "", 0, "name: %s", (f"a{ending}b",), None)
+    line = Text().format(record)
+    assert ending not in line
+    assert len(line.splitlines()) == 1
+
+
+def test_an_exception_cannot_forge_a_line_either() -> None:
+    try:
+        raise ValueError(FORGERY)
+    except ValueError:
+        record = logging.LogRecord("kernex", logging.ERROR, "", 0, "failed", (), sys.exc_info())
+    first, *others = Text().format(record).split("\n")
+    assert first.endswith("ERROR kernex: failed")
+    assert others
+    assert all(line.startswith("  ") for line in others)
