@@ -5,6 +5,7 @@ from django.urls.converters import StringConverter
 
 from bundles.manifest import NAME_PATTERN
 from deployments.device_views import BlobBytes, Manifest, Result
+from deployments.history_views import DeviceDeployments
 from deployments.views import CancelDeployment, DeploymentDevices, Deployments, OneDeployment
 
 
@@ -27,6 +28,7 @@ urlpatterns = [
     path("deployments/<uuid:deployment_id>/devices", DeploymentDevices.as_view(), name="deployment-devices"),
     path("deployments/<uuid:deployment_id>/cancel", CancelDeployment.as_view(), name="deployment-cancel"),
     path("deployments/<uuid:deployment_id>/result", Result.as_view(), name="deployment-result"),
+    path("devices/<uuid:device_id>/deployments", DeviceDeployments.as_view(), name="device-deployments"),
     path("trust/targets/<word:name>/<sha256:manifest_sha256>.<word:version>.json", Manifest.as_view(), name="manifest"),
     path("blobs/<sha256:sha256>", BlobBytes.as_view(), name="blob"),
 ]

@@ -58,6 +58,16 @@ def test_it_follows_a_deployment_to_its_good_end(at_live: Kernex, live: Live, la
     assert shown.document["id"] in [one["id"] for one in at_live("deployments", "--json").document["results"]]
 
 
+def test_a_device_shows_its_deployments_and_commands(at_live: Kernex, live: Live, label: str) -> None:
+    machine = Machine(live).register(live.enrolment_token("shown"))
+    with obeying(machine, "failed", reason_code="unhealthy", message="first line\nlast line"):
+        assert at_live("deploy", label, "--device", machine.name, "--wait", "--timeout", "60s").code == 6
+    shown = at_live("device", machine.name, "--json").document
+    assert [(row["bundle"], row["state"]) for row in shown["deployments"]] == [(label, "failed")]
+    assert [command["kind"] for command in shown["commands"]] == ["deploy"]
+    assert "last line" in at_live("device", machine.id[:8]).out
+
+
 def test_it_says_why_a_deployment_failed(at_live: Kernex, live: Live, label: str) -> None:
     machine = Machine(live).register(live.enrolment_token("bad"))
     with obeying(machine, "rolled_back", reason_code="unhealthy", message="3 of 5 segments"):
