@@ -17,6 +17,7 @@ from devices.models import (
     CommandOutcome,
     Device,
     DeviceQuerySet,
+    DeviceState,
     HeartbeatSample,
     LogBatch,
     LogRequest,
@@ -33,7 +34,7 @@ LOG_BATCH_SIZE = 20
 DECISION_BATCH_SIZE = 500
 
 NO_LOGS_IN_TIME = "the device did not send them in time"
-COMMAND_WITHDRAWN = "the device was decommissioned"
+DECOMMISSIONED = "the device was decommissioned"
 COMMAND_UNKNOWN = "the device's agent does not know this command: update the agent"
 COMMAND_FAILED = "the device gave no reason"
 
@@ -107,9 +108,10 @@ def _deletion(rows: QuerySet[HeartbeatSample] | QuerySet[Command]) -> Callable[[
 
 def end_log_requests() -> int:
     """Expire log requests that the device did not answer in time, and fail those whose command failed."""
-    unfinished = LogRequest.objects.unfinished().select_related("command")
-    hopeless = Q(expires_at__lte=Now()) | Q(command__ended_at__isnull=False) | Q(command__withdrawn_at__isnull=False)
-    requests = unfinished.filter(hopeless).order_by("expires_at")[:BATCH_SIZE]
+    is_decommissioned = Q(device__state=DeviceState.DECOMMISSIONED)
+    is_over = Q(expires_at__lte=Now()) | Q(command__ended_at__isnull=False) | is_decommissioned
+    unfinished = LogRequest.objects.unfinished().select_related("command", "device")
+    requests = unfinished.filter(is_over).order_by("expires_at")[:BATCH_SIZE]
     return sum(_end(request) for request in requests)
 
 
@@ -117,14 +119,14 @@ def _end(request: LogRequest) -> bool:
     """End one log request if there is a reason to. False if not, or if it ended meanwhile."""
     if request.expires_at <= timezone.now():
         return request.end(LogRequestState.EXPIRED, NO_LOGS_IN_TIME, ACTOR)
+    if request.device.state == DeviceState.DECOMMISSIONED:
+        return request.end(LogRequestState.FAILED, DECOMMISSIONED, ACTOR)
     command = request.command
     if command is None or command.outcome == CommandOutcome.DONE:
         return False
     if command.outcome == CommandOutcome.UNKNOWN_COMMAND:
         return request.end(LogRequestState.FAILED, COMMAND_UNKNOWN, ACTOR)
-    if command.outcome == CommandOutcome.FAILED:
-        return request.end(LogRequestState.FAILED, command.outcome_message or COMMAND_FAILED, ACTOR)
-    return request.end(LogRequestState.FAILED, COMMAND_WITHDRAWN, ACTOR)
+    return request.end(LogRequestState.FAILED, command.outcome_message or COMMAND_FAILED, ACTOR)
 
 
 def delete_old_logs() -> int:

@@ -19,12 +19,16 @@ def static_file(path: str) -> Callable[[HttpRequest], str]:
     return lambda request: static(f"kernex/{path}")
 
 
-def item(title: str, icon: str, model: str) -> dict[str, Any]:
-    """Return a sidebar entry that leads to a model's list, shown to those who may see that list."""
+def item(title: str, icon: str, model: str, permission: str = "") -> dict[str, Any]:
+    """Return a sidebar entry that leads to a model's list, shown to those who may see that list.
+
+    `permission` replaces the model's own permissions where another one opens the list.
+    """
     app, name = model.split(".")
+    permissions = [permission] if permission else [f"{app}.view_{name}", f"{app}.change_{name}"]
 
     def may_see(request: HttpRequest) -> bool:
-        return request.user.has_perm(f"{app}.view_{name}") or request.user.has_perm(f"{app}.change_{name}")
+        return any(request.user.has_perm(each) for each in permissions)
 
     link = reverse_lazy(f"admin:{app}_{name}_changelist")
     return {"title": title, "icon": icon, "link": link, "permission": may_see}
@@ -54,8 +58,8 @@ UNFOLD: dict[str, Any] = {
                     item("Devices", "memory", "devices.device"),
                     item("Groups", "folder", "devices.group"),
                     item("Enrolment tokens", "key", "devices.enrolmenttoken"),
-                    item("Device logs", "article", "devices.logrequest"),
-                    item("Bulk decisions", "checklist", "devices.bulkdecision"),
+                    item("Device logs", "article", "devices.logrequest", "devices.view_device"),
+                    item("Bulk decisions", "checklist", "devices.bulkdecision", "devices.view_device"),
                 ],
             },
             {

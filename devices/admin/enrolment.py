@@ -18,8 +18,6 @@ from foundation.adminsite.base import Action, OperatorAdmin, TokenAdmin, actor_o
 
 TOKEN_DAYS = 7
 TOKEN_COLOURS = {"usable": "success", "used up": "info", "expired": "warning", "revoked": "danger"}
-
-
 REMOVE = Action(
     "remove",
     description="Remove: only groups without devices",
@@ -47,7 +45,7 @@ REVOKE = Action(
 class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
     interval_seconds = forms.IntegerField(
         label="Heartbeat interval", min_value=1, max_value=86_400, initial=60, widget=UnfoldAdminIntegerFieldWidget,
-        help_text="Seconds between two heartbeats of a device. After three missed ones it counts as offline.",
+        help_text="Seconds between two heartbeats of a device. A device that misses three is offline.",
     )  # fmt: skip
 
     class Meta:
@@ -79,7 +77,7 @@ class GroupAdmin(OperatorAdmin):
             obj.refresh_from_db()
 
     def return_url(self, request: HttpRequest) -> str:
-        """The list: the group's own page is gone."""
+        """Return the list, because the page of a removed group does not exist any more."""
         return request.get_full_path()
 
 
@@ -88,7 +86,7 @@ class EnrolmentTokenForm(forms.ModelForm):  # type: ignore[type-arg]
         model = EnrolmentToken
         fields = ["name", "group", "uses_allowed", "expires_at", "accepts_at_once"]
         help_texts = {
-            "name": "What it is for, such as “first 50 cameras”.",
+            "name": "The purpose of the token, such as “first 50 cameras”.",
             "group": "Devices that register with it belong to this group.",
             "uses_allowed": "How many devices may register with it.",
             "accepts_at_once": "Otherwise each device waits for approval.",
@@ -99,11 +97,12 @@ class EnrolmentTokenForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean_expires_at(self) -> Any:
         if self.cleaned_data["expires_at"] <= timezone.now():
-            raise forms.ValidationError("This is past.")
+            raise forms.ValidationError("This time has passed.")
         return self.cleaned_data["expires_at"]
 
 
 def between(value: int, least: int, most: int) -> int:
+    """Return `value`, or raise a `ValidationError` if it is out of range."""
     if not least <= value <= most:
         raise forms.ValidationError(f"Use a number from {least} to {most}.")
     return value
@@ -152,10 +151,10 @@ class EnrolmentTokenAdmin(TokenAdmin):
         return "are accepted at once" if token.accepts_at_once else "wait for approval"
 
     def save_model(self, request: HttpRequest, obj: EnrolmentToken, form: Any, change: bool) -> None:
-        made, secret = EnrolmentToken.issue(
+        token, secret = EnrolmentToken.issue(
             **form.cleaned_data, created_by=cast(AbstractBaseUser, request.user), actor=actor_of(request)
         )
-        obj.pk = made.pk
+        obj.pk = token.pk
         request.secret_to_show = secret  # type: ignore[attr-defined]
 
     def response_add(self, request: HttpRequest, obj: EnrolmentToken, *args: Any, **kwargs: Any) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""Filters beside lists."""
+"""The filters of the list of devices."""
 
 from typing import Any
 
@@ -29,14 +29,14 @@ class Liveness(SimpleListFilter):
 
 
 class Tag(SimpleListFilter):
-    """One of the tags that operators gave."""
+    """One tag of the devices."""
 
     title = "tag"
     parameter_name = "tag"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        each = Device.objects.annotate(tag=Func(F("tags"), function="unnest")).order_by("tag")
-        return [(tag, tag) for tag in each.values_list("tag", flat=True).distinct()[:TAGS_SHOWN]]
+        tags = Device.objects.annotate(tag=Func(F("tags"), function="unnest")).order_by("tag")
+        return [(tag, tag) for tag in tags.values_list("tag", flat=True).distinct()[:TAGS_SHOWN]]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Device]) -> QuerySet[Device]:
         return queryset.filter(tags__contains=[self.value()]) if self.value() else queryset

@@ -3,7 +3,7 @@
     requested ──► collecting ──► complete
         │  └──────────┼────────────▲ (the first batch is the last)
         │             │
-        ├─────────────┼──► failed     the command failed, was withdrawn, or the agent does not know it
+        ├─────────────┼──► failed     the command failed, the agent does not know it, or the device was decommissioned
         └─────────────┴──► expired    `expires_at` passed
 
 `requested` and `collecting` are unfinished; a device has at most one unfinished log request. The text is stored in

@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from devices.admin import actions
-from devices.models import BulkDecision, Decision, Device, LogRequest
+from devices.models import BulkDecision, Command, Decision, Device, LogRequest
 from devices.models.log_request import LogBatchContent
 from tests.admin.acting import act, page_of, said
+from tests.devices.payloads import cancel_payload
 from tests.factories import make_device
 
 pytestmark = pytest.mark.django_db
@@ -74,3 +76,15 @@ def test_logs_are_for_those_who_may_see_devices(staff: Callable[..., Client]) ->
     for url in urls:
         assert viewer.get(url).status_code == 200
         assert publisher.get(url).status_code == 403
+
+
+def test_the_page_of_a_device_shows_how_commands_ended(boss: Client) -> None:
+    device = make_device()
+    command = Command.objects.queue(device.pk, cancel_payload())
+    assert command is not None
+    Command.objects.update(
+        ended_at=timezone.now(), outcome="unknown_command", outcome_message="this agent cannot cancel"
+    )
+    page = boss.get(page_of("devices", device)).content.decode()
+    assert "ended: unknown command" in page
+    assert "this agent cannot cancel" in page

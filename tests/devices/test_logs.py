@@ -241,7 +241,8 @@ def test_a_command_that_is_done_ends_nothing(device: SigningDevice, log_request:
     assert end_log_requests() == 0
 
 
-def test_decommissioning_fails_a_request(row: Device, log_request: LogRequest) -> None:
+def test_decommissioning_fails_a_request(device: SigningDevice, row: Device, log_request: LogRequest) -> None:
+    device.heartbeat(acknowledged_commands=[log_request.command_id])
     row.decommission("operator:alice")
     assert end_log_requests() == 1
     log_request.refresh_from_db()
