@@ -1,4 +1,4 @@
-# Everything that a person does with this repository. `make` alone lists it.
+# The commands for working with this repository. `make` lists them.
 PYTHON ?= python3
 PORT ?= 8000
 VAR ?= var
@@ -7,33 +7,33 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 .PHONY: help run test check check-all bench image lock format clean
 
-help: ## show this list
+help: ## list these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST) | \
 		if [ -t 1 ]; then cat; else sed 's/\x1b\[[0-9]*m//g'; fi
 
-run: ## start Kernex here with a device and a real model on it (PORT=8000 VAR=var)
+run: ## run Kernex on this machine, with a device and a real model (PORT=8000 VAR=var)
 	@$(PYTHON) dev/bootstrap.py .venv dev/requirements.txt
 	@exec $(BIN)/python -m dev.run --port "$(PORT)" --var "$(VAR)"
 
 test: .venv ## run the tests
 	@$(BIN)/python -m pytest -n 2 -m "not long"
 
-check: .venv ## all that must hold before a change lands: style, types, walls, tests
+check: .venv ## run all checks that a change has to pass: style, types, import contracts, tests
 	@$(BIN)/python -m dev.check
 
-check-all: .venv ## the same with the tests that take minutes
+check-all: .venv ## run all checks, and the tests that take minutes
 	@$(BIN)/python -m dev.check --long
 
-bench: .venv ## measure the heartbeat beside a bare Django view
-	@$(BIN)/python -m tests.performance.bench_heartbeat
+bench: .venv ## run the short benchmarks (tests/performance/bench_*.py)
+	@$(BIN)/python -m dev.bench
 
 image: .venv ## build the container images without a Docker engine (needs root, buildah, debootstrap)
 	@$(BIN)/python -m dev.image --var "$(VAR)"
 
-lock: .venv ## compile the pinned requirements from the *.in files
+lock: .venv ## pin the requirements of the *.in files
 	@$(BIN)/python -m dev.lock
 
-format: .venv ## let ruff format and fix what it can
+format: .venv ## format the code, and fix what ruff can fix
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 clean: ## remove environments, caches and var/

@@ -1,4 +1,4 @@
-"""`make check`: every check, each shown with its time; all run, and the exit code is 1 if any failed."""
+"""`make check`: run all checks and print the time of each. The exit code is 1 if one failed."""
 
 import argparse
 import os
@@ -23,7 +23,7 @@ TYPED = [
     "dev",
     "tests",
 ]
-# Settings as a production control plane has them, for `check --deploy`.
+# Settings of a production control plane, for `check --deploy`.
 PRODUCTION = {
     "SECRET_KEY": secrets.token_urlsafe(60),
     "DATABASE_URL": "postgresql://kernex_app:unused@127.0.0.1:1/kernex_db",
@@ -36,9 +36,9 @@ CHECKS: list[tuple[str, list[str], dict[str, str]]] = [
     ("ruff", [str(BIN / "ruff"), "check", "."], {}),
     ("ruff format", [str(BIN / "ruff"), "format", "--check", "--quiet", "."], {}),
     ("mypy", [str(BIN / "mypy"), *[word for name in TYPED for word in ("-p", name)]], PRODUCTION),
-    ("walls between the rooms", [str(BIN / "lint-imports")], PRODUCTION),
+    ("import contracts", [str(BIN / "lint-imports")], PRODUCTION),
     (
-        "migrations are written",
+        "no missing migrations",
         [PYTHON, "-W", "ignore", "manage.py", "makemigrations", "--check", "--dry-run"],
         PRODUCTION,
     ),
@@ -60,8 +60,8 @@ def main() -> int:
 
 
 def run(title: str, command: list[str], extra: dict[str, str]) -> bool:
-    """Run one check; its output is shown when it fails, and the tests' always."""
-    began = time.monotonic()
+    """Run one check. Show its output if it fails; always show the output of the tests."""
+    started = time.monotonic()
     is_shown = title == "tests"
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **extra}, text=True, check=False,
@@ -70,7 +70,7 @@ def run(title: str, command: list[str], extra: dict[str, str]) -> bool:
     passed = done.returncode == 0
     if not passed and done.stdout:
         sys.stdout.write(done.stdout)
-    sys.stdout.write(f"{'ok    ' if passed else 'FAILED'} {title} ({time.monotonic() - began:.1f} s)\n")
+    sys.stdout.write(f"{'ok    ' if passed else 'FAILED'} {title} ({time.monotonic() - started:.1f} s)\n")
     sys.stdout.flush()
     return passed
 

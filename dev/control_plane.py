@@ -1,4 +1,4 @@
-"""The few calls of the operators' API that `make run` makes."""
+"""The requests to the operators' API that `make run` makes."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ FINISHED = {"succeeded", "failed", "rolled_back", "rejected", "timed_out", "canc
 
 
 class CallFailed(Exception):
-    """The control plane answered with an error."""
+    """The control plane answered with an error, or not in time."""
 
 
 class ControlPlane:
@@ -24,16 +24,20 @@ class ControlPlane:
         self.token = token
 
     def call(self, method: str, path: str, body: object = None, *, allowed: tuple[int, ...] = ()) -> Any:
-        """One request; the answer's JSON. Raises `CallFailed` unless it succeeded or its status is `allowed`."""
-        answer = requests.request(
+        """Send a request and return the JSON of the response.
+
+        Raises:
+            CallFailed: The response is an error whose status is not in `allowed`.
+        """
+        response = requests.request(
             method, f"{self.url}/api/v1{path}", json=body, timeout=30, headers={"Authorization": f"Bearer {self.token}"}
         )
-        if not answer.ok and answer.status_code not in allowed:
-            raise CallFailed(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
-        return answer.json()
+        if not response.ok and response.status_code not in allowed:
+            raise CallFailed(f"{method} {path}: {response.status_code} {response.text[:500]}")
+        return response.json()
 
     def make_enrolment_token(self) -> str:
-        """The string of a new enrolment token for the demonstration's group, which is made if it is missing."""
+        """Create an enrolment token for the demonstration's group, and the group if it is missing. Return the token."""
         group = {"name": GROUP, "description": "The device that make run starts", "interval_seconds": INTERVAL_SECONDS}
         self.call("POST", "/groups", group, allowed=(400, 409))
         token = {
@@ -46,12 +50,12 @@ class ControlPlane:
         return str(self.call("POST", "/enrolment-tokens", token)["token"])
 
     def device(self) -> dict[str, Any] | None:
-        """The demonstration's device, once it is enrolled."""
-        found: list[dict[str, Any]] = self.call("GET", f"/devices?group={GROUP}&online=true")["results"]
-        return found[0] if found else None
+        """Return the demonstration's device if it is online."""
+        devices: list[dict[str, Any]] = self.call("GET", f"/devices?group={GROUP}&online=true")["results"]
+        return devices[0] if devices else None
 
     def wait_for_device(self, check: Callable[[], None]) -> dict[str, Any]:
-        """Wait until the device is online. `check` may raise meanwhile."""
+        """Wait until the device is online. `check` is called meanwhile and may raise."""
         deadline = time.monotonic() + DEVICE_SECONDS
         while time.monotonic() < deadline:
             check()
@@ -62,18 +66,20 @@ class ControlPlane:
         raise CallFailed("The device did not come online.")
 
     def deploy(self, label: str) -> str:
-        """Deploy a bundle to the demonstration's group. Returns the deployment's id."""
+        """Deploy a bundle to the demonstration's group. Return the deployment's id."""
         return str(self.call("POST", "/deployments", {"bundle": label, "groups": [GROUP], "devices": []})["id"])
 
-    def follow(self, deployment_id: str, tell: Callable[[str], None], check: Callable[[], None]) -> dict[str, Any]:
-        """Watch the one device deployment until its end; `tell` is told each state. Returns its last row."""
-        told = ""
+    def follow(
+        self, deployment_id: str, show_state: Callable[[str], None], check: Callable[[], None]
+    ) -> dict[str, Any]:
+        """Poll the only device deployment until it has finished. Call `show_state` with each new state."""
+        state = ""
         while True:
             check()
-            row: dict[str, Any] = self.call("GET", f"/deployments/{deployment_id}/devices")["results"][0]
-            if row["state"] != told:
-                told = row["state"]
-                tell(told)
-            if told in FINISHED:
-                return row
+            device_deployment: dict[str, Any] = self.call("GET", f"/deployments/{deployment_id}/devices")["results"][0]
+            if device_deployment["state"] != state:
+                state = device_deployment["state"]
+                show_state(state)
+            if state in FINISHED:
+                return device_deployment
             time.sleep(0.1)

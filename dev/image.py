@@ -1,6 +1,6 @@
-"""`make image`: builds the images for real without a Docker engine, by buildah, on a base of Debian's own packages.
+"""`make image`: build the images with buildah instead of a Docker engine, on a base of Debian's packages.
 
-Needs root, `buildah` and `debootstrap` (apt install both). What it makes lies below VAR/image and nowhere else.
+Needs root, `buildah` and `debootstrap` (apt install both). It writes only below VAR/image.
 """
 
 import argparse
@@ -23,17 +23,17 @@ PACKAGES = ["ca-certificates", "python3", "python3-venv"]
 BASE = "localhost/kernex-base:latest"
 TARGETS = {"control-plane": "localhost/kernex:latest", "agent": "localhost/kernex-agent:latest"}
 REQUIREMENTS = ["deploy/build.txt", "deploy/fast.txt", "requirements.txt", "agent/requirements.txt"]
-# Nobody reads them in a container.
-LEFT_OUT = ["usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt/archives", "var/lib/apt/lists"]
+# Not needed in a container.
+REMOVED = ["usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt/archives", "var/lib/apt/lists"]
 
 
 class CannotBuild(Exception):
-    """The message is a sentence that says what to do."""
+    """The images cannot be built. The message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """buildah with its storage in `directory`: no daemon, no namespaces, plain directories for layers."""
+    """buildah with its storage in `directory`: no daemon, no namespaces, layers are plain directories."""
 
     directory: Path
 
@@ -42,7 +42,11 @@ class Builder:
         return ["buildah", "--storage-driver", "vfs", *storage, *words]
 
     def run(self, *words: str) -> str:
-        """One command of buildah; returns what it printed. Raises `CannotBuild` with the end of what it complained."""
+        """Run a command of buildah and return its output.
+
+        Raises:
+            CannotBuild: The command failed. The message ends with its output.
+        """
         done = subprocess.run(self.command(*words), cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise CannotBuild(f"buildah {words[0]} failed:\n{(done.stdout + done.stderr).strip()[-3000:]}")
@@ -53,41 +57,41 @@ class Builder:
         return done.returncode == 0
 
     def make_base(self, mirror: str) -> str:
-        """A base image of Debian's packages, made once. Returns its name."""
+        """Build the base image from Debian's packages, unless it exists. Return its name."""
         if self.has(BASE):
             return BASE
-        place = self.directory / "debian"
-        shutil.rmtree(place, ignore_errors=True)
-        _run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(place), mirror])
-        for path in LEFT_OUT:
-            shutil.rmtree(place / path, ignore_errors=True)
-            (place / path).mkdir(parents=True)
+        root = self.directory / "debian"
+        shutil.rmtree(root, ignore_errors=True)
+        _run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root), mirror])
+        for path in REMOVED:
+            shutil.rmtree(root / path, ignore_errors=True)
+            (root / path).mkdir(parents=True)
         container = self.run("from", "scratch")
         try:
-            self.run("copy", "--quiet", container, str(place), "/")
+            self.run("copy", "--quiet", container, str(root), "/")
             self.run("commit", "--quiet", container, BASE)
         finally:
             self.run("rm", container)
-            shutil.rmtree(place)
+            shutil.rmtree(root)
         return BASE
 
     def wheels(self) -> Path:
-        """What the images install, fetched by this machine's own pip, with its index and its certificates."""
+        """Download the packages of the images with this machine's pip, its index and its certificates."""
         content = b"".join((ROOT / path).read_bytes() for path in REQUIREMENTS)
-        place = self.directory / "wheels" / hashlib.sha256(content).hexdigest()[:16]
-        if place.exists():
-            return place
-        fresh = place.with_suffix(".new")
+        wheels = self.directory / "wheels" / hashlib.sha256(content).hexdigest()[:16]
+        if wheels.exists():
+            return wheels
+        incomplete = wheels.with_suffix(".new")
         for path in REQUIREMENTS:
             _run([
                 sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--no-deps",
-                "--python-version", PYTHON_OF_SUITE, "--dest", str(fresh), "--requirement", str(ROOT / path),
+                "--python-version", PYTHON_OF_SUITE, "--dest", str(incomplete), "--requirement", str(ROOT / path),
             ])  # fmt: skip
-        return fresh.rename(place)
+        return incomplete.rename(wheels)
 
     def build(self, target: str, base: str) -> str:
-        """Build one target of the Dockerfile. Returns the image's name."""
-        # Docker's own format: the other one has no health checks. A layer of vfs is a copy of everything: none between.
+        """Build one target of the Dockerfile. Return the image's name."""
+        # Docker's format, because OCI's has no health check. No layers, because each layer of vfs is a full copy.
         self.run(
             "build", "--isolation", "chroot", "--format", "docker", "--layers=false", "--pull-never",
             "--target", target, "--tag", TARGETS[target], "--volume", f"{self.wheels()}:/wheels:ro",
@@ -104,13 +108,17 @@ def _run(command: list[str]) -> None:
 
 
 @contextmanager
-def alone(directory: Path) -> Iterator[Builder]:
-    """One build at a time. Raises `CannotBuild` where this machine lacks something."""
+def locked_builder(directory: Path) -> Iterator[Builder]:
+    """Yield a builder while holding the lock of its directory.
+
+    Raises:
+        CannotBuild: This machine lacks a program, or the user is not root.
+    """
     missing = [name for name in ("buildah", "debootstrap") if shutil.which(name) is None]
     if missing:
-        raise CannotBuild(f"{' and '.join(missing)} missing: apt install buildah debootstrap. Or: docker build .")
+        raise CannotBuild(f"Missing: {', '.join(missing)}. Run `apt install buildah debootstrap`, or `docker build .`")
     if os.geteuid() != 0:
-        raise CannotBuild("Without an engine, images are built by root: sudo make image. Or: docker build .")
+        raise CannotBuild("buildah needs root here: run `sudo make image`, or `docker build .` with a Docker engine.")
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -118,22 +126,22 @@ def alone(directory: Path) -> Iterator[Builder]:
 
 
 def build_all(directory: Path, mirror: str = MIRROR) -> dict[str, str]:
-    """Build every target; returns their images' names."""
-    with alone(directory) as builder:
-        builder.run("rm", "--all")  # what a build left that was killed: each is a copy of everything
+    """Build every target. Return {target: image name}."""
+    with locked_builder(directory) as builder:
+        builder.run("rm", "--all")  # containers of killed builds, each a full copy
         base = builder.make_base(mirror)
         images = {target: builder.build(target, base) for target in TARGETS}
-        builder.run("rmi", "--prune")  # the images that these replace
+        builder.run("rmi", "--prune")  # the previous images
         return images
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make image", description=__doc__)
-    parser.add_argument("--var", type=Path, default=Path("var"), help="where everything is kept")
-    parser.add_argument("--mirror", default=MIRROR, help="where Debian's packages are had")
-    words = parser.parse_args()
+    parser.add_argument("--var", type=Path, default=Path("var"), help="directory of all files")
+    parser.add_argument("--mirror", default=MIRROR, help="mirror of Debian's packages")
+    arguments = parser.parse_args()
     try:
-        images = build_all(words.var / "image", words.mirror)
+        images = build_all(arguments.var / "image", arguments.mirror)
     except CannotBuild as error:
         sys.stderr.write(f"{error}\n")
         return 1

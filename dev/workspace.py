@@ -1,4 +1,4 @@
-"""Where `make run` keeps its data (VAR): locked for one run, with the secrets that were made once."""
+"""The directory VAR of `make run`: locked by one run, with the secrets that were generated once."""
 
 import fcntl
 import json
@@ -12,11 +12,11 @@ DISK_NEEDED = 300 * 1024 * 1024
 
 
 class CannotRun(Exception):
-    """The message is one sentence that says what to do."""
+    """`make run` cannot start. The message says what to do, in one sentence."""
 
 
 class Workspace:
-    """The directory VAR of one run."""
+    """VAR and its secrets. Open it before use."""
 
     def __init__(self, directory: Path, port: int) -> None:
         self.directory = directory.absolute()
@@ -32,37 +32,41 @@ class Workspace:
         return self.directory / "operator-password"
 
     def open(self) -> None:
-        """Lock the directory and read its secrets. Raises `CannotRun`."""
+        """Lock the directory and read its secrets.
+
+        Raises:
+            CannotRun: The directory is not writable, is in use, has too little space, or its secrets are lost.
+        """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self.lock = (self.directory / "lock").open("w")
         except (OSError, ValueError) as error:
             raise CannotRun(
-                f"{self.directory} cannot be written ({error}): choose another, make run VAR=/some/dir."
+                f"{self.directory} cannot be written ({error}): choose another directory with `make run VAR=/some/dir`."
             ) from None
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise CannotRun(
-                f"Another `make run` uses {self.directory}: stop it, or make run PORT=8010 VAR=/other/dir."
+                f"Another `make run` uses {self.directory}: stop it, or run `make run PORT=8010 VAR=/other/dir`."
             ) from None
         if shutil.disk_usage(self.directory).free < DISK_NEEDED:
             raise CannotRun(f"The disk of {self.directory} is too full: free about 300 MB, or choose another VAR.")
         self._read_secrets()
 
     def check_port(self) -> None:
-        """Raises `CannotRun` if somebody else listens on the port."""
+        """Raise `CannotRun` if another program uses the port."""
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", self.port))
             except OSError as error:
                 raise CannotRun(
-                    f"Port {self.port} is taken ({error.strerror}): make run PORT={self.port + 10}."
+                    f"Port {self.port} is in use ({error.strerror}): run `make run PORT={self.port + 10}`."
                 ) from None
 
     def keep(self, name: str, value: str) -> None:
-        """Remember a secret in the 0600 file."""
+        """Store a secret in the 0600 file."""
         self.secrets[name] = value
         _write_private(self.directory / "secrets.json", json.dumps(self.secrets))
 
@@ -76,12 +80,12 @@ class Workspace:
                 self.secrets = {str(name): str(value) for name, value in json.loads(path.read_text()).items()}
             except (OSError, ValueError, AttributeError):
                 raise CannotRun(
-                    f"{path} is damaged: move {self.directory} away to start anew, or put the file back."
+                    f"{path} is damaged: restore the file, or move {self.directory} away to start from scratch."
                 ) from None
         if "secret_key" not in self.secrets:
             if (self.directory / "postgres").exists():
                 raise CannotRun(
-                    f"{path} is gone, but data is there: put it back, or move {self.directory} away to start anew."
+                    f"{path} is missing, but there is data: restore it, or move {self.directory} away to start over."
                 )
             self.keep("secret_key", secrets.token_urlsafe(48))
 

@@ -1,42 +1,49 @@
-"""Programs that tests use and a machine may lack: a skip with advice on a laptop, a failure where CI is set."""
+"""Programs that tests use: a missing one skips the test on a laptop, and fails it where CI is set."""
 
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+# The Debian package of a program, where its name differs.
 PACKAGES = {
-    "chromium": "chromium",
     "systemd-analyze": "systemd",
-    "strace": "strace",
     "ceph": "ceph-common",
     "nginx": "nginx-light",
     "promtool": "prometheus",
+    "/usr/lib/postgresql/15/bin/postgres": "postgresql-15",
 }
-# What Debian does not have.
-ELSEWHERE = {"terraform": "docs/infrastructure.md says where it is had"}
+# Programs that Debian, PyPI and npm do not have. .ci/run cannot install them and fails without them, like the tests.
+ELSEWHERE = {"terraform": "install it from HashiCorp (docs/infrastructure.md)"}
 
 
 def need(program: str) -> str:
-    """The path of a program. Skips the test if there is none; fails it under CI, unless Debian does not have it."""
-    found = shutil.which(program)
-    if found is not None:
-        return found
-    advice = f"{program} is missing: {ELSEWHERE.get(program) or 'apt install ' + PACKAGES.get(program, program)}"
-    if os.environ.get("CI") and program not in ELSEWHERE:
-        pytest.fail(advice)
-    pytest.skip(advice)
+    """Return the path of a program. If it is missing, skip the test, or fail it where CI is set."""
+    path = shutil.which(program)
+    if path is None:
+        unavailable(
+            f"{program} is missing: {ELSEWHERE.get(program) or 'apt install ' + PACKAGES.get(program, program)}"
+        )
+    return path
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test, or fail it where CI is set: there, everything has to be tested."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def certificate(directory: Path, name: str) -> Path:
-    """A certificate for 127.0.0.1 that signs itself; its key stands beside it as `.key`."""
-    made = directory / f"{name}.crt"
+    """Make a self-signed certificate for 127.0.0.1. Its key is beside it, with the suffix `.key`."""
+    path = directory / f"{name}.crt"
     command = [
         need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2",
-        "-out", str(made), "-keyout", str(made.with_suffix(".key")),
+        "-out", str(path), "-keyout", str(path.with_suffix(".key")),
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
-    return made
+    return path

@@ -1,4 +1,4 @@
-"""The PostgreSQL of laptops and tests: survives kills while it is made, says what is wrong, steps down from root."""
+"""The PostgreSQL of laptops and tests: it survives kills, names damaged data, and does not run as root."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ def test_it_keeps_its_data(tmp_path: Path) -> None:
                 connection.execute("CREATE TABLE kept ()")
 
 
-def test_making_it_was_killed_half_way(tmp_path: Path) -> None:
+def test_it_starts_after_an_initialisation_was_killed(tmp_path: Path) -> None:
     (tmp_path / "data.new").mkdir()
     (tmp_path / "data.new" / "PG_VERSION").write_text("18\n")
     (tmp_path / "initial-password").touch()
@@ -29,7 +29,7 @@ def test_making_it_was_killed_half_way(tmp_path: Path) -> None:
     assert not (tmp_path / "data.new").exists()
 
 
-def test_damaged_data_is_named_and_not_touched(tmp_path: Path) -> None:
+def test_damaged_data_is_named_and_left_alone(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     (data / "PG_VERSION").write_text("18\n")
@@ -39,9 +39,9 @@ def test_damaged_data_is_named_and_not_touched(tmp_path: Path) -> None:
 
 
 def test_root_without_user_namespaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also below a directory that nobody else may enter, as a home of root is."""
+    """The data is below a directory that only root can enter."""
     if os.geteuid() != 0:
-        pytest.skip("only root has to step down")
+        pytest.skip("only root has to run it as another user")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "unshare").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "bin" / "unshare").chmod(0o755)

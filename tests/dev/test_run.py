@@ -1,4 +1,4 @@
-"""What keeps `make run` from starting is one sentence that says what to do, and changes nothing."""
+"""If `make run` cannot start, it prints one sentence that says what to do, and changes nothing."""
 
 import fcntl
 import os
@@ -18,51 +18,51 @@ def run(var: Path, port: int = 8399) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
 
 
-def refuses(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    said = done.stdout + done.stderr
-    assert done.returncode == 1, said
-    assert "Traceback" not in said
-    assert len(said.strip().splitlines()) == 1, said
-    assert [word for word in words if word not in said] == []
+def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    output = done.stdout + done.stderr
+    assert done.returncode == 1, output
+    assert "Traceback" not in output
+    assert len(output.strip().splitlines()) == 1, output
+    assert [word for word in words if word not in output] == []
 
 
-def test_a_taken_port(tmp_path: Path) -> None:
+def test_a_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        refuses(run(tmp_path, port), f"Port {port} is taken", f"make run PORT={port + 10}")
+        assert_refused(run(tmp_path, port), f"Port {port} is in use", f"make run PORT={port + 10}")
 
 
-def test_another_run_at_the_same_place(tmp_path: Path) -> None:
+def test_another_run_in_the_same_directory(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        refuses(run(tmp_path), "Another `make run` uses", "VAR=")
+        assert_refused(run(tmp_path), "Another `make run` uses", "VAR=")
 
 
 @pytest.mark.parametrize("var", ["file", "file/below", "\0"])
-def test_a_place_that_is_no_directory(tmp_path: Path, var: str) -> None:
+def test_a_path_that_is_not_a_directory(tmp_path: Path, var: str) -> None:
     (tmp_path / "file").touch()
     if var == "\0":
         var = "n" * 300
-    refuses(run(tmp_path / var), "cannot be written", "VAR=")
+    assert_refused(run(tmp_path / var), "cannot be written", "VAR=")
 
 
 def test_damaged_secrets(tmp_path: Path) -> None:
     (tmp_path / "secrets.json").write_text("{")
-    refuses(run(tmp_path), "secrets.json is damaged", "move")
+    assert_refused(run(tmp_path), "secrets.json is damaged", "restore")
     assert (tmp_path / "secrets.json").read_text() == "{"
 
 
-def test_lost_secrets_of_data_that_is_there(tmp_path: Path) -> None:
+def test_missing_secrets_of_existing_data(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
-    refuses(run(tmp_path), "secrets.json is gone", "put it back")
+    assert_refused(run(tmp_path), "secrets.json is missing", "restore it")
 
 
 def test_a_full_disk(small_disk: Path) -> None:
-    refuses(run(small_disk / "var"), "too full", "300 MB")
+    assert_refused(run(small_disk / "var"), "too full", "300 MB")
 
 
 def bootstrap(*lines: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """dev/bootstrap.py in a Python to which `lines` were done before."""
+    """Run dev/bootstrap.py in a Python process, after `lines` of code."""
     source = (ROOT / "dev/bootstrap.py").read_text()
     code = "\n".join([*lines, f"exec(compile({source!r}, 'bootstrap.py', 'exec'), {{'__name__': '__main__'}})"])
     return subprocess.run(
@@ -75,7 +75,7 @@ def test_an_old_python() -> None:
     done = bootstrap("import sys", "sys.version_info = (3, 10, 4, 'final', 0)")
     assert done.returncode == 1
     assert done.stderr.strip() == (
-        "Kernex needs Python 3.11 or newer; this is 3.10. Install it and say which: make run PYTHON=python3.12"
+        "Kernex needs Python 3.11 or newer; this is 3.10. Install it and run: make run PYTHON=python3.12"
     )
 
 
@@ -89,8 +89,8 @@ def test_a_python_without_venv(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_requirements_that_cannot_be_had(tmp_path: Path) -> None:
-    """An index that is away, or a package that is not what was pinned."""
+def test_requirements_that_cannot_be_installed(tmp_path: Path) -> None:
+    """The index is unreachable, or a package is not the pinned one."""
     (tmp_path / "requirements.txt").write_text("kernex-no-such-package==1 --hash=sha256:" + "0" * 64 + "\n")
     words = f"{tmp_path / 'environment'} {tmp_path / 'requirements.txt'}"
     done = bootstrap(words=words, PIP_INDEX_URL="http://127.0.0.1:9/", PIP_RETRIES="0", PATH=os.environ["PATH"])

@@ -1,4 +1,4 @@
-"""A clean clone and `make run`, as a newcomer does it: killed, begun again, interrupted."""
+"""A clean clone and `make run`, as a newcomer does it: killed, started again, interrupted."""
 
 import os
 import re
@@ -17,41 +17,41 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 READY = "Kernex is ready"
 
 
-def processes_of(place: Path) -> list[str]:
-    """The command lines of all processes that name this directory."""
-    found = []
+def processes_of(directory: Path) -> list[str]:
+    """The command lines of all processes that contain this directory."""
+    lines = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        if str(place) in line:
-            found.append(line)
-    return found
+        if str(directory) in line:
+            lines.append(line)
+    return lines
 
 
-def begin(clone: Path, port: int) -> "subprocess.Popen[bytes]":
-    with (clone / "said").open("wb") as said:
+def start(clone: Path, port: int) -> "subprocess.Popen[bytes]":
+    with (clone / "output").open("wb") as output:
         return subprocess.Popen(
             ["make", "run", f"PORT={port}", f"VAR={clone / 'var'}"], cwd=clone, start_new_session=True,
             env={name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
-            stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
 
 
-def said(clone: Path) -> str:
-    return (clone / "said").read_text(errors="replace")
+def output_of(clone: Path) -> str:
+    return (clone / "output").read_text(errors="replace")
 
 
 def until_ready(clone: Path, process: "subprocess.Popen[bytes]") -> str:
-    while READY not in said(clone):
-        assert process.poll() is None, said(clone)
+    while READY not in output_of(clone):
+        assert process.poll() is None, output_of(clone)
         time.sleep(0.2)
-    return said(clone)
+    return output_of(clone)
 
 
-def gone(clone: Path) -> bool:
-    """Within the time that processes are given to end."""
+def all_stopped(clone: Path) -> bool:
+    """Whether no process is left within the time that processes get to stop."""
     for _ in range(300):
         if not processes_of(clone):
             return True
@@ -61,43 +61,43 @@ def gone(clone: Path) -> bool:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Iterator[Path]:
-    """A clean clone. Whatever still runs in it afterwards is ended."""
+    """A clean clone. Processes that are left in it afterwards are killed."""
     clone = tmp_path / "kernex"
     subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
     yield clone
     subprocess.run(["pkill", "-KILL", "-f", f"{clone}/"], check=False)
 
 
-def test_a_newcomers_way(clone: Path) -> None:
+def test_a_newcomers_first_runs(clone: Path) -> None:
     port = free_port()
-    first = until_ready(clone, process := begin(clone, port))
-    shown = re.search(r"waiting → (\w+ → )*succeeded", first)  # what lasts shorter than a look is not seen
+    first = until_ready(clone, process := start(clone, port))
+    shown = re.search(r"waiting → (\w+ → )*succeeded", first)  # very short states are not seen
     assert shown, first
     assert "rolled_back" in first
     assert "refused by the device at its health gate (unhealthy)" in first
     assert "demo-device runs vad 1.0.0, healthy" in first
-    password = re.search(r"log in as operator with (\S+)", first)
+    password = re.search(r"sign in as operator with (\S+)", first)
     assert password is not None
-    kept = clone / "var" / "operator-password"
-    assert (kept.read_text().strip(), kept.stat().st_mode & 0o777) == (password[1], 0o600)
+    file = clone / "var" / "operator-password"
+    assert (file.read_text().strip(), file.stat().st_mode & 0o777) == (password[1], 0o600)
     assert not [line for line in processes_of(clone) if password[1] in line]
 
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    second = until_ready(clone, process := begin(clone, port))
-    assert "Its deployment" not in second
+    second = until_ready(clone, process := start(clone, port))
+    assert "The deployment of" not in second
     assert "Static files" not in second
     assert password[1] not in second
     assert "demo-device runs vad 1.0.0, healthy" in second
 
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) in {0, 2, -signal.SIGINT}
-    assert gone(clone), processes_of(clone)
+    assert all_stopped(clone), processes_of(clone)
 
-    until_ready(clone, process := begin(clone, port))
+    until_ready(clone, process := start(clone, port))
     runner = [line for line in processes_of(clone) if "dev.run" in line]
     assert runner
-    process.terminate()  # `make` passes nothing on: the runner is told by itself
+    process.terminate()  # make does not pass SIGTERM on, so the runner gets its own
     subprocess.run(["pkill", "-TERM", "-f", f"dev.run --port {port}"], check=False)
     process.wait(60)
-    assert gone(clone), processes_of(clone)
+    assert all_stopped(clone), processes_of(clone)

@@ -1,13 +1,14 @@
-"""Runs an image as an orchestrator would: not root, read-only root file system, no capabilities, a memory limit.
+"""Run an image as an orchestrator does: not as root, read-only root file system, no capabilities, a memory limit.
 
-The OCI runtime `runc` does the work; the network is the machine's own, so that a PostgreSQL beside it is reached.
+The OCI runtime `runc` does the work. Containers use the machine's own network, to reach a PostgreSQL there.
 """
 
 import json
+import os
 import secrets
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from dev.image import Builder
 
 LIMIT_BYTES = 512 * 1024 * 1024
+USER = 10001
 START_SECONDS = 10
 
 
@@ -31,26 +33,26 @@ def _tmpfs(destination: str, size: str) -> dict[str, Any]:
 
 @dataclass
 class Image:
-    """An image with its files unpacked at `root`, and what it says of itself."""
+    """An image: its files at `root`, and its configuration."""
 
     root: Path
-    said: dict[str, Any]
+    config: dict[str, Any]
 
     def specification(
         self, words: list[str], environment: dict[str, str], mounts: dict[str, Path], memory: int = LIMIT_BYTES
     ) -> dict[str, Any]:
-        """The runtime's configuration for one container. `mounts`: where in the container, from where outside."""
-        user, group = self.said["User"].split(":")
-        given = [f"{name}={value}" for name, value in environment.items()]
-        nothing: dict[str, list[str]] = {
+        """The runtime's configuration of one container. `mounts`: paths in the container, and their sources outside."""
+        user, group = self.config["User"].split(":")
+        variables = [f"{name}={value}" for name, value in environment.items()]
+        no_capabilities: dict[str, list[str]] = {
             kind: [] for kind in ("bounding", "effective", "inheritable", "permitted", "ambient")
         }
         return {
             "ociVersion": "1.0.0",
             "process": {
                 "terminal": False, "user": {"uid": int(user), "gid": int(group)}, "noNewPrivileges": True,
-                "args": [*self.said["Entrypoint"], *(words or self.said["Cmd"])], "capabilities": nothing,
-                "env": [*self.said["Env"], *given], "cwd": self.said["WorkingDir"],
+                "args": [*self.config["Entrypoint"], *(words or self.config["Cmd"])], "capabilities": no_capabilities,
+                "env": [*self.config["Env"], *variables], "cwd": self.config["WorkingDir"],
             },
             "root": {"path": str(self.root), "readonly": True},
             "mounts": [
@@ -68,7 +70,7 @@ class Image:
 
 @dataclass
 class Container:
-    """One running container. Its process is the container's first; output goes to `log`."""
+    """A running container: its first process, whose output goes to `log`."""
 
     name: str
     state: Path
@@ -81,18 +83,18 @@ class Container:
         )
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """A further program in the container, as health checks are run."""
+        """Run another program in the container, as health checks do."""
         return self.runc("exec", self.name, *command)
 
     def terminate(self) -> int:
-        """The order to stop. Returns the exit code of the container's first process."""
+        """Send SIGTERM. Return the exit code of the container's first process."""
         self.runc("kill", self.name, "TERM")
         return self.process.wait(60)
 
     def memory_peak(self) -> int:
-        """The most memory, in bytes, that the container had at once."""
-        told = json.loads(self.runc("events", "--stats", self.name).stdout)
-        return int(told["data"]["memory"]["usage"].get("max") or told["data"]["memory"]["usage"]["usage"])
+        """The highest memory usage of the container so far, in bytes."""
+        events = json.loads(self.runc("events", "--stats", self.name).stdout)
+        return int(events["data"]["memory"]["usage"].get("max") or events["data"]["memory"]["usage"]["usage"])
 
     def text(self) -> str:
         return self.log.read_text(errors="replace")
@@ -100,11 +102,11 @@ class Container:
 
 @contextmanager
 def unpacked(builder: Builder, name: str) -> Iterator[Image]:
-    """The image's files in a directory, for containers to run on."""
+    """Unpack the image's files into a directory, for containers to run on."""
     container = builder.run("from", "--pull-never", name)
     try:
-        said = json.loads(builder.run("inspect", "--type", "image", name))["Docker"]["config"]
-        yield Image(Path(builder.run("mount", container)), said)
+        config = json.loads(builder.run("inspect", "--type", "image", name))["Docker"]["config"]
+        yield Image(Path(builder.run("mount", container)), config)
     finally:
         builder.run("rm", container)
 
@@ -113,7 +115,7 @@ def unpacked(builder: Builder, name: str) -> Iterator[Image]:
 def running(
     image: Image, directory: Path, words: list[str], environment: dict[str, str], mounts: dict[str, Path] | None = None
 ) -> Iterator[Container]:
-    """A container while the block runs; killed at its end if it runs still."""
+    """Run a container while the block runs. If it still runs at the end, kill it."""
     name = f"kernex-{secrets.token_hex(6)}"
     bundle = directory / name
     bundle.mkdir()
@@ -137,15 +139,22 @@ def running(
 def finished(
     image: Image, directory: Path, words: list[str], environment: dict[str, str], mounts: dict[str, Path] | None = None
 ) -> tuple[int, str]:
-    """Run a container to its end. Returns the exit code and what it printed."""
+    """Run a container until it exits. Return the exit code and the output."""
     with running(image, directory, words, environment, mounts) as container:
         return container.process.wait(240), container.text()
 
 
-def until(is_so: Any, container: Container, seconds: float = 90) -> None:
-    """Wait until `is_so()`; the container must stay."""
+def until(condition: Callable[[], bool], container: Container, seconds: float = 90) -> None:
+    """Wait until the condition holds. Fail if the container exits meanwhile."""
     deadline = time.monotonic() + seconds
-    while not is_so():
+    while not condition():
         assert container.process.poll() is None, container.text()[-3000:]
         assert time.monotonic() < deadline, container.text()[-3000:]
         time.sleep(0.2)
+
+
+def volume(directory: Path) -> Path:
+    """Create a directory that belongs to the image's user."""
+    directory.mkdir()
+    os.chown(directory, USER, USER)
+    return directory

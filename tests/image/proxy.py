@@ -1,4 +1,4 @@
-"""Real nginx with deploy/nginx.conf in front of real web servers started by deploy/entry."""
+"""nginx with deploy/nginx.conf, in front of web servers that deploy/entry starts."""
 
 import os
 import socket
@@ -15,24 +15,24 @@ from dev.postgres import free_port
 from tests.live import ROOT, Live
 from tests.tools import need
 
-PATIENCE_SECONDS = 90
+TIMEOUT_SECONDS = 90
 
 
 def wait(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.05)
 
 
-def answers(port: int) -> bool:
+def responds(port: int) -> bool:
     with suppress(requests.ConnectionError, requests.Timeout):
         return requests.get(f"http://127.0.0.1:{port}/health/live", timeout=5).ok
     return False
 
 
 class Nginx:
-    """Listens at `port` without TLS; all else is as in deploy/nginx.conf."""
+    """nginx without TLS at `port`. Everything else is as in deploy/nginx.conf."""
 
     def __init__(self, directory: Path, port: int) -> None:
         self.directory = directory
@@ -41,13 +41,13 @@ class Nginx:
         self.process: subprocess.Popen[bytes] | None = None
 
     def point_at(self, *ports: int) -> None:
-        """Write which web servers there are; nginx learns of it when told."""
+        """Write the configuration for these web servers. nginx reads it when it starts or reloads."""
         text = (ROOT / "deploy" / "nginx.conf").read_text()
         lines = [line for line in text.splitlines() if not line.strip().startswith(("ssl_", "resolver "))]
         servers = " ".join(f"server 127.0.0.1:{port};" for port in ports)
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         paths = " ".join(f"{kind}_temp_path {self.directory}/{kind};" for kind in kinds)
-        replaced = {
+        replacements = {
             "http {": f"{'user root;' if os.geteuid() == 0 else ''}\nhttp {{ {paths} upstream web {{ {servers} }}",
             "set $web web:8000;": "set $web web;",
             "listen 443 ssl;": f"listen 127.0.0.1:{self.port};",
@@ -57,7 +57,7 @@ class Nginx:
             "error_log /dev/stderr warn;": f"error_log {self.directory}/nginx.log warn;",
         }
         text = "\n".join(lines)
-        for before, after in replaced.items():
+        for before, after in replacements.items():
             assert text.count(before) == 1, before
             text = text.replace(before, after)
         self.path.write_text(text)
@@ -67,14 +67,14 @@ class Nginx:
 
     def start(self) -> None:
         self.process = subprocess.Popen(self.command("-g", "daemon off;"), start_new_session=True)
-        wait(lambda: answers(self.port))
+        wait(lambda: responds(self.port))
 
     def workers(self) -> set[str]:
         assert self.process is not None
         return set(Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split())
 
     def reload(self) -> None:
-        """Take up what was written, and wait until no request runs under the old rules."""
+        """Load the configuration, and wait until no worker uses the old one."""
         before = self.workers()
         subprocess.run(self.command("-s", "reload"), check=True)
         wait(lambda: bool(self.workers()) and not before & self.workers())
@@ -98,7 +98,7 @@ def nginx(directory: Path, port: int, *behind: int) -> Iterator[Nginx]:
 
 @contextmanager
 def web(live: Live, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The web server as the image starts it, at `port`."""
+    """Run the web server as the image does, at `port`."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**live.environment, "PATH": path, "BIND": f"127.0.0.1:{port}"}
     with (live.directory / f"web-{port}.log").open("ab") as log:
@@ -106,7 +106,7 @@ def web(live: Live, port: int) -> Iterator[subprocess.Popen[bytes]]:
             [ROOT / "deploy" / "entry", "web"], env=environment, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        wait(lambda: answers(port) or process.poll() is not None)
+        wait(lambda: responds(port) or process.poll() is not None)
         assert process.poll() is None, (live.directory / f"web-{port}.log").read_text()[-3000:]
         yield process
     finally:
@@ -116,7 +116,7 @@ def web(live: Live, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 class Slow:
-    """A client that has sent half of what it promised."""
+    """A client that has sent only half of its body."""
 
     body = b'{"name": "' + b"x" * 1000 + b'"}'
     half = 100
@@ -139,14 +139,14 @@ class Slow:
             self.socket.settimeout(60)
 
     def finish(self) -> str:
-        """Send the rest. Returns the answer's first line."""
-        with self.socket, self.socket.makefile("rb") as answer:
+        """Send the rest. Return the first line of the response."""
+        with self.socket, self.socket.makefile("rb") as response:
             self.socket.sendall(self.body[self.half :])
-            return answer.readline().decode().strip()
+            return response.readline().decode().strip()
 
 
 def ports(count: int) -> list[int]:
-    found: set[int] = set()
-    while len(found) < count:
-        found.add(free_port())
-    return sorted(found)
+    free: set[int] = set()
+    while len(free) < count:
+        free.add(free_port())
+    return sorted(free)

@@ -1,4 +1,4 @@
-"""compose.yaml and the Dockerfile, without building anything."""
+"""compose.yaml and the Dockerfile, without building an image."""
 
 import re
 import subprocess
@@ -33,13 +33,13 @@ def test_compose_is_valid() -> None:
 
 
 def test_each_variable_is_a_setting() -> None:
-    read = set(READ.findall((ROOT / "kernex" / "settings.py").read_text())) | {"ADMIN_DATABASE_URL"}
-    given = {name for service in OURS.values() for name in service["environment"]}
-    assert given <= read
-    assert {"SECRET_KEY", "DATABASE_URL", "STORAGE_BUCKET", "STORAGE_SECRET_KEY", "TRUSTED_PROXY"} <= given
+    existing = set(READ.findall((ROOT / "kernex" / "settings.py").read_text())) | {"ADMIN_DATABASE_URL"}
+    used = {name for service in OURS.values() for name in service["environment"]}
+    assert used <= existing
+    assert {"SECRET_KEY", "DATABASE_URL", "STORAGE_BUCKET", "STORAGE_SECRET_KEY", "TRUSTED_PROXY"} <= used
 
 
-def test_the_admins_password_is_told_to_one_process_alone() -> None:
+def test_only_one_service_gets_the_admins_password() -> None:
     assert [name for name, service in OURS.items() if "ADMIN_DATABASE_URL" in service["environment"]] == ["grant"]
 
 
@@ -49,14 +49,14 @@ def test_our_containers_are_confined(name: str) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert "ports" not in service  # only the proxy is reached from outside
+    assert "ports" not in service
 
 
-def test_only_the_proxy_is_reached_from_outside() -> None:
+def test_only_the_proxy_publishes_ports() -> None:
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["proxy"]
 
 
-def test_images_of_others_are_pinned() -> None:
+def test_third_party_images_are_pinned() -> None:
     for name, service in SERVICES.items():
         if name not in OURS:
             assert re.search(r":(RELEASE\.)?\d[\w.-]*\.?\d", service["image"]), service["image"]
@@ -66,16 +66,16 @@ def test_images_of_others_are_pinned() -> None:
     assert re.search(r"@sha256:[0-9a-f]{64}$", base[1])
 
 
-def test_web_may_take_as_long_to_stop_as_gunicorn_drains() -> None:
-    drains = re.search(r"^graceful_timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
-    assert drains is not None
-    assert int(SERVICES["web"]["stop_grace_period"].removesuffix("s")) > int(drains[1])
+def test_web_gets_the_time_to_stop_that_gunicorn_needs() -> None:
+    timeout = re.search(r"^graceful_timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
+    assert timeout is not None
+    assert int(SERVICES["web"]["stop_grace_period"].removesuffix("s")) > int(timeout[1])
 
 
-def test_docs_name_each_variable_of_dotenv() -> None:
-    wanted = set(re.findall(r"\$\{([A-Z_]+)", TEXT))
-    shown = (ROOT / "docs" / "image.md").read_text()
-    assert {name for name in wanted if f"{name}=" not in shown} == set()
+def test_each_variable_of_dotenv_is_documented() -> None:
+    variables = set(re.findall(r"\$\{([A-Z_]+)", TEXT))
+    document = (ROOT / "docs" / "image.md").read_text()
+    assert {name for name in variables if f"{name}=" not in document} == set()
 
 
 def test_the_build_context_leaves_secrets_and_environments_out() -> None:
@@ -87,3 +87,16 @@ def test_the_build_context_leaves_secrets_and_environments_out() -> None:
     # A directory that is admitted admits what is below it.
     assert {word for word in wanted if word not in admitted and word.split("/")[0] not in admitted} == set()
     assert {word for word in admitted if not any(one == word or one.startswith(f"{word}/") for one in wanted)} == set()
+
+
+def test_a_backup_is_made_every_night_into_a_volume() -> None:
+    service = SERVICES["backup"]
+    assert service["command"] == ["nightly", "03:17", "backup", "/backups", "--blobs"]
+    assert "${BACKUPS:-backups}:/backups" in service["volumes"]
+    assert "backups" in yaml.safe_load(TEXT)["volumes"]
+
+
+def test_a_dump_is_not_kept_in_memory() -> None:
+    """A tmpfs counts towards the memory limit of a container."""
+    assert SERVICES["backup"]["tmpfs"] == []
+    assert "/tmp" in SERVICES["backup"]["volumes"]

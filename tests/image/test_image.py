@@ -1,4 +1,4 @@
-"""The image, built for real and run as in production: its words, its limits, and a device that installs a bundle."""
+"""The images, built and run as in production: words, limits, and a device that installs a bundle."""
 
 import os
 from collections.abc import Iterator
@@ -8,46 +8,19 @@ from pathlib import Path
 import pytest
 import requests
 
-from dev.image import BASE, MIRROR, TARGETS, Builder, alone, build_all
+from dev.image import BASE, Builder
 from dev.postgres import free_port
 from tests.end_to_end.fleet import deploy, end_of, online, push
-from tests.image.container import LIMIT_BYTES, Image, finished, running, unpacked, until
-from tests.live import ROOT, Live, own_database
-from tests.tools import need
+from tests.image.container import LIMIT_BYTES, USER, Image, finished, running, unpacked, until, volume
+from tests.live import Live, own_database
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
-# Built where `make image` builds, so that the base is there the next time; KERNEX_IMAGE_DIR names images built already.
-BUILT = os.environ.get("KERNEX_IMAGE_DIR")
-PLACE = Path(BUILT or ROOT / "var" / "image")
-NOBODY = 10001
-LARGEST_ADDED_BYTES = 250 * 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def builder() -> Iterator[Builder]:
-    for program in ("buildah", "debootstrap", "runc"):
-        need(program)
-    if not BUILT:
-        build_all(PLACE, MIRROR)
-    with alone(PLACE) as builder:
-        yield builder
-
-
-@pytest.fixture(scope="module")
-def control_plane(builder: Builder) -> Iterator[Image]:
-    with unpacked(builder, TARGETS["control-plane"]) as image:
-        yield image
-
-
-@pytest.fixture(scope="module")
-def agent(builder: Builder) -> Iterator[Image]:
-    with unpacked(builder, TARGETS["agent"]) as image:
-        yield image
+LARGEST_ADDED_BYTES = 350 * 1024 * 1024
 
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Live]:
-    """What tests say to a control plane at its port; the processes are not started yet."""
+    """A client for a control plane whose processes the test starts."""
     with own_database() as url:
         port = free_port()
         environment = {
@@ -58,15 +31,9 @@ def live(tmp_path: Path) -> Iterator[Live]:
         yield Live(tmp_path, environment | outside, port)
 
 
-def given(live: Live) -> dict[str, str]:
-    """What a container is told."""
+def settings_of(live: Live) -> dict[str, str]:
+    """The environment of a container."""
     return {name: value for name, value in live.environment.items() if name != "PATH"}
-
-
-def volume(directory: Path) -> Path:
-    directory.mkdir()
-    os.chown(directory, NOBODY, NOBODY)
-    return directory
 
 
 def size_of(place: Path) -> int:
@@ -76,30 +43,30 @@ def size_of(place: Path) -> int:
 def test_a_device_installs_a_bundle_from_a_control_plane_under_its_limits(
     control_plane: Image, agent: Image, live: Live, tmp_path: Path
 ) -> None:
-    settings = given(live)
+    settings = settings_of(live)
     assert finished(control_plane, tmp_path, ["migrate"], settings)[0] == 0
     live.prepare()
-    kept = {"/var/lib/kernex": volume(tmp_path / "bundles")}
+    storage = {"/var/lib/kernex": volume(tmp_path / "bundles")}
     with ExitStack() as stack:
-        web = stack.enter_context(running(control_plane, tmp_path, ["web"], settings, kept))
+        web = stack.enter_context(running(control_plane, tmp_path, ["web"], settings, storage))
         until(lambda: answers(live, "/health/live"), web)
-        scheduler = stack.enter_context(running(control_plane, tmp_path, ["scheduler"], settings, kept))
+        scheduler = stack.enter_context(running(control_plane, tmp_path, ["scheduler"], settings, storage))
         until(lambda: requests.get(f"{live.url}/health", timeout=30).json()["status"] == "ok", web)
         assert requests.get(f"{live.url}/admin/login/", timeout=30).status_code == 200
         assert web.execute("/app/deploy/alive").returncode == 0
         assert scheduler.execute("/app/deploy/alive").returncode == 0
 
-        told = {
+        agent_settings = {
             "KERNEX_AGENT_SERVER": live.url, "KERNEX_AGENT_TOKEN": live.enrolment_token(),
             "KERNEX_AGENT_DEVICE_TYPE": "edge", "KERNEX_AGENT_NAME": "in-a-container",
         }  # fmt: skip
         state = {"/var/lib/kernex-agent": volume(tmp_path / "device")}
-        device = stack.enter_context(running(agent, tmp_path, [], told, state))
+        device = stack.enter_context(running(agent, tmp_path, [], agent_settings, state))
         name = online(live, "in-a-container")
         push(live, tmp_path / "one", "1", healthy=True)
         assert end_of(live, deploy(live, name, "1"))["state"] == "succeeded"
 
-        # Half is left for load, and for the storage library that only a bucket needs.
+        # The other half is for load, and for boto3, which only a bucket needs.
         assert web.memory_peak() < LIMIT_BYTES // 2
         assert scheduler.memory_peak() < LIMIT_BYTES // 2
         assert [device.terminate(), scheduler.terminate(), web.terminate()] == [0, 0, 0]
@@ -115,29 +82,29 @@ def answers(live: Live, path: str) -> bool:
 def test_the_health_check_fails_where_the_web_server_does_not_answer(
     control_plane: Image, live: Live, tmp_path: Path
 ) -> None:
-    settings = given(live)
+    settings = settings_of(live)
     assert finished(control_plane, tmp_path, ["migrate"], settings)[0] == 0
     with running(control_plane, tmp_path, [], settings) as web:
         until(lambda: answers(live, "/health/live"), web)
-        elsewhere = web.execute("env", f"BIND=127.0.0.1:{free_port()}", "/app/deploy/alive")
-        assert elsewhere.returncode == 1
-        assert "/health/live" in elsewhere.stderr
+        check = web.execute("env", f"BIND=127.0.0.1:{free_port()}", "/app/deploy/alive")
+        assert check.returncode == 1
+        assert "/health/live" in check.stderr
 
 
-def test_nothing_in_it_can_be_changed_by_who_runs_it(control_plane: Image, agent: Image) -> None:
-    for image, home in ((control_plane, "var/lib/kernex"), (agent, "var/lib/kernex-agent")):
-        assert image.said["User"] == f"{NOBODY}:{NOBODY}"
-        theirs = [path for path in image.root.rglob("*") if path.lstat().st_uid == NOBODY]
-        assert theirs == [image.root / home]
+def test_its_user_can_change_nothing_in_it(control_plane: Image, agent: Image) -> None:
+    for image, homes in ((control_plane, {"var/lib/kernex", "backups"}), (agent, {"var/lib/kernex-agent"})):
+        assert image.config["User"] == f"{USER}:{USER}"
+        owned = {path for path in image.root.rglob("*") if path.lstat().st_uid == USER}
+        assert owned == {image.root / home for home in homes}
 
 
-def test_it_says_how_it_is_watched_and_where_it_listens(control_plane: Image) -> None:
-    assert control_plane.said["Healthcheck"]["Test"] == ["CMD", "/app/deploy/alive"]
-    assert list(control_plane.said["ExposedPorts"]) == ["8000/tcp"]
-    assert control_plane.said["Cmd"] == ["web"]
+def test_it_declares_its_health_check_and_port(control_plane: Image) -> None:
+    assert control_plane.config["Healthcheck"]["Test"] == ["CMD", "/app/deploy/alive"]
+    assert list(control_plane.config["ExposedPorts"]) == ["8000/tcp"]
+    assert control_plane.config["Cmd"] == ["web"]
 
 
-def test_only_what_runs_is_in_it(control_plane: Image, agent: Image) -> None:
+def test_it_contains_only_what_runs(control_plane: Image, agent: Image) -> None:
     app = {path.name for path in (control_plane.root / "app").iterdir()} - {"__pycache__"}
     assert app == {
         "manage.py", "gunicorn.conf.py", "kernex", "operations", "deployments", "devices", "bundles", "foundation",
@@ -154,7 +121,7 @@ def test_it_is_small(control_plane: Image, builder: Builder) -> None:
         assert size_of(control_plane.root) - size_of(base.root) < LARGEST_ADDED_BYTES
 
 
-@pytest.mark.parametrize("word", ["web", "scheduler", "migrate"])
+@pytest.mark.parametrize("word", ["web", "scheduler", "migrate", "backup"])
 def test_a_wrong_setting_is_a_sentence(control_plane: Image, tmp_path: Path, word: str) -> None:
     code, text = finished(control_plane, tmp_path, [word], {"SECRET_KEY": "short"})
     assert code != 0
@@ -162,13 +129,13 @@ def test_a_wrong_setting_is_a_sentence(control_plane: Image, tmp_path: Path, wor
 
 
 def test_other_words_are_commands_of_manage(control_plane: Image, live: Live, tmp_path: Path) -> None:
-    code, text = finished(control_plane, tmp_path, ["create_operator", "--help"], given(live))
+    code, text = finished(control_plane, tmp_path, ["create_operator", "--help"], settings_of(live))
     assert code == 0
     assert "create_operator" in text
 
 
-def test_words_are_programs_where_a_platform_leaves_the_entry_point_out(control_plane: Image, tmp_path: Path) -> None:
-    bare = Image(control_plane.root, control_plane.said | {"Entrypoint": ["/bin/sh", "-c"]})
+def test_words_are_programs_where_a_platform_replaces_the_entry_point(control_plane: Image, tmp_path: Path) -> None:
+    bare = Image(control_plane.root, control_plane.config | {"Entrypoint": ["/bin/sh", "-c"]})
     code, text = finished(bare, tmp_path, ["migrate"], {"SECRET_KEY": "short"})
     assert code != 0
     assert "SECRET_KEY is missing or short" in text

@@ -1,4 +1,4 @@
-"""Behind deploy/nginx.conf slow clients stop nobody, and web servers are replaced without a lost request."""
+"""Behind deploy/nginx.conf, slow clients stop nobody, and web servers are replaced without a lost request."""
 
 import os
 import secrets
@@ -21,7 +21,7 @@ DRAIN_SECONDS = 25
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Live]:
-    """A control plane that is reached at its proxy's port; the processes are the test's to start."""
+    """A control plane behind the port of its proxy. The test starts the processes."""
     need("nginx")
     (port,) = ports(1)
     with own_database() as url:
@@ -44,12 +44,12 @@ def test_slow_clients_do_not_stop_heartbeats_behind_the_proxy(live: Live, tmp_pa
             before = (device_called(live, tmp_path.name) or {})["last_heartbeat_at"]
             wait_for(lambda: (device_called(live, tmp_path.name) or {})["last_heartbeat_at"] != before)  # noqa: B023
         assert all(client.is_connected() for client in slow)
-        # The name is too long, which only shows in the whole body.
+        # The server can only refuse the name, which is too long, after it has the whole body.
         assert {client.finish() for client in slow} == {"HTTP/1.1 400 Bad Request"}
 
 
-def test_without_a_proxy_they_occupy_every_thread(live: Live) -> None:
-    """Why the docs ask for one."""
+def test_without_a_proxy_slow_clients_occupy_every_thread(live: Live) -> None:
+    """The reason why the documents demand a proxy."""
     (port,) = ports(1)
     with web(live, port), ExitStack() as slow:
         for _ in range(SLOW_CLIENTS):
@@ -59,24 +59,24 @@ def test_without_a_proxy_they_occupy_every_thread(live: Live) -> None:
 
 
 def keep_asking(port: int) -> None:
-    """The first requests may still find a thread."""
+    """Send several requests, because the first ones can still find a free thread."""
     for _ in range(SLOW_CLIENTS):
         requests.get(f"http://127.0.0.1:{port}/health/live", timeout=3)
 
 
 def test_web_servers_are_replaced_one_by_one_without_a_lost_request(live: Live, tmp_path: Path) -> None:
-    """As platforms do it: out of the balancer, the order to stop, a new one, back into the balancer."""
+    """As platforms do it: out of the load balancer, SIGTERM, a new server, back into the load balancer."""
     both = ports(2)
     with ExitStack() as stack:
         servers = {port: stack.enter_context(web(live, port)) for port in both}
         proxy = stack.enter_context(nginx(tmp_path, live.port, *both))
         with Traffic(*[lambda: requests.get(f"{live.url}/health", timeout=60)] * 4) as traffic:
             for port in both:
-                under_way = Slow(port, live.token)
+                running = Slow(port, live.token)
                 point(proxy, [other for other in both if other != port])
                 servers[port].terminate()
                 wait(lambda: "Handling signal: term" in (tmp_path / f"web-{port}.log").read_text())  # noqa: B023
-                assert under_way.finish() == "HTTP/1.1 400 Bad Request"
+                assert running.finish() == "HTTP/1.1 400 Bad Request"
                 assert servers[port].wait(DRAIN_SECONDS) == 0
                 servers[port] = stack.enter_context(web(live, port))
                 point(proxy, both)

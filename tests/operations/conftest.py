@@ -9,6 +9,7 @@ import pytest
 from dev.postgres import Postgres, find_binaries
 from tests.live import live  # noqa: F401
 from tests.operations.places import Place
+from tests.tools import unavailable
 
 NEWEST = "18"
 VERSIONS: dict[str, Callable[[], Path]] = {
@@ -37,7 +38,7 @@ def server_of(version: str, tmp_path_factory: pytest.TempPathFactory) -> Postgre
     """A server of this version that is not started yet; skips the test where the version is missing."""
     binaries = VERSIONS[version]()
     if not (binaries / "initdb").exists():
-        pytest.skip(f"PostgreSQL {version} is missing: apt install postgresql-{version}")
+        unavailable(f"PostgreSQL {version} is missing: apt install postgresql-{version}")
     postgres = Postgres(tmp_path_factory.mktemp(f"postgres-{version}"), durable=False)
     postgres.binaries = binaries
     return postgres

@@ -1,10 +1,10 @@
-"""Signed heartbeats per second and CPU per heartbeat, beside a bare Django view in the same run.
+"""Measure signed heartbeats per second and CPU time per heartbeat, beside a bare Django view in the same run.
 
     python -m tests.performance.bench_heartbeat [--heartbeats 8000] [--devices 400] [--connections 8]
 
-Starts a PostgreSQL that fsyncs and gunicorn as in production (2 workers, 4 threads each), signs all requests
-beforehand, and takes turns between the two views. The client runs on the same machine and takes its part of the CPU;
-the ratios are what can be compared between machines. Linux only: CPU times are read from /proc.
+Starts PostgreSQL with fsync, and gunicorn as in production (2 workers, 4 threads each). All requests are signed
+beforehand; the two views are measured in turns. The client shares the CPU, so only the ratios can be compared between
+machines. Linux only: CPU times come from /proc.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def start_web(live: Live) -> None:
-    live.environment["DJANGO_SETTINGS_MODULE"] = "tests.performance.bench_settings"
+    live.environment["DJANGO_SETTINGS_MODULE"] = "tests.performance.bare_view_settings"
     live.web = live._start([*GUNICORN, "--bind", f"127.0.0.1:{live.port}"], "web.log")
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:

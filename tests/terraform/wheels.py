@@ -1,15 +1,13 @@
 """Wheels that contain schemas: downloaded once by pinned hash, kept under var/, read as archives."""
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import pytest
-
 from tests.live import ROOT
+from tests.tools import unavailable
 
 PINS = Path(__file__).with_name("wheels.txt")
 CACHE = ROOT / "var" / "cache" / "wheels"
@@ -33,7 +31,5 @@ def _download(pin: str, into: Path) -> Path:
     done = subprocess.run([*command, "-r", "pin.txt", "-d", "."], cwd=into, capture_output=True, text=True, check=False)
     if done.returncode:
         advice = f"cannot download {pin.split()[0]}: {done.stderr.strip()[-300:]}"
-        if os.environ.get("CI"):
-            pytest.fail(advice)
-        pytest.skip(advice)
+        unavailable(advice)
     return next(into.glob("*.whl"))

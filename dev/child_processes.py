@@ -1,4 +1,4 @@
-"""The processes that `make run` starts: found and ended again, also after the runner itself was killed."""
+"""The processes that `make run` starts. They are stopped with it, and by the next run if it was killed."""
 
 import ctypes
 import json
@@ -15,11 +15,11 @@ PR_SET_PDEATHSIG = 1
 
 
 class ChildFailed(Exception):
-    """A process ended that should have stayed. The message says which, and the end of its log."""
+    """A process failed. The message says which one, and ends with its output."""
 
 
 def started_at(pid: int) -> str:
-    """When a process was started, in the kernel's words; empty if there is none (or no /proc)."""
+    """Return the kernel's start time of a process; empty if there is no such process, or no /proc."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -28,13 +28,13 @@ def started_at(pid: int) -> str:
 
 
 def _die_with_parent() -> None:
-    """On Linux the kernel ends a child whose parent was killed; elsewhere the next run does."""
+    """Let the kernel terminate the child when its parent dies. Elsewhere than on Linux, the next run stops it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-class Children:
-    """Started in order, ended in reverse. `record` is where a later run finds those that were left over."""
+class ChildProcesses:
+    """Processes that are started in order and stopped in reverse. A later run finds leftover ones in `record`."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -45,7 +45,7 @@ class Children:
         return self.directory / f"{name}.log"
 
     def start(self, name: str, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-        """Start a process in a group of its own, with its output in VAR/NAME.log."""
+        """Start a process in a new process group. Its output goes to VAR/NAME.log."""
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -55,16 +55,16 @@ class Children:
         return process
 
     def adopt(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        """Look after a process that somebody else started."""
+        """Manage a process that was started elsewhere."""
         self.running[name] = process
         self._write()
 
     def check(self) -> None:
-        """Raises `ChildFailed` if a process has ended."""
+        """Raise `ChildFailed` if a process has exited."""
         for name, process in self.running.items():
             code = process.poll()
             if code is not None:
-                raise ChildFailed(f"{name} ended with {code}. The end of {self.log(name)}:\n{self.tail(name)}")
+                raise ChildFailed(f"{name} exited with {code}. The end of {self.log(name)}:\n{self.tail(name)}")
 
     def tail(self, name: str, size: int = 1500) -> str:
         with suppress(OSError):
@@ -72,9 +72,9 @@ class Children:
         return ""
 
     def stop(self) -> None:
-        """End all, the last started first: asked by SIGTERM, killed after a grace."""
+        """Stop all, the last started first: by SIGTERM, and by SIGKILL after GRACE_SECONDS."""
         for name, process in reversed(self.running.items()):
-            # PostgreSQL takes SIGINT for what others do at SIGTERM: end sessions, write, go.
+            # PostgreSQL's fast shutdown is SIGINT; at SIGTERM it would wait for sessions to end.
             process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
             try:
                 process.wait(GRACE_SECONDS)
@@ -85,30 +85,32 @@ class Children:
         with suppress(OSError):
             self.record.unlink()
 
-    def end_left_over(self) -> int:
-        """End what a killed runner left behind. A process id that went to another program is let be."""
+    def stop_leftovers(self) -> int:
+        """Stop the processes of a killed run, and return their number. Reused process ids are left alone."""
         try:
-            kept = json.loads(self.record.read_text())
+            recorded = json.loads(self.record.read_text())
         except (OSError, ValueError):
             return 0
-        left = {
-            name: child["pid"] for name, child in kept.items() if started_at(child["pid"]) == child["started_at"] != ""
+        leftover = {
+            name: child["pid"]
+            for name, child in recorded.items()
+            if started_at(child["pid"]) == child["started_at"] != ""
         }
-        for name, pid in reversed(left.items()):
+        for name, pid in reversed(leftover.items()):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT if name == "postgres" else signal.SIGTERM)
             deadline = time.monotonic() + GRACE_SECONDS
-            while started_at(pid) == kept[name]["started_at"] and time.monotonic() < deadline:
+            while started_at(pid) == recorded[name]["started_at"] and time.monotonic() < deadline:
                 time.sleep(0.1)
             _kill_group(pid)
         self.record.unlink(missing_ok=True)
-        return len(left)
+        return len(leftover)
 
     def _write(self) -> None:
-        kept = {
+        processes = {
             name: {"pid": process.pid, "started_at": started_at(process.pid)} for name, process in self.running.items()
         }
-        self.record.write_text(json.dumps(kept))
+        self.record.write_text(json.dumps(processes))
 
 
 def _kill_group(pid: int) -> None:

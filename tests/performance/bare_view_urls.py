@@ -1,4 +1,4 @@
-"""Every address of the control plane, and a view that does nothing."""
+"""The URLs of the control plane, and a view that does nothing."""
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
@@ -7,7 +7,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 @csrf_exempt
 def bare(request: HttpRequest) -> HttpResponse:
-    """What Django, its middleware and gunicorn cost before anybody does anything."""
+    """Answer at once: this measures Django, its middleware and gunicorn."""
     return HttpResponse(b"{}", content_type="application/json")
 
 
