@@ -12,13 +12,13 @@ from types import FrameType
 
 from agent.config import Config
 from agent.errors import AgentError, WorkFailed
-from agent.install.installer import Installer
+from agent.install.installer import Installer, install_context
 from agent.jobs.journal import Journal
 from agent.jobs.progress import Stopping, Unwanted
 from agent.jobs.state import DROPPABLE, Job, JobResult
 from agent.local_requests import DIRECT, LocalRequests
 from agent.log import OwnLog
-from agent.programs.crash_loops import Bake
+from agent.programs.crash_loops import CrashLoopWatch
 from agent.programs.supervisor import Supervisor
 from agent.running_bundles import RunningBundles
 from agent.server.api import ControlPlane
@@ -66,11 +66,12 @@ class Daemon:
         self.failure: AgentError | None = None
         self.results: list[tuple[Job, JobResult]] = []
         self.failing_parts: dict[str, str] = {}
-        self.bake = Bake(config, journal)
-        self.supervisor = Supervisor(config.stop_grace_seconds, self.bake.may_start)
+        self.crash_loops = CrashLoopWatch(config, journal)
+        self.supervisor = Supervisor(config.stop_grace_seconds, self.crash_loops.count_crash)
         clock = Clock()
         control = ControlPlane(config, identity, clock)
-        self.installer = Installer(config, journal, control, self.supervisor, self.stop, self._record_result)
+        context = install_context(config, journal, self.supervisor, self._record_result)
+        self.installer = Installer(context, control, self.stop)
         self.local_requests = LocalRequests(config.state_dir)
         self.conversation = self._conversation(ControlPlane(config, identity, clock))
 
@@ -93,7 +94,7 @@ class Daemon:
         """
         self._guarded("keys", lambda: remove_unfinished_keys(self.config.state_dir))
         self._guarded("logs", self.conversation.logs.remove_finished)
-        self._guarded("programs", self.installer.programs.recover)
+        self._guarded("programs", self.installer.launcher.recover)
         self._guarded("garbage", self.installer.collect)
         talking = threading.Thread(target=self._talk, args=(talk,), name="talk", daemon=True)
         working = threading.Thread(target=self._work, name="work")
@@ -130,7 +131,7 @@ class Daemon:
             WorkFailed: The job did not end.
             OSError: The disk failed.
         """
-        self.installer.programs.recover()
+        self.installer.launcher.recover()
         self._work_on_local_jobs(lambda job: job.stage not in DROPPABLE)
         self.local_requests.accept(self.journal)
         # A job of this product that was interrupted before it began is continued.
@@ -154,13 +155,14 @@ class Daemon:
         self.local_requests.answer(job, result)
 
     def _collect_logs(self, max_size: int) -> list[LogBatch]:
-        programs = self.installer.programs.logs.sources(self.journal.state.products)
+        programs = self.installer.launcher.logs.sources(self.journal.state.products)
         sources: list[LogSource] = [OwnLog(self.config.state_dir), *programs]
         return collect(sources, max_size)
 
     def _look_after_programs(self) -> None:
         self._guarded("programs", self.supervisor.poll)
-        self._guarded("crash loops", self.bake.poll)
+        self._guarded("crash loops", self.crash_loops.poll)
+        self._guarded("program logs", self.installer.launcher.logs.expire_hourly)
         self._guarded("local requests", lambda: self.local_requests.accept(self.journal))
 
     def _guarded(self, part: str, work: Callable[[], None]) -> None:

@@ -40,6 +40,6 @@ class RunningBundles:
         if program.health_file is not None:
             verdict = read_file(program.health_file)
             description["healthy"] = description["healthy"] and verdict is not None and verdict.is_healthy
-            if verdict is not None and verdict.details and not omits_details:
-                description["verdict"] = verdict.details
+            if verdict is not None and verdict.verdict and not omits_details:
+                description["verdict"] = verdict.verdict
         return description

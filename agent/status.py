@@ -119,4 +119,4 @@ def _state(state_dir: Path) -> State:
 def _release(release: Release | None) -> ReleaseStatus | None:
     if release is None:
         return None
-    return ReleaseStatus(release.version, release.manifest_sha256, release.deployment_id, release.is_baking)
+    return ReleaseStatus(release.version, release.manifest_sha256, release.deployment_id, release.is_observed)

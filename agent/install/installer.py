@@ -1,9 +1,9 @@
 """One job from its command to its end.
 
-1. A job that is found behind the point of no return was interrupted: it is rolled back.
-2. Its release is made complete (fetching.py). Until here a cancel wins, and a failure leaves no trace.
-3. The point of no return is crossed by one write to the journal, which loses against a cancel.
-4. Switch, check, and commit or go back (switching.py).
+1. A job that is found after the point of no return was interrupted: it is rolled back.
+2. Its release is made complete (`preparation.py`). Until here a cancel wins, and a failure leaves no trace.
+3. One write to the journal crosses the point of no return. It loses against a cancel.
+4. Switch, check, and commit or roll back (`switch.py`).
 """
 
 import threading
@@ -12,68 +12,77 @@ from collections.abc import Callable
 
 from agent.config import Config
 from agent.errors import InstallationFailed
-from agent.install.download import Fetcher
-from agent.install.switch import Switch
+from agent.install.context import InstallContext
+from agent.install.download import Source
+from agent.install.preparation import Preparation
+from agent.install.switch import ReleaseSwitch
 from agent.jobs import reports
 from agent.jobs.journal import Journal
 from agent.jobs.progress import Stopping, Unwanted, require_job
 from agent.jobs.state import DROPPABLE, Job, JobResult, Kind, Release, Stage
 from agent.manifest import Manifest
 from agent.paths import BadManifest
-from agent.programs.launcher import Programs
+from agent.programs.launcher import ProgramLauncher
 from agent.programs.supervisor import Supervisor
-from agent.releases.blob_store import Store
+from agent.releases.blob_store import BlobStore
 from agent.releases.releases import Releases
 from agent.server.api import ControlPlane
 
 MAX_STARTS = 3
-WORTH_A_START = 1024 * 1024
-ANSWER_PATIENCE_SECONDS = 30.0
+# So many new bytes make an interrupted start count as progress.
+PROGRESS_SIZE = 1024 * 1024
+CANCEL_PATIENCE_SECONDS = 30.0
+
+
+def install_context(
+    config: Config, journal: Journal, supervisor: Supervisor, on_end: Callable[[Job, JobResult], None]
+) -> InstallContext:
+    """Open the stores of a state directory. `on_end` is called with each job that ended."""
+    releases = Releases(config.state_dir / "products")
+    return InstallContext(
+        config, journal, supervisor, BlobStore(config.state_dir / "blobs"), releases,
+        ProgramLauncher(config, journal, releases, supervisor), on_end,
+    )  # fmt: skip
 
 
 class Installer:
-    """Works on one job at a time. `on_end` hears how each ended; `stop` asks it to leave what can wait."""
+    """Works on one job at a time. Setting `stop` makes it leave whatever can wait."""
 
-    def __init__(
-        self, config: Config, journal: Journal, control: ControlPlane, supervisor: Supervisor, stop: threading.Event,
-        on_end: Callable[[Job, JobResult], None] = lambda *_: None,
-    ) -> None:  # fmt: skip
-        self.config = config
-        self.journal = journal
+    def __init__(self, context: InstallContext, control: ControlPlane, stop: threading.Event) -> None:
+        self.context = context
+        self.journal = context.journal
         self.control = control
         self.stop = stop
-        self.patience_seconds = ANSWER_PATIENCE_SECONDS
-        self.store = Store(config.state_dir / "blobs")
-        self.releases = Releases(config.state_dir / "products")
-        self.programs = Programs(config, journal, self.releases, supervisor)
-        self.switch = Switch(config, journal, self.releases, supervisor, self.programs, on_end)
+        self.launcher = context.launcher
+        self.switch = ReleaseSwitch(context)
 
     def work(self, job: Job) -> None:
         """Bring a job to its end. Raises `Stopping` if it has to wait, `OSError` if the disk fails."""
         if job.kind is Kind.CRASH_LOOP:
-            self._return(job)  # also when it was interrupted: what it leaves does not run
+            self._go_back(job)  # also after an interruption: the release that it leaves does not run
         elif job.stage not in DROPPABLE:
             interrupted = JobResult("rolled_back", "interrupted", "The installation was interrupted.")
             self.switch.roll_back(job, job.result or interrupted)
         elif job.kind is Kind.DEPLOY:
             self._deploy(job)
         else:
-            self._return(job)
+            self._go_back(job)
         self.collect()
 
     def collect(self) -> None:
         """Delete what nothing refers to."""
         state = self.journal.state
         if not state.jobs:
-            self.store.keep_only(set())
-        for product in self.releases.products():
-            kept = state.installed(product)
-            wanted = {one.manifest_sha256 for one in (kept.current, kept.previous) if one is not None}
+            self.context.blobs.keep_only(set())
+        all_wanted: dict[str, set[str]] = {}
+        for product in self.context.releases.products():
+            installed = state.installed(product)
+            kept = {release.manifest_sha256 for release in (installed.current, installed.previous) if release}
             under_way = {job.manifest_sha256 for job in state.jobs if job.product == product}
-            self.releases.keep_only(product, wanted | under_way, with_staging=bool(under_way))
-            self.programs.logs.keep_only(product, wanted | under_way)
-        self.programs.logs.expire()
-        self.releases.empty_trash()
+            all_wanted[product] = kept | under_way
+            self.context.releases.keep_only(product, all_wanted[product], with_staging=bool(under_way))
+        self.launcher.logs.collect(all_wanted)
+        self.context.releases.empty_trash()
         self.journal.refill_ballast()
 
     def check(self, key: str) -> None:
@@ -86,7 +95,7 @@ class Installer:
             raise Stopping
 
     def pause(self, key: str, seconds: float) -> None:
-        """Wait, unless the work is to stop."""
+        """Wait, or raise as `check` does if the work is to stop."""
         ends_at = time.monotonic() + seconds
         while (left := ends_at - time.monotonic()) > 0:
             self.check(key)
@@ -97,11 +106,11 @@ class Installer:
             self._begin(job)
             manifest = self._prepare(job)
             if not self._is_current(job):
-                self._cross(job)
+                self._cross_point_of_no_return(job)
         except Unwanted:
             self._drop(job, JobResult("cancelled", "cancelled", "Cancelled before anything was changed."))
         except Stopping:
-            self._give_back(job)
+            self._uncount_start(job)
             raise
         except InstallationFailed as error:
             state = "rejected" if error.is_refusal else "failed"
@@ -113,59 +122,59 @@ class Installer:
                 self.switch.install(job, manifest)
 
     def _begin(self, job: Job) -> None:
-        """Count this start. One that follows a start which brought many bytes counts anew: it was no vicious circle."""
+        """Count this start. Interrupted starts that each brought many bytes are not counted: they make progress."""
         self.check(job.key)
         with self.journal.change() as state:
-            known = require_job(state, job.key)
-            downloaded = self.store.size()
-            if downloaded - known.downloaded >= WORTH_A_START:
-                known.starts = 0
-            known.downloaded = downloaded
-            known.starts += 1
-            if known.starts > MAX_STARTS:
-                raise InstallationFailed("attempts_exhausted", f"Begun {MAX_STARTS} times and interrupted each time.")
+            recorded = require_job(state, job.key)
+            downloaded = self.context.blobs.size()
+            if downloaded - recorded.downloaded >= PROGRESS_SIZE:
+                recorded.starts = 0
+            recorded.downloaded = downloaded
+            recorded.starts += 1
+            if recorded.starts > MAX_STARTS:
+                raise InstallationFailed("attempts_exhausted", f"Interrupted {MAX_STARTS} times.")
 
-    def _give_back(self, job: Job) -> None:
-        """An orderly stop is nobody's fault and does not count as a start."""
+    def _uncount_start(self, job: Job) -> None:
+        """Do not count a start that ended with an orderly stop."""
         with self.journal.change() as state:
             require_job(state, job.key).starts -= 1
 
     def _prepare(self, job: Job) -> Manifest:
         key = job.key
-        fetcher = Fetcher(
-            self.config, self.journal, self.control, self.store, self.releases,
+        source = Source(
+            self.context.config, self.control,
             check=lambda: self.check(key), pause=lambda seconds: self.pause(key, seconds),
         )  # fmt: skip
-        return fetcher.prepare(job)
+        return Preparation(self.context, source, job).run()
 
     def _is_current(self, job: Job) -> bool:
         return self.journal.state.installed(job.product).is_at(job.manifest_sha256)
 
-    def _cross(self, job: Job) -> None:
-        """Pass the point of no return, if the server, asked for a moment, has nothing against it."""
+    def _cross_point_of_no_return(self, job: Job) -> None:
+        """Give the server a moment to refuse, then pass the point of no return. Raises `Unwanted`."""
         with self.journal.change() as state:
             reports.queue(state, require_job(state, job.key), "installing")
-        gives_up_at = time.monotonic() + self.patience_seconds
-        while any(one.key == job.key for one in self.journal.state.outbox) and time.monotonic() < gives_up_at:
+        gives_up_at = time.monotonic() + CANCEL_PATIENCE_SECONDS
+        while any(report.key == job.key for report in self.journal.state.outbox) and time.monotonic() < gives_up_at:
             self.pause(job.key, 0.05)
         with self.journal.change() as state:
-            known = require_job(state, job.key)
-            if known.is_cancelled or known.is_ended:
+            recorded = require_job(state, job.key)
+            if recorded.is_cancelled or recorded.is_ended:
                 raise Unwanted
-            known.stage = Stage.INSTALLING
+            recorded.stage = Stage.INSTALLING
 
     def _drop(self, job: Job, result: JobResult) -> None:
-        """End a job before the point of no return. First make room: on a full disk even the note needs some."""
-        self.store.keep_only(set())
+        """End a job before the point of no return. On a full disk, recording the end needs the space of the blobs."""
+        self.context.blobs.keep_only(set())
         self.switch.end(job, result)
 
-    def _return(self, job: Job) -> None:
-        """Make the previous release current again, without any network."""
+    def _go_back(self, job: Job) -> None:
+        """Make the previous release current again. This needs no network."""
         previous = self.journal.state.installed(job.product).previous
         if previous is None:
             self._stay(job, JobResult("failed", "no_previous", f"{job.product} has no previous release."))
             return
-        manifest = self._whole(job.product, previous)
+        manifest = self._intact_manifest(job.product, previous)
         if manifest is None:
             self._stay(job, JobResult("failed", "bad_blob", f"The previous release of {job.product} is damaged."))
             return
@@ -175,21 +184,21 @@ class Installer:
             job.stage = Stage.INSTALLING
         self.switch.go_back(job, manifest)
 
-    def _whole(self, product: str, release: Release) -> Manifest | None:
-        """The manifest of a release of which every file is as it should be."""
+    def _intact_manifest(self, product: str, release: Release) -> Manifest | None:
+        """Return the manifest of a release if all its files match it."""
         try:
-            manifest = self.releases.manifest(product, release.manifest_sha256)
+            manifest = self.context.releases.manifest(product, release.manifest_sha256)
         except (OSError, BadManifest):
             return None
-        is_whole = self.releases.matches(product, release.manifest_sha256, manifest, lambda: None)
-        return manifest if is_whole else None
+        is_intact = self.context.releases.matches(product, release.manifest_sha256, manifest, lambda: None)
+        return manifest if is_intact else None
 
     def _stay(self, job: Job, result: JobResult) -> None:
-        """There is no way back: whatever is committed goes on as well as it can."""
+        """End a rollback that cannot be done: the committed release goes on, and is observed no longer."""
         with self.journal.change() as state:
             current = state.installed(job.product).current
             if current is not None:
-                current.is_baking = False
+                current.is_observed = False
         self.switch.end(job, result)
         if job.kind is Kind.CRASH_LOOP and current is not None:
-            self.programs.bring_up(job.product, current)
+            self.launcher.bring_up(job.product, current)

@@ -1,4 +1,4 @@
-"""What a device looks at before it changes anything."""
+"""What a device checks before it changes anything."""
 
 import shutil
 from pathlib import Path
@@ -7,17 +7,21 @@ from agent.config import Config
 from agent.errors import InstallationFailed
 from agent.machine import memory_size
 from agent.manifest import Manifest
-from agent.releases.blob_store import Store
+from agent.releases.blob_store import Blob, BlobStore
 
 BLOCK_SIZE = 4096
 
 
-def check(config: Config, manifest: Manifest, store: Store) -> None:
-    """Refuse a bundle that is not for this device: `wrong_device_type`, `no_memory`, `no_space`."""
+def check(config: Config, manifest: Manifest, store: BlobStore) -> None:
+    """Refuse a bundle that this device cannot run.
+
+    Raises:
+        InstallationFailed: a refusal with `wrong_device_type`, `no_memory` or `no_space`.
+    """
     if manifest.device_types and config.device_type not in manifest.device_types:
-        wanted = ", ".join(manifest.device_types)
+        types = ", ".join(manifest.device_types)
         raise _refusal(
-            "wrong_device_type", f"The bundle is for {wanted}; this device is of the type {config.device_type}."
+            "wrong_device_type", f"The bundle is for {types}; this device has the type {config.device_type}."
         )
     memory = memory_size()
     if 0 < memory < manifest.memory:
@@ -28,19 +32,22 @@ def check(config: Config, manifest: Manifest, store: Store) -> None:
         raise _refusal("no_space", f"{free} bytes of disk are free; {needed} are needed.")
 
 
-def missing(manifest: Manifest, store: Store) -> int:
-    """The disk space that a release takes beyond what is in the store already. Further paths of a blob are copies."""
+def missing(manifest: Manifest, store: BlobStore) -> int:
+    """Return the disk space in bytes that a release needs beyond what the store holds.
+
+    The first path of a blob is a link, further ones are copies.
+    """
     seen: set[str] = set()
     total = 0
     for file in manifest.files:
-        size = file.size if file.sha256 in seen else store.missing(file.sha256, file.size)
+        size = file.size if file.sha256 in seen else store.missing(Blob(file.sha256, file.size))
         total += -(-size // BLOCK_SIZE) * BLOCK_SIZE
         seen.add(file.sha256)
     return total
 
 
 def free_space(path: Path) -> int:
-    """The bytes that this process may still write there."""
+    """Return how many bytes this process can still write to the disk of `path`."""
     return shutil.disk_usage(path).free
 
 

@@ -89,15 +89,19 @@ class Job:
 
 @dataclass(slots=True)
 class Release:
-    """An installed release and the deployment that brought it. `starts` are counted while it `is_baking`."""
+    """An installed release and the deployment that brought it.
+
+    While it `is_observed`, its `crashes` are counted; `observed_seconds` is how long an agent has watched it.
+    """
 
     version: str
     manifest_sha256: str
     deployment_id: str = ""
     attempt: int = 0
     report: int = 0
-    is_baking: bool = False
-    starts: int = 0
+    is_observed: bool = False
+    observed_seconds: float = 0.0
+    crashes: int = 0
     has_program: bool = False
 
 

@@ -1,7 +1,8 @@
-"""The time after an installation in which a crash loop still rolls it back.
+"""The observation time after an installation, in which a crash loop still rolls the release back.
 
-Starts are counted in the journal, so that a release which takes the whole machine down with it is found out as well.
-The time is this process's own: a device may have no clock. An agent that starts anew lets the release bake anew.
+A crash is an end of the program that the agent did not cause. Starts after a boot, a restart of the agent or the
+failure of another version are not counted. The observation time is the time during which an agent watched the release.
+It is added up in the journal, so a device that is never on for long finishes it as well, only later.
 """
 
 import logging
@@ -9,49 +10,77 @@ import time
 
 from agent.config import Config
 from agent.jobs.journal import Journal
-from agent.jobs.state import Job, Kind
+from agent.jobs.state import Job, Kind, Release, State
 
-log = logging.getLogger(__name__)
+# How much observation time a power cut may lose.
+SAVE_SECONDS = 15.0
+
+logger = logging.getLogger(__name__)
 
 
-class Bake:
-    """Watches the releases that are not proven yet."""
+class CrashLoopWatch:
+    """Counts the crashes of the releases under observation, and begins the rollback of one that crash-loops."""
 
     def __init__(self, config: Config, journal: Journal) -> None:
         self.config = config
         self.journal = journal
-        self.since: dict[tuple[str, str], float] = {}
+        self._watched_since: dict[tuple[str, str], float] = {}
 
-    def may_start(self, product: str) -> bool:
-        """Count a start of a product's program. False when that was one too many, and the way back is begun."""
-        installed = self.journal.state.installed(product)
-        current = installed.current
-        if current is None or not current.is_baking:
+    def count_crash(self, product: str, sha256: str) -> bool:
+        """Count one crash of a release. Return False if it is not to be started again.
+
+        Only the committed release is counted: one that is still being installed has the health gate. A disk on which
+        the journal cannot be written loses the count and nothing else.
+        """
+        current = self.journal.state.installed(product).current
+        if current is None or current.manifest_sha256 != sha256:
             return True
-        if current.starts >= self.config.crash_loop_starts and installed.previous is not None:
-            self._go_back(product)
+        if is_rollback_waiting(self.journal.state, product):
             return False
-        with self.journal.change() as state:
-            counted = state.product(product).current
-            if counted is not None:
-                counted.starts += 1
-        return True
+        if not current.is_observed:
+            return True
+        try:
+            return self._count(product)
+        except OSError as error:
+            logger.error("A crash of %s cannot be counted: %s.", product, error)
+            return True
 
     def poll(self) -> None:
-        """Note which releases have baked long enough."""
+        """Add up the observation time, and end the observation of releases that were watched long enough."""
+        now = time.monotonic()
         for product, installed in self.journal.state.products.items():
             current = installed.current
-            if current is None or not current.is_baking:
+            if current is None or not current.is_observed:
                 continue
-            since = self.since.setdefault((product, current.manifest_sha256), time.monotonic())
-            if time.monotonic() - since >= self.config.bake_seconds:
-                with self.journal.change() as state:
-                    proven = state.product(product).current
-                    if proven is not None:
-                        proven.is_baking, proven.starts = False, 0
-                del self.since[product, current.manifest_sha256]
+            seconds = now - self._watched_since.setdefault((product, current.manifest_sha256), now)
+            is_over = current.observed_seconds + seconds >= self.config.bake_seconds
+            if is_over or seconds >= SAVE_SECONDS:
+                self._save(product, current, seconds, is_over=is_over)
+                self._watched_since[product, current.manifest_sha256] = now
 
-    def _go_back(self, product: str) -> None:
+    def _count(self, product: str) -> bool:
         with self.journal.change() as state:
-            state.add_urgent(Job(Kind.CRASH_LOOP, product, request_id=product))
-        log.error("%s crashes again and again; going back to the previous release.", product)
+            installed = state.product(product)
+            if installed.current is None:
+                return True
+            installed.current.crashes += 1
+            is_loop = installed.current.crashes > self.config.crash_loop_starts and installed.previous is not None
+            if is_loop:
+                state.add_urgent(Job(Kind.CRASH_LOOP, product, request_id=product))
+        if is_loop:
+            logger.error("%s crashes again and again; going back to the previous release.", product)
+        return not is_loop
+
+    def _save(self, product: str, watched: Release, seconds: float, *, is_over: bool) -> None:
+        with self.journal.change() as state:
+            current = state.product(product).current
+            if current is None or current.manifest_sha256 != watched.manifest_sha256:
+                return
+            current.observed_seconds += seconds
+            if is_over:
+                current.is_observed, current.crashes = False, 0
+
+
+def is_rollback_waiting(state: State, product: str) -> bool:
+    """Return whether a product waits to be rolled back because of a crash loop. Until then it is not started."""
+    return any(job.kind is Kind.CRASH_LOOP and job.product == product for job in state.jobs)

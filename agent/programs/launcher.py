@@ -8,16 +8,18 @@ from agent.jobs.journal import Journal
 from agent.jobs.state import DROPPABLE, Product, Release
 from agent.manifest import Manifest
 from agent.paths import BadManifest
-from agent.programs.execution import Place
+from agent.programs.crash_loops import is_rollback_waiting
+from agent.programs.execution import CommandContext
 from agent.programs.logs import ProgramLogs
-from agent.programs.supervisor import Program, Supervisor
+from agent.programs.program import Program
+from agent.programs.supervisor import Supervisor
 from agent.releases.releases import Releases
 
 logger = logging.getLogger(__name__)
 
 
-class Programs:
-    """Brings the programs of committed releases up."""
+class ProgramLauncher:
+    """Starts the programs of committed releases."""
 
     def __init__(self, config: Config, journal: Journal, releases: Releases, supervisor: Supervisor) -> None:
         self.config = config
@@ -27,9 +29,9 @@ class Programs:
         self.logs = ProgramLogs(config.state_dir)
 
     def recover(self) -> None:
-        """Begin where an agent before us ended: `current` is what is committed, and that runs.
+        """Continue after an earlier agent: make `current` the committed release of each product, and have it run.
 
-        A product whose installation was interrupted waits for its job to be rolled back.
+        A product whose installation was interrupted waits until its job is rolled back.
         """
         if self.journal.needs_rebuild:
             self._rebuild()
@@ -41,14 +43,14 @@ class Programs:
                 self.bring_up(product, installed.current)
 
     def bring_up(self, product: str, release: Release) -> None:
-        """Have a committed release current and its program running: found again, or started unless it crash-loops.
+        """Make a committed release current, and adopt its program or start it unless it crash-loops.
 
-        A product that is damaged stops neither the others nor the agent.
+        A damaged product stops neither the others nor the agent.
         """
         try:
             self._bring_up(product, release)
         except OSError as error:
-            logger.error("%s %s cannot be brought up. %s", product, release.version, error)
+            logger.error("%s %s cannot be started. %s", product, release.version, error)
 
     def _bring_up(self, product: str, release: Release) -> None:
         try:
@@ -58,31 +60,33 @@ class Programs:
             return
         if self.releases.is_complete(product, release.manifest_sha256):
             self.journal.write_with_ballast(lambda: self.releases.switch(product, release.manifest_sha256))
-        program = self.program(product, release.version, release.manifest_sha256, manifest)
+        program = self.program(product, release, manifest)
         if program is None or self.supervisor.adopt(program):
             return
-        if self.supervisor.may_restart(product):
+        if not is_rollback_waiting(self.journal.state, product):
             self.supervisor.keep(program)
 
-    def program(self, product: str, version: str, sha256: str, manifest: Manifest) -> Program | None:
-        """The program of a release, not started yet; None if it has no run command."""
+    def program(self, product: str, release: Release, manifest: Manifest) -> Program | None:
+        """Return the program of a release, not started yet; None if the release has no run command."""
         if manifest.run is None:
             return None
-        place = self.place(product, version, sha256)
-        self.releases.make_state(product, sha256)
-        health = manifest.health
+        context = self.context(product, release)
+        self.releases.make_state(product, release.manifest_sha256)
         health_file: Path | None = None
-        if health is not None and health.file:
-            health_file = place.state_directory / health.file
-        log = self.logs.of(product, version, sha256)
-        return Program(place, manifest.run, sha256, self.releases.product(product), log, health_file)
+        if manifest.health is not None and manifest.health.file:
+            health_file = context.state_directory / manifest.health.file
+        log = self.logs.of(product, release)
+        directory = self.releases.product(product)
+        return Program(context, manifest.run, release.manifest_sha256, directory, log, health_file)
 
-    def place(self, product: str, version: str, sha256: str) -> Place:
-        directory, state = self.releases.path(product, sha256), self.releases.state_path(product, sha256)
-        return Place(directory, state, self.mark(product), product, version, self.config.python)
+    def context(self, product: str, release: Release) -> CommandContext:
+        """Return where and how the commands of a release run."""
+        directory = self.releases.path(product, release.manifest_sha256)
+        state = self.releases.state_path(product, release.manifest_sha256)
+        return CommandContext(directory, state, self.mark(product), product, release.version, self.config.python)
 
     def mark(self, product: str) -> str:
-        """What all processes of a product carry in their environment."""
+        """Return what all processes of a product carry in their environment."""
         return str(self.releases.product(product))
 
     def _rebuild(self) -> None:
@@ -96,8 +100,8 @@ class Programs:
             for product in self.releases.products():
                 if product in state.products:
                     continue
-                found = {sha256: self._found(product, sha256) for sha256 in self.releases.complete(product)}
-                releases = {sha256: release for sha256, release in found.items() if release is not None}
+                complete = {sha256: self._read(product, sha256) for sha256 in self.releases.complete(product)}
+                releases = {sha256: release for sha256, release in complete.items() if release is not None}
                 committed = {sha256: release for sha256, release in releases.items() if sha256 not in unfinished}
                 current = committed.pop(self.releases.current(product), None)
                 others = list(committed.values())
@@ -106,7 +110,7 @@ class Programs:
                 if current is not None:
                     state.products[product] = Product(current, others[0] if len(others) == 1 else None)
 
-    def _found(self, product: str, sha256: str) -> Release | None:
+    def _read(self, product: str, sha256: str) -> Release | None:
         try:
             manifest = self.releases.manifest(product, sha256)
         except (OSError, BadManifest):

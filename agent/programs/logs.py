@@ -7,20 +7,21 @@ logs/<product>/failed/<version>@<sha256>.log   the same of a release that failed
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.atomic_files import make_directory, open_regular, remove
 from agent.jobs.reports import MESSAGE_SIZE
-from agent.jobs.state import Product
+from agent.jobs.state import Product, Release
 
 DIRECTORY = "logs"
 FAILED = "failed"
 # Of each of the two files, so a release's log takes at most 1 MiB.
 MAX_FILE_SIZE = 512 * 1024
 FAILED_KEPT_SECONDS = 7 * 86_400.0
+EXPIRE_INTERVAL_SECONDS = 3600.0
 # Less than a report may carry, so that a sentence can still be added.
 MAX_MESSAGE_SIZE = MESSAGE_SIZE - 256
 _SUFFIXES = ("", ".1")
@@ -72,15 +73,16 @@ class ProgramLogs:
 
     def __init__(self, state_dir: Path) -> None:
         self.directory = state_dir / DIRECTORY
+        self._expire_at = 0.0
 
-    def of(self, product: str, version: str, sha256: str) -> ProgramLog:
+    def of(self, product: str, release: Release) -> ProgramLog:
         """Return the log of a release, which need not exist yet."""
-        return ProgramLog(self.directory / product / f"{version}@{sha256}.log")
+        return ProgramLog(self.directory / product / f"{release.version}@{release.manifest_sha256}.log")
 
     def sources(self, products: Mapping[str, Product]) -> list[LogSource]:
         """Return the log of each installed program, then those of the releases that failed."""
         sources = [
-            LogSource(f"program:{name}", self.of(name, installed.current.version, installed.current.manifest_sha256))
+            LogSource(f"program:{name}", self.of(name, installed.current))
             for name, installed in sorted(products.items())
             if installed.current is not None and installed.current.has_program
         ]
@@ -89,9 +91,9 @@ class ProgramLogs:
             sources.append(LogSource(f"failed:{path.parent.parent.name}@{version}", ProgramLog(path)))
         return sources
 
-    def keep_failed(self, product: str, version: str, sha256: str) -> None:
+    def keep_failed(self, product: str, release: Release) -> None:
         """Put the log of a release that failed aside. Idempotent; does nothing if the disk does not allow it."""
-        log = self.of(product, version, sha256)
+        log = self.of(product, release)
         directory = log.path.parent / FAILED
         with suppress(OSError):
             if any(path.exists() for path in (log.path, log.older)):
@@ -107,29 +109,34 @@ class ProgramLogs:
         with suppress(OSError):
             remove(self.directory / product / FAILED)
 
-    def keep_only(self, product: str, wanted: set[str]) -> None:
-        """Delete the logs of a product's releases except those with these sha256s, and except the failed ones."""
-        directory = self.directory / product
-        with suppress(OSError):
-            for path in list(directory.iterdir()) if directory.is_dir() else []:
-                sha256 = path.name.partition("@")[2].partition(".")[0]
-                if path.name != FAILED and sha256 not in wanted:
-                    remove(path)
-            if not wanted and directory.is_dir() and not any(directory.iterdir()):
-                directory.rmdir()
-
-    def expire(self) -> None:
-        """Delete the logs of failed releases that are older than a week."""
-        for directory in self._failed():
+    def collect(self, wanted: Mapping[str, set[str]]) -> None:
+        """Delete the logs of releases that are not wanted (sha256s by product), and those that failed a week ago."""
+        if not self.directory.is_dir():
+            return
+        for directory in list(self.directory.iterdir()):
             with suppress(OSError):
                 for path in list(directory.iterdir()):
-                    if time.time() - path.lstat().st_mtime > FAILED_KEPT_SECONDS:
+                    sha256 = path.name.partition("@")[2].partition(".")[0]
+                    if path.name != FAILED and sha256 not in wanted.get(directory.name, set()):
                         remove(path)
+        self.expire()
+
+    def expire_hourly(self) -> None:
+        """Do `expire` if that was an hour ago. Cheap enough to be called all the time."""
+        if time.monotonic() >= self._expire_at:
+            self._expire_at = time.monotonic() + EXPIRE_INTERVAL_SECONDS
+            self.expire()
+
+    def expire(self) -> None:
+        """Delete the logs of releases that failed a week ago, and directories that became empty."""
+        for path in list(self.directory.glob(f"*/{FAILED}/*")):
+            with suppress(OSError):
+                if time.time() - path.lstat().st_mtime > FAILED_KEPT_SECONDS:
+                    remove(path)
+        for directory in [*self.directory.glob(f"*/{FAILED}"), *self.directory.glob("*")]:
+            with suppress(OSError):
                 if not any(directory.iterdir()):
                     directory.rmdir()
-
-    def _failed(self) -> Iterator[Path]:
-        yield from self.directory.glob(f"*/{FAILED}")
 
 
 def failure_message(reason: str, output: str) -> str:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 PROC = Path("/proc")
 MARK = "KERNEX_MARK"
+# The same on a shim, which itself is not part of the product.
+SHIM_MARK = "KERNEX_SHIM"
 STEP_SECONDS = 0.05
 KILL_SECONDS = 5.0
 _DEAD = {b"Z", b"X", b"x"}
@@ -31,16 +33,41 @@ def is_alive(pid: int, started: int) -> bool:
 
 
 def marked(mark: str, *, with_commands: bool = False) -> set[int]:
-    """The processes that carry `mark`, or descend from one that did and kept its environment.
+    """Return the processes that carry `mark` in their environment, or descend from a shim that carries it.
 
     `with_commands`: also the hooks and health commands, whose marks go on behind a `#`.
     """
     wanted = f"{MARK}={mark}".encode()
-    return {
-        pid
-        for pid in _pids()
-        if any(one == wanted or (with_commands and one.startswith(wanted + b"#")) for one in _environment(pid))
-    }
+    wanted_shim = f"{SHIM_MARK}={mark}".encode()
+    found, shims = set(), set()
+    for pid in _pids():
+        for variable in _environment(pid):
+            if variable == wanted or (with_commands and variable.startswith(wanted + b"#")):
+                found.add(pid)
+            if variable == wanted_shim or (with_commands and variable.startswith(wanted_shim + b"#")):
+                shims.add(pid)
+    if shims:
+        found |= descendants(shims)
+    return found - shims
+
+
+def descendants(roots: set[int]) -> set[int]:
+    """Return the living descendants of some processes, without these themselves."""
+    children: dict[int, list[int]] = {}
+    dead = set()
+    for pid in _pids():
+        fields = _stat(pid)
+        if fields is not None:
+            children.setdefault(int(fields[1]), []).append(pid)
+            if fields[0] in _DEAD:
+                dead.add(pid)
+    found: set[int] = set()
+    waiting = list(roots)
+    while waiting:
+        new = [pid for pid in children.get(waiting.pop(), []) if pid not in found]
+        found.update(new)
+        waiting += new
+    return found - dead - roots
 
 
 def group(leader: int) -> set[int]:

@@ -1,10 +1,10 @@
-"""Files on their way to a release: stored by their digest, complete or as a `.part` that is continued.
+"""Blobs on their way to a release: stored under their sha256, complete or as a `.part` that is resumed.
 
     <sha256>.part ──all bytes, right digest, fsync──► <sha256> ──linked into a release──► (dropped)
         └── wrong digest ──► deleted
 
-The store only holds what is being fetched: once a release is complete its files belong to it alone, so nothing that
-runs shares bytes with the store.
+The store only holds what is being downloaded. The files of a complete release belong to it alone, so nothing that runs
+shares bytes with the store.
 """
 
 import hashlib
@@ -12,8 +12,8 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from agent.atomic_files import make_directory, open_regular, remove, sync_directory
 from agent.errors import TryLater
@@ -22,18 +22,34 @@ from agent.server.transport import Stream, whole_number
 BLOCK_SIZE = 1024 * 1024
 SYNC_SIZE = 32 * 1024 * 1024
 
-Hash = Any  # hashlib's objects have no public type
-Check = Callable[[], None]
-Progress = Callable[[int], None]
-Open = Callable[[int], AbstractContextManager[Stream]]
+# Raises if the work is to stop.
+StopCheck = Callable[[], None]
+# Asks the server for the bytes of a blob from an offset on.
+OpenAt = Callable[[int], AbstractContextManager[Stream]]
 
 
 class WrongBytes(Exception):
-    """What arrived is not what the manifest names; it was deleted."""
+    """What arrived is not what the manifest names. It was deleted."""
 
 
-class Store:
-    """The blobs in one directory. `check` is called at each chunk and raises when the work is no longer wanted."""
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """The bytes of one file: their sha256 and their number."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """Who is told about a transfer: `check` before each block, `progress` after it with the bytes that are there."""
+
+    check: StopCheck
+    progress: Callable[[int], None]
+
+
+class BlobStore:
+    """The blobs in one directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -48,121 +64,135 @@ class Store:
     def has(self, sha256: str) -> bool:
         return self.path(sha256).exists()
 
-    def missing(self, sha256: str, size: int) -> int:
-        """How many bytes of a blob are still to come."""
-        if self.has(sha256):
+    def missing(self, blob: Blob) -> int:
+        """Return how many bytes of a blob are still to come."""
+        if self.has(blob.sha256):
             return 0
-        part = self.part(sha256)
-        return max(0, size - part.stat().st_size) if part.exists() else size
+        part = self.part(blob.sha256)
+        return max(0, blob.size - part.stat().st_size) if part.exists() else blob.size
 
     def size(self) -> int:
-        """How many bytes are here."""
+        """Return how many bytes are in the store."""
         return sum(path.lstat().st_size for path in self.directory.iterdir())
 
-    def fetch(self, sha256: str, size: int, open_at: Open, check: Check, progress: Progress) -> None:
-        """Get a blob, continuing what is there. `open_at` asks the server for the bytes from a place on.
+    def download(self, blob: Blob, open_at: OpenAt, observer: Observer) -> None:
+        """Get a blob from the server, resuming what is there.
 
         Raises:
-            WrongBytes: the digest or the size is wrong; nothing of it is kept.
+            WrongBytes: the digest or the size is wrong; nothing is kept.
             TryLater: the bytes stopped coming; what came is kept.
             OSError: it cannot be written.
         """
-        part = self.part(sha256)
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(self.part(blob.sha256), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
-            digest, have = self._rehash(file, size, check, progress)
-            if have < size:
-                with open_at(have) as stream:
-                    digest, have = self._receive(file, stream, digest, have, size, check, progress)
-            if have < size:
+            part = _Part(file, blob, observer)
+            part.load()
+            if part.size < blob.size:
+                with open_at(part.size) as stream:
+                    _receive(part, stream)
+            if part.size < blob.size:
                 os.fsync(descriptor)
-                raise TryLater(f"The bytes stopped coming after {have} of {size}.")
-            self._finish(file, sha256, digest, have == size)
+                raise TryLater(f"The bytes stopped coming after {part.size} of {blob.size}.")
+            self._finish(part)
 
-    def copy(self, sha256: str, size: int, source: Path, check: Check, progress: Progress) -> bool:
-        """Get a blob from a file on this device. False, and nothing is kept, if that is not the same bytes."""
-        part = self.part(sha256)
-        digest, have = hashlib.sha256(), 0
+    def copy(self, blob: Blob, source: Path, observer: Observer) -> bool:
+        """Get a blob from a file on this device. Return False, and keep nothing, if it holds other bytes."""
         try:
-            read = open_regular(source)
+            original = open_regular(source)
         except OSError:
             return False
-        with read:
-            if os.fstat(read.fileno()).st_size != size:
-                return False  # a program may have made anything of it, also far more than fits on the disk
-            with suppress(WrongBytes), part.open("wb", buffering=0) as file:
-                for block in _blocks(read.read):
-                    check()
-                    have += len(block)
-                    if have > size:
-                        break
-                    _write(file, block)
-                    digest.update(block)
-                    progress(have)
-                self._finish(file, sha256, digest, have == size)
+        with original:
+            if os.fstat(original.fileno()).st_size != blob.size:
+                return False  # a program may have changed it to anything, also to more than the disk can hold
+            with suppress(WrongBytes), self.part(blob.sha256).open("wb", buffering=0) as file:
+                part = _Part(file, blob, observer)
+                part.append(_blocks(original.read))
+                self._finish(part)
                 return True
         return False
 
     def keep_only(self, wanted: set[str]) -> None:
-        """Delete everything but these blobs and their parts."""
+        """Delete all but these blobs and their parts."""
         for path in self.directory.iterdir():
             if path.name.removesuffix(".part") not in wanted:
                 remove(path)
 
-    def _rehash(self, file: io.FileIO, size: int, check: Check, progress: Progress) -> tuple[Hash, int]:
-        """The digest of what is there: a state of the hash that was saved could not be believed after a power cut."""
-        digest, have = hashlib.sha256(), 0
-        if os.fstat(file.fileno()).st_size > size:
-            file.truncate(0)
-        for block in _blocks(file.read):
-            check()
-            have += len(block)
-            digest.update(block)
-            progress(have)
-        return digest, have
-
-    def _receive(
-        self, file: io.FileIO, stream: Stream, digest: Hash, have: int, size: int,
-        check: Check, progress: Progress,
-    ) -> tuple[Hash, int]:  # fmt: skip
-        if stream.status == 416 or (stream.status == 206 and not _continues(stream, have)):
-            file.truncate(0)
-            raise TryLater("The server has another idea of where to go on; beginning anew.")
-        if stream.status == 200 and have:
-            file.seek(0)
-            file.truncate(0)
-            digest, have = hashlib.sha256(), 0
-        if _is_another(stream, size):
-            file.truncate(0)
-            raise WrongBytes("What the server holds under this digest has another size.")
-        synced = have
-        for chunk in stream.chunks():
-            check()
-            have += len(chunk)
-            if have > size:
-                break
-            _write(file, chunk)
-            digest.update(chunk)
-            progress(have)
-            if have - synced >= SYNC_SIZE:
-                os.fdatasync(file.fileno())
-                synced = have
-        return digest, have
-
-    def _finish(self, file: io.FileIO, sha256: str, digest: Hash, is_whole: bool) -> None:
-        part = self.part(sha256)
-        if not is_whole or digest.hexdigest() != sha256:
-            part.unlink()
+    def _finish(self, part: "_Part") -> None:
+        sha256 = part.blob.sha256
+        path = self.part(sha256)
+        if not part.is_right:
+            path.unlink()
             raise WrongBytes(f"What arrived is not the file with the sha256 {sha256}.")
-        os.fsync(file.fileno())
-        part.replace(self.path(sha256))
+        os.fsync(part.file.fileno())
+        path.replace(self.path(sha256))
         sync_directory(self.directory)
 
 
-def _is_another(stream: Stream, size: int) -> bool:
-    """Whether the answer announces bytes that cannot be the file: asking for them again and again would not end.
+class _Part:
+    """The open `.part` file of a blob, with the digest of what it holds."""
 
-    A page of text is nobody's file but that of a network that wants a login: that passes.
+    def __init__(self, file: io.FileIO, blob: Blob, observer: Observer) -> None:
+        self.file = file
+        self.blob = blob
+        self.observer = observer
+        self.size = 0
+        self._digest = hashlib.sha256()
+
+    @property
+    def is_right(self) -> bool:
+        return self.size == self.blob.size and self._digest.hexdigest() == self.blob.sha256
+
+    def load(self) -> None:
+        """Hash what is there. A saved state of the hash could not be trusted after a power cut."""
+        if os.fstat(self.file.fileno()).st_size > self.blob.size:
+            self.file.truncate(0)
+        for block in _blocks(self.file.read):
+            self._count(block)
+
+    def restart(self) -> None:
+        """Drop what is there."""
+        self.file.seek(0)
+        self.file.truncate(0)
+        self.size = 0
+        self._digest = hashlib.sha256()
+
+    def append(self, blocks: Iterator[bytes]) -> None:
+        """Write blocks until they end or are more than the blob has."""
+        synced = self.size
+        for block in blocks:
+            if self.size + len(block) > self.blob.size:
+                self.size += len(block)
+                return
+            _write(self.file, block)
+            self._count(block)
+            if self.size - synced >= SYNC_SIZE:
+                os.fdatasync(self.file.fileno())
+                synced = self.size
+
+    def _count(self, block: bytes) -> None:
+        self.observer.check()
+        self.size += len(block)
+        self._digest.update(block)
+        self.observer.progress(self.size)
+
+
+def _receive(part: _Part, stream: Stream) -> None:
+    """Append what the server sends. Raises `TryLater` or `WrongBytes`."""
+    if stream.status == 416 or (stream.status == 206 and not _continues(stream, part.size)):
+        part.restart()
+        raise TryLater("The server does not continue where the download stopped; it starts from scratch.")
+    if stream.status == 200 and part.size:
+        part.restart()
+    if _announces_other_size(stream, part.blob.size):
+        part.restart()
+        raise WrongBytes("What the server holds under this digest has another size.")
+    part.append(stream.chunks())
+
+
+def _announces_other_size(stream: Stream, size: int) -> bool:
+    """Return whether the answer announces bytes that cannot be the file, so that retrying would never end.
+
+    A page of text is not believed: a network that wants a login answers so, and that passes.
     """
     if stream.status == 206:
         total = stream.headers.get("Content-Range", "").rpartition("/")[2]
@@ -173,8 +203,8 @@ def _is_another(stream: Stream, size: int) -> bool:
     return announced is not None and announced != size and not is_page
 
 
-def _continues(stream: Stream, have: int) -> bool:
-    return stream.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+def _continues(stream: Stream, offset: int) -> bool:
+    return stream.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
 
 
 def _blocks(read: Callable[[int], bytes | None]) -> Iterator[bytes]:
@@ -183,7 +213,7 @@ def _blocks(read: Callable[[int], bytes | None]) -> Iterator[bytes]:
 
 
 def _write(file: io.FileIO, data: bytes) -> None:
-    """Write all of it: an unbuffered file may take only a part."""
+    """Write all of it: an unbuffered file may accept only a part."""
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]

@@ -1,11 +1,11 @@
-"""Installed releases: directories that are complete or not there, and `current`, a link that is switched by one rename.
+"""Installed releases: directories that are complete or do not exist, and `current`, a link switched by one rename.
 
 products/<product>/current                 -> releases/<sha256>
 products/<product>/releases/<sha256>/      the bundle's files, named by the sha256 of their manifest
 products/<product>/releases/<sha256>.json  that manifest
 products/<product>/state/<sha256>/         where the release may write (KERNEX_STATE_DIR)
 products/<product>/staging/                a release that is being built
-products/<product>/program.json, .log      the program that runs, and what it says
+products/<product>/program.json            which process runs
 """
 
 import hashlib
@@ -24,15 +24,15 @@ from agent.atomic_files import (
     sync_file,
     write_atomically,
 )
-from agent.manifest import EXECUTABLE, MAX_SIZE, NAME, PLAIN, SHA256, Manifest, parse
+from agent.manifest import EXECUTABLE, MAX_SIZE, NAME, PLAIN, SHA256, File, Manifest, parse
 from agent.paths import BadManifest
-from agent.releases.blob_store import BLOCK_SIZE, Check, Store
+from agent.releases.blob_store import BLOCK_SIZE, BlobStore, StopCheck
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Releases:
-    """The releases below one directory."""
+    """All releases of a device, below one directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -56,13 +56,13 @@ class Releases:
         return self.path(product, sha256).is_dir() and self.manifest_path(product, sha256).exists()
 
     def complete(self, product: str) -> list[str]:
-        """The sha256s of all complete releases of a product."""
+        """Return the sha256s of all complete releases of a product."""
         directory = self.directory / product / "releases"
         names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
         return sorted(name for name in names if SHA256.fullmatch(name) and self.is_complete(product, name))
 
     def current(self, product: str) -> str:
-        """The sha256 of the release that `current` names, or nothing; a link to elsewhere is none."""
+        """Return the sha256 of the release that `current` names; empty if it names none, or points elsewhere."""
         try:
             target = (self.product(product) / "current").readlink()
         except OSError:
@@ -70,13 +70,13 @@ class Releases:
         return target.name if SHA256.fullmatch(target.name) and target.parent == Path("releases") else ""
 
     def switch(self, product: str, sha256: str) -> None:
-        """Make `current` name this release, by one rename; or nothing, if `sha256` is empty."""
+        """Make `current` name this release by one rename, or remove it if `sha256` is empty."""
         link = self.product(product) / "current"
         beside = link.with_name("current.new")
         make_directory(link.parent)
-        remove(beside)  # of a switch that the power cut off
+        remove(beside)  # left by a switch that a power cut interrupted
         if not link.is_symlink():
-            self.discard(link)  # whoever copied the state directory may have made a directory of it
+            self.discard(link)  # a copied state directory may hold a directory here
         if not sha256:
             link.unlink(missing_ok=True)
         elif self.current(product) != sha256:
@@ -93,17 +93,17 @@ class Releases:
         write_atomically(path, body)
 
     def manifest(self, product: str, sha256: str) -> Manifest:
-        """A manifest that was saved. Raises `FileNotFoundError`, or `BadManifest` for one that is damaged."""
+        """Return a saved manifest. Raises `FileNotFoundError`, or `BadManifest` if it is damaged."""
         body = read_limited(self.manifest_path(product, sha256), MAX_SIZE)
         if hashlib.sha256(body).hexdigest() != sha256:
             raise BadManifest("not_json", f"The saved manifest {sha256} is damaged.")
         return parse(body)
 
-    def stage(self, product: str, sha256: str, manifest: Manifest, store: Store, check: Check) -> None:
+    def stage(self, product: str, sha256: str, manifest: Manifest, store: BlobStore, check: StopCheck) -> None:
         """Build a release from blobs that are all in the store, and give it its name by one rename.
 
-        The first path of a blob is a hard link, further ones are copies. The caller then drops the store's own names,
-        so that each file of the release is alone with its bytes before anything of it runs.
+        The first path of a blob is a hard link, further ones are copies. The caller then empties the store, so no file
+        of the release shares its bytes with anything before the release runs.
         """
         staging = self.product(product) / "staging"
         remove(staging)
@@ -124,32 +124,30 @@ class Releases:
         staging.replace(self.path(product, sha256))
         sync_directory(self.path(product, sha256).parent)
 
-    def matches(self, product: str, sha256: str, manifest: Manifest, check: Check) -> bool:
-        """Whether every file of a release is what its manifest says."""
+    def matches(self, product: str, sha256: str, manifest: Manifest, check: StopCheck) -> bool:
+        """Return whether every file of a release matches its manifest."""
         root = self.path(product, sha256)
-        return root.is_dir() and all(
-            _is_same(root / file.path, file.sha256, file.size, file.mode, check) for file in manifest.files
-        )
+        return root.is_dir() and all(_matches(root / file.path, file, check) for file in manifest.files)
 
     def make_state(self, product: str, sha256: str) -> Path:
-        """The directory in which a release may write."""
+        """Create the directory in which a release may write, and return it."""
         path = self.state_path(product, sha256)
-        for place in (path.parent, path):
-            if not place.is_dir():
-                self.discard(place)  # what else a program may have put there
+        for directory in (path.parent, path):
+            if not directory.is_dir():
+                self.discard(directory)  # a program may have put anything here
         make_directory(path)
         return path
 
     def discard(self, path: Path) -> None:
-        """Delete a directory; what has its name is complete until the moment when it has no name."""
+        """Delete a file or directory. It first loses its name by one rename, so no reader sees it half deleted."""
         if os.path.lexists(path):
-            gone = self.trash / uuid4().hex
-            path.replace(gone)
+            trashed = self.trash / uuid4().hex
+            path.replace(trashed)
             sync_directory(path.parent)
-            _try_to_remove(gone)
+            _try_to_remove(trashed)
 
     def keep_only(self, product: str, wanted: set[str], *, with_staging: bool = False) -> None:
-        """Delete the releases of a product but these, with their manifests and what they wrote."""
+        """Delete all other releases of a product, with their manifests and state directories."""
         root = self.product(product)
         if not with_staging:
             remove(root / "staging")
@@ -167,11 +165,11 @@ class Releases:
 
 
 def _try_to_remove(path: Path) -> None:
-    """What cannot be deleted, such as another user's files, stops nothing; it is tried again later."""
+    """Delete a file or directory, or log why it cannot be deleted, such as another user's. It is tried again later."""
     try:
         remove(path)
     except (OSError, RecursionError) as error:
-        log.warning("%s cannot be deleted: %s", path, error)
+        logger.warning("%s cannot be deleted: %s", path, error)
 
 
 def _place(blob: Path, path: Path, *, is_copy: bool) -> None:
@@ -183,15 +181,15 @@ def _place(blob: Path, path: Path, *, is_copy: bool) -> None:
     sync_file(path)
 
 
-def _is_same(path: Path, sha256: str, size: int, mode: int, check: Check) -> bool:
+def _matches(path: Path, file: File, check: StopCheck) -> bool:
     digest = hashlib.sha256()
     try:
-        if path.is_symlink() or path.stat().st_size != size or path.stat().st_mode & 0o777 != mode:
+        if path.is_symlink() or path.stat().st_size != file.size or path.stat().st_mode & 0o777 != file.mode:
             return False
-        with open_regular(path) as file:
-            while block := file.read(BLOCK_SIZE):
+        with open_regular(path) as opened:
+            while block := opened.read(BLOCK_SIZE):
                 check()
                 digest.update(block)
     except OSError:
         return False
-    return digest.hexdigest() == sha256
+    return digest.hexdigest() == file.sha256

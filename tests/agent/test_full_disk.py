@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent import bundle
+from tests.agent import bundle, faults
 from tests.agent.device import Device, wait_for
 from tests.agent.server import FakeServer
+from tests.agent.test_downloads import BIG, slowly
 from tests.agent.test_programs import installed
 
 ONE, TWO, THREE = bundle.program("1"), bundle.program("2"), bundle.program("3")
@@ -59,5 +60,25 @@ def test_a_restart_on_a_full_disk(server: FakeServer, device: Device, small_disk
     filler.unlink()
     device.finish(row)
     assert row.state == "succeeded", device.said()
+    assert device.stop() == 0
+    device.check()
+
+
+def test_a_disk_that_fills_up_during_a_download(server: FakeServer, device: Device, small_disk: Path) -> None:
+    """The download fails, what runs runs on, and the next deployment succeeds once there is space."""
+    device.options["DISK_MARGIN"] = "0"
+    big = bundle.data("1", {"big": BIG}, name="zap")
+    server.faults.append(faults.on(f"/blobs/{bundle.sha256(BIG)}", slowly(BIG, seconds=6), times=1))
+    device.start()
+    installed(server, device, ONE)
+    row = server.deploy(big)
+    wait_for(lambda: [*(device.state_dir / "blobs").glob("*.part")], 30, device.said)
+    filler = fill(small_disk)
+    last = device.finish(row)
+    assert (last["state"], last["reason_code"]) == ("failed", "no_space")
+    beats(server, device)
+    assert device.runs(ONE), device.said()
+    filler.unlink()
+    installed(server, device, bundle.data("2", {"big": BIG}, name="zap"))
     assert device.stop() == 0
     device.check()

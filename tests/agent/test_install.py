@@ -1,7 +1,11 @@
 """From enrolment to a program that runs, and back: the whole way against a server that checks every signature."""
 
 import os
+import re
 import stat
+from typing import Any
+
+import pytest
 
 from tests.agent import bundle
 from tests.agent.device import Device, wait_for
@@ -137,3 +141,57 @@ def test_two_products_live_side_by_side(server: FakeServer, device: Device) -> N
     assert device.runs(eyes)
     assert server.heartbeats[-1]["running_bundles"].keys() == {"ears", "eyes"}
     device.check()
+
+
+@pytest.mark.parametrize(
+    ("members", "reason_code", "message"),
+    [
+        ({"device_types": ["jetson", "pi"]}, "wrong_device_type", "for jetson, pi; this device has the type edge"),
+        ({"requires": {"memory": 2**50}}, "no_memory", "the bundle requires 1125899906842624"),
+        ({"requires": {"disk": 2**50}}, "no_space", "are needed"),
+    ],
+)
+def test_a_device_refuses_what_it_cannot_run(
+    server: FakeServer, device: Device, members: dict[str, Any], reason_code: str, message: str
+) -> None:
+    """Before it downloads a byte."""
+    row = server.deploy(bundle.data("1", **members))
+    device.once(exit_code=9)
+    assert (row.state, row.last["reason_code"]) == ("rejected", reason_code)
+    assert message in row.last["message"]
+    assert not server.asked_for("/blobs/")
+    device.check()
+
+
+def test_a_device_accepts_what_it_can_run(server: FakeServer, device: Device) -> None:
+    row = server.deploy(bundle.data("1", device_types=["edge", "pi"], requires={"memory": 1024, "disk": 1024}))
+    device.once()
+    assert row.state == "succeeded"
+
+
+def noisy(last_line: str) -> str:
+    noise = "for number in range(2000): print('line', number, 'of the noise before the end')"
+    return f"{noise}\nprint({last_line!r}, flush=True)\n"
+
+
+def test_the_message_of_a_failed_hook_ends_with_its_last_line(server: FakeServer, device: Device) -> None:
+    hook = f"#!/usr/bin/env python3\n{noisy('no camera on /dev/video0')}raise SystemExit(3)\n"
+    hooks = {"post_install": {"command": ["./hook"], "timeout_seconds": 20}}
+    row = server.deploy(bundle.data("1", {"hook": hook}, hooks=hooks))
+    device.once(exit_code=9)
+    lines = row.last["message"].split("\n")
+    assert lines[0] == "The hook post_install ended with exit code 3. Nothing was installed before."
+    assert lines[-1] == "no camera on /dev/video0"
+    assert re.fullmatch(r"line \d+ of the noise before the end", lines[1])
+    assert 3500 < len(row.last["message"].encode()) <= 4096
+
+
+def test_the_message_of_a_failed_program_ends_with_its_last_line(server: FakeServer, device: Device) -> None:
+    server.deploy(bundle.program("1"))
+    row = server.deploy(bundle.program("2", noisy("no model") + "raise SystemExit(4)"))
+    device.once(exit_code=9)
+    assert (row.state, row.last["reason_code"]) == ("rolled_back", "crash_loop")
+    lines = row.last["message"].split("\n")
+    assert lines[0] == "The program keeps ending, now with exit code 4."
+    assert lines[-1] == "no model"
+    assert len(lines) > 50

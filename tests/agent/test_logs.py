@@ -11,7 +11,7 @@ from tests.agent import bundle
 from tests.agent.device import Device
 from tests.agent.server import FakeServer
 
-SHA = "a" * 64
+RELEASE = Release("1", "a" * 64)
 TALKING_BAD = f"print('first line')\nprint('the decisive line', flush=True)\n{bundle.BAD}"
 
 
@@ -74,11 +74,11 @@ def test_only_installed_and_failed_releases_have_logs(server: FakeServer, device
 
 def test_the_log_of_a_failed_release_expires(tmp_path: Path) -> None:
     logs = ProgramLogs(tmp_path)
-    log = logs.of("vad", "1", SHA)
+    log = logs.of("vad", RELEASE)
     log.begin()
     log.path.write_bytes(b"why\n")
-    logs.keep_failed("vad", "1", SHA)
-    logs.keep_failed("vad", "1", SHA)
+    logs.keep_failed("vad", RELEASE)
+    logs.keep_failed("vad", RELEASE)
     logs.expire()
     (source,) = logs.sources({})
     assert source.tail(10) == b"why\n"
@@ -89,7 +89,7 @@ def test_the_log_of_a_failed_release_expires(tmp_path: Path) -> None:
 
 
 def test_a_product_without_a_program_has_no_log(tmp_path: Path) -> None:
-    assert ProgramLogs(tmp_path).sources({"vad": Product(Release("1", SHA))}) == []
+    assert ProgramLogs(tmp_path).sources({"vad": Product(RELEASE)}) == []
 
 
 @pytest.mark.parametrize(

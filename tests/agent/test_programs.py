@@ -4,14 +4,21 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.config import load
+from agent.jobs.journal import Journal
+from agent.jobs.state import Product, Release
 from agent.manifest import Run
-from agent.programs.execution import Place
-from agent.programs.logs import ProgramLog
-from agent.programs.supervisor import LONGEST_DELAY_SECONDS, Program, Supervisor
+from agent.programs.crash_loops import CrashLoopWatch
+from agent.programs.execution import CommandContext
+from agent.programs.logs import MAX_FILE_SIZE, ProgramLog
+from agent.programs.program import LONGEST_DELAY_SECONDS, Program
+from agent.programs.supervisor import Supervisor
 from tests.agent import bundle
 from tests.agent.device import Device, wait_for
 from tests.agent.server import TOKEN, FakeServer
@@ -33,7 +40,8 @@ PLANTING = FRAGILE.replace(
     "state = os.environ['KERNEX_STATE_DIR']\n"
     "os.unlink(os.path.join(state, 'health.json'))\n"
     "os.makedirs(os.path.join(state, 'health.json', 'within'))\n"
-    "log = os.readlink('/proc/self/fd/1')\n"
+    "import glob\n"
+    "(log,) = glob.glob(os.path.join(state, '../../../../logs/vad/2@*.log'))\n"
     "os.unlink(log)\n"
     "os.makedirs(log)\n"
     "sys.exit(3)",
@@ -69,6 +77,82 @@ def test_nothing_of_a_program_survives_its_end(server: FakeServer, device: Devic
     assert device.running() == set()
 
 
+# A grandchild without the environment, the session and the group of its program, and no longer its child either.
+ESCAPING = """
+import subprocess, sys
+subprocess.run(["sh", "-c", "env -i setsid sleep 4321 >/dev/null 2>&1 </dev/null &"], check=True)
+"""
+
+
+def processes_named(*words: str) -> list[int]:
+    wanted = b"\x00".join(word.encode() for word in words) + b"\x00"
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if path.read_bytes() == wanted:
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("is_agent_killed", [False, True])
+def test_a_child_that_dropped_its_environment_ends_with_its_release(
+    server: FakeServer, device: Device, is_agent_killed: bool
+) -> None:
+    device.start()
+    installed(server, device, bundle.program("1", ESCAPING + bundle.GOOD))
+    wait_for(lambda: len(processes_named("sleep", "4321")) == 1)
+    if is_agent_killed:
+        device.kill()
+        device.start()
+    installed(server, device, bundle.program("2"))
+    assert processes_named("sleep", "4321") == []
+
+
+def test_a_child_that_dropped_its_environment_ends_with_its_hook(server: FakeServer, device: Device) -> None:
+    hooks = {"pre_install": {"command": ["./hook"], "timeout_seconds": 20}}
+    hook = "#!/bin/sh\nenv -i setsid sleep 4322 >/dev/null 2>&1 </dev/null &\nsleep 0.5\n"
+    row = server.deploy(bundle.data("1", {"hook": hook}, hooks=hooks))
+    device.once()
+    assert row.state == "succeeded"
+    assert processes_named("sleep", "4322") == []
+
+
+# Prints 200 MB as fast as it can, and then one last line.
+FLOOD = """
+line = b"x" * 99 + b"\\n"
+for _ in range(200):
+    os.write(1, line * 10_000)
+os.write(1, b"the end of flood %d\\n")
+"""
+
+
+def test_a_program_that_prints_without_end_does_not_fill_the_disk(server: FakeServer, device: Device) -> None:
+    """Neither while the agent runs nor after it was killed, and the program is never blocked."""
+    flood = f"import os\n{FLOOD % 1}\nimport time; time.sleep(2)\n{FLOOD % 2}\nimport time; time.sleep(600)"
+    device.start()
+    server.deploy(bundle.program("1", flood, timeout=60))
+    logs = device.state_dir / "logs/vad"
+    wait_for(logs.exists)
+    first = size_until(logs, b"the end of flood 1")
+    device.kill()
+    second = size_until(logs, b"the end of flood 2")
+    assert 100_000 < first <= 2 * MAX_FILE_SIZE
+    assert 100_000 < second <= 2 * MAX_FILE_SIZE
+
+
+def size_until(logs: Path, line: bytes) -> int:
+    """Return the largest size that the logs had together until one of them contained `line`."""
+    largest, contents = 0, b""
+    gives_up_at = time.monotonic() + 60
+    while line not in contents:
+        assert time.monotonic() < gives_up_at
+        with suppress(FileNotFoundError):  # it was rotated meanwhile
+            largest = max(largest, sum(path.stat().st_size for path in logs.iterdir()))
+            contents = b"".join(path.read_bytes() for path in logs.iterdir())
+        time.sleep(0.02)
+    return largest
+
+
 def test_a_program_outlives_its_agent_and_is_found_again(server: FakeServer, device: Device) -> None:
     device.start()
     installed(server, device, bundle.program("1"))
@@ -90,6 +174,68 @@ def test_a_crash_loop_while_it_bakes_goes_back(server: FakeServer, device: Devic
     wait_for(lambda: server.heartbeats[-1]["running_bundles"]["vad"]["version"] == "1")
     assert device.stop() == 0
     device.check()
+
+
+def test_one_crash_loop_is_logged_once(server: FakeServer, device: Device) -> None:
+    device.options |= {"CRASH_LOOP_STARTS": "1"}
+    device.start()
+    installed(server, device, one := bundle.program("1"), bundle.program("2", FRAGILE))
+    (device.state_dir / "broken").touch()
+    wait_for(lambda: device.runs(one), 40, device.said)
+    assert device.said().count("crashes again and again") == 1
+
+
+def test_starts_that_the_agent_causes_are_not_crashes(server: FakeServer, device: Device) -> None:
+    """Versions that fail, restarts of the agent and boots stop and start a healthy release again and again."""
+    device.options |= {"CRASH_LOOP_STARTS": "1"}
+    installed_bundles = [bundle.program("1"), two := bundle.program("2")]
+    device.start()
+    installed(server, device, *installed_bundles)
+    for version in ("3", "4"):
+        row = server.deploy(bundle.program(version, bundle.BAD))
+        device.finish(row)
+        assert row.state == "rolled_back"
+    for _ in range(3):
+        assert device.stop() == 0
+        device.start()
+        wait_for(lambda: device.runs(two) and device.running(), 40, device.said)
+    current = device.state.installed("vad").current
+    assert current is not None
+    assert (current.version, current.crashes, current.is_observed) == ("2", 0, True)
+
+
+def test_crashes_of_a_version_on_trial_are_not_charged_to_the_installed_one(server: FakeServer, device: Device) -> None:
+    device.options |= {"CRASH_LOOP_STARTS": "1"}
+    device.start()
+    installed(server, device, bundle.program("1"), two := bundle.program("2"))
+    row = server.deploy(bundle.program("3", "raise SystemExit(3)"))
+    device.finish(row)
+    assert (row.state, row.last["reason_code"]) == ("rolled_back", "crash_loop")
+    wait_for(lambda: not device.state.jobs)
+    assert device.runs(two)
+    current = device.state.installed("vad").current
+    assert current is not None
+    assert current is not None
+    assert current.crashes == 0
+
+
+def test_the_observation_time_adds_up_over_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    config = replace(load(environment={}), bake_seconds=60)
+    with Journal(tmp_path).change() as state:
+        state.products["vad"] = Product(Release("1", "a" * 64, is_observed=True, crashes=1))
+    for is_observed in (True, True, False):
+        journal = Journal(tmp_path)
+        watch = CrashLoopWatch(config, journal)
+        watch.poll()
+        now += 20
+        watch.poll()
+        current = Journal(tmp_path).state.installed("vad").current
+        assert current is not None
+        assert current.is_observed is is_observed
+    assert current is not None
+    assert current.crashes == 0
 
 
 def test_a_release_that_ends_a_crash_loop_stays(server: FakeServer, device: Device) -> None:
@@ -188,7 +334,7 @@ def test_what_has_baked_is_not_rolled_back(server: FakeServer, device: Device) -
     device.options |= {"CRASH_LOOP_STARTS": "1", "BAKE_SECONDS": "0"}
     device.start()
     installed(server, device, bundle.program("1"), two := bundle.program("2", FRAGILE))
-    wait_for(lambda: not getattr(device.state.installed("vad").current, "is_baking", True))
+    wait_for(lambda: not getattr(device.state.installed("vad").current, "is_observed", True))
     (device.state_dir / "broken").touch()
     wait_for(lambda: device.said().count("ended with exit code 3") >= 3, 40, device.said)
     assert device.current() == two.sha256
@@ -213,8 +359,10 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
 
 
 def program(directory: Path, *command: str) -> Program:
-    place = Place(directory, directory, str(directory), "vad", "1", "python3")
-    return Program(place, Run(command=command, environment={}), "0" * 64, directory, ProgramLog(directory / "vad.log"))
+    context = CommandContext(directory, directory, str(directory), "vad", "1", "python3")
+    return Program(
+        context, Run(command=command, environment={}), "0" * 64, directory, ProgramLog(directory / "vad.log")
+    )
 
 
 def test_the_pauses_between_starts_grow_and_have_a_limit(supervisor: Supervisor, tmp_path: Path) -> None:

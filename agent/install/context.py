@@ -1,0 +1,25 @@
+"""What the parts of an installation share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.config import Config
+from agent.jobs.journal import Journal
+from agent.jobs.state import Job, JobResult
+from agent.programs.launcher import ProgramLauncher
+from agent.programs.supervisor import Supervisor
+from agent.releases.blob_store import BlobStore
+from agent.releases.releases import Releases
+
+
+@dataclass(frozen=True, slots=True)
+class InstallContext:
+    """The device that is installed on. `on_end` is called with each job that ended."""
+
+    config: Config
+    journal: Journal
+    supervisor: Supervisor
+    blobs: BlobStore
+    releases: Releases
+    launcher: ProgramLauncher
+    on_end: Callable[[Job, JobResult], None]

@@ -1,0 +1,127 @@
+"""One program: a release's run command, with its process and what is known of how it ended."""
+
+import json
+import random
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.atomic_files import make_directory, read_json, remove, write_atomically
+from agent.machine import boot_id
+from agent.manifest import Run
+from agent.programs import processes
+from agent.programs.execution import CommandContext, wait_for_shim
+from agent.programs.logs import ProgramLog
+from agent.programs.shim import CannotStart, start_logged
+
+FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 1.0, 60.0
+STABLE_SECONDS = 60.0
+MAX_RECORD_SIZE = 4096
+
+
+@dataclass(slots=True)
+class Program:
+    """One product's run command. `health_file` is removed before each start, so that it speaks of this start.
+
+    `directory` is the product's, where `program.json` lets a later agent find the process. `shim` is None for a program
+    that an earlier agent started: it is not a child of this process, and its exit code stays unknown. `exits` counts
+    its ends; `retry_at` is when it is started again, by the monotonic clock.
+    """
+
+    context: CommandContext
+    run: Run
+    release: str
+    directory: Path
+    log: ProgramLog
+    health_file: Path | None = None
+    shim: subprocess.Popen[bytes] | None = None
+    pid: int = 0
+    started: int = 0
+    since: float = 0.0
+    exits: int = 0
+    last_exit: str = ""
+    retry_at: float | None = None
+    delay: float = FIRST_DELAY_SECONDS
+    is_given_up: bool = False
+
+    @property
+    def product(self) -> str:
+        return self.context.product
+
+    @property
+    def is_running(self) -> bool:
+        return self.pid != 0 and processes.is_alive(self.pid, self.started)
+
+    @property
+    def uptime_seconds(self) -> float:
+        return time.monotonic() - self.since if self.is_running else 0.0
+
+    def family(self) -> set[int]:
+        """Return the program's processes and all that came from them, its shim apart."""
+        found = processes.marked(self.context.mark)
+        if self.is_running:
+            found |= processes.group(self.pid)
+        return found
+
+    def launch(self) -> None:
+        """Start the command. Raises `CannotStart`."""
+        try:
+            if self.health_file is not None:
+                remove(self.health_file)
+            make_directory(self.log.path.parent)
+            if self.log.path.is_symlink() or not self.log.path.is_file():
+                remove(self.log.path)  # a program may have put anything there
+        except OSError as error:
+            raise CannotStart(f"{self.product} cannot be started: {error}") from None
+        child = start_logged(self.context.order(self.run.command, self.run.environment), self.log)
+        self.shim, self.pid = child.shim, child.pid
+        self.started = processes.start_time(child.pid) or 0
+        self.since = time.monotonic()
+        self.retry_at = None
+        self._record()
+
+    def adopt(self) -> bool:
+        """Take over the process that an earlier agent started, if it is of this release and surely the same one."""
+        try:
+            record = read_json(self.directory / "program.json", MAX_RECORD_SIZE)
+            pid, started = int(record["pid"]), int(record["started"])
+            is_ours = record["boot_id"] == boot_id() and record["release"] == self.release
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
+            return False
+        if not is_ours or not processes.is_alive(pid, started):
+            return False
+        self.pid, self.started, self.since = pid, started, time.monotonic()
+        return True
+
+    def end(self, grace_seconds: float) -> bool:
+        """End the program with all its processes. Return False if some cannot be killed."""
+        is_ended = processes.end(self.family, grace_seconds)
+        if self.shim is not None:
+            wait_for_shim(self.shim)
+        (self.directory / "program.json").unlink(missing_ok=True)
+        return is_ended
+
+    def note_exit(self) -> None:
+        """Clean up after a program that ended by itself, and remember how."""
+        processes.end(self.family, 0)
+        self.last_exit = "an unknown exit code"
+        if self.shim is not None:
+            code = wait_for_shim(self.shim)
+            self.last_exit = f"exit code {code}" if code >= 0 else f"signal {-code}"
+        self.shim, self.pid = None, 0
+        if time.monotonic() - self.since >= STABLE_SECONDS:
+            self.delay = FIRST_DELAY_SECONDS
+        self.exits += 1
+
+    def plan_restart(self) -> None:
+        """Set when to start again: after a delay that doubles with each end, with jitter."""
+        self.retry_at = time.monotonic() + self.delay * random.uniform(0.75, 1.25)  # noqa: S311
+        self.delay = min(self.delay * 2, LONGEST_DELAY_SECONDS)
+
+    def _record(self) -> None:
+        """Let a later agent find the process. Not on a full disk; then it finds the mark and starts it again."""
+        record = {"pid": self.pid, "started": self.started, "boot_id": boot_id(), "release": self.release}
+        with suppress(OSError):
+            write_atomically(self.directory / "program.json", json.dumps(record).encode("ascii"))

@@ -1,0 +1,198 @@
+"""The shim: the process between the agent and a command, which also outlives an agent that is killed.
+
+The agent runs this file as a script and writes one JSON object to its standard input: `command`, `environment`,
+`directory`, and either `log` and `max_size` (bytes), or `output`, an inherited descriptor. The shim
+
+1. becomes the subreaper of all that it starts: whatever session, group or environment a descendant chooses, it stays a
+   descendant of the shim,
+2. starts the command in a session of its own and answers on standard output with `{"pid": …}` or `{"error": …}`,
+3. copies what the command prints to a log of bounded size. It goes on reading when the log cannot be written, so a
+   command is never blocked by its output,
+4. kills what the command left behind when it ends, and then ends with the same exit code or signal.
+
+It imports nothing of the agent: there is one for each running command, so it has to be small.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+PR_SET_CHILD_SUBREAPER = 36
+READ_SIZE = 64 * 1024
+# As much as a pipe can hold.
+MAX_LAST_READS = 64
+KILL_SECONDS = 5.0
+KILL_INTERVAL_SECONDS = 0.02
+REOPEN_SECONDS = 5.0
+
+
+class BoundedLog:
+    """A log file and the one before it, `<path>.1`; each holds at most `max_size` bytes."""
+
+    def __init__(self, path: str, max_size: int) -> None:
+        self.path = path
+        self.max_size = max_size
+        self.size = 0
+        self.descriptor = -1
+        self.reopen_at = 0.0
+
+    def write(self, data: bytes) -> None:
+        """Append `data`, or drop it when that is impossible."""
+        try:
+            if self.descriptor >= 0 and self.size + len(data) > self.max_size:
+                self._rotate()
+            if self.descriptor < 0:
+                self._open()
+            if self.descriptor >= 0:
+                self.size += os.write(self.descriptor, data)
+        except OSError:
+            self._close()
+
+    def _open(self) -> None:
+        if time.monotonic() < self.reopen_at:
+            return
+        self.reopen_at = time.monotonic() + REOPEN_SECONDS
+        self.descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        self.size = os.fstat(self.descriptor).st_size
+        self.reopen_at = 0.0
+
+    def _rotate(self) -> None:
+        self._close()
+        os.replace(self.path, f"{self.path}.1")  # noqa: PTH105
+
+    def _close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+        self.descriptor = -1
+
+
+def main() -> None:
+    """Run one command to its end."""
+    order = json.load(sys.stdin)
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    # Handlers and not SIG_IGN, which the command would inherit.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
+    woken, waking = os.pipe()
+    os.set_blocking(woken, False)
+    os.set_blocking(waking, False)
+    signal.set_wakeup_fd(waking)
+    reading, output = (-1, int(order["output"])) if "output" in order else os.pipe()
+    try:
+        process = subprocess.Popen(
+            order["command"], stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=order["directory"],
+            env=order["environment"], start_new_session=True, close_fds=True,
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        _answer({"error": str(error)})
+        os._exit(1)
+    os.close(output)
+    _answer({"pid": process.pid})
+    log = BoundedLog(order.get("log", ""), int(order.get("max_size", 0)))
+    code = _follow(process.pid, reading, woken, log)
+    _kill_descendants()
+    _copy_rest(reading, log)
+    _end(code)
+
+
+def _answer(answer: dict[str, object]) -> None:
+    """Tell the agent how the start went, if it still listens, and let go of its descriptors."""
+    with suppress(OSError):
+        os.write(1, json.dumps(answer).encode("ascii") + b"\n")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+
+
+def _follow(pid: int, reading: int, woken: int, log: BoundedLog) -> int:
+    """Copy the output and reap children until the command ends. Return its exit code, negative for a signal."""
+    sources = [woken] if reading < 0 else [woken, reading]
+    code = None
+    while code is None:
+        ready = select.select(sources, [], [])[0]
+        if reading in ready:
+            data = os.read(reading, READ_SIZE)
+            log.write(data)
+            if not data:
+                sources.remove(reading)
+        if woken in ready:
+            os.read(woken, READ_SIZE)
+            code = _reap(pid)
+    return code
+
+
+def _reap(pid: int) -> int | None:
+    """Reap all children that have ended. Return the exit code of `pid` if it was among them."""
+    code = None
+    while True:
+        try:
+            ended, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return code
+        if ended == 0:
+            return code
+        if ended == pid:
+            code = os.waitstatus_to_exitcode(status)
+
+
+def _kill_descendants() -> None:
+    """Kill the children until none are left; their own children become ours when they end."""
+    gives_up_at = time.monotonic() + KILL_SECONDS
+    while time.monotonic() < gives_up_at:
+        _reap(0)
+        children = _children()
+        if not children:
+            return
+        for pid in children:
+            # It is a child that was not reaped, so nobody else can have this pid.
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(KILL_INTERVAL_SECONDS)
+
+
+def _children() -> list[int]:
+    own = os.getpid()
+    # pathlib would cost a megabyte of memory.
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _parent(name) == own]  # noqa: PTH208
+
+
+def _parent(pid: str) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def _copy_rest(reading: int, log: BoundedLog) -> None:
+    if reading < 0:
+        return
+    os.set_blocking(reading, False)
+    for _ in range(MAX_LAST_READS):
+        try:
+            data = os.read(reading, READ_SIZE)
+        except BlockingIOError:
+            return
+        log.write(data)
+        if not data:
+            return
+
+
+def _end(code: int) -> None:
+    """End as the command did, so that whoever waits for the shim learns how."""
+    if code < 0:
+        if -code not in {signal.SIGKILL, signal.SIGSTOP}:
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code if code >= 0 else 128 - code)
+
+
+if __name__ == "__main__":
+    main()
