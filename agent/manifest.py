@@ -1,7 +1,7 @@
 """Manifests: what a release consists of, and how this device runs and checks it.
 
-Only canonical JSON that follows every rule is read; docs/bundles.md lists the rules, tests/contract/manifests.json has
-examples. Whatever differs is refused before anything is fetched.
+Only canonical JSON that follows every rule is accepted. docs/bundles.md lists the rules, tests/contract/manifests.json
+has examples. A manifest that breaks a rule is refused before anything else is downloaded.
 """
 
 import json
@@ -53,7 +53,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Either `command` or `file` is set."""
+    """The health check: either `command` or `file` is set."""
 
     timeout_seconds: int
     command: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One valid manifest. Sizes are bytes; no device type means any."""
+    """A valid manifest. Sizes are bytes. Without device types, it is for any device."""
 
     name: str
     version: str
@@ -82,7 +82,7 @@ class Manifest:
 
 
 def parse(body: bytes) -> Manifest:
-    """The manifest in `body`. Raises `BadManifest` with the code of the first rule it breaks."""
+    """Return the manifest in `body`. Raises `BadManifest` with the code of the first rule that it breaks."""
     if len(body) > MAX_SIZE:
         raise BadManifest("manifest_too_large", f"The manifest is larger than {MAX_SIZE} bytes.")
     value = _json(body)
@@ -99,27 +99,30 @@ def _json(body: bytes) -> Any:
         value = json.loads(body.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_unique)
         _check_values(value, 1)
     except RecursionError:
-        raise BadManifest("not_json", "The manifest is nested too deep.") from None
+        raise BadManifest("not_json", "The manifest is nested too deeply.") from None
     except ValueError as error:
         raise BadManifest("not_json", f"The manifest is not JSON: {str(error)[:200]}.") from None
     return value
 
 
 def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number")
+    raise ValueError(f"{word} is not a number")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a member is there twice")
+        raise ValueError("a member appears twice")
     return members
 
 
 def _check_values(value: Any, depth: int) -> None:
-    """Nothing that another reader of JSON would choke on: deep nesting, infinite numbers, NUL, lone surrogates."""
+    """Check for what other JSON readers cannot read. Raises `ValueError`.
+
+    That is deep nesting, infinite numbers and lone surrogates.
+    """
     if depth > MAX_DEPTH:
-        raise ValueError(f"deeper than {MAX_DEPTH}")
+        raise ValueError(f"nested deeper than {MAX_DEPTH}")
     if isinstance(value, str):
         value.encode("utf-8")
     elif isinstance(value, float) and not math.isfinite(value):
@@ -185,7 +188,7 @@ def _device_types(value: object) -> tuple[str, ...]:
         raise BadManifest("bad_device_types", f"`device_types` is not a list of up to {MAX_DEVICE_TYPES} names.")
     types = tuple(_name(item, "bad_device_types") for item in value)
     if len(set(types)) != len(types):
-        raise BadManifest("bad_device_types", "`device_types` names a type twice.")
+        raise BadManifest("bad_device_types", "`device_types` contains a type twice.")
     return types
 
 
@@ -200,9 +203,9 @@ def _files(value: object) -> tuple[File, ...]:
     if paths != sorted(paths):
         raise BadManifest("files_not_sorted", "`files` is not sorted by path.")
     if sum(file.size for file in files) > MAX_NUMBER:
-        raise BadManifest("bundle_too_large", f"The files together have more than {MAX_NUMBER} bytes.")
+        raise BadManifest("bundle_too_large", f"The files together are larger than {MAX_NUMBER} bytes.")
     if len({file.sha256 for file in files}) != len({(file.sha256, file.size) for file in files}):
-        raise BadManifest("size_differs", "One sha256 is announced with two sizes.")
+        raise BadManifest("size_differs", "One sha256 is listed with two sizes.")
     return files
 
 
@@ -242,27 +245,27 @@ def _health(value: object, modes: Modes, run: Run | None) -> Health:
     members = _members(value, "health", {"timeout_seconds"}, {"command", "file", "interval_seconds"})
     timeout = _timeout(members["timeout_seconds"])
     if ("command" in members) is ("file" in members):
-        raise BadManifest("bad_health", "`health` has either `command` or `file`.")
+        raise BadManifest("bad_health", "`health` needs exactly one of `command` and `file`.")
     if "command" in members:
         interval = _whole(members.get("interval_seconds", 2), "bad_interval", "interval_seconds", 1, MAX_SECONDS)
         return Health(timeout, command=_command(members["command"], modes), interval_seconds=interval)
     if run is None or "interval_seconds" in members:
-        raise BadManifest("bad_health", "`health.file` needs `run`, and takes no interval.")
+        raise BadManifest("bad_health", "`health.file` needs `run` and has no interval.")
     return Health(timeout, file=check_path(members["file"]))
 
 
 def _command(value: object, modes: Modes) -> tuple[str, ...]:
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_WORDS or not all(_is_word(word) for word in value):
-        raise BadManifest("bad_command", f"A command is not a list of 1 to {MAX_WORDS} texts.")
+        raise BadManifest("bad_command", f"A command is not a list of 1 to {MAX_WORDS} strings.")
     program = value[0]
     if program.startswith("./"):
         mode = modes.get(program[2:])
         if mode is None:
-            raise BadManifest("command_not_listed", f"The command {program[:200]!a} is no file of the bundle.")
+            raise BadManifest("command_not_listed", f"The command {program[:200]!a} is not a file of the bundle.")
         if mode != EXECUTABLE:
             raise BadManifest("command_not_executable", f"The command {program[:200]!a} is not executable.")
     elif not program or "/" in program:
-        raise BadManifest("bad_command", "A program is neither `./` and a file of the bundle nor a plain name.")
+        raise BadManifest("bad_command", "A command is neither `./` and a file of the bundle nor a plain name.")
     return tuple(value)
 
 

@@ -1,4 +1,4 @@
-"""Which paths a manifest may name: none leads outside a release, none is read differently by two devices."""
+"""Which paths a manifest may contain: none leads outside its release, and all devices read them the same way."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Co", "Cs"})
 
 
 class BadManifest(InstallationFailed):
-    """`code` names the rule that is broken, in the words of docs/bundles.md."""
+    """A manifest breaks a rule. `code` names the rule, as docs/bundles.md lists it."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__("bad_manifest", f"{message} ({code})", is_refusal=True)
@@ -20,9 +20,9 @@ class BadManifest(InstallationFailed):
 
 
 def check_path(path: object) -> str:
-    """`path` itself, if it is relative, plain and portable. Raises `BadManifest`: `bad_path` or `path_too_long`."""
+    """Return `path` if it is relative, plain and portable. Raises `BadManifest`: `bad_path` or `path_too_long`."""
     if not isinstance(path, str) or not path:
-        raise BadManifest("bad_path", "A path is not a text, or is empty.")
+        raise BadManifest("bad_path", "A path is not a string, or is empty.")
     shown = ascii(path[:200])
     try:
         size = len(path.encode("utf-8"))
@@ -45,17 +45,21 @@ def check_path(path: object) -> str:
 
 
 def check_together(paths: Iterable[str]) -> None:
-    """All paths fit into one tree, also where case is ignored. Raises `duplicate_path` or `path_conflict`."""
+    """Check that all paths fit into one tree, also where case is ignored.
+
+    Raises:
+        BadManifest: `duplicate_path`, `path_conflict`.
+    """
     files: set[str] = set()
     for path in paths:
         key = _folded(path)
         if key in files:
-            raise BadManifest("duplicate_path", f"The path {path!a} is there twice, if case is ignored.")
+            raise BadManifest("duplicate_path", f"The path {path!a} appears twice if case is ignored.")
         files.add(key)
     for key in files:
-        for place, character in enumerate(key):
-            if character == "/" and key[:place] in files:
-                raise BadManifest("path_conflict", f"{key[:place]!a} is a file and also a directory.")
+        for index, character in enumerate(key):
+            if character == "/" and key[:index] in files:
+                raise BadManifest("path_conflict", f"{key[:index]!a} is both a file and a directory.")
 
 
 def _folded(path: str) -> str:

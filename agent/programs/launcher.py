@@ -1,4 +1,4 @@
-"""From releases to programs: what is committed runs, also after a crash of the agent or of the machine."""
+"""From releases to programs: the programs of committed releases run, also after a crash of the agent or the machine."""
 
 import logging
 from pathlib import Path

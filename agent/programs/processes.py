@@ -1,8 +1,8 @@
-"""Processes by /proc: whose they are, and ending them without ever hitting a stranger.
+"""Processes by /proc: which product they belong to, and ending them without ever hitting an unrelated process.
 
-A process belongs to a product if it carries the product's mark in its environment, however often it forked and whatever
-session it made for itself, or if it is in the group of a program that the agent started. A pid alone proves nothing: it
-is believed together with the time at which the kernel started it, and signals go through a pidfd that was opened first.
+A process belongs to a product if it descends from a shim that carries the product's mark, if it carries the mark
+itself, or if it is in the group of a program that the agent started. A pid alone proves nothing: it counts together
+with the time at which the kernel started the process, and signals go through a pidfd that was opened first.
 """
 
 import os
@@ -22,20 +22,20 @@ _DEAD = {b"Z", b"X", b"x"}
 
 
 def start_time(pid: int) -> int | None:
-    """When the kernel started a process, in ticks since boot; None if it is gone, or only waits to be reaped."""
+    """Return when the kernel started a process, in ticks since boot; None if it has ended, reaped or not."""
     fields = _stat(pid)
     return None if fields is None or fields[0] in _DEAD else int(fields[19])
 
 
 def is_alive(pid: int, started: int) -> bool:
-    """Whether a process still runs and is the one that was started then."""
+    """Return whether a process still runs and is the one that was started then."""
     return start_time(pid) == started
 
 
 def marked(mark: str, *, with_commands: bool = False) -> set[int]:
     """Return the processes that carry `mark` in their environment, or descend from a shim that carries it.
 
-    `with_commands`: also the hooks and health commands, whose marks go on behind a `#`.
+    `with_commands`: also the hooks and health commands, whose marks continue after a `#`.
     """
     wanted = f"{MARK}={mark}".encode()
     wanted_shim = f"{SHIM_MARK}={mark}".encode()
@@ -71,7 +71,7 @@ def descendants(roots: set[int]) -> set[int]:
 
 
 def group(leader: int) -> set[int]:
-    """The living processes of a process group."""
+    """Return the living processes of a process group."""
     found = set()
     for pid in _pids():
         fields = _stat(pid)
@@ -81,15 +81,15 @@ def group(leader: int) -> set[int]:
 
 
 def end(find: Callable[[], set[int]], grace_seconds: float) -> bool:
-    """End all processes that `find` names: SIGTERM, and SIGKILL after the grace. False if some outlive even that.
+    """End all processes that `find` returns: SIGTERM, and SIGKILL after the grace period.
 
-    `find` is asked again and again, for processes fork while they are being ended.
+    `find` is called repeatedly, because processes fork while they are being ended. Return False if some survive.
     """
     gives_up_at = time.monotonic() + grace_seconds
-    told: set[int] = set()
+    signalled: set[int] = set()
     while (left := find()) and time.monotonic() < gives_up_at:
-        _signal(left - told, signal.SIGTERM, find)
-        told |= left
+        _signal(left - signalled, signal.SIGTERM, find)
+        signalled |= left
         time.sleep(STEP_SECONDS)
     gives_up_at = time.monotonic() + KILL_SECONDS
     while (left := find()) and time.monotonic() < gives_up_at:
@@ -99,7 +99,7 @@ def end(find: Callable[[], set[int]], grace_seconds: float) -> bool:
 
 
 def _signal(pids: Iterable[int], number: signal.Signals, find: Callable[[], set[int]]) -> None:
-    """Open the processes first, then look again whether they are still those: a pid may change hands in between."""
+    """Send a signal. Processes are opened first and then looked up again, because a pid may be reused in between."""
     opened: dict[int, int] = {}
     for pid in pids:
         with suppress(OSError):
@@ -121,7 +121,7 @@ def _pids() -> list[int]:
 
 
 def _stat(pid: int) -> list[bytes] | None:
-    """The fields of /proc/<pid>/stat behind the name, which may itself hold spaces and brackets."""
+    """Return the fields of /proc/<pid>/stat after the name, which may itself contain spaces and brackets."""
     try:
         return (PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
