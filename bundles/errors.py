@@ -1,12 +1,12 @@
-"""What this room refuses, beside the errors of the ground.
+"""The errors of bundles, beside those in `foundation.errors`.
 
 BadRequest
 └── BadBundle           a manifest, a path or an archive breaks a rule; `code` names the rule
 ApiError
-└── StorageFull 507     no space left; nothing that was acknowledged is lost
-UploadBusy              somebody else is writing or verifying this upload right now; look again later
-└── StillHashing        it is large and was hashed for a while; the next look goes on from there
-DamagedBlob             an object at a final key is not what its name says
+└── StorageFull 507     no space left; no acknowledged byte is lost
+UploadBusy              another process is writing or verifying this upload; try again later
+└── StillHashing        the upload is large and not hashed to its end; the next call continues
+DamagedBlob             an object at a final key does not match its sha256
 """
 
 from foundation.errors import ApiError, BadRequest
@@ -17,7 +17,7 @@ class BadBundle(BadRequest):
 
 
 class StorageFull(ApiError):
-    """The disk is full. What was acknowledged stays; the same request works once there is space."""
+    """The disk is full. Acknowledged bytes stay; the same request works once there is space."""
 
     status = 507
 
@@ -26,12 +26,12 @@ class StorageFull(ApiError):
 
 
 class UploadBusy(Exception):
-    """The upload is held by a writer or by another scheduler."""
+    """A writer or another scheduler holds the upload."""
 
 
 class StillHashing(UploadBusy):
-    """Hashing takes longer than one look; what was hashed is remembered."""
+    """Hashing takes longer than one call; the result so far is kept."""
 
 
 class DamagedBlob(Exception):
-    """The bytes at a final key do not match its sha256. The message says what an operator does about it."""
+    """The bytes at a final key do not match its sha256. The message says what an operator can do about it."""

@@ -14,12 +14,12 @@ from functools import cached_property
 from typing import Any
 
 from bundles.errors import BadBundle
+from bundles.identifiers import NAME_PATTERN, is_name, is_sha256
 from bundles.paths import check_path, check_together
 from foundation.api.parsers import parse_json
 from foundation.errors import BadRequest
 
 SCHEMA = 1
-NAME_PATTERN = r"[a-z0-9][a-z0-9._+-]{0,62}"
 MAX_MANIFEST_SIZE = 4 * 1024 * 1024
 MAX_FILES = 10_000
 MAX_NUMBER = 2**53 - 1  # the largest whole number that every JSON reader keeps
@@ -29,8 +29,6 @@ MAX_WORDS = 256
 MAX_WORD_SIZE = 4096
 PLAIN, EXECUTABLE = 0o644, 0o755
 
-_NAME = re.compile(NAME_PATTERN)
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _VARIABLE = re.compile(r"(?!KERNEX_)[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -159,7 +157,7 @@ def _whole(value: object, code: str, what: str, least: int = 0, most: int = MAX_
 
 
 def _name(value: object, code: str, what: str) -> str:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
+    if not isinstance(value, str) or not is_name(value):
         raise BadBundle(code, f"{what} does not match {NAME_PATTERN}.")
     return value
 
@@ -202,11 +200,6 @@ def _file(value: object) -> File:
     if _whole(mode, "bad_mode", f"The mode of {path!a}") not in {PLAIN, EXECUTABLE}:
         raise BadBundle("bad_mode", f"The mode of {path!a} is neither 420 (0644) nor 493 (0755).")
     return File(path, sha256, size, mode)
-
-
-def is_sha256(value: object) -> bool:
-    """Whether this is a digest as we write it: 64 lower-case hex digits."""
-    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 def _hook(value: object, name: str, executables: Mapping[str, bool]) -> Hook:

@@ -1,43 +1,44 @@
-"""The messages of the publisher's endpoints."""
+"""The request and response bodies of the publishers' endpoints."""
 
+from dataclasses import asdict
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from bundles.identifiers import ANCHORED_NAME_PATTERN, ANCHORED_SHA256_PATTERN, SHA256_LENGTH
 from bundles.manifest import MAX_NUMBER
-from bundles.missing import missing_blobs
-from bundles.models import NAME_PATTERN, SHA256_PATTERN, UNDECIDED, Bundle, BundleState, Upload, UploadPart, UploadState
-from bundles.storage.interface import blobs
-from bundles.uploads.presigned_parts import arrived_parts
+from bundles.missing_blobs import MissingBlob, missing_blobs
+from bundles.models import UNDECIDED, Bundle, BundleState, Upload, UploadPart, UploadState
+from bundles.uploads.part_routes import part_route
 from foundation.api.serializers import StrictSerializer
 
-# How many addresses are answered at once; each holds for 15 minutes.
-MOST_PARTS = 100
+# How many presigned URLs one response may hold; each is valid for 15 minutes.
+MAX_PARTS = 100
 MD5_PATTERN = r"^[0-9a-f]{32}$"
 
 
 class BlobLine(StrictSerializer):
-    sha256 = serializers.RegexField(SHA256_PATTERN, max_length=64, trim_whitespace=False)
+    sha256 = serializers.RegexField(ANCHORED_SHA256_PATTERN, max_length=SHA256_LENGTH, trim_whitespace=False)
     size = serializers.IntegerField(min_value=0, max_value=MAX_NUMBER)
 
 
 class PartLine(StrictSerializer):
-    """A part that is to be sent. `md5` is what S3 compares the arriving bytes with; 32 hex digits."""
+    """A part to be sent. S3 compares the arriving bytes with `md5`, 32 hex digits."""
 
     number = serializers.IntegerField(min_value=1, max_value=1_000_000)
-    sha256 = serializers.RegexField(SHA256_PATTERN, max_length=64, trim_whitespace=False)
+    sha256 = serializers.RegexField(ANCHORED_SHA256_PATTERN, max_length=SHA256_LENGTH, trim_whitespace=False)
     md5 = serializers.RegexField(MD5_PATTERN, max_length=32, trim_whitespace=False)
 
 
 class PartLines(StrictSerializer):
-    parts = serializers.ListField(child=PartLine(), min_length=1, max_length=MOST_PARTS)
+    parts = serializers.ListField(child=PartLine(), min_length=1, max_length=MAX_PARTS)
 
 
 class UploadRequest(BlobLine):
-    """`parts`: those that will be sent first; where they go is then answered at once."""
+    """`parts`: those to be sent first; the response then has their presigned URLs."""
 
-    parts = serializers.ListField(child=PartLine(), required=False, default=list, max_length=MOST_PARTS)
+    parts = serializers.ListField(child=PartLine(), required=False, default=list, max_length=MAX_PARTS)
 
 
 class DraftRequest(StrictSerializer):
@@ -45,7 +46,7 @@ class DraftRequest(StrictSerializer):
 
 
 class BundleFilter(serializers.Serializer[Any]):
-    name = serializers.RegexField(NAME_PATTERN, required=False)
+    name = serializers.RegexField(ANCHORED_NAME_PATTERN, required=False)
     state = serializers.ChoiceField(BundleState.choices, required=False)
 
 
@@ -81,7 +82,8 @@ class BundleDetail(BundleAnswer):
 
     @extend_schema_field(BlobLine(many=True))
     def get_missing(self, bundle: Bundle) -> list[dict[str, Any]]:
-        return missing_blobs(bundle) if bundle.state in UNDECIDED else []
+        missing: list[MissingBlob] = missing_blobs(bundle) if bundle.state in UNDECIDED else []
+        return [asdict(blob) for blob in missing]
 
 
 class PartAnswer(serializers.ModelSerializer[UploadPart]):
@@ -92,7 +94,7 @@ class PartAnswer(serializers.ModelSerializer[UploadPart]):
 
 
 class AddressAnswer(serializers.Serializer[Any]):
-    """PUT the part's bytes to `url` with these headers, without any credentials."""
+    """PUT the part's bytes to `url` with these headers and without credentials."""
 
     number = serializers.IntegerField()
     url = serializers.URLField()
@@ -106,7 +108,7 @@ class AddressesAnswer(serializers.Serializer[Any]):
 class UploadAnswer(serializers.ModelSerializer[Upload]):
     """`id` is null when the blob is stored already and nothing has to be sent.
 
-    `direct`: parts are not sent here but PUT to addresses of the storage.
+    `direct`: parts are not sent to the API but PUT to presigned URLs of the storage.
     """
 
     id = serializers.UUIDField(allow_null=True, read_only=True)
@@ -120,14 +122,14 @@ class UploadAnswer(serializers.ModelSerializer[Upload]):
 
     @extend_schema_field(PartAnswer(many=True))
     def get_parts(self, upload: Upload) -> Any:
-        return PartAnswer(arrived_parts(upload), many=True).data
+        return PartAnswer(part_route().arrived_parts(upload), many=True).data
 
     def get_direct(self, upload: Upload) -> bool:
-        return blobs().direct is not None
+        return part_route().is_direct
 
 
 class StartedUpload(UploadAnswer):
-    """`addresses`: where the parts go that the request named."""
+    """`addresses`: the presigned URLs of the parts that the request named."""
 
     addresses = AddressAnswer(many=True, read_only=True)
 

@@ -1,4 +1,4 @@
-"""Uploads, as publishers make them. An upload belongs to the user who started it."""
+"""The publishers' endpoints for uploads. An upload belongs to the user who started it."""
 
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,7 @@ from bundles.serializers import (
 )
 from bundles.uploads import protocol
 from bundles.uploads.parsers import OctetStream, part_body
-from bundles.uploads.presigned_parts import addresses
+from bundles.uploads.part_routes import PART_SIZE, part_route
 from foundation.accounts.authentication import token_of
 from foundation.accounts.permissions import ReadOrPublish
 from foundation.errors import NotFound
@@ -37,7 +37,7 @@ DIGEST_HEADER = OpenApiParameter(
 
 
 def own_upload(request: Request, upload_id: UUID) -> Upload:
-    """The caller's upload of this id. Raises `NotFound` (`unknown_upload`), also for somebody else's."""
+    """Return the caller's upload. Raises `NotFound` (`unknown_upload`), also for another user's upload."""
     upload = Upload.objects.filter(pk=upload_id, created_by=token_of(request).user).first()
     if upload is None:
         raise NotFound("unknown_upload", "You have no upload with this id.")
@@ -45,6 +45,7 @@ def own_upload(request: Request, upload_id: UUID) -> Upload:
 
 
 def parts_of(message: dict[str, Any]) -> list[UploadPart]:
+    """Return the parts that a request names, not saved."""
     return [UploadPart(**line) for line in message["parts"]]
 
 
@@ -53,16 +54,17 @@ class Uploads(APIView):
 
     @extend_schema(request=UploadRequest, responses={201: StartedUpload, 200: StartedUpload})
     def post(self, request: Request) -> Response:
-        """Start an upload, or take up an unfinished one. `state` is `stored` when nothing has to be sent."""
+        """Start an upload, or continue an unfinished one. `state` is `stored` if nothing has to be sent."""
         message = UploadRequest(data=request.data)
         message.is_valid(raise_exception=True)
-        wanted = message.validated_data
-        upload, is_new = protocol.start(token_of(request).user, wanted["sha256"], wanted["size"])
+        blob = message.validated_data
+        upload, is_new = protocol.start(token_of(request).user, blob["sha256"], blob["size"])
         if upload is None:
-            stored = {"id": None, "state": UploadState.STORED, "state_reason": "", "part_size": protocol.PART_SIZE}
-            return Response(stored | {"size": wanted["size"], "parts": [], "direct": False, "addresses": []})
-        where = addresses(upload, parts_of(wanted)) if upload.state == UploadState.OPEN else []
-        answer = UploadAnswer(upload).data | {"addresses": AddressAnswer(where, many=True).data}
+            stored = {"id": None, "state": UploadState.STORED, "state_reason": "", "part_size": PART_SIZE}
+            return Response(stored | {"size": blob["size"], "parts": [], "direct": False, "addresses": []})
+        is_open = upload.state == UploadState.OPEN
+        urls = part_route().part_urls(upload, parts_of(blob)) if is_open else []
+        answer = UploadAnswer(upload).data | {"addresses": AddressAnswer(urls, many=True).data}
         return Response(answer, status=201 if is_new else 200)
 
 
@@ -71,7 +73,7 @@ class OneUpload(APIView):
 
     @extend_schema(responses=UploadAnswer)
     def get(self, request: Request, upload_id: UUID) -> Response:
-        """Where an upload stands and which parts are there."""
+        """The state of an upload, and the parts that arrived."""
         return Response(UploadAnswer(own_upload(request, upload_id)).data)
 
 
@@ -80,11 +82,11 @@ class PartAddresses(APIView):
 
     @extend_schema(request=PartLines, responses=AddressesAnswer)
     def post(self, request: Request, upload_id: UUID) -> Response:
-        """Where to PUT these parts, for 15 minutes. Empty when parts are sent to the API itself (`direct` is false)."""
+        """Where to PUT these parts, for 15 minutes. Empty if parts are sent to the API itself (`direct` is false)."""
         message = PartLines(data=request.data)
         message.is_valid(raise_exception=True)
-        where = addresses(own_upload(request, upload_id), parts_of(message.validated_data))
-        return Response({"addresses": AddressAnswer(where, many=True).data})
+        urls = part_route().part_urls(own_upload(request, upload_id), parts_of(message.validated_data))
+        return Response({"addresses": AddressAnswer(urls, many=True).data})
 
 
 class OnePart(APIView):
@@ -99,7 +101,7 @@ class OnePart(APIView):
     def put(self, request: Request, upload_id: UUID, number: int) -> Response:
         """One part, at most 16 MiB. All parts but the last have exactly `part_size` bytes."""
         body = part_body(request)
-        part = protocol.receive(own_upload(request, upload_id), number, body)
+        part = part_route().receive(own_upload(request, upload_id), number, body)
         return Response(PartAnswer(part).data)
 
 
@@ -108,6 +110,7 @@ class CompleteUpload(APIView):
 
     @extend_schema(request=None, responses={202: UploadStateAnswer, 200: UploadStateAnswer})
     def post(self, request: Request, upload_id: UUID) -> Response:
-        """All parts are sent: have the whole verified. 200 when it is stored already."""
-        upload = protocol.complete(own_upload(request, upload_id))
+        """Have the whole verified, after all parts were sent. 200 if it is stored already."""
+        upload = own_upload(request, upload_id)
+        protocol.complete(upload)
         return Response({"state": upload.state}, status=200 if upload.state == UploadState.STORED else 202)

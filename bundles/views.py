@@ -1,4 +1,4 @@
-"""Bundles, as publishers see them."""
+"""The publishers' endpoints for bundles."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from foundation.api.pagination import NewestFirst
 
 
 class Bundles(generics.ListAPIView[Bundle]):
-    """All bundles, newest first; withdrawn ones stay visible."""
+    """All bundles, newest first, also withdrawn ones."""
 
     permission_classes = [ReadOrPublish]
     parser_classes = [ManifestJson]
@@ -37,11 +37,13 @@ class Bundles(generics.ListAPIView[Bundle]):
 
     @extend_schema(request=DraftRequest, responses={201: BundleDetail, 200: BundleDetail})
     def post(self, request: Request) -> Response:
-        """Draft a bundle from its manifest (at most 4 MiB). The identical manifest again answers 200."""
+        """Draft a bundle from its manifest (at most 4 MiB). The identical manifest again is answered 200."""
         message = DraftRequest(data=request.data)
         message.is_valid(raise_exception=True)
-        read = manifest.read(message.validated_data["manifest"])
-        bundle, is_new = publishing.draft(read, actor=token_of(request).actor, user=token_of(request).user)
+        token = token_of(request)
+        bundle, is_new = publishing.draft(
+            manifest.read(message.validated_data["manifest"]), actor=token.actor, user=token.user
+        )
         return Response(BundleDetail(bundle).data, status=201 if is_new else 200)
 
 
@@ -50,13 +52,13 @@ class OneBundle(APIView):
 
     @extend_schema(responses=BundleDetail)
     def get(self, request: Request, name: str, version: str) -> Response:
-        """One bundle; a draft also says which blobs are missing."""
+        """One bundle; a draft also lists its missing blobs."""
         return Response(BundleDetail(Bundle.objects.get_by_label(f"{name}@{version}")).data)
 
     @extend_schema(responses={204: None, 409: OpenApiResponse(description="illegal_transition")})
     def delete(self, request: Request, name: str, version: str) -> Response:
-        """Discard a draft. What was published is never deleted: withdraw it."""
-        publishing.discard(Bundle.objects.get_by_label(f"{name}@{version}"), actor=token_of(request).actor)
+        """Discard a draft. A published bundle is never deleted: withdraw it."""
+        Bundle.objects.get_by_label(f"{name}@{version}").discard(actor=token_of(request).actor)
         return Response(status=204)
 
 
@@ -69,7 +71,8 @@ class PublishBundle(APIView):
     )
     def post(self, request: Request, name: str, version: str) -> Response:
         """Ask for a draft to become ready. 202 while it is being verified, 200 when it is ready."""
-        bundle = publishing.publish(Bundle.objects.get_by_label(f"{name}@{version}"), actor=token_of(request).actor)
+        bundle = Bundle.objects.get_by_label(f"{name}@{version}")
+        publishing.publish(bundle, actor=token_of(request).actor)
         return Response(BundleDetail(bundle).data, status=200 if bundle.state == BundleState.READY else 202)
 
 
@@ -78,6 +81,7 @@ class WithdrawBundle(APIView):
 
     @extend_schema(request=None, responses=BundleDetail)
     def post(self, request: Request, name: str, version: str) -> Response:
-        """Take a ready bundle out of service; what runs keeps running."""
-        bundle = publishing.withdraw(Bundle.objects.get_by_label(f"{name}@{version}"), actor=token_of(request).actor)
+        """Take a ready bundle out of service. Devices that run it keep running it."""
+        bundle = Bundle.objects.get_by_label(f"{name}@{version}")
+        bundle.withdraw(actor=token_of(request).actor)
         return Response(BundleDetail(bundle).data)

@@ -1,10 +1,12 @@
 """Work that grows with the fleet, done by the scheduler a batch at a time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from django.db import transaction
 
+T = TypeVar("T")
 BATCH_SIZE = 1000
 RUN_SECONDS = 5.0
 
@@ -23,3 +25,12 @@ def run_in_batches(work: Callable[[], int], *, size: int = BATCH_SIZE, seconds: 
         handled += count
         if count < size or time.monotonic() > ends_at:
             return handled
+
+
+def time_boxed(items: Iterable[T], seconds: float = RUN_SECONDS) -> Iterator[T]:
+    """Yield items until time is up, and at least one. For work that may not run inside a transaction."""
+    ends_at = time.monotonic() + seconds
+    for item in items:
+        yield item
+        if time.monotonic() > ends_at:
+            return

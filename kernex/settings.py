@@ -92,6 +92,9 @@ if BUCKET["access_key"] and not STORAGE_BUCKET:
     raise BadSetting("STORAGE_ACCESS_KEY is set, STORAGE_BUCKET is not: name the bucket that bundles are kept in.")
 BROWSER_STORAGE = BUCKET["public_endpoint_url"] or BUCKET["endpoint_url"] or "https://*.amazonaws.com"
 UPLOAD_EXPIRY_SECONDS = env.number("UPLOAD_EXPIRY_SECONDS", 86_400, least=60, most=2_592_000)
+UPLOADS_OPEN_MAX = env.number("UPLOADS_OPEN_MAX", 64, least=8, most=10_000)
+UPLOAD_KEEP_DAYS = env.number("UPLOAD_KEEP_DAYS", 30, least=1, most=3_660)
+BLOB_KEEP_DAYS = env.number("BLOB_KEEP_DAYS", 7, least=1, most=3_660)
 
 # -- Rooms
 INSTALLED_APPS = [

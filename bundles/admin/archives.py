@@ -1,4 +1,4 @@
-"""Archives that browsers send to storage themselves, where bundles are kept in a bucket."""
+"""Archives that browsers put into the bucket."""
 
 from typing import Any, cast
 from uuid import UUID
@@ -14,20 +14,26 @@ from django.utils.html import format_html
 from unfold.decorators import display
 
 from bundles.archives import browser_uploads
-from bundles.models import NAME_PATTERN, SentArchive
+from bundles.identifiers import ANCHORED_NAME_PATTERN
+from bundles.models import ArchiveState, SentArchive
+from bundles.storage.interface import direct_uploads
 from foundation.adminsite.base import OperatorAdmin, ReadOnlyAdmin, actor_of
 from foundation.errors import ApiError
 from foundation.formatting import EMPTY, size
 
-COLOURS = {"reading": "warning", "drafted": "success", "refused": "danger"}
-PLAIN = {"invalid": "Use at most 63 small letters, digits and . _ + - after a letter or a digit."}
+STATE_COLOURS = {
+    ArchiveState.READING.value: "warning",
+    ArchiveState.DRAFTED.value: "success",
+    ArchiveState.REFUSED.value: "danger",
+}
+NAME_MESSAGES = {"invalid": "Use at most 63 small letters, digits and . _ + - after a letter or a digit."}
 
 
 class SentArchiveForm(forms.Form):
-    """What a browser says of an archive before it sends it to storage."""
+    """What a browser says about an archive before it puts it into the bucket."""
 
-    name = forms.RegexField(NAME_PATTERN, error_messages=PLAIN)
-    version = forms.RegexField(NAME_PATTERN, error_messages=PLAIN)
+    name = forms.RegexField(ANCHORED_NAME_PATTERN, error_messages=NAME_MESSAGES)
+    version = forms.RegexField(ANCHORED_NAME_PATTERN, error_messages=NAME_MESSAGES)
     size = forms.IntegerField(min_value=1)
 
 
@@ -37,7 +43,7 @@ def refusal(message: str) -> JsonResponse:
 
 @admin.register(SentArchive)
 class SentArchiveAdmin(ReadOnlyAdmin):
-    """What became of archives that browsers sent to storage."""
+    """Archives that browsers put into the bucket, and what became of them."""
 
     list_display = ("__str__", "shown_state", "state_reason", "shown_size", "created_by", "created_at")
     list_select_related = ("created_by",)
@@ -45,7 +51,7 @@ class SentArchiveAdmin(ReadOnlyAdmin):
         "name", "version", "shown_state", "state_reason", "shown_bundle", "shown_size", "created_by", "created_at",
     )  # fmt: skip
     change_form_after_template = "bundles/sent_archive.html"
-    empty_text = "No archive was sent to storage."
+    empty_text = "No archive was sent to the bucket."
 
     def has_view_permission(self, request: HttpRequest, obj: SentArchive | None = None) -> bool:
         return self.has_right(request, "bundles.view_bundle")
@@ -53,7 +59,7 @@ class SentArchiveAdmin(ReadOnlyAdmin):
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_right(request, "bundles.view_bundle")
 
-    @display(description="state", ordering="state", label=COLOURS)
+    @display(description="state", ordering="state", label=STATE_COLOURS)
     def shown_state(self, archive: SentArchive) -> str:
         return archive.state
 
@@ -65,28 +71,28 @@ class SentArchiveAdmin(ReadOnlyAdmin):
     def shown_bundle(self, archive: SentArchive) -> str:
         if archive.bundle_id is None:
             return EMPTY
-        address = reverse("admin:bundles_bundle_change", args=[archive.bundle_id])
-        return format_html('<a class="kx-link" href="{}">{}</a>', address, archive)
+        url = reverse("admin:bundles_bundle_change", args=[archive.bundle_id])
+        return format_html('<a class="kx-link" href="{}">{}</a>', url, archive)
 
 
-class SendingArchives(OperatorAdmin):
-    """The page to add a bundle, with what its script asks."""
+class ArchiveUploadAdmin(OperatorAdmin):
+    """The endpoints that the script of the page "Add bundle" calls to put an archive into the bucket."""
 
     def get_urls(self) -> list[Any]:
-        guard = self.admin_site.admin_view
-        own = [
-            path("archive/", guard(self.start_archive), name="bundles_start_archive"),
-            path("archive/<uuid:pk>/", guard(self.archive_arrived), name="bundles_archive_arrived"),
+        guarded = self.admin_site.admin_view
+        return [
+            path("archive/", guarded(self.start_archive), name="bundles_start_archive"),
+            path("archive/<uuid:pk>/", guarded(self.archive_arrived), name="bundles_archive_arrived"),
+            *super().get_urls(),
         ]
-        return [*own, *super().get_urls()]
 
     def start_archive(self, request: HttpRequest) -> JsonResponse:
-        """Where a browser puts an archive, if name and version will do."""
+        """Return the URL to PUT an archive to, if its name and version are valid."""
         if request.method != "POST" or not self.has_add_permission(request):
             raise PermissionDenied
         form = SentArchiveForm(request.POST)
         if not form.is_valid():
-            return refusal(" ".join(f"{name}: {' '.join(map(str, said))}" for name, said in form.errors.items()))
+            return refusal(" ".join(f"{name}: {' '.join(map(str, errors))}" for name, errors in form.errors.items()))
         try:
             archive, url = browser_uploads.start(
                 **form.cleaned_data, actor=actor_of(request), user=cast(User, request.user)
@@ -96,7 +102,7 @@ class SendingArchives(OperatorAdmin):
         return JsonResponse({"url": url, "arrived_url": reverse("admin:bundles_archive_arrived", args=[archive.pk])})
 
     def archive_arrived(self, request: HttpRequest, pk: UUID) -> JsonResponse:
-        """The browser has put it there."""
+        """Have an archive read that the browser has put into the bucket."""
         if request.method != "POST" or not self.has_add_permission(request):
             raise PermissionDenied
         archive = get_object_or_404(SentArchive, pk=pk, created_by=request.user)
@@ -107,5 +113,5 @@ class SendingArchives(OperatorAdmin):
         return JsonResponse({"url": reverse("admin:bundles_sentarchive_change", args=[pk])})
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **more: Any) -> Any:
-        context["sends_directly"] = context.get("original") is None and browser_uploads.sends_directly()
+        context["sends_directly"] = context.get("original") is None and direct_uploads() is not None
         return super().render_change_form(request, context, *args, **more)

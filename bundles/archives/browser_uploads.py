@@ -1,11 +1,12 @@
-"""Archives from a browser, where bundles are kept in a bucket: no byte of them passes a web worker.
+"""Archives that browsers put into the bucket, so that no web worker handles their bytes. The scheduler reads them.
 
-The browser puts the archive into the bucket, the scheduler reads it there. Reading a large one takes minutes: a thread
-does it beside the scheduler's other steps, one archive at a time. Whatever ends that thread, the archive is read anew.
+Reading a large archive takes minutes. A thread does it beside the scheduler's other tasks, one archive at a time. If
+that thread ends early, the archive is read again from the start.
 """
 
 import threading
 from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -15,23 +16,24 @@ from django.utils import timezone
 
 from bundles.archives.drafting import draft_from_archive
 from bundles.errors import StorageFull
-from bundles.models import Bundle
-from bundles.sent_archives import UNFINISHED, ArchiveState, SentArchive
-from bundles.storage.interface import blobs
-from bundles.storage.presigned_uploads import MAX_WHOLE_SIZE, DirectUploads
+from bundles.models import ArchiveState, Bundle, SentArchive
+from bundles.storage.interface import blobs, direct_uploads
+from bundles.storage.s3_uploads import MAX_WHOLE_SIZE, DirectUploads
 from foundation.errors import ApiError, BadRequest, Conflict, Unavailable
 
-# The scheduler waits so long for an archive to be read before it goes on with its other steps.
+# How long the scheduler waits for an archive to be read before it goes on with its other tasks.
 WAIT_SECONDS = 5.0
 
 
-def sends_directly() -> bool:
-    """Whether browsers put archives into storage themselves."""
-    return blobs().direct is not None
+class StartedArchive(NamedTuple):
+    """An announced archive, and the presigned URL to PUT it to within 15 minutes."""
+
+    archive: SentArchive
+    url: str
 
 
-def start(name: str, version: str, size: int, *, actor: str, user: User) -> tuple[SentArchive, str]:
-    """An archive that may now be PUT to the address, by whoever knows it, within 15 minutes.
+def start(name: str, version: str, size: int, *, actor: str, user: User) -> StartedArchive:
+    """Announce an archive of `size` bytes.
 
     Raises: `BadRequest` (`bad_size`), `Conflict` (`version_exists`, `not_direct`), `Unavailable`.
     """
@@ -41,88 +43,85 @@ def start(name: str, version: str, size: int, *, actor: str, user: User) -> tupl
         raise Conflict(
             "version_exists", f"{name}@{version} exists, and a bundle never changes: choose another version."
         )
-    direct = _direct()
+    direct = _direct_uploads()
     archive = SentArchive.objects.create(name=name, version=version, size=size, actor=actor, created_by=user)
-    return archive, direct.whole_address(archive.pk, size)
+    return StartedArchive(archive, direct.whole_url(archive.pk, size))
 
 
-def hand_over(archive: SentArchive) -> SentArchive:
-    """It has arrived: have it read. Harmless when repeated.
+def hand_over(archive: SentArchive) -> None:
+    """Have an archive read that has arrived in the bucket. Idempotent.
 
     Raises: `Conflict` (`not_arrived`, `archive_closed`), `Unavailable`.
     """
     if archive.state == ArchiveState.OPEN:
-        size = _direct().whole_size(archive.pk)
+        size = _direct_uploads().whole_size(archive.pk)
         if size != archive.size:
             raise Conflict("not_arrived", f"{archive.size} bytes were announced, {size} have arrived.")
-        if archive.move_to(ArchiveState.READING, only_from=ArchiveState.OPEN):
-            return archive
+        if archive.transition_to(ArchiveState.READING):
+            return
         archive.refresh_from_db()
     if archive.state not in {ArchiveState.READING, ArchiveState.DRAFTED}:
         raise Conflict("archive_closed", f"This archive is {archive.state}.")
-    return archive
 
 
-def _direct() -> DirectUploads:
-    direct = blobs().direct
+def _direct_uploads() -> DirectUploads:
+    direct = direct_uploads()
     if direct is None:
-        raise Conflict("not_direct", "Bundles are kept on a local disk here: archives are sent with the form.")
+        raise Conflict("not_direct", "Bundles are kept on a local disk here: send archives with the form.")
     return direct
 
 
-class Reader:
-    """The thread that reads; there is one in a process."""
+class ArchiveReader:
+    """Reads archives in a thread, one at a time."""
 
     def __init__(self) -> None:
         self.thread: threading.Thread | None = None
-        self.has_moved = False
+        self.made_progress = False
 
-    def step(self) -> int:
-        """Begin with the next archive, unless one is being read. Returns how many were begun, and did not fail soon."""
+    def run(self) -> int:
+        """Begin with the next archive, unless one is being read. Return 1 if one was begun and did not fail at once."""
         if self.thread is not None and self.thread.is_alive():
             return 0
-        waiting = SentArchive.objects.filter(state=ArchiveState.READING).order_by("created_at")
+        waiting = SentArchive.objects.in_states(ArchiveState.READING).order_by("created_at")
         pk = waiting.values_list("pk", flat=True).first()
         if pk is None:
             return 0
-        self.thread = threading.Thread(target=self._run, args=[pk])
+        self.thread = threading.Thread(target=self._read, args=[pk])
         self.thread.start()
         self.thread.join(WAIT_SECONDS)
-        return int(self.thread.is_alive() or self.has_moved)
+        return int(self.thread.is_alive() or self.made_progress)
 
-    def _run(self, pk: UUID) -> None:
+    def _read(self, pk: UUID) -> None:
         close_old_connections()
         try:
-            self.has_moved = read(pk)
+            self.made_progress = read(pk)
         finally:
             connection.close()
 
 
-read_archives = Reader().step
-
-
 def read(pk: UUID) -> bool:
-    """Make the draft of one archive, or say why not. False if that is done already, or has to wait for storage."""
-    archive = SentArchive.objects.filter(pk=pk, state=ArchiveState.READING).select_related("created_by").first()
+    """Make the draft of one archive, or record why not. False if that is done already, or has to wait for storage."""
+    archive = SentArchive.objects.in_states(ArchiveState.READING).filter(pk=pk).select_related("created_by").first()
     if archive is None:
         return False
     try:
-        with _direct().open_whole(pk) as file:
+        with _direct_uploads().open_whole(pk) as file:
             bundle = draft_from_archive(
                 file, archive.name, archive.version, actor=archive.actor, user=archive.created_by
             )
     except (Unavailable, StorageFull):
         return False
     except ApiError as error:
-        moved = archive.move_to(ArchiveState.REFUSED, only_from=ArchiveState.READING, reason=error.message)
+        is_decided = archive.refuse(error.message)
     else:
-        moved = archive.move_to(ArchiveState.DRAFTED, only_from=ArchiveState.READING, bundle=bundle)
+        is_decided = archive.transition_to(ArchiveState.DRAFTED, bundle=bundle)
     blobs().discard(pk)
-    return moved
+    return is_decided
 
 
 def expire_archives() -> int:
-    """End archives that did not arrive or could not be read; `sweep` deletes their bytes. Returns how many."""
-    since = timezone.now() - timedelta(seconds=settings.UPLOAD_EXPIRY_SECONDS)
-    late = SentArchive.objects.filter(state__in=UNFINISHED, created_at__lt=since)
-    return late.update(state=ArchiveState.EXPIRED, state_reason="it did not arrive, or could not be read, in time")
+    """End archives that did not arrive or could not be read; `sweep` deletes their bytes. Return how many."""
+    abandoned = SentArchive.objects.abandoned(timezone.now() - timedelta(seconds=settings.UPLOAD_EXPIRY_SECONDS))
+    return abandoned.transition_to(
+        ArchiveState.EXPIRED, state_reason="it did not arrive, or could not be read, in time"
+    )

@@ -1,6 +1,5 @@
 """Making a draft from an uploaded archive: each member becomes an upload that the scheduler verifies."""
 
-import tomllib
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, BinaryIO
@@ -9,59 +8,56 @@ from uuid import UUID, uuid4
 from django.contrib.auth.models import User
 from django.db import transaction
 
+from bundles.archives.description import NAMES, max_size, parse_description
 from bundles.archives.reader import Member, members
 from bundles.errors import BadBundle
-from bundles.manifest import MAX_FILES, File, Manifest, canonical, read, sorted_files
+from bundles.identifiers import Hashed
+from bundles.manifest import MAX_FILES, File, Manifest, read, sorted_files
 from bundles.models import Blob, Bundle, Upload, UploadState
 from bundles.publishing import draft
 from bundles.storage.interface import blobs
-from bundles.uploads.protocol import PART_SIZE, Hashed
-from foundation.api.parsers import parse_json
-from foundation.errors import ApiError, BadRequest
-
-DESCRIPTIONS = {"kernex.toml", "kernex.json"}
-DESCRIBED = {"device_types", "requires", "release_counter", "hooks", "run", "health"}
-MAX_DESCRIPTION_SIZE = 256 * 1024
+from bundles.uploads.part_routes import PART_SIZE
+from foundation.errors import ApiError
 
 
 def draft_from_archive(
     file: BinaryIO, name: str, version: str, *, actor: str, user: User | None, **described: Any
 ) -> Bundle:
-    """A draft of what a seekable tar, tar.gz or zip holds; publish it as any other.
+    """Draft a bundle of the files in a seekable tar, tar.gz or zip.
 
-    `kernex.toml` or `kernex.json` at the archive's root says what files cannot (`device_types`, `requires`,
-    `release_counter`, `hooks`, `run`, `health`) and is not part of the bundle; `described` wins over it. When
+    `kernex.toml` or `kernex.json` at the archive's root has the members that files cannot say (`device_types`,
+    `requires`, `release_counter`, `hooks`, `run`, `health`) and is not part of the bundle; `described` overrides it. If
     anything is refused, nothing is kept.
 
     Raises `BadBundle` (see `bundles.archives.reader` and `bundles.manifest`), `Conflict` (`version_exists`,
     `size_differs`), `StorageFull`.
     """
-    intake = _Intake()
+    contents = _Contents()
     try:
         for member in members(file):
-            intake.take(member)
-        manifest = intake.manifest(name, version, described)
+            contents.add(member)
+        manifest = contents.manifest(name, version, described)
         with transaction.atomic():
-            intake.hand_over(user)
-            bundle, _ = draft(manifest, actor=actor, user=user)
+            needless = contents.start_verifying(user)
+            bundle = draft(manifest, actor=actor, user=user).bundle
     except BaseException:
-        intake.discard(intake.uploads.values())
+        _discard(contents.uploads.values())
         raise
-    intake.discard(intake.needless)
+    _discard(needless)
     return bundle
 
 
-class _Intake:
-    """What was read so far: the files for the manifest, and under which upload the bytes of each blob lie."""
+class _Contents:
+    """What was read so far: the files for the manifest, and the upload with the bytes of each blob, by sha256."""
 
     def __init__(self) -> None:
         self.files: list[File] = []
         self.uploads: dict[str, UUID] = {}
-        self.needless: list[UUID] = []
+        self.description_path = ""
         self.described: dict[str, Any] = {}
 
-    def take(self, member: Member) -> None:
-        if member.path in DESCRIPTIONS:
+    def add(self, member: Member) -> None:
+        if member.path in NAMES:
             self._describe(member)
             return
         if len(self.files) == MAX_FILES:
@@ -77,14 +73,17 @@ class _Intake:
             blobs().discard(upload)
 
     def _describe(self, member: Member) -> None:
-        if self.described:
-            raise BadBundle("bad_description", "The archive holds two descriptions: keep kernex.toml or kernex.json.")
+        if self.description_path:
+            raise BadBundle(
+                "bad_description", f"The archive has {self.description_path} and {member.path}: keep one of them."
+            )
+        self.description_path = member.path
         body = b""
         for chunk in member.chunks():
             body += chunk
-            if len(body) > MAX_DESCRIPTION_SIZE:
-                raise BadBundle("bad_description", f"{member.path} is larger than {MAX_DESCRIPTION_SIZE} bytes.")
-        self.described = describe(member.path, body)
+            if len(body) > max_size(member.path):
+                break
+        self.described = parse_description(member.path, body)
 
     def manifest(self, name: str, version: str, described: dict[str, Any]) -> Manifest:
         return read(
@@ -93,10 +92,9 @@ class _Intake:
             | described
         )
 
-    def hand_over(self, user: User | None) -> None:
-        """Blobs that are new go to the scheduler; the bytes of the others are not needed."""
-        known = set(Blob.objects.filter(sha256__in=self.uploads).values_list("sha256", flat=True))
-        self.needless = [upload for sha256, upload in self.uploads.items() if sha256 in known]
+    def start_verifying(self, user: User | None) -> list[UUID]:
+        """Hand the uploads of new blobs to the scheduler. Return the uploads whose blobs are stored already."""
+        stored = Blob.objects.claim(self.uploads)
         sizes = {file.sha256: file.size for file in self.files}
         Upload.objects.bulk_create(
             Upload(
@@ -108,24 +106,12 @@ class _Intake:
                 created_by=user,
             )
             for sha256, upload in self.uploads.items()
-            if sha256 not in known
+            if sha256 not in stored
         )
-
-    def discard(self, uploads: Iterable[UUID]) -> None:
-        with suppress(ApiError):  # what stays is swept later
-            for upload in uploads:
-                blobs().discard(upload)
+        return [upload for sha256, upload in self.uploads.items() if sha256 in stored]
 
 
-def describe(path: str, body: bytes) -> dict[str, Any]:
-    """The manifest members that a description gives. Raises `BadBundle` (`bad_description`)."""
-    try:
-        value = parse_json(body) if path.endswith(".json") else tomllib.loads(body.decode("utf-8"))
-        canonical(value)  # TOML also knows times, and numbers that JSON does not
-    except (ValueError, TypeError, RecursionError, BadRequest) as error:
-        raise BadBundle("bad_description", f"{path} cannot be understood: {str(error)[:200]}") from error
-    if not isinstance(value, dict):
-        raise BadBundle("bad_description", f"{path} is no table of members such as `run` and `health`.")
-    if unknown := sorted(value.keys() - DESCRIBED):
-        raise BadBundle("bad_description", f"{path} has the member {unknown[0]!a}, which does not belong there.")
-    return value
+def _discard(uploads: Iterable[UUID]) -> None:
+    with suppress(ApiError):  # the scheduler sweeps the rest later
+        for upload in uploads:
+            blobs().discard(upload)

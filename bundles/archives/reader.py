@@ -1,8 +1,8 @@
-"""The members of an archive, one after the other; nothing is ever unpacked into a tree.
+"""The members of an archive, read one after the other. Nothing is ever unpacked into a directory.
 
-Only regular files are taken, with their path, their bytes and whether they are executable. Everything else that an
-archive can say (links, devices, owners, times, sparse files, encryption) is refused or ignored. Limits are counted on
-the bytes that really come out, not on what the archive announces.
+Only regular files are accepted: their path, their bytes and whether they are executable. Everything else in an archive
+(links, devices, owners, times, sparse files, encryption) is refused or ignored. Limits apply to the bytes that really
+come out, not to what the archive announces.
 """
 
 import gzip
@@ -22,40 +22,40 @@ from bundles.manifest import EXECUTABLE, MAX_FILES, PLAIN
 from bundles.paths import check_path
 
 MAX_UNPACKED_SIZE = 16 * 1024**3
-# Bytes out for each byte in, once more than RATIO_FREE_SIZE came out. Weights and code compress far less.
+# The most bytes out per byte in, once more than RATIO_FREE_SIZE came out. Weights and code compress far less.
 MAX_RATIO = 200
 RATIO_FREE_SIZE = 64 * 1024**2
-# Less than this may come at once: a reader's own tables, not members, which are read in small pieces.
+# No single read returns this much: only tables of the archive format are read in one piece, never members.
 MAX_PIECE_SIZE = 16 * 1024**2
-# Directories and the like count, too: they cost time.
+# Directories and other entries count too: each costs time.
 MAX_ENTRIES = 2 * MAX_FILES
 READ_SIZE = 1024 * 1024
 TAR_BLOCK_SIZE = 512
 
 BROKEN = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error),
-    # What their readers let through for damaged or hostile input; RuntimeError includes endless recursion.
+    # What these modules let through for damaged or hostile input; RuntimeError includes RecursionError.
     *(EOFError, ValueError, OverflowError, RuntimeError, OSError),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One regular file of an archive; `content` is read before the next member is asked for."""
+    """One regular file of an archive. Read `content` before the next member."""
 
     path: str
     mode: int
     content: "IO[bytes] | _Counted"
 
     def chunks(self) -> Iterator[bytes]:
-        """The member's bytes in pieces. Raises `BadBundle` (`broken_archive`, `archive_too_large`)."""
+        """Yield the member's bytes in pieces. Raises `BadBundle` (`broken_archive`, `archive_too_large`)."""
         with _reading():
             while chunk := self.content.read(READ_SIZE):
                 yield chunk
 
 
 def members(file: BinaryIO) -> Iterator[Member]:
-    """The regular files in a seekable tar, tar.gz or zip, told apart by their first bytes.
+    """Yield the regular files in a seekable tar, tar.gz or zip. The first bytes decide which it is.
 
     Raises `BadBundle`: `unknown_archive`, `broken_archive`, `archive_too_large`, `too_many_files`, `bad_member_type`,
     and what `check_path` raises.
@@ -73,11 +73,11 @@ def members(file: BinaryIO) -> Iterator[Member]:
         elif start[257:262] == b"ustar":
             yield from _tar_members(file, _Budget(size))
         else:
-            raise BadBundle("unknown_archive", "This file is no tar, tar.gz or zip with at least one file in it.")
+            raise BadBundle("unknown_archive", "This file is not a tar, tar.gz or zip with at least one file in it.")
 
 
 class _Budget:
-    """How much may still come out of an archive of `packed_size` bytes."""
+    """How many bytes and entries may still come out of an archive of `packed_size` bytes."""
 
     def __init__(self, packed_size: int) -> None:
         self.rest = min(MAX_UNPACKED_SIZE, max(RATIO_FREE_SIZE, packed_size * MAX_RATIO))
@@ -98,9 +98,9 @@ class _Budget:
 
 
 class _Counted(io.RawIOBase):
-    """A file that counts what is taken from it and refuses to be asked for much at once.
+    """A file that counts what is read from it and refuses to return much at once.
 
-    Without it the reader of tars would take a header of many gigabytes, named as such by the archive, into memory.
+    Without it, `tarfile` would read a header of many gigabytes into memory if the archive announces one.
     """
 
     def __init__(self, file: IO[bytes] | gzip.GzipFile, budget: _Budget, *, seeking_costs: bool = True) -> None:
@@ -148,10 +148,10 @@ def _tar_members(file: IO[bytes] | gzip.GzipFile, budget: _Budget) -> Iterator[M
             if content is None:
                 raise _bad_type(entry.name)
             yield Member(_plain_path(entry.name), _mode(entry.mode), content)
-    # A tar ends with a block of zeros. Without it, it was cut off between two members.
+    # A tar ends with a block of zeros. Without one, it was cut off between two members.
     if counted.last != bytes(TAR_BLOCK_SIZE):
         raise BadBundle("broken_archive", "The archive is cut off.")
-    # To the end, where gzip keeps the checksum of all of it.
+    # Read to the end, where gzip has the checksum of the whole.
     while counted.read(READ_SIZE):
         pass
 
@@ -166,7 +166,7 @@ def _zip_members(file: BinaryIO, budget: _Budget) -> Iterator[Member]:
             if stat.S_IFMT(unix_mode) not in {0, stat.S_IFREG} or entry.flag_bits & 0x1:
                 raise _bad_type(entry.filename)
             if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-                raise BadBundle("bad_member_type", f"{entry.filename!a} is packed in a way other than deflate.")
+                raise BadBundle("bad_member_type", f"{entry.filename!a} is compressed by another method than deflate.")
             if not entry.orig_filename.isascii() and not entry.flag_bits & 0x800:
                 raise BadBundle("bad_path", f"The path {entry.orig_filename!a} is not marked as UTF-8.")
             with archive.open(entry) as content:
@@ -175,12 +175,12 @@ def _zip_members(file: BinaryIO, budget: _Budget) -> Iterator[Member]:
 
 def _bad_type(name: str) -> BadBundle:
     return BadBundle(
-        "bad_member_type", f"{name[:200]!a} is a link, a device, encrypted or sparse: only files are taken."
+        "bad_member_type", f"{name[:200]!a} is a link, a device, encrypted or sparse: only regular files are accepted."
     )
 
 
 def _plain_path(name: str) -> str:
-    """The member's path; `tar -C DIR .` puts `./` before each."""
+    """Return the member's path without the `./` that `tar -C DIR .` puts before each."""
     return check_path(name.removeprefix("./"))
 
 
@@ -190,7 +190,7 @@ def _mode(mode: int) -> int:
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """What the readers of archives raise, in this room's words."""
+    """Raise the errors of Python's archive modules as `BadBundle`."""
     try:
         yield
     except BROKEN as error:

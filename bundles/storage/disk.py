@@ -1,16 +1,15 @@
 """Blobs on a local disk.
 
-Who may touch `uploads/<id>` is settled by `flock`, which the kernel gives back when a process dies: writers of parts
-share the lock, the scheduler that hashes and promotes holds it alone. A writer asks for the upload's state after it has
-the lock, so that no byte changes between hashing and promotion.
+`flock` decides who may touch `uploads/<id>`; the kernel releases the lock when a process dies. Writers of parts share
+it. The scheduler that hashes and promotes holds it alone. A writer checks the upload's state after it has the lock, so
+that no byte changes between hashing and promotion.
 
-Promotion is a hard link, not a rename: a link never replaces what already has that name, and the upload keeps its own
-name until the database knows the blob. Whatever is interrupted can therefore simply be done again.
+Promotion is a hard link, not a rename: a link never replaces an existing name, and the upload keeps its own name until
+the database knows the blob. An interrupted promotion can therefore be repeated.
 """
 
 import errno
 import fcntl
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +20,7 @@ from typing import BinaryIO
 from uuid import UUID
 
 from bundles.errors import DamagedBlob, StorageFull, UploadBusy
-from bundles.storage.presigned_uploads import DirectUploads
+from bundles.identifiers import Digest, digest_of
 from foundation.errors import NotFound, Unavailable
 
 CHUNK_SIZE = 1024 * 1024
@@ -31,7 +30,9 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class DiskBlobs:
     """`bundles.storage.interface.Blobs` below one directory."""
 
-    direct: DirectUploads | None = None
+    direct = None
+    parallel_verifications = 1
+    can_delete = True
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -57,10 +58,15 @@ class DiskBlobs:
     def url(self, sha256: str) -> str | None:
         return None
 
-    def has_room_for(self, size: int) -> bool:
+    def delete(self, sha256: str) -> None:
+        """Processes that have the blob open can still read it to its end."""
+        with _translated():
+            self.blob_path(sha256).unlink(missing_ok=True)
+
+    def has_space_for(self, size: int, reserved: int = 0) -> bool:
         with _translated():
             self.directory.mkdir(parents=True, exist_ok=True)
-            return shutil.disk_usage(self.directory).free >= size
+            return shutil.disk_usage(self.directory).free >= size + reserved
 
     def write(self, upload: UUID, offset: int, chunks: Iterable[bytes], may_write: Callable[[], bool]) -> bool:
         with _translated(), self._opened(upload) as file:
@@ -82,7 +88,7 @@ class DiskBlobs:
             yield SealedFile(self, file, self._upload_path(upload))
 
     def has_upload(self, upload: UUID) -> bool:
-        """Whether bytes of this upload are here."""
+        """Return whether there are bytes of this upload."""
         return self._upload_path(upload).exists()
 
     def discard(self, upload: UUID) -> None:
@@ -95,9 +101,10 @@ class DiskBlobs:
                 try:
                     yield UUID(path.name), datetime.fromtimestamp(path.stat().st_mtime, UTC)
                 except (ValueError, FileNotFoundError):
-                    continue  # not ours, or just gone
+                    continue  # not an upload, or deleted since the listing
 
     def blob_path(self, sha256: str) -> Path:
+        """Return the final key of a blob."""
         return self.directory / "blobs" / sha256[:2] / sha256
 
     def _upload_path(self, upload: UUID) -> Path:
@@ -105,7 +112,7 @@ class DiskBlobs:
 
     @contextmanager
     def _opened(self, upload: UUID) -> Iterator[int]:
-        """The upload's file; its name is durable before anything is written, so that no part is without its file."""
+        """Open the upload's file. Its name is durable before anything is written, so no part can lose its file."""
         path = self._upload_path(upload)
         try:
             file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -120,15 +127,15 @@ class DiskBlobs:
 
 
 class SealedFile:
-    """`bundles.storage.sealed_upload.SealedUpload`: `file` is a descriptor of what lies at `path`."""
+    """`bundles.storage.interface.SealedUpload`: `file` is a descriptor of the file at `path`."""
 
     def __init__(self, blobs: DiskBlobs, file: int, path: Path) -> None:
         self.blobs = blobs
         self.file = file
         self.path = path
 
-    def digest(self) -> tuple[str, int]:
-        return _digest(self.file)
+    def digest(self) -> Digest:
+        return digest_of(_chunks(self.file))
 
     def promote(self, sha256: str) -> None:
         final = self.blobs.blob_path(sha256)
@@ -141,11 +148,11 @@ class SealedFile:
         sync_directory(final.parent)
 
     def _check_present(self, final: Path, sha256: str) -> None:
-        """The same bytes were promoted before, by this upload or by another."""
+        """Check that the same bytes were promoted before, by this upload or by another."""
         with final.open("rb") as present:
             if os.path.sameopenfile(present.fileno(), self.file):
                 return
-            if _digest(present.fileno())[0] != sha256:
+            if digest_of(_chunks(present.fileno())).sha256 != sha256:
                 raise DamagedBlob(
                     f"The object {final} does not match its name: move it away, then send the file again."
                 )
@@ -153,7 +160,7 @@ class SealedFile:
 
 
 def make_directory(path: Path) -> None:
-    """`path` with its parents, each made durable in the one above it."""
+    """Make `path` and its parents, each durable in the directory above it."""
     if path.is_dir():
         return
     make_directory(path.parent)
@@ -178,17 +185,16 @@ def _write_all(file: int, chunk: bytes, offset: int) -> int:
     return len(chunk)
 
 
-def _digest(file: int) -> tuple[str, int]:
-    sha256, size = hashlib.sha256(), 0
-    while chunk := os.pread(file, CHUNK_SIZE, size):
-        sha256.update(chunk)
-        size += len(chunk)
-    return sha256.hexdigest(), size
+def _chunks(file: int) -> Iterator[bytes]:
+    offset = 0
+    while chunk := os.pread(file, CHUNK_SIZE, offset):
+        yield chunk
+        offset += len(chunk)
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """What the disk complains about, in the API's words."""
+    """Raise the disk's errors as the API's errors."""
     try:
         yield
     except OSError as error:

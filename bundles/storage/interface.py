@@ -1,10 +1,4 @@
-"""Where blobs and the bytes of uploads lie, behind one small interface.
-
-    blobs/<aa>/<sha256>   final keys: written once, whole, synced and verified; never overwritten
-    uploads/<id>          bytes on their way, in parts; becomes a blob or is deleted
-
-`STORAGES["default"]` decides which implementation `blobs()` gives.
-"""
+"""The interface of storage, and the choice of its implementation. The package's docstring explains the terms."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -17,55 +11,84 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import FileSystemStorage, storages
 
+from bundles.identifiers import Digest
 from bundles.storage.disk import DiskBlobs
 from bundles.storage.migration import MovingBlobs, is_moving
-from bundles.storage.presigned_uploads import DirectUploads
-from bundles.storage.s3 import S3Blobs
+from bundles.storage.s3_blobs import S3Blobs
 from bundles.storage.s3_client import Bucket
-from bundles.storage.sealed_upload import SealedUpload
+from bundles.storage.s3_uploads import DirectUploads
+
+
+class SealedUpload(Protocol):
+    """An upload that nobody writes to any more and that only the holder of the seal reads."""
+
+    def digest(self) -> Digest:
+        """Return the digest of the whole. Raises `StillHashing`: call it again to continue."""
+
+    def promote(self, sha256: str) -> None:
+        """Give the bytes their final key, durably. Idempotent, also if another upload of these bytes came first.
+
+        Raises `DamagedBlob` if other bytes have that key, `StillHashing`.
+        """
 
 
 class Blobs(Protocol):
-    """Every method raises `StorageFull` when the disk is full and `Unavailable` when storage is away."""
+    """Every method raises `StorageFull` when the disk is full and `Unavailable` when storage does not answer."""
 
-    direct: DirectUploads | None
-    """How publishers put parts into storage themselves; None if parts have to pass through here."""
+    @property
+    def direct(self) -> DirectUploads | None:
+        """How publishers put parts into storage themselves. Call `direct_uploads()` instead."""
+
+    @property
+    def parallel_verifications(self) -> int:
+        """How many uploads the scheduler verifies at the same time."""
+
+    @property
+    def can_delete(self) -> bool:
+        """Whether the collector may delete blobs now."""
 
     def open(self, sha256: str) -> BinaryIO:
-        """The blob's bytes, seekable. Raises `NotFound` (`unknown_blob`)."""
+        """Return the blob as a seekable file. Raises `NotFound` (`unknown_blob`)."""
 
     def size(self, sha256: str) -> int:
-        """The blob's size in bytes. Raises `NotFound` (`unknown_blob`)."""
+        """Return the blob's size in bytes. Raises `NotFound` (`unknown_blob`)."""
 
-    def exists(self, sha256: str) -> bool: ...
+    def exists(self, sha256: str) -> bool:
+        """Return whether an object has the blob's final key."""
 
     def url(self, sha256: str) -> str | None:
-        """Where to fetch the blob without this process, for a short while; None if it has to pass through here."""
+        """Return a presigned URL of the blob. None if its bytes have to pass through the web server."""
 
-    def has_room_for(self, size: int) -> bool:
-        """Whether `size` further bytes would fit now. Raises `Unavailable` also when storage was away lately."""
+    def delete(self, sha256: str) -> None:
+        """Delete the blob's object, if there is one."""
+
+    def has_space_for(self, size: int, reserved: int = 0) -> bool:
+        """Return whether `size` more bytes fit now, beside `reserved` bytes that were announced and not sent yet.
+
+        Raises `Unavailable` also if storage did not answer lately.
+        """
 
     def write(self, upload: UUID, offset: int, chunks: Iterable[bytes], may_write: Callable[[], bool]) -> bool:
-        """Write a part at its offset and make it durable. False, with nothing written, unless `may_write` says so.
+        """Write a part at its offset in bytes and make it durable. False, with nothing written, if `may_write` is.
 
-        `may_write` is asked once no verification can begin before the part is written.
+        `may_write` is called when no verification can begin any more before the part is written.
         """
 
     def sealed(self, upload: UUID, multipart_id: str = "") -> AbstractContextManager[SealedUpload]:
         """Hold the upload alone. Raises `UploadBusy` while a part is being written or another process holds it.
 
-        `multipart_id` names the parts that were put into storage directly.
+        `multipart_id` names the multipart upload, if parts were put into the bucket directly.
         """
 
     def discard(self, upload: UUID) -> None:
         """Delete the upload's bytes, if there are any."""
 
     def uploads(self) -> Iterator[tuple[UUID, datetime]]:
-        """Which uploads have bytes here, and when the last ones came."""
+        """Yield each upload that has bytes here, and when the last of them came."""
 
 
 def blobs() -> Blobs:
-    """The storage that the settings name."""
+    """Return the storage that the settings name."""
     default = storages["default"]
     if isinstance(default, Bucket):
         if is_moving(settings.STORAGE_DIR):
@@ -76,3 +99,8 @@ def blobs() -> Blobs:
     raise ImproperlyConfigured(
         f"STORAGES['default'] is {type(default).__name__}: bundles are kept on a local disk or in a bucket."
     )
+
+
+def direct_uploads() -> DirectUploads | None:
+    """Return how publishers and browsers put bytes into the bucket themselves. None: they send them to the server."""
+    return blobs().direct

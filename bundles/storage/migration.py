@@ -1,34 +1,40 @@
-"""From a local disk to a bucket while devices go on downloading.
+"""Moving from a local disk to a bucket while devices go on downloading.
 
-    on disk ──copied, hashed on the way, its size asked back──► in the bucket as well ──► deleted on disk
+    on disk ──copied, hashed on the way, its size compared──► in the bucket as well ──► deleted on disk
 
-While anything lies on disk, it is served from there. An interrupted copy leaves nothing at a final key.
+A blob that is on disk is served from there. An interrupted copy leaves nothing at a final key.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from uuid import UUID
 
 from bundles.errors import DamagedBlob
-from bundles.manifest import is_sha256
+from bundles.identifiers import digest_of, is_sha256
 from bundles.models import Upload
 from bundles.storage.disk import CHUNK_SIZE, DiskBlobs
-from bundles.storage.multipart import put
-from bundles.storage.s3 import S3Blobs
+from bundles.storage.s3_blobs import S3Blobs
 from bundles.storage.s3_client import Bucket, translated
-from bundles.storage.sealed_upload import SealedUpload, blob_key
+from bundles.storage.s3_objects import put
+from bundles.storage.s3_verification import blob_key
 from foundation.errors import NotFound
+
+if TYPE_CHECKING:
+    from bundles.storage.interface import SealedUpload
 
 Advance = Callable[[int], None]
 
 
 class MovingBlobs(S3Blobs):
-    """A bucket, and a disk from which it is being filled. New bytes only ever go to the bucket."""
+    """A bucket, and a disk from which it is being filled. New bytes only go to the bucket."""
+
+    # A blob that is being copied must not be deleted: the copy would remain.
+    can_delete = False
 
     def __init__(self, bucket: Bucket, disk: DiskBlobs) -> None:
         super().__init__(bucket)
@@ -50,7 +56,7 @@ class MovingBlobs(S3Blobs):
     def url(self, sha256: str) -> str | None:
         return None if self.disk.exists(sha256) else super().url(sha256)
 
-    def sealed(self, upload: UUID, multipart_id: str = "") -> AbstractContextManager[SealedUpload]:
+    def sealed(self, upload: UUID, multipart_id: str = "") -> "AbstractContextManager[SealedUpload]":
         if not multipart_id and self.disk.has_upload(upload):
             return self.disk.sealed(upload)
         return super().sealed(upload, multipart_id)
@@ -63,61 +69,66 @@ class MovingBlobs(S3Blobs):
         return chain(self.disk.uploads(), super().uploads())
 
 
+@dataclass(frozen=True, order=True, slots=True)
+class BlobOnDisk:
+    """A blob that is not moved yet. Small ones come first."""
+
+    size: int
+    sha256: str
+
+
 def is_moving(directory: Path) -> bool:
-    """Whether a disk that was in use before the bucket still holds anything."""
+    """Return whether a disk that was in use before the bucket still has blobs or uploads."""
     return (directory / "blobs").is_dir() or (directory / "uploads").is_dir()
 
 
-def left(disk: DiskBlobs) -> list[tuple[str, int]]:
-    """The blobs that are still on disk, with their sizes, small ones first."""
-    found = []
+def remaining_blobs(disk: DiskBlobs) -> list[BlobOnDisk]:
+    """Return the blobs that are still on disk, small ones first."""
+    blobs = []
     for path in (disk.directory / "blobs").glob("*/*"):
         with suppress(FileNotFoundError):
             if is_sha256(path.name):
-                found.append((path.name, path.stat().st_size))
-    return sorted(found, key=lambda blob: (blob[1], blob[0]))
+                blobs.append(BlobOnDisk(path.stat().st_size, path.name))
+    return sorted(blobs)
 
 
-def copy(bucket: Bucket, disk: DiskBlobs, sha256: str, advance: Advance) -> None:
-    """Bring one blob into the bucket; `advance` is told the bytes done. Harmless when it is there already.
+def copy_blob(bucket: Bucket, disk: DiskBlobs, sha256: str, advance: Advance) -> None:
+    """Copy one blob into the bucket; `advance` gets the number of bytes of each chunk. Idempotent.
 
-    Raises `DamagedBlob` when the bytes here, or those already there, are not what their name says.
+    Raises `DamagedBlob` if the bytes on disk, or those in the bucket, do not match the sha256.
     """
     storage = S3Blobs(bucket)
     try:
         present = storage.open(sha256)
     except NotFound:
         with disk.open(sha256) as file, translated():
-            put(bucket, blob_key(sha256), _told(file, advance), sha256)
+            put(bucket, blob_key(sha256), _advancing(file, advance), sha256)
         if storage.size(sha256) != disk.size(sha256):
-            raise DamagedBlob(f"The bucket holds {blob_key(sha256)} in another size than was sent.") from None
+            raise DamagedBlob(f"The bucket has {blob_key(sha256)} in another size than was sent.") from None
         return
     with present:
-        digest = hashlib.sha256()
-        for chunk in _told(present, advance):
-            digest.update(chunk)
-    if digest.hexdigest() != sha256:
-        raise DamagedBlob(f"The object {blob_key(sha256)} in the bucket is not what its name says: delete it.")
+        digest = digest_of(_advancing(present, advance))
+    if digest.sha256 != sha256:
+        raise DamagedBlob(f"The object {blob_key(sha256)} in the bucket does not match its name: delete it.")
 
 
-def _told(file: BinaryIO, advance: Advance) -> Iterator[bytes]:
+def _advancing(file: BinaryIO, advance: Advance) -> Iterator[bytes]:
     while chunk := file.read(CHUNK_SIZE):
         yield chunk
         advance(len(chunk))
 
 
-def forget(disk: DiskBlobs, sha256: str) -> None:
-    """Delete a blob here. Who is reading it goes on; who comes next is sent to the bucket."""
-    path = disk.blob_path(sha256)
-    path.unlink(missing_ok=True)
-    with suppress(OSError):  # others lie there
-        path.parent.rmdir()
+def delete_from_disk(disk: DiskBlobs, sha256: str) -> None:
+    """Delete a copied blob on disk. Downloads that have it open continue; later ones go to the bucket."""
+    disk.delete(sha256)
+    with suppress(OSError):  # the directory has other blobs
+        disk.blob_path(sha256).parent.rmdir()
 
 
 def finish(disk: DiskBlobs) -> bool:
-    """Remove what is left of uploads, then the empty directories: nobody looks here any more. False if they are not.
+    """Remove leftovers of uploads and the empty directories. False if the disk is still needed.
 
-    Uploads that were being verified when the bucket came are still needed; open ones are sent to the bucket anew.
+    It is needed for uploads that were being verified when the bucket came. Open uploads start again in the bucket.
     """
     waiting = set(Upload.objects.verifying().filter(multipart_id="").values_list("pk", flat=True))
     for upload, _ in list(disk.uploads()):

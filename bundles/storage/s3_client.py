@@ -1,10 +1,13 @@
-"""The bucket: django-storages' S3 backend with few clients a process, and its complaints in the API's words."""
+"""The bucket: django-storages' S3 backend with few clients per process, its errors, and what a process knows of it."""
 
+import hashlib
 import logging
 import os
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
+from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.config import Config
@@ -12,12 +15,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from storages.backends.s3 import S3Storage
 from urllib3.exceptions import HTTPError
 
-from foundation.errors import NotFound, Unavailable
+from foundation.errors import ApiError, NotFound, Unavailable
 
 logger = logging.getLogger(__name__)
 
-# What every client is: SigV4 (the default for other endpoints than AWS would be version 2), the bucket in the path,
-# and no checksums that only AWS knows.
+# For all clients: SigV4 (the default for endpoints other than AWS would be version 2), the bucket in the path, and no
+# checksums that only AWS supports.
 COMMON = Config(
     signature_version="s3v4",
     s3={"addressing_style": "path"},
@@ -27,50 +30,58 @@ COMMON = Config(
     max_pool_connections=16,
     tcp_keepalive=True,
 )
-# A web worker's thread is held up for seconds at most; the scheduler may wait for a copy to be made, but not so long
-# that rollouts stand still behind it.
+# For web workers: a thread waits for seconds at most.
 HASTY = COMMON.merge(Config(read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2}))
+# For the scheduler: it may wait for a copy, but rollouts stand still meanwhile.
 PATIENT = COMMON.merge(Config(read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3}))
 ABSENT = {"404", "NoSuchKey", "NoSuchUpload"}
 BUSY = {"SlowDown", "ServiceUnavailable", "RequestLimitExceeded", "Throttling", "TooManyRequests", "503", "429"}
 BUSY_SECONDS, AWAY_SECONDS = 5, 15
 
+CHECK_EVERY_SECONDS = 15.0
+RECHECK_SECONDS = 5.0
+RETRY_AFTER_SECONDS = 5
+PATIENCE_SECONDS = 2.0
+SILENT = "The server's bundle storage does not answer; try again."
+
 
 class Bucket(S3Storage):  # type: ignore[misc]  # django-storages has no types
     """One bucket. Clients are made when first used, after a fork, and shared by all threads of the process.
 
-    django-storages makes one a thread, and each takes about 10 MB. `public_endpoint_url` is the address under which
-    devices and publishers reach the same storage, if that is another one.
+    django-storages makes one per thread, and each needs about 10 MB. `public_endpoint_url` is the URL under which
+    devices and publishers reach the same storage, if it is not `endpoint_url`.
     """
 
     def __init__(self, public_endpoint_url: str | None = None, **options: Any) -> None:
         super().__init__(client_config=HASTY, file_overwrite=False, default_acl=None, **options)
         self.public_endpoint_url = public_endpoint_url
+        self.availability = Availability(self)
+        self.partial_hashes = PartialHashes()
         self._clients: dict[tuple[int, str], Any] = {}
-        self._making = Lock()
+        self._making = threading.Lock()
 
     @property
     def connection(self) -> Any:
-        return self._made("hasty", self.endpoint_url, HASTY)
+        return self._client("hasty", self.endpoint_url, HASTY)
 
     @property
     def client(self) -> Any:
-        """For web workers: gives up after seconds."""
+        """The client for web workers: gives up after seconds."""
         return self.connection.meta.client
 
     @property
     def patient(self) -> Any:
-        """For the scheduler and for commands."""
-        return self._made("patient", self.endpoint_url, PATIENT).meta.client
+        """The client for the scheduler and for commands."""
+        return self._client("patient", self.endpoint_url, PATIENT).meta.client
 
     @property
     def signing(self) -> Any:
-        """Signs addresses for devices and publishers, without a call."""
+        """The client that signs URLs for devices and publishers, without a request."""
         if not self.public_endpoint_url:
             return self.client
-        return self._made("signing", self.public_endpoint_url, HASTY).meta.client
+        return self._client("signing", self.public_endpoint_url, HASTY).meta.client
 
-    def _made(self, name: str, endpoint_url: str | None, config: Config) -> Any:
+    def _client(self, name: str, endpoint_url: str | None, config: Config) -> Any:
         key = (os.getpid(), name)
         if key not in self._clients:
             with self._making:
@@ -81,9 +92,76 @@ class Bucket(S3Storage):  # type: ignore[misc]  # django-storages has no types
         return self._clients[key]
 
 
+class Availability:
+    """Whether a bucket answers, checked every few seconds by a thread.
+
+    Callers get the last result. Storage that hangs delays no request for more than `PATIENCE_SECONDS`, and only one
+    request at a time.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket
+        self.due_at = float("-inf")
+        self.problem = ""
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def check(self) -> None:
+        """Raise `Unavailable` if storage did not answer, or refused our key, when it was last checked."""
+        started = None
+        with self._lock:
+            is_running = self._thread is not None and self._thread.is_alive()
+            if time.monotonic() > self.due_at and not is_running:
+                started = self._thread = threading.Thread(target=self._check_now, daemon=True)
+                started.start()
+        if started is not None:
+            started.join(PATIENCE_SECONDS)
+            if started.is_alive():
+                self.problem = SILENT
+        if self.problem:
+            raise Unavailable("storage_unavailable", self.problem, RETRY_AFTER_SECONDS)
+
+    def _check_now(self) -> None:
+        problem = ""
+        try:
+            with translated():
+                self.bucket.client.head_bucket(Bucket=self.bucket.bucket_name)
+        except ApiError as error:
+            problem = "The server's bucket does not exist." if error.status == 404 else error.message
+        self.problem = problem
+        self.due_at = time.monotonic() + (RECHECK_SECONDS if problem else CHECK_EVERY_SECONDS)
+
+
+@dataclass
+class PartialHash:
+    """The hash of the first `size` bytes of an object with this ETag."""
+
+    etag: str
+    size: int = 0
+    hash: Any = field(default_factory=hashlib.sha256)
+
+
+class PartialHashes:
+    """The hashes of large objects that this process computes a few seconds at a time. Others begin from scratch."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, PartialHash] = {}
+
+    def get(self, key: str, etag: str) -> PartialHash:
+        """Return the hash to continue with: what was computed before, unless the object has changed."""
+        partial = self._by_key.get(key)
+        if partial is None or partial.etag != etag:
+            partial = self._by_key[key] = PartialHash(etag)
+        return partial
+
+    def forget(self, key: str) -> None:
+        """Drop what was computed for `key`."""
+        self._by_key.pop(key, None)
+
+
 @contextmanager
 def translated() -> Iterator[None]:
-    """What storage complains about, in the API's words. Raises `NotFound` (`unknown_blob`) or `Unavailable`."""
+    """Raise storage's errors as the API's: `NotFound` (`unknown_blob`) or `Unavailable`."""
     try:
         yield
     except ClientError as error:
@@ -92,18 +170,18 @@ def translated() -> Iterator[None]:
             raise NotFound("unknown_blob", "There is no blob with this sha256.") from None
         if code in BUSY:
             raise Unavailable("storage_busy", "Bundle storage is busy right now; try again.", BUSY_SECONDS) from error
-        raise _away(error) from error
+        raise _unavailable(error) from error
     except (BotoCoreError, HTTPError, OSError) as error:
-        raise _away(error) from error
+        raise _unavailable(error) from error
 
 
 def code_of(error: ClientError) -> str:
-    """S3's word for what is wrong."""
+    """Return S3's error code."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def _away(error: Exception) -> Unavailable:
-    """Storage cannot be used. The log says why; whoever asked does not learn it."""
+def _unavailable(error: Exception) -> Unavailable:
+    """Log why storage cannot be used; the client does not learn the reason."""
     logger.warning("bundle storage cannot be used: %s", str(error).partition("\n")[0][:300])
     return Unavailable(
         "storage_unavailable", "The server's bundle storage cannot be used right now; try again.", AWAY_SECONDS

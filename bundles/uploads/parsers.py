@@ -1,4 +1,4 @@
-"""Bodies of this room that are larger than the API's ordinary limit: manifests, and parts of uploads."""
+"""Request bodies that are larger than the API's ordinary limit: manifests, and parts of uploads."""
 
 import base64
 import re
@@ -10,17 +10,20 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
 from bundles.manifest import MAX_MANIFEST_SIZE
-from bundles.uploads.protocol import PART_SIZE, PartBody, Readable
+from bundles.uploads.part_routes import PART_SIZE, PartBody, Readable
 from foundation.api.parsers import chunked, parse_json
 from foundation.errors import BadRequest, TooLarge
 
-# Room for `{"manifest": …}` around the largest manifest, written with generous white space.
+# Space for `{"manifest": …}` around the largest manifest, with generous white space.
 MAX_BODY_SIZE = MAX_MANIFEST_SIZE + 1024 * 1024
 _CONTENT_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 
 
 def content_length(request: Request) -> int:
-    """How long the body is. Raises `LengthRequired`: a body without a length, or a chunked one, cannot be bounded."""
+    """Return the length of the body in bytes.
+
+    Raises `LengthRequired`: a body without a length, or a chunked one, cannot be bounded.
+    """
     length = request.META.get("CONTENT_LENGTH") or ""
     if "HTTP_TRANSFER_ENCODING" in request.META or not re.fullmatch(r"[0-9]{1,18}", length):
         raise chunked()
@@ -28,7 +31,7 @@ def content_length(request: Request) -> int:
 
 
 def part_body(request: Request) -> PartBody:
-    """The part that a request carries, nothing of it read yet.
+    """Return the part in a request, with none of its bytes read yet.
 
     Raises: `LengthRequired`, `TooLarge`, `BadRequest` (`bad_digest`), DRF's `UnsupportedMediaType`.
     """
@@ -42,7 +45,7 @@ def part_body(request: Request) -> PartBody:
 
 
 class OctetStream(BaseParser):
-    """Hands the stream on as it is: whoever reads it decides how much at a time."""
+    """Returns the stream unread: the reader decides how much to read at a time."""
 
     media_type = "application/octet-stream"
 
@@ -53,7 +56,7 @@ class OctetStream(BaseParser):
 
 
 class ManifestJson(BaseParser):
-    """Strict JSON as everywhere, with room for a manifest."""
+    """Strict JSON as in the whole API, but large enough for a manifest."""
 
     media_type = "application/json"
 
@@ -63,7 +66,7 @@ class ManifestJson(BaseParser):
         length = content_length((parser_context or {})["request"])
         if length > MAX_BODY_SIZE:
             raise TooLarge("too_large", f"The body is larger than {MAX_BODY_SIZE} bytes.")
-        # Not `request.body`: that has the ordinary limit.
+        # Not `request.body`, which has the ordinary limit.
         body = stream.read(length)
         if len(body) < length:
             raise BadRequest("body_cut", "The connection ended before the whole body arrived.")

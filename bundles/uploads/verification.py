@@ -1,72 +1,76 @@
-"""What the scheduler does for uploads and bundles. Every step may run twice at once and be killed anywhere.
+"""What the scheduler does for uploads and published bundles. Each task may run twice at once and be killed anywhere.
 
-A killed process leaves one of these behind, and the next run goes on from there:
+A killed process leaves one of these behind, and the next run continues from there:
 
-- the upload still `verifying`, its bytes where they were: everything is done again;
-- the same, and the blob at its final key already: the link is found, the rest is done;
+- the upload still `verifying`, its bytes in place: everything is done again;
+- the same, and the blob already at its final key: promoting finds it there, the rest is done;
 - the upload `stored` or `refused`, its bytes not deleted yet: `sweep` deletes them.
 """
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from bundles.errors import DamagedBlob, StillHashing, UploadBusy
-from bundles.missing import hopeless_blobs, missing_blobs
-from bundles.models import UNFINISHED, Blob, Bundle, BundleState, Upload, UploadState
-from bundles.storage.interface import blobs
-from bundles.storage.sealed_upload import SealedUpload
-from foundation.events.models import record_event
-from foundation.scheduler import ACTOR
+from bundles.identifiers import Digest
+from bundles.missing_blobs import lost_blobs, missing_blobs
+from bundles.models import UNFINISHED, Blob, BlobDeletion, Bundle, Upload, UploadState
+from bundles.storage.interface import SealedUpload, blobs
+from foundation.batches import time_boxed
 
-# One run hands the loop back after this long, so that a flood of small files does not hold up deadlines.
+# One run returns to the scheduler after this long, so that many small files do not delay its other tasks.
 RUN_SECONDS = 5.0
-BATCH = 500
-FEW, MOST_THREADS = 8, 8
+BATCH_SIZE = 500
+# From this many uploads on, threads are worth their start.
+PARALLEL_FROM = 8
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingUpload:
+    id: UUID
+    multipart_id: str
 
 
 def verify_uploads() -> int:
-    """Hash completed uploads; promote those that are what they claim, refuse the others. Returns how many.
+    """Hash completed uploads; promote those that match, refuse the others. Return how many made progress."""
+    being_deleted = BlobDeletion.objects.filter(sha256=OuterRef("sha256"))
+    queue = Upload.objects.verifying().exclude(Exists(being_deleted)).order_by("touched_at")
+    waiting = [WaitingUpload(*row) for row in queue.values_list("pk", "multipart_id")[:BATCH_SIZE]]
+    threads = blobs().parallel_verifications if len(waiting) > PARALLEL_FROM else 1
+    if threads == 1:
+        return sum(_verify(upload) for upload in time_boxed(waiting, RUN_SECONDS))
+    return _verify_in_parallel(waiting, threads)
 
-    In a bucket each takes several calls: many are looked at side by side.
-    """
+
+def _verify_in_parallel(waiting: list[WaitingUpload], threads: int) -> int:
     ends_at = time.monotonic() + RUN_SECONDS
-    waiting = list(Upload.objects.verifying().order_by("touched_at").values_list("pk", "multipart_id")[:BATCH])
-    if blobs().direct is not None and len(waiting) > FEW:
-        return _verify_side_by_side(waiting, ends_at)
-    moved = 0
-    for pk, multipart_id in waiting:
-        moved += _look_at(pk, multipart_id)
-        if time.monotonic() > ends_at:
-            break
-    return moved
 
-
-def _verify_side_by_side(waiting: list[tuple[UUID, str]], ends_at: float) -> int:
-    def look(line: tuple[UUID, str]) -> int:
+    def work(upload: WaitingUpload) -> int:
         if time.monotonic() > ends_at:
             return 0
         try:
-            return _look_at(*line)
+            return _verify(upload)
         finally:
             connection.close()
 
-    # This thread holds one of the pool's connections.
-    threads = min(MOST_THREADS, max(1, settings.DATABASE_POOL - 1)) if settings.DATABASE_POOL else MOST_THREADS
+    if settings.DATABASE_POOL:  # this thread has one of the pool's connections
+        threads = min(threads, max(1, settings.DATABASE_POOL - 1))
     with ThreadPoolExecutor(threads) as pool:
-        return sum(pool.map(look, waiting))
+        return sum(pool.map(work, waiting))
 
 
-def _look_at(pk: UUID, multipart_id: str) -> int:
-    """How many uploads went on: 1 or 0."""
+def _verify(upload: WaitingUpload) -> int:
+    """Return 1 if the upload made progress, otherwise 0."""
     try:
-        with blobs().sealed(pk, multipart_id) as sealed:
-            return int(verify(pk, sealed))
+        with blobs().sealed(upload.id, upload.multipart_id) as sealed:
+            return int(verify(upload.id, sealed))
     except StillHashing:
         return 1
     except UploadBusy:
@@ -74,99 +78,88 @@ def _look_at(pk: UUID, multipart_id: str) -> int:
 
 
 def verify(pk: UUID, sealed: SealedUpload) -> bool:
-    """Decide on one upload that is held alone. False if that is done already.
+    """Decide on one sealed upload. False if that was done already, or if the blob is being deleted right now.
 
     1. Look again: another scheduler may have decided while this one waited.
     2. Hash the whole, unless its blob is stored by now.
     3. Give the bytes their final key, durably.
-    4. Say so in the database: from here on the blob exists.
-    5. Delete the upload's own name.
+    4. Record it in the database: from here on the blob exists.
+    5. Delete the bytes under the upload's own key.
     """
-    row = Upload.objects.verifying().filter(pk=pk).first()
-    if row is None:
+    upload = Upload.objects.verifying().filter(pk=pk).first()
+    if upload is None:
         return False
-    stored = Blob.objects.filter(sha256=row.sha256).first()
-    reason = _why_not(row, (stored.sha256, stored.size) if stored else sealed.digest())
+    stored = Blob.objects.filter(sha256=upload.sha256).first()
+    # In this order: a blob that the collector moves between both reads is seen in one of them.
+    if stored is None and BlobDeletion.objects.filter(sha256=upload.sha256).exists():
+        return False
+    reason = _mismatch(upload, Digest(stored.sha256, stored.size) if stored else sealed.digest())
     if not reason and not stored:
         try:
-            sealed.promote(row.sha256)
+            sealed.promote(upload.sha256)
         except DamagedBlob as error:
             reason = str(error)
-    moved = _refuse(row, reason) if reason else _accept(row)
-    blobs().discard(row.pk)
-    return moved
+    is_decided = upload.refuse(reason) if reason else _accept(upload, is_stored=stored is not None)
+    if is_decided or not Upload.objects.verifying().filter(pk=pk).exists():
+        blobs().discard(pk)
+    return is_decided
 
 
-def _why_not(upload: Upload, found: tuple[str, int]) -> str:
-    sha256, size = found
-    if size != upload.size:
-        return f"{upload.size} bytes were announced, {size} are there"
-    if sha256 != upload.sha256:
-        return f"sha256 {upload.sha256} was announced, the bytes have {sha256}"
+def _mismatch(upload: Upload, digest: Digest) -> str:
+    """Return how the bytes differ from what was announced, or nothing."""
+    if digest.size != upload.size:
+        return f"{upload.size} bytes were announced, {digest.size} are there"
+    if digest.sha256 != upload.sha256:
+        return f"sha256 {upload.sha256} was announced, the bytes have {digest.sha256}"
     return ""
 
 
-def _accept(upload: Upload) -> bool:
+def _accept(upload: Upload, *, is_stored: bool) -> bool:
+    """Record the blob. False if another scheduler decided first, or the stored blob was collected since."""
     with transaction.atomic():
-        Blob.objects.bulk_create([Blob(sha256=upload.sha256, size=upload.size)], ignore_conflicts=True)
-        return upload.move_to(UploadState.STORED, only_from=UploadState.VERIFYING)
-
-
-def _refuse(upload: Upload, reason: str) -> bool:
-    with transaction.atomic():
-        if not upload.move_to(UploadState.REFUSED, only_from=UploadState.VERIFYING, reason=reason):
+        if not is_stored:
+            Blob.objects.bulk_create([Blob(sha256=upload.sha256, size=upload.size)], ignore_conflicts=True)
+        elif not Blob.objects.select_for_update().filter(sha256=upload.sha256).exists():
             return False
-        record_event("upload.refused", f"An upload was refused: {reason}.", actor=ACTOR, upload=str(upload.pk))
-        return True
+        return upload.transition_to(UploadState.STORED)
 
 
 def verify_bundles() -> int:
-    """Decide on bundles that were published: ready, back to draft with the reason, or not yet. Returns how many."""
-    return sum(
-        _decide(bundle) for bundle in Bundle.objects.verifying().defer("manifest").order_by("created_at")[:BATCH]
-    )
+    """Decide on published bundles: ready, a draft again with the reason, or not yet. Return how many were decided."""
+    published = Bundle.objects.verifying().defer("manifest").order_by("created_at")[:BATCH_SIZE]
+    return sum(_decide(bundle) for bundle in time_boxed(published, RUN_SECONDS))
 
 
 def _decide(bundle: Bundle) -> bool:
     if not missing_blobs(bundle):
-        with transaction.atomic():
-            if not bundle.move_to(BundleState.READY, only_from=BundleState.VERIFYING, ready_at=timezone.now()):
-                return False
-            record_event("bundle.ready", f"{bundle} is ready.", actor=ACTOR, bundle=bundle.pk)
-            return True
-    hopeless = [line["sha256"] for line in hopeless_blobs(bundle)]
-    file = bundle.files.filter(sha256__in=hopeless).first()
+        return bundle.finish_verifying()
+    lost = [blob.sha256 for blob in lost_blobs(bundle)]
+    file = bundle.files.filter(sha256__in=lost).first()
     if file is None:
-        return False  # something is still being hashed
-    refused = Upload.objects.filter(sha256=file.sha256, state=UploadState.REFUSED).order_by("-created_at").first()
-    reason = f"{file.path}: {refused.state_reason if refused else 'its bytes were not uploaded'}"
-    with transaction.atomic():
-        if not bundle.move_to(BundleState.DRAFT, only_from=BundleState.VERIFYING, reason=reason):
-            return False
-        record_event("bundle.returned", f"{bundle} is a draft again: {reason}.", actor=ACTOR, bundle=bundle.pk)
-        return True
+        return False  # an upload is still being hashed
+    refused = Upload.objects.in_states(UploadState.REFUSED).filter(sha256=file.sha256).order_by("-created_at").first()
+    return bundle.return_to_draft(f"{file.path}: {refused.state_reason if refused else 'its bytes were not uploaded'}")
 
 
 def expire_uploads() -> int:
-    """End uploads that nobody continued. Returns how many."""
-    patience = timedelta(seconds=settings.UPLOAD_EXPIRY_SECONDS)
-    abandoned = Upload.objects.abandoned(timezone.now() - patience)
-    return abandoned.update(state=UploadState.EXPIRED, state_reason="nothing arrived for a long time")
+    """End uploads that nobody continued. Return how many."""
+    abandoned = Upload.objects.abandoned(timezone.now() - timedelta(seconds=settings.UPLOAD_EXPIRY_SECONDS))
+    return abandoned.transition_to(UploadState.EXPIRED, state_reason="no part arrived for a long time")
 
 
 def sweep() -> int:
-    """Delete the bytes of uploads that have ended, or that the database does not know. Returns how many.
+    """Delete the bytes of uploads that have ended, or that the database does not know. Return how many.
 
-    Unknown ones may belong to an archive that is being read: they count as abandoned only after the usual time.
+    Unknown ones may belong to an archive that is being read, so they count as abandoned only after the usual time.
     """
     patience = timedelta(seconds=settings.UPLOAD_EXPIRY_SECONDS)
+    stored = dict(blobs().uploads())
+    states = dict(Upload.objects.filter(pk__in=stored).values_list("pk", "state"))
     swept = 0
-    found = dict(blobs().uploads())
-    states = dict(Upload.objects.filter(pk__in=found).values_list("pk", "state"))
-    for pk, touched_at in found.items():
+    for pk, touched_at in stored.items():
         state = states.get(pk)
-        ended = timezone.now() - touched_at > patience if state is None else state not in UNFINISHED
-        if ended:
+        has_ended = timezone.now() - touched_at > patience if state is None else state not in UNFINISHED
+        if has_ended:
             blobs().discard(pk)
             swept += 1
     return swept

@@ -104,7 +104,7 @@ def migrations() -> frozenset[tuple[str, str]]:
 
 def _storage() -> list[Finding]:
     try:
-        has_room = blobs().has_room_for(0)
+        has_room = blobs().has_space_for(0)
     except (OSError, ApiError) as error:
         logger.warning("bundle storage cannot be used: %s", error)
         has_room = False

@@ -13,7 +13,6 @@ from django.contrib.auth.models import User  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from bundles.models import Bundle  # noqa: E402
-from bundles.publishing import withdraw  # noqa: E402
 from deployments.models import FINISHED, Deployment, DeviceDeployment  # noqa: E402
 from devices.models import Device, EnrolmentToken, Group, HeartbeatSample  # noqa: E402
 from foundation.accounts.models import ApiToken, Role  # noqa: E402
@@ -60,7 +59,7 @@ def bundles() -> tuple[Bundle, Bundle, Bundle]:
     vision = make_bundle("shelf-vision@0.9.2", {"model.onnx": b"s" * 9_100_000, "labels.txt": b"box\n"})
     make_bundle("vad@1.2.0-rc1", {"model/vad.onnx": b"x" * 2_400_000}, state="draft")
     make_bundle("shelf-vision@1.0.0", {"model.onnx": b"t" * 9_400_000}, state="verifying", device_types=["jetson"])
-    withdraw(make_bundle("shelf-vision@0.9.1", {"model.onnx": b"u" * 9_000_000}), actor=ACTOR)
+    make_bundle("shelf-vision@0.9.1", {"model.onnx": b"u" * 9_000_000}).withdraw(actor=ACTOR)
     Bundle.objects.filter(state__in=["draft", "verifying"]).update(ready_at=None)
     Bundle.objects.update(created_by=User.objects.filter(is_superuser=True).first())
     return old, new, vision

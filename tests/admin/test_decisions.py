@@ -221,8 +221,6 @@ def test_an_archive_becomes_a_draft(boss: Client) -> None:
     [
         ({"name": "Vad"}, "small letters"),
         ({"version": ""}, "This field is required."),
-        ({"archive": SimpleUploadedFile("a.tar", b"not an archive")}, "archive"),
-        ({"version": "1.0.0"}, "exists with another manifest"),
     ],
 )
 def test_what_is_wrong_with_an_archive_stands_on_the_form(boss: Client, body: dict[str, object], shown: str) -> None:
@@ -232,6 +230,22 @@ def test_what_is_wrong_with_an_archive_stands_on_the_form(boss: Client, body: di
     )
     assert answer.status_code == 200
     assert shown in answer.content.decode()
+    assert Bundle.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"archive": SimpleUploadedFile("a.tar", b"not an archive")}, "not a tar"),
+        ({"version": "1.0.0"}, "exists with another manifest"),
+    ],
+)
+def test_an_archive_that_makes_no_draft_is_a_message(boss: Client, body: dict[str, object], message: str) -> None:
+    make_bundle("vad@1.0.0")
+    add = f"{LISTS['bundles']}add/"
+    answer = boss.post(add, {"name": "vad", "version": "2.0.0", "archive": archive(a=b"b"), **body})
+    assert answer["Location"] == add
+    assert message in said(answer)[-1]
     assert Bundle.objects.count() == 1
 
 
@@ -248,7 +262,7 @@ def test_a_draft_is_discarded_and_leads_back_to_the_list(boss: Client) -> None:
     answer = act(boss, "bundles", "discard", drafted, begun_on="object")
     assert answer["Location"] == LISTS["bundles"]
     assert said(answer) == ["Discarded: 1."]
-    assert "only a draft is discarded" in said(act(boss, "bundles", "discard", ready))[-1]
+    assert "only a draft can be discarded" in said(act(boss, "bundles", "discard", ready))[-1]
     assert [str(bundle) for bundle in Bundle.objects.all()] == ["vad@2.0.0"]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bundles import manifest
 from bundles.archives import reader
-from bundles.uploads.protocol import PART_SIZE
+from bundles.uploads.part_routes import PART_SIZE
 from tests.bundles.test_manifest import EXAMPLES
 
 ROOT = Path(__file__).parent.parent.parent
@@ -21,10 +21,8 @@ def test_its_manifest_is_the_first_shared_example() -> None:
 
 def test_it_names_every_code() -> None:
     codes = {bad["code"] for bad in EXAMPLES["bad"]}
-    for module in ("manifest", "paths", "members", "archives", "uploads", "publishing", "parsers"):
-        codes |= set(
-            re.findall(r'(?:BadBundle|Conflict|TooLarge)\(\s*"(\w+)"', (ROOT / "bundles" / f"{module}.py").read_text())
-        )
+    for module in (ROOT / "bundles").rglob("*.py"):
+        codes |= set(re.findall(r'(?:BadBundle|Conflict|TooLarge)\(\s*"(\w+)"', module.read_text()))
     assert sorted(code for code in codes if f"`{code}`" not in PAGE) == []
 
 

@@ -11,7 +11,7 @@ from django.db import connection, connections
 from django.db.backends.utils import CursorWrapper
 from django.test import Client
 
-from bundles.missing import missing_blobs
+from bundles.missing_blobs import missing_blobs
 from bundles.models import Blob, Bundle, Upload
 from bundles.uploads.verification import sweep, verify_bundles, verify_uploads
 from foundation.events.models import Event

@@ -13,8 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from bundles.errors import UploadBusy
 from bundles.models import Upload, UploadPart
 from bundles.storage.interface import blobs
-from bundles.uploads import protocol
-from bundles.uploads.protocol import PartBody
+from bundles.uploads import part_routes
+from bundles.uploads.part_routes import PartBody, ServerRoute
 from foundation.errors import BadRequest, Conflict
 from tests.bundles.publisher import Publisher, content_digest, sha256
 
@@ -28,7 +28,7 @@ def refusal(answer: Any) -> tuple[int, str]:
 @pytest.fixture
 def upload(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> str:
     """An open upload of `CONTENT` in parts of 10, 10 and 3 bytes."""
-    monkeypatch.setattr(protocol, "PART_SIZE", 10)
+    monkeypatch.setattr(part_routes, "PART_SIZE", 10)
     return str(publisher.start(CONTENT).json()["id"])
 
 
@@ -168,7 +168,7 @@ def test_nobody_verifies_while_a_part_arrives(upload: str) -> None:
         except UploadBusy:
             seen.append("busy")
 
-    protocol.receive(row, 1, PartBody(Stream(CONTENT[:10], look), 10, sha256(CONTENT[:10])))
+    ServerRoute().receive(row, 1, PartBody(Stream(CONTENT[:10], look), 10, sha256(CONTENT[:10])))
     assert set(seen) == {"busy"}
     look()
     assert seen[-1] == "sealed"
@@ -183,7 +183,7 @@ def test_a_part_that_outlives_its_upload_is_not_acknowledged(upload: str) -> Non
 
     stream = Stream(CONTENT[:10], expire)
     with pytest.raises(Conflict) as conflict:
-        protocol.receive(row, 1, PartBody(stream, 10, sha256(CONTENT[:10])))
+        ServerRoute().receive(row, 1, PartBody(stream, 10, sha256(CONTENT[:10])))
     assert conflict.value.code == "upload_closed"
     assert not UploadPart.objects.exists()
 
@@ -191,7 +191,9 @@ def test_a_part_that_outlives_its_upload_is_not_acknowledged(upload: str) -> Non
 @pytest.mark.django_db
 def test_a_cut_body_is_not_acknowledged(upload: str) -> None:
     with pytest.raises(BadRequest) as refused:
-        protocol.receive(Upload.objects.get(), 1, PartBody(Stream(b"01234", lambda: None), 10, sha256(CONTENT[:10])))
+        ServerRoute().receive(
+            Upload.objects.get(), 1, PartBody(Stream(b"01234", lambda: None), 10, sha256(CONTENT[:10]))
+        )
     assert refused.value.code == "body_cut"
     assert not UploadPart.objects.exists()
 

@@ -9,9 +9,9 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from bundles.missing import hopeless_blobs
+from bundles.missing_blobs import lost_blobs
 from bundles.models import Blob, Bundle, Upload
-from bundles.publishing import discard, publish, withdraw
+from bundles.publishing import publish
 from bundles.uploads.verification import verify_bundles, verify_uploads
 from deployments import download_access
 from foundation.errors import IllegalTransition, NotFound
@@ -59,7 +59,7 @@ def test_what_is_stored_between_two_looks_is_not_missing(publisher: Publisher) -
         return answer
 
     with connection.execute_wrapper(store_after_the_first):
-        assert hopeless_blobs(Bundle.objects.get()) == []
+        assert lost_blobs(Bundle.objects.get()) == []
     assert looks
 
 
@@ -125,7 +125,15 @@ def test_others_may_not(publisher: Publisher, viewer: Publisher, stranger: Publi
     assert (viewer.delete(BUNDLE).status_code, stranger.delete(BUNDLE).status_code) == (403, 401)
 
 
-# What becomes of each state: the new state, GONE, or None where it is refused.
+def withdraw(bundle: Bundle, *, actor: str) -> None:
+    bundle.withdraw(actor=actor)
+
+
+def discard(bundle: Bundle, *, actor: str) -> None:
+    bundle.discard(actor=actor)
+
+
+# What each change makes of each state: the new state, GONE, or None if it is refused.
 GONE = "gone"
 TABLE = {
     publish: {"draft": "verifying", "verifying": "verifying", "ready": "ready", "withdrawn": None},

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from bundles.models import Blob, Upload, UploadState
 from bundles.storage.disk import DiskBlobs
-from bundles.uploads import protocol
+from bundles.uploads import part_routes
 from bundles.uploads.verification import verify_uploads
 from tests.bundles.publisher import Publisher, sha256
 from tests.factories import make_token, make_user
@@ -22,7 +22,7 @@ def refusal(answer: Any) -> tuple[int, str]:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "PART_SIZE", 10)
+    monkeypatch.setattr(part_routes, "PART_SIZE", 10)
 
 
 def test_it_starts(publisher: Publisher) -> None:
@@ -115,7 +115,7 @@ def test_it_refuses_a_size_that_is_known_to_be_false(publisher: Publisher) -> No
 def test_it_refuses_what_does_not_fit(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = publisher.post("uploads", {"sha256": "a" * 64, "size": 2**52})
     assert refusal(answer) == (507, "storage_full")
-    monkeypatch.setattr(DiskBlobs, "has_room_for", lambda self, size: False)
+    monkeypatch.setattr(DiskBlobs, "has_space_for", lambda self, size, reserved: False)
     Blob.objects.create(sha256=sha256(b"hello"), size=5)
     assert publisher.start(b"hello").json()["state"] == "stored"
 
@@ -166,7 +166,8 @@ def test_starting_takes_few_statements(publisher: Publisher) -> None:
     publisher.start(b"1")
     with CaptureQueriesContext(connection) as queries:
         publisher.start(b"2")
-    assert len(queries) <= 7  # token, blob, unfinished, savepoint, insert, release, parts
+        # rate limit, token, blob, unfinished, savepoint, insert, release, open uploads, announced, received, parts
+        assert len(queries) <= 11
 
 
 @pytest.mark.django_db(transaction=True)

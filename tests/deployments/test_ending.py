@@ -6,7 +6,6 @@ import pytest
 from django.utils import timezone
 
 from bundles.models import Bundle
-from bundles.publishing import withdraw
 from deployments import termination
 from deployments.models import ACTIVE, FINISHED, UNFINISHED, Deployment, DeviceDeployment, Phase
 from deployments.rollout import offer
@@ -179,7 +178,7 @@ def test_a_decommissioned_device_ends(state: str) -> None:
 @pytest.mark.parametrize("state", UNFINISHED)
 def test_nobody_waits_for_a_withdrawn_bundle(state: str, bundle: Bundle) -> None:
     way = make_device_deployment(state, bundle=bundle)
-    withdraw(bundle, actor=ALICE)
+    bundle.withdraw(actor=ALICE)
     assert end_withdrawn() == (state == "waiting")
     way = now_of(way)
     assert (way.state, way.reason_code) == (("cancelled", "bundle_withdrawn") if state == "waiting" else (state, ""))

@@ -1,4 +1,4 @@
-"""Moves the blobs of a local disk into the bucket that the settings name."""
+"""Move the blobs of a local disk into the bucket that the settings name."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ from foundation.progress_bar import Bar
 
 @dataclass
 class Moved:
-    """What one run did. `left`: blobs that are still on disk; `damaged`: why some of them are."""
+    """What one run did. `bytes` were moved; `left` blobs are still on disk, for the reasons in `damaged` or others."""
 
     moved: int = 0
     bytes: int = 0
@@ -31,20 +31,22 @@ class Moved:
 
 class Command(BaseCommand):
     help = (
-        "Move bundles from STORAGE_DIR into STORAGE_BUCKET while the control plane works. Stop it and run it again as "
-        "you like. Exit code 1: something is left."
+        "Move bundles from STORAGE_DIR into STORAGE_BUCKET while the control plane runs. The command can be stopped "
+        "and run again. Exit code 1: some blobs are left on disk."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--copy", action="store_true", help="delete nothing: for before the control plane knows the bucket"
+            "--copy", action="store_true", help="copy and delete nothing, before the control plane uses the bucket"
         )
         parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
 
     def handle(self, *args: Any, **options: Any) -> None:
         bucket, disk = storages["default"], DiskBlobs(settings.STORAGE_DIR)
         if not isinstance(bucket, Bucket):
-            raise CommandError("Where to? Set STORAGE_BUCKET, STORAGE_ENDPOINT_URL and their key; keep STORAGE_DIR.")
+            raise CommandError(
+                "No bucket is configured. Set STORAGE_BUCKET, STORAGE_ENDPOINT_URL and their key; keep STORAGE_DIR."
+            )
         try:
             done = self.move(bucket, disk, options["copy"], Bar(sys.stderr, "blobs", in_bytes=True))
         except ApiError as error:
@@ -52,37 +54,37 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps(asdict(done)))
         else:
-            self.tell(done, options["copy"])
+            self.print_result(done, options["copy"])
         if (done.left and not options["copy"]) or done.damaged:
             sys.exit(1)
 
     def move(self, bucket: Bucket, disk: DiskBlobs, copy_only: bool, bar: Bar) -> Moved:
-        """Also what the scheduler still puts on disk meanwhile: until a look finds nothing more that could be moved."""
+        """Move every blob on disk, also those that the scheduler stores there meanwhile."""
         done, tried = Moved(), set[str]()
-        while blobs := [blob for blob in migration.left(disk) if blob[0] not in tried]:
-            bar.total += sum(length for _, length in blobs)
-            for sha256, length in blobs:
-                tried.add(sha256)
+        while blobs := [blob for blob in migration.remaining_blobs(disk) if blob.sha256 not in tried]:
+            bar.total += sum(blob.size for blob in blobs)
+            for blob in blobs:
+                tried.add(blob.sha256)
                 try:
-                    migration.copy(bucket, disk, sha256, bar.advance)
+                    migration.copy_blob(bucket, disk, blob.sha256, bar.advance)
                 except DamagedBlob as error:
                     done.damaged.append(str(error))
                     continue
                 if not copy_only:
-                    migration.forget(disk, sha256)
+                    migration.delete_from_disk(disk, blob.sha256)
                 done.moved += 1
-                done.bytes += length
+                done.bytes += blob.size
         bar.end()
         if not copy_only and not migration.finish(disk):
-            done.left = max(1, len(migration.left(disk)))
+            done.left = max(1, len(migration.remaining_blobs(disk)))
         return done
 
-    def tell(self, done: Moved, copy_only: bool) -> None:
-        for why in done.damaged:
-            self.stderr.write(f"not moved: {why}")
-        word = "Copied" if copy_only else "Moved"
-        self.stdout.write(f"{word} {done.moved} blobs ({size(done.bytes)}).")
+    def print_result(self, done: Moved, copy_only: bool) -> None:
+        for reason in done.damaged:
+            self.stderr.write(f"not moved: {reason}")
+        verb = "Copied" if copy_only else "Moved"
+        self.stdout.write(f"{verb} {done.moved} blobs ({size(done.bytes)}).")
         if done.left:
-            self.stdout.write("Something is left on disk and is served from there: run this again in a moment.")
+            self.stdout.write("Some blobs or uploads are still on disk and served from there: run this again.")
         elif not copy_only:
-            self.stdout.write("Nothing is left on disk: STORAGE_DIR is no longer used.")
+            self.stdout.write("Nothing is left on disk: STORAGE_DIR is not used any more.")

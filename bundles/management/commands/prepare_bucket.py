@@ -1,4 +1,4 @@
-"""Gives the bucket the rules that Kernex wants: who may upload from a browser, and when leftovers go."""
+"""Give the bucket its rules: which pages may upload from a browser, and when leftovers are deleted."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from foundation.errors import ApiError
 ABORT_DAYS, LEFTOVER_DAYS = 7, 7
 NO_RULES = {"NoSuchCORSConfiguration", "NoSuchLifecycleConfiguration"}
 NO_BUCKET = {"404", "NoSuchBucket"}
-# Multipart uploads that nobody ended, also those of copies; and objects below uploads/ that were never promoted.
+# For multipart uploads (also of copies) that were never completed, and objects below uploads/ that stayed there.
 LIFECYCLE = [
     {
         "ID": "kernex-abandoned-parts", "Status": "Enabled", "Filter": {"Prefix": ""},
@@ -30,7 +30,8 @@ LIFECYCLE = [
 ]  # fmt: skip
 
 
-def cors(origins: list[str]) -> dict[str, Any]:
+def cors_rule(origins: list[str]) -> dict[str, Any]:
+    """Return the CORS rule for pages of these origins."""
     return {
         "AllowedOrigins": origins, "AllowedMethods": ["GET", "PUT"], "AllowedHeaders": ["*"],
         "ExposeHeaders": ["ETag"], "MaxAgeSeconds": 3600,
@@ -39,21 +40,23 @@ def cors(origins: list[str]) -> dict[str, Any]:
 
 class Command(BaseCommand):
     help = (
-        "Set the CORS and lifecycle rules of STORAGE_BUCKET. Rules of others stay. Safe to repeat. Needs a key that "
-        "may change the bucket. Exit code 1 with --check: something is missing."
+        "Set the CORS and lifecycle rules of STORAGE_BUCKET. Other rules stay. Idempotent. Needs a key that may change "
+        "the bucket. Exit code 1 with --check: a rule is missing."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--origin", action="append", help="who may upload from a browser (default: PUBLIC_URL)")
-        how = parser.add_mutually_exclusive_group()
-        how.add_argument("--check", action="store_true", help="change nothing; name what is missing")
-        how.add_argument("--make", action="store_true", help="make the bucket if it is missing, without any rules")
+        parser.add_argument(
+            "--origin", action="append", help="a page that may upload from a browser (default: PUBLIC_URL)"
+        )
+        mode = parser.add_mutually_exclusive_group()
+        mode.add_argument("--check", action="store_true", help="change nothing; name what is missing")
+        mode.add_argument("--make", action="store_true", help="create the bucket if it is missing, without any rules")
         parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
 
     def handle(self, *args: Any, **options: Any) -> None:
         bucket = storages["default"]
         if not isinstance(bucket, Bucket):
-            raise CommandError("Which bucket? Set STORAGE_BUCKET, STORAGE_ENDPOINT_URL and their key.")
+            raise CommandError("No bucket is configured. Set STORAGE_BUCKET, STORAGE_ENDPOINT_URL and their key.")
         try:
             with translated():
                 if options["make"]:
@@ -73,7 +76,7 @@ class Command(BaseCommand):
             sys.exit(1)
 
     def make(self, bucket: Bucket) -> list[str]:
-        """For stores of one's own, where nobody else makes it."""
+        """Create the bucket, for storage that the operator runs. Return what was created."""
         try:
             bucket.patient.head_bucket(Bucket=bucket.bucket_name)
         except ClientError as error:
@@ -83,30 +86,31 @@ class Command(BaseCommand):
             return ["bucket"]
         return []
 
-    def prepare(self, bucket: Bucket, origins: list[str], only_look: bool) -> list[str]:
-        """Returns which kinds of rules were missing: `cors`, `lifecycle`."""
+    def prepare(self, bucket: Bucket, origins: list[str], check_only: bool) -> list[str]:
+        """Set the missing rules, unless `check_only`. Return which were missing: `cors`, `lifecycle`."""
         name, client, missing = bucket.bucket_name, bucket.patient, []
         kept = _rules(lambda: client.get_bucket_cors(Bucket=name)["CORSRules"])
-        if not any(_holds(rule, cors(origins)) for rule in kept):
+        if not any(_contains(rule, cors_rule(origins)) for rule in kept):
             missing.append("cors")
-            if not only_look:
-                client.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": [*kept, cors(origins)]})
+            if not check_only:
+                client.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": [*kept, cors_rule(origins)]})
         kept = _rules(lambda: client.get_bucket_lifecycle_configuration(Bucket=name)["Rules"])
-        if not all(any(_holds(rule, wanted) for rule in kept) for wanted in LIFECYCLE):
+        if not all(any(_contains(rule, wanted) for rule in kept) for wanted in LIFECYCLE):
             missing.append("lifecycle")
-            if not only_look:
+            if not check_only:
                 names = {rule["ID"] for rule in LIFECYCLE}
                 rules = [*(rule for rule in kept if rule.get("ID") not in names), *LIFECYCLE]
                 client.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": rules})
         return missing
 
 
-def _holds(rule: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether a rule says all that is wanted. Storages leave out what is empty, and add what they like."""
+def _contains(rule: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Return whether a rule contains all that is wanted. Storages omit empty members and add some of their own."""
     return all(rule.get(name) == value for name, value in wanted.items() if name != "Filter")
 
 
 def _rules(ask: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the bucket's present rules. S3 answers with an error if there are none."""
     try:
         return ask()
     except ClientError as error:

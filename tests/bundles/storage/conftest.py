@@ -16,7 +16,7 @@ from django.core.files.storage import storages
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from bundles.storage import availability
+from bundles.storage import s3_client
 from bundles.storage.s3_client import COMMON, Bucket
 from dev.postgres import free_port
 from tests.bundles.publisher import Publisher
@@ -114,18 +114,23 @@ def place(s3_port: int) -> Iterator[Place]:
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that is busy with tests is not taken for a storage that hangs."""
-    monkeypatch.setattr(availability, "PATIENCE_SECONDS", 30.0)
+    """Do not mistake a busy test machine for storage that hangs."""
+    monkeypatch.setattr(s3_client, "PATIENCE_SECONDS", 30.0)
+
+
+def use_bucket(settings: Settings, options: dict[str, Any]) -> Bucket:
+    """Keep bundles in the bucket of these options."""
+    settings.STORAGES = settings.STORAGES | {
+        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": options}
+    }
+    return cast(Bucket, storages["default"])
 
 
 @pytest.fixture
 def bucket(place: Place, settings: Settings, tmp_path: Path) -> Bucket:
-    """The control plane keeps its bundles in the place."""
+    """The bucket in which the control plane keeps its bundles."""
     settings.STORAGE_DIR = tmp_path / "storage"
-    settings.STORAGES = settings.STORAGES | {
-        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": place.options}
-    }
-    return cast(Bucket, storages["default"])
+    return use_bucket(settings, place.options)
 
 
 @pytest.fixture

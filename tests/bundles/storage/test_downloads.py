@@ -10,11 +10,11 @@ from django.core.files.storage import storages
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from bundles.storage import s3
+from bundles.storage import s3_blobs
 from bundles.storage.interface import blobs
 from bundles.storage.s3_client import Bucket
 from tests.bundles.publisher import sha256
-from tests.bundles.storage.conftest import SECRET, Place
+from tests.bundles.storage.conftest import SECRET, Place, use_bucket
 from tests.devices.signing import SigningDevice
 from tests.factories import make_bundle, store_blob
 
@@ -69,7 +69,7 @@ def test_it_is_good_for_one_blob_and_for_reading(address: str, device: SigningDe
 
 
 def test_an_address_ends(device: SigningDevice, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "URL_SECONDS", 1)
+    monkeypatch.setattr(s3_blobs, "URL_SECONDS", 1)
     make_bundle("vad@1.0.0", {"model.onnx": CONTENT})
     address = location(device)
     ends_at = time.monotonic() + 15
@@ -91,9 +91,7 @@ def test_nobody_else_gets_one(client: Client, address: str) -> None:
 
 def test_the_public_address_is_what_devices_see(device: SigningDevice, place: Place, settings: Settings) -> None:
     options = place.options | {"public_endpoint_url": f"http://localhost:{place.line.port}"}
-    settings.STORAGES = settings.STORAGES | {
-        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": options}
-    }
+    use_bucket(settings, options)
     make_bundle("vad@1.0.0", {"model.onnx": CONTENT})
     address = location(device)
     assert address.startswith(f"http://localhost:{place.line.port}/")

@@ -13,11 +13,11 @@ from django.core.management import CommandError, call_command
 from pytest_django.fixtures import Settings
 
 from bundles.models import Upload
-from bundles.storage import multipart
+from bundles.storage import s3_objects
 from bundles.storage.interface import blobs
 from bundles.uploads.verification import verify_uploads
 from tests.bundles.publisher import Publisher, sha256
-from tests.bundles.storage.conftest import Place
+from tests.bundles.storage.conftest import Place, use_bucket
 from tests.bundles.storage.uploader import Uploader
 from tests.devices.signing import SigningDevice
 from tests.factories import make_bundle, make_token, make_user
@@ -39,15 +39,9 @@ def disk(settings: Settings, tmp_path: Path, db: None) -> Path:
 
 @pytest.fixture
 def switched(disk: Path, place: Place, settings: Settings) -> Path:
-    """The same after the bucket was put into the settings."""
-    switch(settings, place)
+    """The same installation after the bucket was configured."""
+    use_bucket(settings, place.options)
     return disk
-
-
-def switch(settings: Settings, place: Place) -> None:
-    settings.STORAGES = settings.STORAGES | {
-        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": place.options}
-    }
 
 
 def move(*words: str, code: int = 0) -> dict[str, Any]:
@@ -76,7 +70,7 @@ def test_what_is_on_disk_is_served_from_there_until_moved(device: SigningDevice,
 
 
 def test_it_may_be_stopped_and_run_again(switched: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multipart, "WRITE_SIZE", 16_384)
+    monkeypatch.setattr(s3_objects, "WRITE_SIZE", 16_384)
     place.line.cut_after(40_000)  # in the middle of the large one, after the small ones
     with pytest.raises(CommandError, match="run this again"):
         move()
@@ -111,7 +105,7 @@ def test_what_is_damaged_in_the_bucket_is_not_trusted(switched: Path, place: Pla
     wanted = sha256(CONTENTS["model"])
     place.put(f"blobs/{wanted[:2]}/{wanted}", b"x" * 70_000)
     said = move(code=1)
-    assert "is not what its name says" in said["damaged"][0]
+    assert "does not match its name" in said["damaged"][0]
     assert (switched / "blobs" / wanted[:2] / wanted).exists()
 
 
@@ -121,7 +115,7 @@ def test_uploads_go_on_over_the_switch(
     verifying = publisher_on_disk.upload(b"was being verified")
     opened = publisher_on_disk.start(b"was open").json()["id"]
     assert publisher_on_disk.put(opened, 1, b"was open").status_code == 200
-    switch(settings, place)
+    use_bucket(settings, place.options)
     # What was sent to the disk before the switch is verified there, and moved like all else.
     assert move(code=1)["left"] == 1
     assert verify_uploads() == 1

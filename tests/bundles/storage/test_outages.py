@@ -5,19 +5,17 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from django.core.files.storage import storages
 from django.test import Client
 from pytest_django.fixtures import Settings
 
 from bundles.models import Upload
-from bundles.storage import availability
-from bundles.storage.availability import Pulse
+from bundles.storage import s3_client
 from bundles.storage.interface import blobs
 from bundles.storage.s3_client import Bucket, translated
 from bundles.uploads.verification import verify_uploads
 from foundation.errors import ApiError, Unavailable
 from tests.bundles.publisher import sha256
-from tests.bundles.storage.conftest import Place
+from tests.bundles.storage.conftest import Place, use_bucket
 from tests.bundles.storage.uploader import Uploader
 from tests.devices.signing import SigningDevice
 from tests.factories import make_bundle
@@ -28,8 +26,8 @@ CONTENT = os.urandom(5_000)
 @pytest.fixture
 def asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the time between two questions had passed."""
-    monkeypatch.setattr(availability, "ASK_EVERY_SECONDS", -1.0)
-    monkeypatch.setattr(availability, "ASK_AGAIN_SECONDS", -1.0)
+    monkeypatch.setattr(s3_client, "CHECK_EVERY_SECONDS", -1.0)
+    monkeypatch.setattr(s3_client, "RECHECK_SECONDS", -1.0)
 
 
 def test_while_it_is_away_uploads_and_downloads_wait(
@@ -95,22 +93,22 @@ def test_hashing_goes_on_after_a_cut(publisher: Uploader, place: Place) -> None:
 def test_hanging_storage_holds_up_one_caller_for_two_seconds(
     bucket: Bucket, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(availability, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(s3_client, "PATIENCE_SECONDS", 0.5)
     place.line.block()
-    beat = Pulse.of(bucket)
+    availability = bucket.availability
     with pytest.raises(Unavailable):
-        beat.check()
-    # While the one question is still open, nobody asks another.
-    asking = beat._asking
-    assert asking is not None
-    assert asking.is_alive()
+        availability.check()
+    # While one check is under way, no other begins.
+    thread = availability._thread
+    assert thread is not None
+    assert thread.is_alive()
     for _ in range(20):
         with pytest.raises(Unavailable):
-            beat.check()
-        assert beat._asking is asking
+            availability.check()
+        assert availability._thread is thread
     place.line.drop()
     place.line.mend()
-    asking.join(30)
+    thread.join(30)
 
 
 @pytest.mark.parametrize(("option", "value"), [("secret_key", "wrong"), ("access_key", "AKNOBODY")])
@@ -118,11 +116,9 @@ def test_a_wrong_key_is_said_in_the_log_alone(
     client: Client, place: Place, settings: Settings, caplog: pytest.LogCaptureFixture, option: str, value: str
 ) -> None:
     options = place.options | {option: value}
-    settings.STORAGES = settings.STORAGES | {
-        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": options}
-    }
+    use_bucket(settings, options)
     with pytest.raises(Unavailable) as caught:
-        blobs().has_room_for(1)
+        blobs().has_space_for(1)
     assert value not in caught.value.message
     assert "bundles.storage.s3_client" in {record.name for record in caplog.records}
     with pytest.raises(Unavailable):
@@ -131,11 +127,9 @@ def test_a_wrong_key_is_said_in_the_log_alone(
 
 def test_a_bucket_that_is_not_there_is_no_missing_blob(place: Place, settings: Settings) -> None:
     options = place.options | {"bucket_name": "nobodys"}
-    settings.STORAGES = settings.STORAGES | {
-        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": options}
-    }
+    use_bucket(settings, options)
     with pytest.raises(Unavailable):
-        blobs().has_room_for(1)
+        blobs().has_space_for(1)
 
 
 class Busy(BaseHTTPRequestHandler):
@@ -162,11 +156,7 @@ def test_storage_that_is_busy_is_tried_again_and_then_said_so(place: Place, sett
     server = ThreadingHTTPServer(("127.0.0.1", 0), Busy)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     options = place.options | {"endpoint_url": f"http://127.0.0.1:{server.server_port}"}
-    settings.STORAGES = settings.STORAGES | {
-        "default": {"BACKEND": "bundles.storage.s3_client.Bucket", "OPTIONS": options}
-    }
-    bucket = storages["default"]
-    assert isinstance(bucket, Bucket)
+    bucket = use_bucket(settings, options)
     Busy.asked = 0
     with pytest.raises(Unavailable) as caught, translated():
         bucket.client.create_multipart_upload(Bucket="any", Key="any")

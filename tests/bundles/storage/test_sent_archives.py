@@ -17,7 +17,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from bundles.archives.browser_uploads import Reader, expire_archives, read
+from bundles.archives.browser_uploads import ArchiveReader, expire_archives, read
 from bundles.models import Bundle, SentArchive
 from bundles.storage.s3_client import Bucket
 from bundles.uploads.verification import sweep, verify_uploads
@@ -83,7 +83,7 @@ def test_reading_it_twice_makes_one_draft(boss: Client, bucket: Bucket) -> None:
 
 @pytest.mark.parametrize(
     ("packed", "why"),
-    [(b"no archive at all", "no tar"), (PACKED[:-20], "cannot be read"), (archive(**{"../a": b""}), "'../a'")],
+    [(b"no archive at all", "not a tar"), (PACKED[:-20], "cannot be read"), (archive(**{"../a": b""}), "'../a'")],
     ids=["no archive", "cut", "out of its place"],
 )
 def test_what_is_wrong_with_it_is_said(boss: Client, bucket: Bucket, place: Place, packed: bytes, why: str) -> None:
@@ -170,11 +170,11 @@ def test_an_abandoned_one_ends(boss: Client, bucket: Bucket, settings: Settings,
 def test_the_scheduler_reads_one_at_a_time(boss: Client, bucket: Bucket) -> None:
     send(boss)
     send(boss, version="2.0.0")
-    reader, ends_at = Reader(), time.monotonic() + 60
+    reader, ends_at = ArchiveReader(), time.monotonic() + 60
     begun = 0
     while SentArchive.objects.exclude(state="drafted").exists():
         assert time.monotonic() < ends_at
-        begun += reader.step()
+        begun += reader.run()
     assert begun == 2
-    assert reader.step() == 0
+    assert reader.run() == 0
     assert Bundle.objects.count() == 2

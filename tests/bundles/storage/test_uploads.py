@@ -9,8 +9,9 @@ from uuid import uuid4
 import pytest
 import requests
 
+from bundles.identifiers import Digest
 from bundles.models import Blob, Upload, UploadState
-from bundles.storage import multipart, sealed_upload
+from bundles.storage import s3_objects, s3_verification
 from bundles.storage.interface import blobs
 from bundles.storage.s3_client import Bucket
 from bundles.uploads.verification import expire_uploads, sweep, verify_uploads
@@ -124,7 +125,7 @@ def test_after_completion_no_address_changes_anything(publisher: Uploader, place
     row = Upload.objects.get(pk=upload)
     with blobs().sealed(row.pk, row.multipart_id) as sealed:
         assert publisher.put(address, CONTENT[: 16 * KIB]).status_code in {404, 500}  # moto stumbles
-        assert sealed.digest() == (sha256(CONTENT), len(CONTENT))
+        assert sealed.digest() == Digest(sha256(CONTENT), len(CONTENT))
 
 
 def test_what_the_hash_contradicts_is_deleted_with_the_reason(publisher: Uploader, place: Place) -> None:
@@ -182,7 +183,7 @@ def test_verifying_twice_changes_nothing(publisher: Uploader, place: Place) -> N
     row = Upload.objects.get(pk=upload)
     for _ in range(2):
         with blobs().sealed(row.pk, row.multipart_id) as sealed:
-            assert sealed.digest() == (sha256(CONTENT), len(CONTENT))
+            assert sealed.digest() == Digest(sha256(CONTENT), len(CONTENT))
             sealed.promote(sha256(CONTENT))
     assert verify_uploads() == 1
     assert state_of(upload) == ("stored", "")
@@ -200,7 +201,7 @@ def test_a_final_key_is_never_written_over(publisher: Uploader, place: Place) ->
 
 
 def test_a_large_object_is_copied_in_parts(publisher: Uploader, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multipart, "COPY_SIZE", 12_345)
+    monkeypatch.setattr(s3_objects, "COPY_SIZE", 12_345)
     upload = publisher.upload(CONTENT, 16 * KIB)
     verify_uploads()
     assert state_of(upload) == ("stored", "")
@@ -211,8 +212,8 @@ def test_a_large_object_is_copied_in_parts(publisher: Uploader, place: Place, mo
 
 
 def test_hashing_a_large_object_takes_turns(publisher: Uploader, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sealed_upload, "HASH_SECONDS", -1.0)
-    monkeypatch.setattr(sealed_upload, "READ_SIZE", 20_000)
+    monkeypatch.setattr(s3_verification, "HASH_SECONDS", -1.0)
+    monkeypatch.setattr(s3_verification, "READ_SIZE", 20_000)
     upload = publisher.upload(CONTENT)
     turns = 0
     while state_of(upload)[0] == UploadState.VERIFYING:
