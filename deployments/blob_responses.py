@@ -1,26 +1,34 @@
-"""Blobs on their way to devices: whole or from some byte on, in constant memory, one at a time in a process.
+"""Responses with the bytes of a blob from the local disk: whole or a range, in constant memory.
 
-A slow device would otherwise take one thread after another away from heartbeats. Whoever comes second is told to come
-back; what is small enough to be handed to the kernel at once may always pass.
+A large response occupies a web server's thread until the last byte is sent. So that slow devices leave threads for
+heartbeats and for other downloads, half of a process's threads may send blobs, each device gets one download at a time
+from a machine, and a device that is too slow is disconnected. It resumes by Range, after others had their turn.
 """
 
 import re
 import socket
 import threading
+import weakref
+from contextlib import suppress
 from typing import BinaryIO
+from uuid import UUID
 
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase
 
+from deployments.download_slots import SLOTS
 from foundation.errors import ApiError, Unavailable
 
+# A response of this size goes to the kernel at once, and needs no slot.
 SMALL_SIZE = 64 * 1024
 BLOCK_SIZE = 256 * 1024
 RETRY_AFTER_SECONDS = 2
-# A device that takes no byte for so long is cut off; it resumes by Range.
+# A device that receives fewer bytes than this in a window is disconnected.
+LEAST_BYTES_PER_SECOND = 64 * 1024
+WINDOW_SECONDS = 15.0
+# The kernel drops a connection whose peer acknowledges nothing for this long.
 STALLED_SECONDS = 60
 
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
-_slot = threading.Lock()
 
 
 class BadRange(ApiError):
@@ -30,103 +38,123 @@ class BadRange(ApiError):
 
 
 class Transfer:
-    """A file-like window of `length` bytes from `start`. It occupies the process's one slot until it is closed."""
+    """A file-like window of `length` bytes from `start`. It occupies a slot until it is closed.
 
-    def __init__(self, file: BinaryIO, start: int, length: int) -> None:
+    It has no `fileno` on purpose: the server then reads block by block, which shows how fast the device receives.
+    """
+
+    def __init__(self, file: BinaryIO, start: int, length: int, device_id: UUID) -> None:
         file.seek(start)
         self.file = file
+        self.device_id = device_id
         self.left = length
         self.is_open = True
+        self.timer: threading.Timer | None = None
 
     def read(self, size: int = -1) -> bytes:
         chunk = self.file.read(self.left if size < 0 else min(size, self.left))
         self.left -= len(chunk)
         return chunk
 
-    def fileno(self) -> int:
-        """For servers that let the kernel copy; they send as many bytes as Content-Length says."""
-        return self.file.fileno()
+    def watch(self, connection: socket.socket) -> None:
+        """Disconnect the device if it receives too little from now on."""
+        arguments = (weakref.ref(self), connection, self.left)
+        self.timer = threading.Timer(WINDOW_SECONDS, _check_rate, arguments)
+        self.timer.daemon = True
+        self.timer.start()
 
     def close(self) -> None:
-        """Give the slot back. Harmless when repeated."""
+        """Release the slot. Idempotent."""
         if self.is_open:
             self.is_open = False
+            if self.timer is not None:
+                self.timer.cancel()
             self.file.close()
-            _slot.release()
+            SLOTS.release(self.device_id)
 
     def __del__(self) -> None:
-        # An answer that never reached the server, because something failed behind the view, is not closed by it.
-        # Django puts the answer's close() in place of ours. That ends a request and gives its database connection
-        # back, and garbage is collected in the midst of another one's.
+        # A response that never reached the server, because something failed after the view, is not closed by it.
+        # Django replaces `close` of this object by that of the response. That one ends a request and its database
+        # connection, which must not happen to another request during which this object is collected.
         Transfer.close(self)
 
 
-def wanted_range(header: str, size: int) -> tuple[int, int] | None:
-    """First byte and length of a single range (RFC 9110, 14.1.2). None to send the whole, as for any other header.
+def _check_rate(reference: "weakref.ref[Transfer]", connection: socket.socket, left_before: int) -> None:
+    """Disconnect a device that received too little in the last window; otherwise watch the next one."""
+    transfer = reference()
+    if transfer is None or not transfer.is_open:
+        return
+    if left_before - transfer.left >= LEAST_BYTES_PER_SECOND * WINDOW_SECONDS:
+        transfer.watch(connection)
+        return
+    with suppress(OSError):  # it may be closed already
+        connection.shutdown(socket.SHUT_RDWR)
 
-    Raises `BadRange` (`bad_range`, with `size`) if no byte of it exists.
+
+def requested_range(header: str, size: int) -> tuple[int, int] | None:
+    """Return first byte and length of a single range (RFC 9110, 14.1.2). None for any other header: send everything.
+
+    Raises `BadRange` (`bad_range`, with `size`) if the blob has no byte in the range.
     """
     match = _RANGE.fullmatch(header.strip())
     if match is None or not any(match.groups()):
         return None
     first, last = match.groups()
-    if not first:  # the last so many bytes
+    if not first:  # the last bytes
         length = min(int(last), size)
         start, end = size - length, size
     else:
         start, end = int(first), min(int(last) + 1, size) if last else size
         if last and int(last) < start:
-            return None  # not a range at all
+            return None  # not a range
     if start >= end:
-        raise BadRange("bad_range", f"The blob has {size} bytes, and none of those asked for.", size=size)
+        raise BadRange("bad_range", f"The blob has {size} bytes, and none in this range.", size=size)
     return start, end - start
 
 
-def send(request: HttpRequest, file: BinaryIO, size: int, etag: str) -> HttpResponseBase:
-    """Answer with the bytes that the request asks for; closes `file` now or after the last byte.
+def send_blob(request: HttpRequest, file: BinaryIO, size: int, etag: str, device_id: UUID) -> HttpResponseBase:
+    """Return a response with the requested bytes. It closes `file`, now or after the last byte.
 
     Raises `BadRange`, `Unavailable` (`busy`).
     """
     try:
-        found = wanted_range(_range_header(request, etag), size)
-        start, length = found or (0, size)
+        byte_range = requested_range(_range_header(request, etag), size)
+        start, length = byte_range or (0, size)
         if length <= SMALL_SIZE:
             with file:
                 file.seek(start)
                 response: HttpResponseBase = HttpResponse(file.read(length))
         else:
-            response = _begin(request, file, start, length)
+            response = _streamed(request, file, start, length, device_id)
     except ApiError:
         file.close()
         raise
-    response.status_code = 206 if found else 200
+    response.status_code = 206 if byte_range else 200
     response["Content-Type"] = "application/octet-stream"
     response["Content-Length"] = str(length)
     response["Accept-Ranges"] = "bytes"
     response["ETag"] = etag
-    if found:
+    if byte_range:
         response["Content-Range"] = f"bytes {start}-{start + length - 1}/{size}"
     return response
 
 
 def _range_header(request: HttpRequest, etag: str) -> str:
-    """The Range header, unless the device's part is of something else (If-Range)."""
+    """Return the Range header. Empty if the device has a part of another blob (If-Range)."""
     if request.headers.get("If-Range", etag) != etag:
         return ""
     return request.headers.get("Range", "")
 
 
-def _begin(request: HttpRequest, file: BinaryIO, start: int, length: int) -> FileResponse:
-    if not _slot.acquire(blocking=False):
-        raise Unavailable("busy", "Another transfer is under way here; try again.", RETRY_AFTER_SECONDS)
-    transfer = Transfer(file, start, length)
-    _cut_off_when_stalled(request)
+def _streamed(request: HttpRequest, file: BinaryIO, start: int, length: int, device_id: UUID) -> FileResponse:
+    if not SLOTS.acquire(device_id):
+        raise Unavailable("busy", "Too many downloads at the moment; try again.", RETRY_AFTER_SECONDS)
+    transfer = Transfer(file, start, length, device_id)
+    connection = request.META.get("gunicorn.socket")
+    if isinstance(connection, socket.socket):
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_SECONDS * 1000)
+        transfer.watch(connection)
     response = FileResponse(transfer)
     response.block_size = BLOCK_SIZE
     return response
-
-
-def _cut_off_when_stalled(request: HttpRequest) -> None:
-    connection = request.META.get("gunicorn.socket")
-    if isinstance(connection, socket.socket) and hasattr(socket, "TCP_USER_TIMEOUT"):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_SECONDS * 1000)

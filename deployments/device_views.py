@@ -1,4 +1,4 @@
-"""What devices call about deployments. Each request is signed; see docs/device-api.md."""
+"""The device endpoints of deployments. Every request is signed; see docs/device-api.md."""
 
 from typing import Any
 from uuid import UUID
@@ -11,22 +11,24 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bundles.storage.interface import blobs
-from deployments import download_access, reports
-from deployments.blob_responses import BadRange, send
+from deployments import download_access
+from deployments.blob_responses import BadRange, send_blob
 from deployments.device_serializers import ResultAnswer, ResultRequest
-from deployments.reports import Report
+from deployments.reports import Report, accept_report
 from devices.authentication import DeviceSignature, device_of
 from devices.device_views import SIGNED
 from foundation.api.exceptions import error_body
+from foundation.rate_limits.throttles import DeviceThrottle
 
 REFUSED = OpenApiResponse(description="pending, decommissioned")
 RANGE = OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="A single range, such as `bytes=1024-`.")
-IF_RANGE = OpenApiParameter("If-Range", str, OpenApiParameter.HEADER, description="The ETag of what was begun.")
+IF_RANGE = OpenApiParameter("If-Range", str, OpenApiParameter.HEADER, description="The ETag of the blob to resume.")
 
 
 class _DeviceView(APIView):
     authentication_classes = [DeviceSignature]
     permission_classes = []
+    throttle_classes = [DeviceThrottle]
 
 
 class Result(_DeviceView):
@@ -41,12 +43,12 @@ class Result(_DeviceView):
         },
     )
     def post(self, request: Request, deployment_id: UUID) -> Response:
-        """Report a step or the end. The same report again changes nothing and is answered as before."""
-        message = ResultRequest(data=request.data)
-        message.is_valid(raise_exception=True)
-        said: dict[str, Any] = dict(message.validated_data)
-        said |= said.pop("progress", {})
-        return Response({"state": reports.take(device_of(request).pk, deployment_id, Report(**said))})
+        """Report a stage or the end. Repeating a report changes nothing and is answered as before."""
+        body = ResultRequest(data=request.data)
+        body.is_valid(raise_exception=True)
+        members: dict[str, Any] = dict(body.validated_data)
+        report = Report(**members.pop("progress", {}), **members)
+        return Response({"state": accept_report(device_of(request).pk, deployment_id, report)})
 
 
 class Manifest(_DeviceView):
@@ -61,7 +63,7 @@ class Manifest(_DeviceView):
         }
     )
     def get(self, request: Request, name: str, manifest_sha256: str, version: str) -> HttpResponse:
-        """A bundle's manifest, byte for byte as it was published; its sha256 stands in the address."""
+        """A bundle's manifest, byte for byte as it was published. The path names its sha256."""
         body = download_access.manifest(device_of(request).pk, name, version, manifest_sha256)
         return HttpResponse(body, content_type="application/json", headers={"ETag": f'"{manifest_sha256}"'})
 
@@ -74,23 +76,24 @@ class BlobBytes(_DeviceView):
         responses={
             (200, "application/octet-stream"): OpenApiTypes.BINARY,
             (206, "application/octet-stream"): OpenApiTypes.BINARY,
-            302: OpenApiResponse(description="The bytes are at `Location`, for a short while; fetch them unsigned."),
+            302: OpenApiResponse(description="Fetch the bytes from the URL in `Location`, unsigned. It expires soon."),
             401: SIGNED,
             403: REFUSED,
             404: OpenApiResponse(description="unknown_blob"),
             416: OpenApiResponse(description="bad_range, with the blob's size"),
-            503: OpenApiResponse(description="busy: another transfer is under way here; see Retry-After"),
+            503: OpenApiResponse(description="busy: too many downloads at the moment; see Retry-After"),
         },
     )
     def get(self, request: Request, sha256: str) -> HttpResponseBase:
-        """The bytes of one file, whole or from some byte on."""
-        size = download_access.size_of_blob(device_of(request).pk, sha256)
+        """The bytes of one file, or a range of them."""
+        device = device_of(request)
+        size = download_access.size_of_blob(device.pk, sha256)
         storage = blobs()
         url = storage.url(sha256)
         if url is not None:
             return HttpResponseRedirect(url)
         try:
-            return send(request._request, storage.open(sha256), size, f'"{sha256}"')
+            return send_blob(request._request, storage.open(sha256), size, f'"{sha256}"', device.pk)
         except BadRange as error:
             refusal = Response(error_body(error.code, error.message, dict(error.extra)), status=error.status)
             refusal["Content-Range"] = f"bytes */{size}"

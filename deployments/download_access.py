@@ -1,4 +1,4 @@
-"""What a device may fetch: all that is ready, and what it is being asked to install even if it was withdrawn since."""
+"""What a device may fetch: every ready bundle, and a withdrawn one while the device has an active deployment of it."""
 
 from uuid import UUID
 
@@ -10,24 +10,24 @@ from foundation.errors import NotFound
 
 
 def bundles_for(device_id: UUID) -> QuerySet[Bundle]:
-    """The bundles that this device may fetch."""
+    """Return the bundles that this device may fetch."""
     active = DeviceDeployment.objects.active().filter(device_id=device_id, deployment__bundle=OuterRef("pk"))
     return Bundle.objects.filter(Q(state=BundleState.READY) | Q(state=BundleState.WITHDRAWN) & Exists(active))
 
 
 def manifest(device_id: UUID, name: str, version: str, manifest_sha256: str) -> bytes:
-    """The manifest's bytes. Raises `NotFound` (`unknown_manifest`)."""
-    wanted = bundles_for(device_id).filter(name=name, version=version, manifest_sha256=manifest_sha256)
-    text = wanted.values_list("manifest", flat=True).first()
+    """Return the manifest's bytes. Raises `NotFound` (`unknown_manifest`)."""
+    bundles = bundles_for(device_id).filter(name=name, version=version, manifest_sha256=manifest_sha256)
+    text = bundles.values_list("manifest", flat=True).first()
     if text is None:
-        raise NotFound("unknown_manifest", "No bundle of this name and version, with this manifest, is to be had here.")
+        raise NotFound("unknown_manifest", "This device may fetch no bundle with this name, version and manifest.")
     return text.encode("utf-8")
 
 
 def size_of_blob(device_id: UUID, sha256: str) -> int:
-    """The size of a blob that this device may fetch. Raises `NotFound` (`unknown_blob`)."""
+    """Return the size in bytes of a blob that this device may fetch. Raises `NotFound` (`unknown_blob`)."""
     used = BundleFile.objects.filter(sha256=OuterRef("sha256"), bundle__in=bundles_for(device_id).values("pk"))
     size = Blob.objects.filter(Exists(used), sha256=sha256).values_list("size", flat=True).first()
     if size is None:
-        raise NotFound("unknown_blob", "No bundle that is to be had here has a file with this sha256.")
+        raise NotFound("unknown_blob", "This device may fetch no bundle that has a file with this sha256.")
     return size

@@ -1,60 +1,73 @@
-"""What devices say they run, compared with what was last deployed to them successfully.
+"""What devices report to run, compared with what was last deployed to them successfully.
 
-A difference is shown and becomes an event once; nothing is done about it here. A product that is being deployed right
-now is compared when that has ended, and what a device said before its last success says nothing about that success.
+A mismatch is shown and becomes one event; nothing else is done about it. A device with an active deployment is compared
+when that has ended. A report that is older than the last success says nothing about that success.
 """
 
-import time
+from dataclasses import asdict, dataclass
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models import Exists, OuterRef
 
 from deployments.models import Comparison, DeviceDeployment, DeviceDeploymentState
 from devices.models import Device, DeviceQuerySet
+from foundation.batches import run_in_batches
 from foundation.events.models import Event
 from foundation.scheduler import ACTOR
 
 BATCH = 1000
-RUN_SECONDS = 5.0
 BUNDLE_FIELDS = ("name", "version", "manifest_sha256")
 
-Differences = dict[str, dict[str, str]]
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A product that a device does not run as deployed. `expected` and `reported` are `name@version`, or `nothing`."""
+
+    expected: str
+    reported: str
+    reported_sha256: str
 
 
 def compare() -> int:
-    """Compare devices whose running bundles changed. Returns for how many of them something differs newly."""
-    ends_at = time.monotonic() + RUN_SECONDS
-    found = 0
-    while True:
-        with transaction.atomic():
-            devices = list(
-                changed_devices().order_by().select_for_update(skip_locked=True, of=("self",), no_key=True)[:BATCH]
-            )
-            found += _compare(devices)
-        if len(devices) < BATCH or time.monotonic() > ends_at:
-            return found
+    """Compare devices whose running bundles changed. Return how many devices have a new mismatch."""
+    new_mismatches = 0
+
+    def compare_batch() -> int:
+        nonlocal new_mismatches
+        changed = changed_devices().order_by()
+        devices = list(changed.select_for_update(skip_locked=True, of=("self",), no_key=True)[:BATCH])
+        new_mismatches += _compare(devices)
+        return len(devices)
+
+    run_in_batches(compare_batch, size=BATCH)
+    return new_mismatches
 
 
 def changed_devices() -> DeviceQuerySet:
-    """Devices that changed what they run since they were compared, and that nothing is being deployed to."""
+    """Devices whose running bundles changed after their last comparison, and that have no active deployment."""
     compared = Comparison.objects.filter(device=OuterRef("pk"), compared_to=OuterRef("running_changed_at"))
-    busy = DeviceDeployment.objects.active().filter(device=OuterRef("pk"))
-    return Device.objects.accepted().filter(~Exists(compared), ~Exists(busy), running_changed_at__isnull=False)
+    active = DeviceDeployment.objects.active().filter(device=OuterRef("pk"))
+    return Device.objects.accepted().filter(~Exists(compared), ~Exists(active), running_changed_at__isnull=False)
 
 
 def _compare(devices: list[Device]) -> int:
-    """Compare held devices. Returns how many differ in a way that they did not before."""
-    expected = last_successes([device.pk for device in devices])
-    known = Comparison.objects.in_bulk([device.pk for device in devices])
+    """Compare locked devices. Return how many have a mismatch that they did not have before."""
+    ids = [device.pk for device in devices]
+    successes = last_successes(ids)
+    previous = Comparison.objects.in_bulk(ids)
     comparisons, events = [], []
     for device in devices:
         if device.running_changed_at is None:
             continue
-        before = known[device.pk].differences if device.pk in known else {}
-        now = differences(device, expected.get(device.pk, []))
-        events += [_event(device, product, one) for product, one in now.items() if before.get(product) != one]
-        comparisons.append(Comparison(device=device, compared_to=device.running_changed_at, differences=now))
+        before = previous[device.pk].differences if device.pk in previous else {}
+        found = find_mismatches(device, successes.get(device.pk, []))
+        mismatches = {product: asdict(mismatch) for product, mismatch in found.items()}
+        events += [
+            _event(device, product, mismatch)
+            for product, mismatch in mismatches.items()
+            if before.get(product) != mismatch
+        ]
+        comparisons.append(Comparison(device=device, compared_to=device.running_changed_at, differences=mismatches))
     Comparison.objects.bulk_create(
         comparisons,
         update_conflicts=True,
@@ -66,7 +79,7 @@ def _compare(devices: list[Device]) -> int:
 
 
 def last_successes(ids: list[UUID]) -> dict[UUID, list[DeviceDeployment]]:
-    """The last successful way of each product, for each device."""
+    """Return the last successful device deployment of each product, by device."""
     rows = (
         DeviceDeployment.objects.filter(device__in=ids, state=DeviceDeploymentState.SUCCEEDED)
         .select_related("deployment__bundle")
@@ -74,15 +87,15 @@ def last_successes(ids: list[UUID]) -> dict[UUID, list[DeviceDeployment]]:
         .order_by("device_id", "product", "-finished_at")
         .distinct("device_id", "product")
     )
-    found: dict[UUID, list[DeviceDeployment]] = {}
+    successes: dict[UUID, list[DeviceDeployment]] = {}
     for row in rows:
-        found.setdefault(row.device_id, []).append(row)
-    return found
+        successes.setdefault(row.device_id, []).append(row)
+    return successes
 
 
-def differences(device: Device, successes: list[DeviceDeployment]) -> Differences:
-    """By product, what should run (`expected`) and what the device says (`reported`), where the two differ."""
-    differing: Differences = {}
+def find_mismatches(device: Device, successes: list[DeviceDeployment]) -> dict[str, Mismatch]:
+    """Return, by product, where the device's report differs from its last success."""
+    mismatches: dict[str, Mismatch] = {}
     for row in successes:
         if row.finished_at is None or device.running_changed_at is None or device.running_changed_at < row.finished_at:
             continue
@@ -92,19 +105,19 @@ def differences(device: Device, successes: list[DeviceDeployment]) -> Difference
             reported = {}
         if reported.get("manifest_sha256") != bundle.manifest_sha256:
             version = str(reported.get("version", ""))[:63]
-            differing[row.product] = {
-                "expected": str(bundle),
-                "reported": f"{row.product}@{version}" if version else "nothing",
-                "reported_sha256": str(reported.get("manifest_sha256", ""))[:64],
-            }
-    return differing
+            mismatches[row.product] = Mismatch(
+                expected=str(bundle),
+                reported=f"{row.product}@{version}" if version else "nothing",
+                reported_sha256=str(reported.get("manifest_sha256", ""))[:64],
+            )
+    return mismatches
 
 
-def _event(device: Device, product: str, one: dict[str, str]) -> Event:
+def _event(device: Device, product: str, mismatch: dict[str, str]) -> Event:
     return Event(
         kind="device.differs",
-        message=f"Device {device} runs {one['reported']}, where {one['expected']} was deployed last.",
+        message=f"Device {device} runs {mismatch['reported']}; {mismatch['expected']} was deployed last.",
         actor=ACTOR,
         device_id=device.pk,
-        data={"product": product, **one},
+        data={"product": product, **mismatch},
     )

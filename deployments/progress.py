@@ -1,30 +1,48 @@
-"""How far a deployment is, as a bar: one part for each state that a device is in."""
+"""How far a deployment is, as a bar with one part for each state of its device deployments."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
-from deployments.states import FINISHED, UNSUCCESSFUL
+from deployments.states import FINAL_STATES, UNSUCCESSFUL_STATES, DeviceDeploymentState
 
-# From the left: what went well, what did not, who is at work, who waits.
+# From left to right: succeeded, failed, at work, waiting, cancelled.
 ORDER = (
-    "succeeded", *UNSUCCESSFUL, "checking", "installing", "downloading", "accepted", "offered", "cancelling",
-    "waiting", "cancelled",
-)  # fmt: skip
+    DeviceDeploymentState.SUCCEEDED,
+    *UNSUCCESSFUL_STATES,
+    DeviceDeploymentState.CHECKING,
+    DeviceDeploymentState.INSTALLING,
+    DeviceDeploymentState.DOWNLOADING,
+    DeviceDeploymentState.ACCEPTED,
+    DeviceDeploymentState.OFFERED,
+    DeviceDeploymentState.CANCELLING,
+    DeviceDeploymentState.WAITING,
+    DeviceDeploymentState.CANCELLED,
+)
 
 
-def bars(counts: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Of each state its name, how many devices are in it, what share in percent, and its tone."""
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One part of the bar. `percent` is its share; `tone` is the name of its colour."""
+
+    state: str
+    count: int
+    percent: float
+    tone: str
+
+
+def bars(counts: Mapping[str, int]) -> list[Bar]:
+    """Return the parts of the bar, without empty ones."""
     total = sum(counts.values()) or 1
     return [
-        {"state": name.replace("_", " "), "count": counts[name], "percent": round(100 * counts[name] / total, 1),
-         "tone": tone_of(name)}
-        for name in ORDER if counts.get(name)
-    ]  # fmt: skip
+        Bar(state.replace("_", " "), counts[state], round(100 * counts[state] / total, 1), tone_of(state))
+        for state in ORDER
+        if counts.get(state)
+    ]
 
 
 def tone_of(state: str) -> str:
-    if state == "succeeded":
+    if state == DeviceDeploymentState.SUCCEEDED:
         return "good"
-    if state in UNSUCCESSFUL:
+    if state in UNSUCCESSFUL_STATES:
         return "bad"
-    return "dim" if state in FINISHED or state == "waiting" else "busy"
+    return "dim" if state in FINAL_STATES or state == DeviceDeploymentState.WAITING else "busy"

@@ -1,12 +1,12 @@
-"""What devices say about their deployments.
+"""Reports: what devices say about their device deployments.
 
-1. The row is found by deployment and device: what was not told to this device does not exist for it.
-2. The attempt has to be the present one.
-3. A row that has ended stays as it is. The last report said again is answered as before; anything newer is noted as an
-   event, shown beside the row, and refused.
+1. The row is found by deployment and device. A deployment that was never offered to this device does not exist for it.
+2. The attempt has to be the current one.
+3. A row that has ended does not change. Its last report repeated is answered as before. A newer report is refused and
+   stored beside the row, with an event for the first few that differ.
 4. A report number that was seen already changes nothing.
-5. A new report moves the row forward, or only changes its progress. It is written by one conditional UPDATE that
-   compares what was read; when somebody else was faster, everything is looked at again.
+5. A new report moves the row forward, or changes only its progress, by one conditional UPDATE that compares what was
+   read. If another process won the race, the report is checked again from the start.
 """
 
 from dataclasses import dataclass, field
@@ -14,10 +14,11 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
-from deployments.models import FINISHED, DeviceDeployment
-from deployments.states import after_report, passed
+from deployments.models import FINAL_STATES, DeviceDeployment
+from deployments.states import stages_passed, state_after_report
 from deployments.termination import ended_event
 from devices.models import Command
 from foundation.api.times import format_time
@@ -25,11 +26,15 @@ from foundation.errors import BadRequest, Conflict, NotFound, Unavailable
 from foundation.events.models import record_event
 
 TRIES = 5
+# What a device may measure, in seconds: fetching the blobs, installing, and the health check.
+TIMINGS = ("fetch", "install", "check")
+# How many events the late reports of one device deployment may write.
+MAX_LATE_EVENTS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One report: `report` counts within `attempt`; sizes are bytes, `timings` seconds by the name of the step."""
+    """One report. `report` is its number within `attempt`; sizes are bytes; `timings` are seconds by `TIMINGS`."""
 
     attempt: int
     report: int
@@ -41,83 +46,87 @@ class Report:
     timings: dict[str, float] = field(default_factory=dict)
 
 
-def take(device_id: UUID, deployment_id: UUID, said: Report) -> str:
-    """Take a device's report. Returns the state in which the device deployment now is.
+def accept_report(device_id: UUID, deployment_id: UUID, report: Report) -> str:
+    """Apply a device's report. Return the state of the device deployment afterwards.
 
     Raises:
-        NotFound: `not_found`: this device was never told of such a deployment.
+        NotFound: `not_found`: no such deployment was offered to this device.
         BadRequest: `unknown_attempt`.
         Conflict: `old_attempt`, with `attempt`; `ended`, with `state`.
-        Unavailable: the row changed under our hands several times.
+        Unavailable: `busy`: other processes changed the row several times.
     """
     for _ in range(TRIES):
         row = DeviceDeployment.objects.filter(deployment_id=deployment_id, device_id=device_id).first()
         if row is None or row.offered_at is None:
             raise NotFound("not_found", "This device has no such deployment.")
-        _check_attempt(row, said)
-        if said.report == row.report:
+        _check_attempt(row, report)
+        if report.report == row.report:
             return row.state
-        if row.state in FINISHED:
-            _note_late(row, said)
-            raise Conflict(
-                "ended",
-                "This deployment has ended on this device; nothing is to be reported any more.",
-                state=row.state,
-            )
-        if said.report < row.report or _apply(row, said):
+        if row.state in FINAL_STATES:
+            _note_late(row, report)
+            raise Conflict("ended", "This deployment has ended on this device; stop reporting.", state=row.state)
+        if report.report < row.report or _apply(row, report):
             return row.state
     raise Unavailable("busy", "The deployment is changing right now; send the same report again.")
 
 
-def _check_attempt(row: DeviceDeployment, said: Report) -> None:
-    if said.attempt < row.attempt:
+def _check_attempt(row: DeviceDeployment, report: Report) -> None:
+    if report.attempt < row.attempt:
         raise Conflict("old_attempt", f"Attempt {row.attempt} has begun.", attempt=row.attempt, state=row.state)
-    if said.attempt > row.attempt:
-        raise BadRequest("unknown_attempt", f"The present attempt is {row.attempt}.", attempt=row.attempt)
+    if report.attempt > row.attempt:
+        raise BadRequest("unknown_attempt", f"The current attempt is {row.attempt}.", attempt=row.attempt)
 
 
-def _apply(row: DeviceDeployment, said: Report) -> bool:
-    """Write a report that is new. False if somebody else was faster."""
-    target = after_report(row.state, said.state)
+def _apply(row: DeviceDeployment, report: Report) -> bool:
+    """Write a new report. False if another process won the race."""
+    target = state_after_report(row.state, report.state)
     with transaction.atomic():
-        if not row.advance(target, **_changes(row, said, target)):
+        if not row.apply_report(target, **_changes(row, report, target)):
             return False
-        if target in FINISHED:
+        if target in FINAL_STATES:
             Command.objects.for_device_deployments([row.pk]).withdraw()
-            ended_event(row, target, said.reason_code, "device").save(force_insert=True)
+            ended_event(row, target, report.reason_code, "device").save(force_insert=True)
     return True
 
 
-def _changes(row: DeviceDeployment, said: Report, target: str) -> dict[str, Any]:
+def _changes(row: DeviceDeployment, report: Report, target: str) -> dict[str, Any]:
+    """Return the columns that the report changes, beside the state."""
     now = format_time(timezone.now())
     changes: dict[str, Any] = {
-        "report": said.report,
-        "reason_code": said.reason_code,
-        "message": said.message,
-        "timings": row.timings | said.timings,
-        "reached_at": row.reached_at | dict.fromkeys(passed(row.state, target), now),
+        "report": report.report,
+        "reason_code": report.reason_code,
+        "message": report.message,
+        "timings": {name: seconds for name, seconds in (row.timings | report.timings).items() if name in TIMINGS},
+        "reached_at": row.reached_at | dict.fromkeys(stages_passed(row.state, target), now),
     }
-    if said.bytes_done is not None:
-        changes["bytes_done"] = said.bytes_done
-    if said.bytes_total is not None:
-        changes["bytes_total"] = said.bytes_total
+    if report.bytes_done is not None:
+        changes["bytes_done"] = report.bytes_done
+    if report.bytes_total is not None:
+        changes["bytes_total"] = report.bytes_total
     return changes
 
 
-def _note_late(row: DeviceDeployment, said: Report) -> None:
-    """Keep what a device claims after the end, and one event for each claim that is another than the one before."""
-    if said.report < row.report:
+def _note_late(row: DeviceDeployment, report: Report) -> None:
+    """Store what a device reports after the end. A report that differs from the one before becomes an event.
+
+    A device could alternate for ever, so the number of events is limited. The database counts them.
+    """
+    if report.report < row.report:
         return
+    differing = DeviceDeployment.objects.filter(pk=row.pk).exclude(late_state=report.state)
     with transaction.atomic():
-        another = DeviceDeployment.objects.filter(pk=row.pk).exclude(late_state=said.state)
-        if another.update(late_state=said.state):
+        if differing.filter(late_events__lt=MAX_LATE_EVENTS).update(
+            late_state=report.state, late_events=F("late_events") + 1
+        ):
             record_event(
                 "deployment.late_report",
-                f"After its deployment of {row.product} had ended as {row.state}, the device reported {said.state}.",
+                f"After its deployment of {row.product} had ended as {row.state}, the device reported {report.state}.",
                 actor="device",
                 device=row.device_id,
                 deployment=row.deployment_id,
                 state=row.state,
-                reported=said.state,
-                reason_code=said.reason_code,
+                reported=report.state,
+                reason_code=report.reason_code,
             )
+        else:
+            differing.update(late_state=report.state)

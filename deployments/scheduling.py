@@ -1,7 +1,8 @@
-"""The time-driven steps of this room."""
+"""The scheduler's tasks for deployments."""
 
 from deployments.drift import compare
-from deployments.rollout import offer
+from deployments.offers import offer
+from deployments.planning import plan
 from deployments.termination import (
     carry_out_cancels,
     end_decommissioned,
@@ -12,6 +13,7 @@ from deployments.termination import (
 from foundation.scheduler import Task
 
 TASKS = [
+    Task("plan", plan, every_seconds=1),
     Task("offer", offer, every_seconds=1),
     Task("carry out cancels", carry_out_cancels, every_seconds=1),
     Task("enforce deadlines", enforce_deadlines, every_seconds=1),

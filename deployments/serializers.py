@@ -1,20 +1,22 @@
-"""The messages of the operators' endpoints."""
+"""Requests and responses of the operators' endpoints."""
 
 from typing import Any
+from uuid import UUID
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from deployments.definition import MAX_DEVICES
 from deployments.models import Deployment, DeploymentState, DeviceDeployment, DeviceDeploymentState
+from deployments.models.device_deployment import StateCounts
 from foundation.api.serializers import StrictSerializer
 
 YEAR_SECONDS = 31_536_000
 MAX_GROUPS = 1000
-MAX_DEVICES = 10_000
 
 
 class DeploymentRequest(StrictSerializer):
-    """`bundle` is `name@version`; `devices` and `groups` together must name somebody."""
+    """`bundle` is `name@version`; At least one device or group is named."""
 
     bundle = serializers.CharField(max_length=127)
     groups = serializers.ListField(child=serializers.CharField(max_length=100), max_length=MAX_GROUPS, required=False)
@@ -31,23 +33,28 @@ class DeploymentFilter(serializers.Serializer[Any]):
 
 
 class Counts(serializers.Serializer[Any]):
-    """How many devices are in which state."""
+    """How many device deployments are in which state."""
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         return {state: serializers.IntegerField() for state in DeviceDeploymentState.values}
 
 
 class Skipped(serializers.Serializer[Any]):
+    """How many chosen devices are not part of the deployment. The numbers grow while it is `planning`."""
+
     not_accepted = serializers.IntegerField()
     wrong_device_type = serializers.IntegerField()
 
 
 class DeploymentAnswer(serializers.ModelSerializer[Deployment]):
-    """`skipped`: chosen devices that were left out. Its context holds `counts`: see `counts_of`."""
+    """One deployment. The serializer's context holds `counts`; see `counts_of`."""
 
     bundle = serializers.StringRelatedField[Any]()
     counts = serializers.SerializerMethodField()
     skipped = Skipped()
+    reason_code = serializers.CharField(
+        help_text="Why the deployment ended before any device took part: `no_devices`, `bundle_withdrawn`, or empty."
+    )
 
     class Meta:
         model = Deployment
@@ -55,6 +62,7 @@ class DeploymentAnswer(serializers.ModelSerializer[Deployment]):
             "id",
             "bundle",
             "state",
+            "reason_code",
             "counts",
             "skipped",
             "note",
@@ -67,8 +75,8 @@ class DeploymentAnswer(serializers.ModelSerializer[Deployment]):
 
     @extend_schema_field(Counts)
     def get_counts(self, deployment: Deployment) -> dict[str, int]:
-        counted: dict[str, int] = self.context["counts"][deployment.pk]
-        return {state: counted.get(state, 0) for state in DeviceDeploymentState.values}
+        counts: StateCounts = self.context["counts"][deployment.pk]
+        return {state: counts.get(state, 0) for state in DeviceDeploymentState.values}
 
 
 class DeviceDeploymentFilter(serializers.Serializer[Any]):
@@ -76,10 +84,11 @@ class DeviceDeploymentFilter(serializers.Serializer[Any]):
 
 
 class DeviceDeploymentAnswer(serializers.ModelSerializer[DeviceDeployment]):
-    """`late_state`: what the device claimed after its end, if anything; it changes nothing."""
+    """One device deployment. `message` is the end of what the device reported, at most 4 KiB."""
 
     device = serializers.UUIDField(source="device_id")
     device_name = serializers.CharField(source="device.name")
+    late_state = serializers.CharField(help_text="What the device reported after the end. It changes nothing.")
 
     class Meta:
         model = DeviceDeployment
@@ -103,8 +112,11 @@ class DeviceDeploymentAnswer(serializers.ModelSerializer[DeviceDeployment]):
         read_only_fields = fields
 
 
-def counts_of(deployments: list[Deployment]) -> dict[Any, dict[str, int]]:
-    """The counts of each; one query for all that have not finished."""
-    unfinished = [one.pk for one in deployments if one.finished_at is None]
-    counted = DeviceDeployment.objects.filter(deployment__in=unfinished).counts() if unfinished else {}
-    return {one.pk: counted.get(one.pk, {}) if one.finished_at is None else one.final_counts for one in deployments}
+def counts_of(deployments: list[Deployment]) -> dict[UUID, StateCounts]:
+    """Return the counts of each deployment. One query for all that have not finished."""
+    unfinished = [deployment.pk for deployment in deployments if deployment.finished_at is None]
+    counts = DeviceDeployment.objects.filter(deployment__in=unfinished).counts() if unfinished else {}
+    for deployment in deployments:
+        if deployment.finished_at is not None:
+            counts[deployment.pk] = deployment.final_counts
+    return {deployment.pk: counts.get(deployment.pk, {}) for deployment in deployments}

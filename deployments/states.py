@@ -1,27 +1,66 @@
 """The states of deployments, phases and device deployments, and which may follow which.
 
+deployment:
+
+    planning ──► running ──────► finished
+       │  │         │               ▲
+       │  └─────────┼───────────────┘  (no device can take part)
+       └────────────┴──► cancelled
+
+phase:
+
+    waiting ──► open ──► finished
+       └────────────────────▲          (the deployment ended while it was planned)
+
+device deployment:
+
+       ┌── hold ───┐
+       ▼           │
     waiting ──► offered ──► accepted ──► downloading ──► installing ──► checking ──► succeeded | failed |
        │           │            │             │              │             │         rolled_back | rejected
        │           └────────────┴──────┬──────┴──────────────┴─────────────┘
-       │                               ├── operator cancels ──► cancelling ──► cancelled, or the device's word
+       │                               ├── operator cancels ──► cancelling ──► cancelled, or the final report
        └── operator cancels ─► cancelled └── deadline ──► timed_out  (cancelling: cancelled)
 
-A device that is decommissioned ends all its ways as `cancelled`.
+Decommissioning a device ends all its device deployments as `cancelled`. A hold takes back an offer that the device has
+not acknowledged: the device deployment waits again, as a new attempt.
 """
 
 from django.db.models import TextChoices
 
+from foundation.state_machine import Transitions
+
 
 class DeploymentState(TextChoices):
+    PLANNING = "planning", "planning"
     RUNNING = "running", "running"
     CANCELLED = "cancelled", "cancelled"
     FINISHED = "finished", "finished"
+
+
+DEPLOYMENT_TRANSITIONS = Transitions(
+    {
+        DeploymentState.PLANNING: {DeploymentState.RUNNING, DeploymentState.CANCELLED, DeploymentState.FINISHED},
+        DeploymentState.RUNNING: {DeploymentState.CANCELLED, DeploymentState.FINISHED},
+        DeploymentState.CANCELLED: {},
+        DeploymentState.FINISHED: {},
+    }
+)
 
 
 class PhaseState(TextChoices):
     WAITING = "waiting", "waiting"
     OPEN = "open", "open"
     FINISHED = "finished", "finished"
+
+
+PHASE_TRANSITIONS = Transitions(
+    {
+        PhaseState.WAITING: {PhaseState.OPEN, PhaseState.FINISHED},
+        PhaseState.OPEN: {PhaseState.FINISHED},
+        PhaseState.FINISHED: {},
+    }
+)
 
 
 class DeviceDeploymentState(TextChoices):
@@ -40,45 +79,76 @@ class DeviceDeploymentState(TextChoices):
     CANCELLED = "cancelled", "cancelled"
 
 
-# A device walks these in order; it may skip some, and never goes back.
-STEPS = ("offered", "accepted", "downloading", "installing", "checking")
-# The device holds, or may hold, the command: one such row per device and product.
-ACTIVE = (*STEPS, "cancelling")
-# Final for ever.
-FINISHED = ("succeeded", "failed", "rolled_back", "rejected", "timed_out", "cancelled")
-UNFINISHED = ("waiting", *ACTIVE)
-# Ended otherwise than the operator wished, and not because the operator wished it.
-UNSUCCESSFUL = ("failed", "rolled_back", "rejected", "timed_out")
-# The last words that a device may say, in whatever step it is.
-LAST_WORDS = ("succeeded", "failed", "rolled_back", "rejected", "cancelled")
-# What a device may say at all.
-REPORTED = (*STEPS[1:], *LAST_WORDS)
+# A device goes through these in order; it may skip some, and never goes back.
+STAGES = (
+    DeviceDeploymentState.OFFERED,
+    DeviceDeploymentState.ACCEPTED,
+    DeviceDeploymentState.DOWNLOADING,
+    DeviceDeploymentState.INSTALLING,
+    DeviceDeploymentState.CHECKING,
+)
+# The device has, or may have, the command. The database allows one such row per device and product.
+ACTIVE_STATES = (*STAGES, DeviceDeploymentState.CANCELLING)
+UNFINISHED_STATES = (DeviceDeploymentState.WAITING, *ACTIVE_STATES)
+# The states in which a device may report the end, whatever stage it is in.
+FINAL_REPORTS = (
+    DeviceDeploymentState.SUCCEEDED,
+    DeviceDeploymentState.FAILED,
+    DeviceDeploymentState.ROLLED_BACK,
+    DeviceDeploymentState.REJECTED,
+    DeviceDeploymentState.CANCELLED,
+)
+# All states that a device may report.
+REPORTABLE_STATES = (*STAGES[1:], *FINAL_REPORTS)
+REPORTED_CHOICES = [(state.value, state.label) for state in REPORTABLE_STATES]
+FINAL_STATES = (
+    DeviceDeploymentState.SUCCEEDED,
+    DeviceDeploymentState.FAILED,
+    DeviceDeploymentState.ROLLED_BACK,
+    DeviceDeploymentState.REJECTED,
+    DeviceDeploymentState.TIMED_OUT,
+    DeviceDeploymentState.CANCELLED,
+)
+# Ended without the bundle, and no operator wanted that.
+UNSUCCESSFUL_STATES = (
+    DeviceDeploymentState.FAILED,
+    DeviceDeploymentState.ROLLED_BACK,
+    DeviceDeploymentState.REJECTED,
+    DeviceDeploymentState.TIMED_OUT,
+)
 
-MOVES: dict[str, frozenset[str]] = {
-    "waiting": frozenset({"offered", "cancelled"}),
-    "cancelling": frozenset(LAST_WORDS),
-    **{
-        step: frozenset({*STEPS[place + 1 :], "cancelling", "timed_out", *LAST_WORDS})
-        for place, step in enumerate(STEPS)
-    },
-    **{state: frozenset() for state in FINISHED},
-}
+DEVICE_DEPLOYMENT_TRANSITIONS = Transitions(
+    {
+        DeviceDeploymentState.WAITING: {DeviceDeploymentState.OFFERED, DeviceDeploymentState.CANCELLED},
+        DeviceDeploymentState.OFFERED: {
+            DeviceDeploymentState.WAITING,
+            *STAGES[1:],
+            DeviceDeploymentState.CANCELLING,
+            *FINAL_STATES,
+        },
+        DeviceDeploymentState.ACCEPTED: {*STAGES[2:], DeviceDeploymentState.CANCELLING, *FINAL_STATES},
+        DeviceDeploymentState.DOWNLOADING: {*STAGES[3:], DeviceDeploymentState.CANCELLING, *FINAL_STATES},
+        DeviceDeploymentState.INSTALLING: {*STAGES[4:], DeviceDeploymentState.CANCELLING, *FINAL_STATES},
+        DeviceDeploymentState.CHECKING: {DeviceDeploymentState.CANCELLING, *FINAL_STATES},
+        DeviceDeploymentState.CANCELLING: set(FINAL_REPORTS),
+        **{state: set() for state in FINAL_STATES},
+    }
+)
 
 
-def sources_of(state: str) -> tuple[str, ...]:
-    """From which states `state` may be reached."""
-    return tuple(source for source, targets in MOVES.items() if state in targets)
+def state_after_report(current: str, reported: str) -> str:
+    """Return the state after a device in `current` reported `reported`: a later one, or `current`.
 
-
-def after_report(current: str, said: str) -> str:
-    """The state after a device said `said`: forward, or unchanged. A last word always counts while none was said."""
-    if said in LAST_WORDS or current != "cancelling":
-        return said if said in MOVES[current] else current
+    A final report counts in every state that is not final. A stage does not undo a cancel.
+    """
+    if reported in FINAL_REPORTS or current != DeviceDeploymentState.CANCELLING:
+        return reported if DEVICE_DEPLOYMENT_TRANSITIONS.allows(current, reported) else current
     return current
 
 
-def passed(current: str, target: str) -> tuple[str, ...]:
-    """The steps from behind `current` up to `target`, skipped ones included. None for what is no step."""
-    if current not in STEPS or target not in STEPS:
+def stages_passed(current: str, target: str) -> tuple[str, ...]:
+    """Return the stages after `current` up to `target`, including skipped ones. Empty unless both are stages."""
+    if current not in STAGES or target not in STAGES:
         return ()
-    return STEPS[STEPS.index(current) + 1 : STEPS.index(target) + 1]
+    position = [str(stage) for stage in STAGES]
+    return tuple(position[position.index(current) + 1 : position.index(target) + 1])

@@ -1,10 +1,10 @@
-"""How ways through deployments end without the device's last word: cancelled, overdue, or without their device.
+"""How device deployments end without a final report: cancelled, overdue, or without their device or bundle.
 
-Every function is a step of the scheduler. It works in batches and skips rows that another scheduler holds.
+Every public function is a task of the scheduler. It works in batches and skips rows that another scheduler has locked.
 """
 
-import time
 from collections.abc import Callable
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef
@@ -20,48 +20,59 @@ from deployments.models import (
     Phase,
     PhaseState,
 )
+from deployments.states import STAGES
 from devices.models import CancelPayload, Command, DeviceState
+from foundation.batches import run_in_batches
 from foundation.events.models import Event, record_event
 from foundation.scheduler import ACTOR
 
+# How many rows one transaction ends.
 BATCH = 1000
-RUN_SECONDS = 5.0
+
+Rows = list[DeviceDeployment]
 
 
 def carry_out_cancels() -> int:
-    """Ask the devices of cancelled deployments to stop. A command that no device acknowledged is taken back."""
-    return _in_batches(
-        DeviceDeployment.objects.unfinished()
-        .filter(deployment__state=DeploymentState.CANCELLED)
-        .exclude(state=DeviceDeploymentState.CANCELLING),
-        _cancel,
-    )
+    """End what waits in cancelled deployments, and ask the devices of active rows to stop. Return how many rows moved.
+
+    A deploy command that no device has acknowledged is withdrawn.
+    """
+    cancelled = Deployment.objects.unfinished().in_states(DeploymentState.CANCELLED)
+    ids_by_reason: dict[str, list[UUID]] = {}
+    for deployment_id, reason_code in cancelled.values_list("pk", "reason_code"):
+        ids_by_reason.setdefault(reason_code or "cancelled", []).append(deployment_id)
+    moved = 0
+    for reason_code, ids in ids_by_reason.items():
+        rows = DeviceDeployment.objects.filter(deployment__in=ids)
+        moved += _cancel_waiting(rows, reason_code)
+        moved += _in_batches(rows.in_states(*STAGES), _ask_to_cancel)
+    return moved
 
 
 def enforce_deadlines() -> int:
-    """End what is overdue: `timed_out`, or `cancelled` where a cancel was never answered."""
+    """End overdue rows: `timed_out`, or `cancelled` if the device did not answer a cancel. Return how many."""
     return _in_batches(DeviceDeployment.objects.overdue(timezone.now()), _time_out)
 
 
 def end_decommissioned() -> int:
-    """End the ways of devices that were taken out of service."""
-    gone = DeviceDeployment.objects.unfinished().filter(device__state=DeviceState.DECOMMISSIONED)
-    return _in_batches(gone, lambda rows: _end(rows, DeviceDeploymentState.CANCELLED, "decommissioned"))
+    """End the device deployments of decommissioned devices. Return how many."""
+    decommissioned = DeviceDeployment.objects.unfinished().filter(device__state=DeviceState.DECOMMISSIONED)
+    return _in_batches(decommissioned, lambda rows: _end(rows, DeviceDeploymentState.CANCELLED, "decommissioned"))
 
 
 def end_withdrawn() -> int:
-    """End the waiting for bundles that were withdrawn. Devices that were told already go on."""
-    vain = DeviceDeployment.objects.waiting().filter(deployment__bundle__state=BundleState.WITHDRAWN)
-    return _in_batches(vain, lambda rows: _end(rows, DeviceDeploymentState.CANCELLED, "bundle_withdrawn"))
+    """End rows that wait for a withdrawn bundle. Devices that were offered it go on. Return how many."""
+    withdrawn = DeviceDeployment.objects.waiting().filter(deployment__bundle__state=BundleState.WITHDRAWN)
+    return _in_batches(withdrawn, lambda rows: _end(rows, DeviceDeploymentState.CANCELLED, "bundle_withdrawn"))
 
 
 def finish() -> int:
-    """Finish deployments all of whose devices have ended; their counts are kept."""
+    """Finish deployments whose device deployments have all ended, and store their counts. Return how many."""
     unfinished = DeviceDeployment.objects.unfinished().filter(deployment=OuterRef("pk"))
     with transaction.atomic():
-        due = Deployment.objects.unfinished().filter(~Exists(unfinished)).order_by()
-        due = due.select_related("bundle").defer("bundle__manifest")
-        deployments = list(due.select_for_update(skip_locked=True, of=("self",))[:BATCH])
+        started = Deployment.objects.unfinished().exclude(state=DeploymentState.PLANNING)
+        ended = started.filter(~Exists(unfinished)).order_by().select_related("bundle").defer("bundle__manifest")
+        deployments = list(ended.select_for_update(skip_locked=True, of=("self",))[:BATCH])
         counts = DeviceDeployment.objects.filter(deployment__in=deployments).counts()
         for deployment in deployments:
             _finish(deployment, counts.get(deployment.pk, {}))
@@ -69,14 +80,14 @@ def finish() -> int:
 
 
 def _finish(deployment: Deployment, counts: dict[str, int]) -> None:
-    now = timezone.now()
-    Deployment.objects.filter(pk=deployment.pk).update(finished_at=now, final_counts=counts)
-    Deployment.objects.running().filter(pk=deployment.pk).update(state=DeploymentState.FINISHED)
-    Phase.objects.filter(deployment=deployment).update(state=PhaseState.FINISHED, finished_at=now)
-    ended = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(counts.items()))
+    """Finish one locked deployment. A cancelled one stays `cancelled`, with the time of its end."""
+    if not deployment.transition_to(DeploymentState.FINISHED, final_counts=counts):
+        Deployment.objects.filter(pk=deployment.pk).update(finished_at=timezone.now(), final_counts=counts)
+    Phase.objects.filter(deployment=deployment).transition_to(PhaseState.FINISHED)
+    summary = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(counts.items()))
     record_event(
         "deployment.finished",
-        f"The deployment of {deployment.bundle} has ended: {ended}.",
+        f"The deployment of {deployment.bundle} has ended: {summary or 'no device took part'}.",
         actor=ACTOR,
         deployment=deployment.pk,
         bundle=deployment.bundle_id,
@@ -84,28 +95,37 @@ def _finish(deployment: Deployment, counts: dict[str, int]) -> None:
     )
 
 
-def _in_batches(due: DeviceDeploymentQuerySet, end: Callable[[list[DeviceDeployment]], None]) -> int:
-    """Hold rows that are due and end them, a batch a transaction, until none are left or other steps wait too long."""
-    ends_at = time.monotonic() + RUN_SECONDS
-    due = due.order_by().only("state", "attempt", "device", "deployment", "product")
-    ended = 0
-    while True:
-        with transaction.atomic():
-            rows = list(due.select_for_update(skip_locked=True, of=("self",))[:BATCH])
-            if rows:
-                end(rows)
-        ended += len(rows)
-        if len(rows) < BATCH or time.monotonic() > ends_at:
-            return ended
+def _in_batches(due: DeviceDeploymentQuerySet, end: Callable[[Rows], None]) -> int:
+    """Lock rows that are due and call `end` with them, a batch in each transaction. Return how many rows were due."""
+    locked = due.order_by().only("state", "attempt", "device", "deployment", "product")
+    locked = locked.select_for_update(skip_locked=True, of=("self",))
+
+    def end_batch() -> int:
+        rows = list(locked[:BATCH])
+        if rows:
+            end(rows)
+        return len(rows)
+
+    return run_in_batches(end_batch, size=BATCH)
 
 
-def _cancel(rows: list[DeviceDeployment]) -> None:
-    waiting = [row for row in rows if row.state == DeviceDeploymentState.WAITING]
-    told = [row for row in rows if row.state != DeviceDeploymentState.WAITING]
-    if waiting:
-        _end(waiting, DeviceDeploymentState.CANCELLED, "cancelled")
-    ids = [row.pk for row in told]
-    DeviceDeployment.objects.filter(pk__in=ids).move_to(DeviceDeploymentState.CANCELLING)
+def _cancel_waiting(rows: DeviceDeploymentQuerySet, reason_code: str) -> int:
+    """Cancel waiting rows. Their devices never heard of it, so they get no event of their own."""
+    locked = rows.waiting().order_by().select_for_update(skip_locked=True).values_list("pk", flat=True)
+
+    def cancel_batch() -> int:
+        ids = list(locked[:BATCH])
+        if ids:
+            cancelled = DeviceDeployment.objects.filter(pk__in=ids)
+            cancelled.transition_to(DeviceDeploymentState.CANCELLED, reason_code=reason_code)
+        return len(ids)
+
+    return run_in_batches(cancel_batch, size=BATCH)
+
+
+def _ask_to_cancel(rows: Rows) -> None:
+    ids = [row.pk for row in rows]
+    DeviceDeployment.objects.filter(pk__in=ids).transition_to(DeviceDeploymentState.CANCELLING)
     Command.objects.for_device_deployments(ids).withdraw()
     Command.objects.queue_many(
         Command.build(
@@ -114,29 +134,33 @@ def _cancel(rows: list[DeviceDeployment]) -> None:
             device_deployment_id=row.pk,
             attempt=row.attempt,
         )
-        for row in told
+        for row in rows
     )
 
 
-def _time_out(rows: list[DeviceDeployment]) -> None:
-    cancelling = [row for row in rows if row.state == DeviceDeploymentState.CANCELLING]
-    offered = [row for row in rows if row.state == DeviceDeploymentState.OFFERED]
-    others = [row for row in rows if row.state not in {DeviceDeploymentState.CANCELLING, DeviceDeploymentState.OFFERED}]
-    _end(cancelling, DeviceDeploymentState.CANCELLED, "cancel_unanswered")
-    _end(offered, DeviceDeploymentState.TIMED_OUT, "never_accepted")
-    _end(others, DeviceDeploymentState.TIMED_OUT, "deadline")
+def _time_out(rows: Rows) -> None:
+    ends = {
+        DeviceDeploymentState.CANCELLING: (DeviceDeploymentState.CANCELLED, "cancel_unanswered"),
+        DeviceDeploymentState.OFFERED: (DeviceDeploymentState.TIMED_OUT, "never_accepted"),
+    }
+    usual = (DeviceDeploymentState.TIMED_OUT, "deadline")
+    for state, reason_code in (*ends.values(), usual):
+        due = [row for row in rows if ends.get(DeviceDeploymentState(row.state), usual) == (state, reason_code)]
+        _end(due, state, reason_code)
 
 
-def _end(rows: list[DeviceDeployment], state: str, reason_code: str) -> None:
-    """Give held rows their last state; their devices are not asked for anything any more."""
-    ids = [row.pk for row in rows]
-    DeviceDeployment.objects.filter(pk__in=ids).move_to(state, reason_code=reason_code)
+def _end(rows: Rows, state: DeviceDeploymentState, reason_code: str) -> None:
+    """Move locked rows to a final state, withdraw their commands, and record an event for each."""
+    ids: list[UUID] = [row.pk for row in rows]
+    if not ids:
+        return
+    DeviceDeployment.objects.filter(pk__in=ids).transition_to(state, reason_code=reason_code)
     Command.objects.for_device_deployments(ids).withdraw()
     Event.objects.bulk_create(ended_event(row, state, reason_code, ACTOR) for row in rows)
 
 
 def ended_event(row: DeviceDeployment, state: str, reason_code: str, actor: str) -> Event:
-    """The event, not saved yet, that says how one device's way ended."""
+    """Return the unsaved event that a device deployment ended."""
     reason = f" ({reason_code})" if reason_code else ""
     return Event(
         kind="deployment.device_ended",
@@ -144,5 +168,5 @@ def ended_event(row: DeviceDeployment, state: str, reason_code: str, actor: str)
         actor=actor,
         device_id=row.device_id,
         deployment_id=row.deployment_id,
-        data={"state": state, "reason_code": reason_code, "product": row.product},
+        data={"state": str(state), "reason_code": reason_code, "product": row.product},
     )

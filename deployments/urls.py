@@ -1,4 +1,4 @@
-"""The addresses of the deployments room, below /api/v1/."""
+"""The routes of deployments, below /api/v1/."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""Deployments, as operators see them."""
+"""The operators' endpoints of deployments."""
 
 from typing import Any
 from uuid import UUID
@@ -7,13 +7,12 @@ from django.db.models import QuerySet
 from django.http import Http404
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiResponse, extend_schema
-from rest_framework import generics
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bundles.models import Bundle
-from deployments import rollout
+from deployments.definition import Definition, start
 from deployments.models import Deployment, DeploymentQuerySet, DeviceDeployment
 from deployments.serializers import (
     DeploymentAnswer,
@@ -25,6 +24,7 @@ from deployments.serializers import (
 )
 from foundation.accounts.authentication import token_of
 from foundation.api.pagination import NewestFirst
+from foundation.api.query_parameters import ListView
 
 
 def all_deployments() -> DeploymentQuerySet:
@@ -35,14 +35,13 @@ def answer(deployment: Deployment) -> Any:
     return DeploymentAnswer(deployment, context={"counts": counts_of([deployment])}).data
 
 
-class Deployments(generics.ListAPIView[Deployment]):
+class Deployments(ListView[Deployment]):
+    filter_class = DeploymentFilter
     serializer_class = DeploymentAnswer
     pagination_class = NewestFirst
 
     def get_queryset(self) -> QuerySet[Deployment]:
-        wanted = DeploymentFilter(data=self.request.query_params.dict())
-        wanted.is_valid(raise_exception=True)
-        return all_deployments().matching(**wanted.validated_data)
+        return all_deployments().matching(**self.filters())
 
     @extend_schema(parameters=[DeploymentFilter])
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -55,40 +54,44 @@ class Deployments(generics.ListAPIView[Deployment]):
         request=DeploymentRequest,
         responses={
             201: DeploymentAnswer,
-            400: OpenApiResponse(description="nobody_chosen, unknown_groups, unknown_devices"),
+            400: OpenApiResponse(description="nobody_chosen, too_many_devices, unknown_groups, unknown_devices"),
             404: OpenApiResponse(description="unknown_bundle"),
             409: OpenApiResponse(description="bundle_not_ready, no_devices"),
         },
     )
     def post(self, request: Request) -> Response:
-        """Deploy a bundle. Chosen devices that cannot take it are left out and counted in `skipped`."""
-        message = DeploymentRequest(data=request.data)
-        message.is_valid(raise_exception=True)
-        wanted = dict(message.validated_data)
-        bundle = Bundle.objects.defer("manifest").get_by_label(wanted.pop("bundle"))
+        """Start a deployment. The answer is `planning`, with zero counts, at any fleet size.
+
+        The scheduler then goes through the chosen devices. A device that cannot take part is counted in `skipped`. When
+        every device was visited, the deployment is `running`, or `finished` with the reason `no_devices`.
+        """
+        body = DeploymentRequest(data=request.data)
+        body.is_valid(raise_exception=True)
+        members = dict(body.validated_data)
+        bundle = Bundle.objects.defer("manifest").get_by_label(members.pop("bundle"))
         token = token_of(request)
-        deployment = rollout.start(bundle, **wanted, actor=token.actor, created_by=token.user)
+        deployment = start(Definition(bundle, **members), actor=token.actor, created_by=token.user)
         return Response(answer(deployment), status=201)
 
 
 class OneDeployment(APIView):
     @extend_schema(responses=DeploymentAnswer)
     def get(self, request: Request, deployment_id: UUID) -> Response:
-        """One deployment, with how many devices are in which state."""
+        """One deployment, with the number of device deployments in each state."""
         return Response(answer(get_object_or_404(all_deployments(), pk=deployment_id)))
 
 
-class DeploymentDevices(generics.ListAPIView[DeviceDeployment]):
+class DeploymentDevices(ListView[DeviceDeployment]):
+    filter_class = DeviceDeploymentFilter
     serializer_class = DeviceDeploymentAnswer
     queryset = DeviceDeployment.objects.none()  # for the schema
 
     def get_queryset(self) -> QuerySet[DeviceDeployment]:
         deployment_id = self.kwargs["deployment_id"]
-        wanted = DeviceDeploymentFilter(data=self.request.query_params.dict())
-        wanted.is_valid(raise_exception=True)
+        filters = self.filters()
         if not Deployment.objects.filter(pk=deployment_id).exists():
             raise Http404
-        rows = DeviceDeployment.objects.filter(deployment_id=deployment_id, **wanted.validated_data)
+        rows = DeviceDeployment.objects.filter(deployment_id=deployment_id, **filters)
         return rows.with_device_names()
 
     @extend_schema(parameters=[DeviceDeploymentFilter])
@@ -100,7 +103,11 @@ class DeploymentDevices(generics.ListAPIView[DeviceDeployment]):
 class CancelDeployment(APIView):
     @extend_schema(request=None, responses={200: DeploymentAnswer, 409: OpenApiResponse(description="wrong_state")})
     def post(self, request: Request, deployment_id: UUID) -> Response:
-        """Stop a deployment: who waits is cancelled now, who is at work is asked to stop. Harmless when repeated."""
+        """Cancel a deployment. Idempotent. The answer is `cancelled`, at any fleet size.
+
+        The scheduler then cancels the devices that wait and asks active ones to stop. `finished_at` is set when all
+        have ended.
+        """
         deployment = get_object_or_404(all_deployments(), pk=deployment_id)
         deployment.cancel(token_of(request).actor)
         return Response(answer(deployment))

@@ -76,10 +76,12 @@ class ControlPlane:
         state = ""
         while True:
             check()
-            device_deployment: dict[str, Any] = self.call("GET", f"/deployments/{deployment_id}/devices")["results"][0]
-            if device_deployment["state"] != state:
-                state = device_deployment["state"]
-                show_state(state)
-            if state in FINISHED:
-                return device_deployment
+            # Empty until the scheduler has planned the deployment.
+            for device_deployment in self.call("GET", f"/deployments/{deployment_id}/devices")["results"]:
+                if device_deployment["state"] != state:
+                    state = device_deployment["state"]
+                    show_state(state)
+                if state in FINISHED:
+                    result: dict[str, Any] = device_deployment
+                    return result
             time.sleep(0.1)

@@ -70,6 +70,8 @@ LOG_MAX_SIZE = env.number("LOG_MAX_SIZE", 1_048_576, least=1024, most=4_194_304)
 LOG_REQUEST_EXPIRY_SECONDS = env.number("LOG_REQUEST_EXPIRY_SECONDS", 86_400, least=60, most=2_592_000)
 LOG_KEEP_DAYS = env.number("LOG_KEEP_DAYS", 7, least=1, most=366)
 EVENT_KEEP_DAYS = env.number("EVENT_KEEP_DAYS", 365, least=30, most=36_500)
+# How many threads each web process has; gunicorn.conf.py starts them.
+WEB_THREADS = env.number("WEB_THREADS", 4, least=1, most=64)
 DEVICE_DEADLINE_SECONDS = env.number("DEVICE_DEADLINE_SECONDS", 86_400, least=10, most=31_536_000)
 
 # -- Bundles
@@ -231,9 +233,9 @@ SPECTACULAR_SETTINGS = {
         "BundleState": "bundles.models.BundleState",
         "DeploymentState": "deployments.states.DeploymentState",
         "DeviceDeploymentState": "deployments.states.DeviceDeploymentState",
-        "ReportedState": "deployments.states.REPORTED",
         "CommandOutcome": "devices.models.CommandOutcome",
         "CommandState": "devices.models.CommandState",
+        "ReportedState": "deployments.states.REPORTED_CHOICES",
         "DeviceState": "devices.models.DeviceState",
         "LogRequestState": "devices.models.LogRequestState",
         "UploadState": "bundles.models.UploadState",

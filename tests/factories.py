@@ -1,4 +1,4 @@
-"""Plain functions that make what tests need."""
+"""Plain functions that create what tests need."""
 
 import hashlib
 import secrets
@@ -14,8 +14,9 @@ from bundles.manifest import read
 from bundles.models import Blob, Bundle
 from bundles.publishing import draft
 from bundles.storage.interface import blobs
-from deployments.models import FINISHED, Deployment, DeviceDeployment
-from deployments.rollout import start
+from deployments.definition import Definition, start
+from deployments.models import FINAL_STATES, Deployment, DeviceDeployment, DeviceDeploymentState
+from deployments.planning import plan
 from devices.models import Device, EnrolmentToken, Group
 from foundation.accounts.models import ApiToken
 
@@ -26,7 +27,7 @@ def make_user(username: str = "alice") -> User:
 
 
 def make_token(user: User, role: str) -> str:
-    """The secret of a new API token."""
+    """Return the secret of a new API token."""
     return ApiToken.issue(user, role, "a test", actor="operator:alice")[1]
 
 
@@ -36,29 +37,29 @@ def make_group(name: str = "lab", **fields: Any) -> Group:
 
 def make_enrolment_token(**fields: Any) -> tuple[EnrolmentToken, str]:
     """A usable enrolment token and its string."""
-    usual: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "name": "a token",
         "expires_at": timezone.now() + timedelta(hours=1),
         "accepts_at_once": True,
         "actor": "operator:alice",
     }
-    usual |= fields
-    if "group" not in usual:
-        usual["group"] = make_group()
-    return EnrolmentToken.issue(**usual)
+    defaults |= fields
+    if "group" not in defaults:
+        defaults["group"] = make_group()
+    return EnrolmentToken.issue(**defaults)
 
 
 def make_device(**fields: Any) -> Device:
     """An accepted device of the group `lab`."""
-    usual: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "public_key": secrets.token_urlsafe(32)[:42] + "A",
         "device_type": "edge",
         "state": "accepted",
     }
-    usual |= fields
-    if "group" not in usual:
-        usual["group"] = make_group()
-    return Device.objects.create(**usual)
+    defaults |= fields
+    if "group" not in defaults:
+        defaults["group"] = make_group()
+    return Device.objects.create(**defaults)
 
 
 def make_bundle(
@@ -79,7 +80,7 @@ def make_bundle(
 
 
 def store_blob(content: bytes) -> str:
-    """Put bytes under their final key, with their row. Returns their sha256."""
+    """Store bytes under their final key, with their row. Return their sha256."""
     sha256, upload = hashlib.sha256(content).hexdigest(), uuid4()
     blobs().write(upload, 0, [content], lambda: True)
     with blobs().sealed(upload) as sealed:
@@ -90,22 +91,31 @@ def store_blob(content: bytes) -> str:
 
 
 def make_deployment(bundle: Bundle, *devices: Device, **fields: Any) -> Deployment:
-    """A running deployment whose devices wait."""
-    return start(bundle, devices=[device.pk for device in devices], actor="operator:alice", **fields)
+    """A running deployment whose devices wait. `fields` are further ones of its `Definition`."""
+    deployment = make_planning_deployment(bundle, *devices, **fields)
+    plan()
+    deployment.refresh_from_db()
+    return deployment
+
+
+def make_planning_deployment(bundle: Bundle, *devices: Device, **fields: Any) -> Deployment:
+    """A deployment that was just started: the scheduler has not planned it yet."""
+    definition = Definition(bundle, devices=[device.pk for device in devices], **fields)
+    return start(definition, actor="operator:alice")
 
 
 def make_device_deployment(
-    state: str = "waiting", *, device: Device | None = None, bundle: Bundle | None = None
+    state: str = DeviceDeploymentState.WAITING, *, device: Device | None = None, bundle: Bundle | None = None
 ) -> DeviceDeployment:
-    """One device's way through a deployment of its own, brought into any state."""
+    """The only device deployment of a running deployment, put into any state."""
     device = device or make_device()
     bundle = bundle or Bundle.objects.filter(name="vad", version="1.0.0").first() or make_bundle()
     deployment = make_deployment(bundle, device)
     now = timezone.now()
     fields: dict[str, Any] = {"state": state}
-    if state != "waiting":
+    if state != DeviceDeploymentState.WAITING:
         fields |= {"offered_at": now, "deadline_at": now + timedelta(hours=1)}
-    if state in FINISHED:
+    if state in FINAL_STATES:
         fields |= {"finished_at": now}
     DeviceDeployment.objects.filter(deployment=deployment).update(**fields)
     return DeviceDeployment.objects.get(deployment=deployment)

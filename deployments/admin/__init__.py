@@ -1,4 +1,4 @@
-"""The admin's pages for deployments and holds, and what deployments add to the page of a device."""
+"""The admin pages of deployments and holds, and what deployments add to the page of a device."""
 
 from deployments.admin import deployments, devices, holds
 

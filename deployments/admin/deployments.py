@@ -1,11 +1,13 @@
-"""Deployments in the admin: started, followed, cancelled; what happened is never edited."""
+"""Deployments in the admin: operators start, follow and cancel them. What happened is never edited."""
 
+from dataclasses import asdict
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import Case, QuerySet, When
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from unfold.decorators import display
 from unfold.widgets import (
@@ -15,32 +17,54 @@ from unfold.widgets import (
 )
 
 from bundles.models import Bundle
-from deployments import rollout
-from deployments.models import Deployment, DeviceDeployment
-from deployments.progress import bars
-from deployments.states import UNSUCCESSFUL, DeploymentState
-from devices.models import Group
-from foundation.adminsite.base import OperatorAdmin, actor_of, is_confirmed
-from foundation.errors import ApiError
+from deployments.definition import Definition, start
+from deployments.models import (
+    UNSUCCESSFUL_STATES,
+    Deployment,
+    DeploymentState,
+    DeviceDeployment,
+    DeviceDeploymentState,
+)
+from deployments.progress import Bar, bars
+from devices.models import Device, Group
+from foundation.adminsite.base import Action, OperatorAdmin, actor_of, is_confirmed
 from foundation.events.models import Event
 from foundation.formatting import EMPTY, duration
 
-STATE_COLOURS = {"running": "info", "finished": "success", "cancelled": "warning"}
+STATE_COLOURS = {
+    "planning": "info",
+    "running": "info",
+    "finished": "success",
+    "cancelled": "warning",
+    "no devices": "danger",
+    "bundle withdrawn": "warning",
+}
 RESULTS_SHOWN = 100
 HISTORY_SHOWN = 15
-FAILURES_FIRST = Case(When(state__in=UNSUCCESSFUL, then=0), default=1)
+# The question before the start counts devices up to here.
+COUNTED_DEVICES = 100_000
+FAILURES_FIRST = Case(When(state__in=UNSUCCESSFUL_STATES, then=0), default=1)
+
+CANCEL = Action(
+    "cancel",
+    description="Cancel",
+    button="Cancel this deployment",
+    title="Cancel deployments",
+    consequence="Devices that wait get nothing. Devices at work stop, unless they are past the point of no return:"
+    " those finish, or go back by themselves.",
+    done="Cancelled",
+    act=lambda deployment, actor: deployment.cancel(actor),
+    is_final=True,
+    applies_to=lambda deployment: deployment.state in (DeploymentState.PLANNING, DeploymentState.RUNNING),
+)
 
 
 class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
-    """What an operator decides: which bundle, to which groups. Single devices are chosen in the devices' list."""
+    """Which bundle to deploy to which groups. The list of devices has an action for single devices."""
 
     bundle = forms.ModelChoiceField(Bundle.objects.none(), widget=UnfoldAdminSelectWidget)
     groups = forms.ModelMultipleChoiceField(Group.objects.all(), widget=UnfoldAdminSelectMultipleWidget)
     note = forms.CharField(max_length=500, required=False, widget=UnfoldAdminTextInputWidget)
-
-    # Who decides; set for each request.
-    actor = ""
-    user: Any = None
 
     class Meta:
         model = Deployment
@@ -50,23 +74,13 @@ class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         self.fields["bundle"].queryset = Bundle.objects.ready().defer("manifest")  # type: ignore[attr-defined]
 
-    def _post_clean(self) -> None:
-        """Nothing: the room checks, not the empty instance that Django would check here."""
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or {}
-        if not self.errors:
-            try:
-                self.started = rollout.start(
-                    cleaned["bundle"],
-                    groups=[group.name for group in cleaned["groups"]],
-                    actor=self.actor,
-                    created_by=self.user,
-                    note=cleaned["note"],
-                )
-            except ApiError as error:
-                raise forms.ValidationError(error.message) from error
-        return cleaned
+    def definition(self) -> Definition:
+        """Return what the valid form describes."""
+        return Definition(
+            self.cleaned_data["bundle"],
+            groups=[group.name for group in self.cleaned_data["groups"]],
+            note=self.cleaned_data["note"],
+        )
 
 
 @admin.register(Deployment)
@@ -76,7 +90,7 @@ class DeploymentAdmin(OperatorAdmin):
     list_select_related = ("bundle", "created_by")
     list_filter = ("state", "bundle__name")
     search_fields = ("bundle__name", "bundle__version", "note", "id")
-    actions = ("cancel",)
+    actions = (CANCEL,)
     readonly_fields = (
         "bundle", "shown_state", "note", "shown_deadline", "shown_skipped", "created_by", "created_at",
         "cancelled_at", "finished_at",
@@ -85,8 +99,8 @@ class DeploymentAdmin(OperatorAdmin):
     change_form_before_template = "deployments/deployment_progress.html"
     change_form_after_template = "deployments/deployment_results.html"
     add_lead = (
-        "Every accepted device of these groups downloads the bundle, installs it and checks its health; if it is not"
-        " well, the device goes back to what it ran before. Single devices are chosen in the list of devices."
+        "Every accepted device of these groups downloads the bundle, installs it and checks its health. If the check"
+        " fails, the device goes back to what it ran before. To choose single devices, use the list of devices."
     )
     add_button = "Deploy"
     empty_text = "Nothing was deployed yet. A deployment needs a ready bundle and accepted devices."
@@ -101,16 +115,13 @@ class DeploymentAdmin(OperatorAdmin):
         return [progress, *super().get_urls()]
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """The list with the counts of all its rows, asked for at once."""
-        shown = super().get_changelist_instance(request)
-        running = [one.pk for one in shown.result_list if not one.final_counts]
-        counts = DeviceDeployment.objects.filter(deployment__in=running).counts() if running else {}
-        for one in shown.result_list:
-            one.shown_counts = one.final_counts or counts.get(one.pk, {})
-        return shown
-
-    def buttons_for(self, obj: Deployment) -> dict[str, str]:
-        return {"cancel": "Cancel this deployment"} if obj.state == DeploymentState.RUNNING else {}
+        """The list, with the counts of all its rows from one query."""
+        changelist = super().get_changelist_instance(request)
+        unfinished = [deployment.pk for deployment in changelist.result_list if deployment.finished_at is None]
+        counts = DeviceDeployment.objects.filter(deployment__in=unfinished).counts() if unfinished else {}
+        for deployment in changelist.result_list:
+            deployment.shown_counts = counts.get(deployment.pk, deployment.final_counts)
+        return changelist
 
     def has_change_permission(self, request: HttpRequest, obj: Deployment | None = None) -> bool:
         return obj is None and super().has_change_permission(request, obj)
@@ -122,48 +133,67 @@ class DeploymentAdmin(OperatorAdmin):
         return self.readonly_fields if obj else ()
 
     def get_form(self, request: HttpRequest, obj: Deployment | None = None, change: bool = False, **kwargs: Any) -> Any:
-        if obj is not None:
-            return super().get_form(request, obj, change, **kwargs)
-        return type("DeploymentForm", (DeploymentForm,), {"actor": actor_of(request), "user": request.user})
+        return super().get_form(request, obj, change, **kwargs) if obj else DeploymentForm
 
-    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Deployment:
-        return form.started
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> Any:
+        """Ask before a valid form starts a deployment: the page says to how many devices."""
+        if request.method == "POST" and not is_confirmed(request) and self.has_add_permission(request):
+            form = DeploymentForm(request.POST)
+            if form.is_valid():
+                return self.ask_to_start(request, form)
+        return super().add_view(request, form_url, extra_context)
+
+    def ask_to_start(self, request: HttpRequest, form: DeploymentForm) -> HttpResponse:
+        groups = form.cleaned_data["groups"]
+        accepted = Device.objects.accepted().filter(group__in=groups).order_by()
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Deploy {form.cleaned_data['bundle']}",
+            "groups": groups,
+            "count": accepted[: COUNTED_DEVICES + 1].count(),
+            "counted_devices": COUNTED_DEVICES,
+            "form": form,
+            "return_url": request.get_full_path(),
+            "opts": self.opts,
+        }
+        return TemplateResponse(request, "deployments/confirm_start.html", context)
 
     def save_model(self, request: HttpRequest, obj: Deployment, form: Any, change: bool) -> None:
-        """Nothing: the form has started it."""
-
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """Nothing: its rows are made where it is started."""
+        user = request.user if request.user.is_authenticated else None
+        obj.pk = start(form.definition(), actor=actor_of(request), created_by=user).pk
+        obj.refresh_from_db()
 
     def response_add(self, request: HttpRequest, obj: Deployment, *args: Any, **kwargs: Any) -> HttpResponse:
-        self.message_user(request, f"{obj.bundle} is being deployed.", messages.SUCCESS)
+        self.message_user(request, f"The deployment of {obj.bundle} was started.", messages.SUCCESS)
         return HttpResponseRedirect(reverse("admin:deployments_deployment_change", args=[obj.pk]))
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
-        more = dict(kwargs.pop("extra_context", None) or {})
+        context = dict(kwargs.pop("extra_context", None) or {})
         deployment = self.get_object(request, object_id)
         if deployment is not None:
             rows = DeviceDeployment.objects.filter(deployment=deployment).with_device_names()
-            more |= {
+            context |= {
                 "bars": bars_of(deployment),
                 "results": rows.order_by(FAILURES_FIRST, "-state_changed_at")[:RESULTS_SHOWN],
                 "results_shown": RESULTS_SHOWN,
                 "events": Event.objects.filter(deployment_id=deployment.pk)[:HISTORY_SHOWN],
                 "progress_url": reverse("admin:deployment-progress", args=[deployment.pk]),
                 "is_running": deployment.finished_at is None,
+                "is_planning": deployment.state == DeploymentState.PLANNING,
             }
-        return super().change_view(request, object_id, *args, extra_context=more, **kwargs)
+        return super().change_view(request, object_id, *args, extra_context=context, **kwargs)
 
     def progress(self, request: HttpRequest, deployment_id: Any) -> JsonResponse:
-        """What the page asks for while a deployment runs."""
+        """What the page polls while a deployment runs."""
         deployment = self.get_object(request, str(deployment_id))
         if deployment is None or not self.has_view_permission(request, deployment):
             return JsonResponse({}, status=404)
-        return JsonResponse({"bars": bars_of(deployment), "is_running": deployment.finished_at is None})
+        parts = [asdict(bar) for bar in bars_of(deployment)]
+        return JsonResponse({"bars": parts, "is_running": deployment.finished_at is None})
 
     @display(description="state", ordering="state", label=STATE_COLOURS)
     def shown_state(self, deployment: Deployment) -> str:
-        return deployment.state
+        return deployment.reason_code.replace("_", " ") or deployment.state
 
     @display(description="bundle", ordering="bundle__name")
     def shown_bundle(self, deployment: Deployment) -> str:
@@ -172,33 +202,21 @@ class DeploymentAdmin(OperatorAdmin):
     @display(description="devices")
     def shown_progress(self, deployment: Deployment) -> str:
         counts: dict[str, int] = getattr(deployment, "shown_counts", {})
-        bad = sum(counts.get(state, 0) for state in UNSUCCESSFUL)
-        said = f"{counts.get('succeeded', 0)} of {sum(counts.values())} succeeded"
-        return f"{said}, {bad} did not" if bad else said
+        unsuccessful = sum(counts.get(state, 0) for state in UNSUCCESSFUL_STATES)
+        summary = f"{counts.get(DeviceDeploymentState.SUCCEEDED, 0)} of {sum(counts.values())} succeeded"
+        return f"{summary}, {unsuccessful} did not" if unsuccessful else summary
 
     @display(description="time for each device")
     def shown_deadline(self, deployment: Deployment) -> str:
         return duration(deployment.deadline_seconds)
 
-    @display(description="left out")
+    @display(description="skipped")
     def shown_skipped(self, deployment: Deployment) -> str:
-        said = {"not_accepted": "not accepted", "wrong_device_type": "of another device type"}
-        left_out = [f"{count} {said.get(why, why)}" for why, count in deployment.skipped.items() if count]
-        return ", ".join(left_out) or EMPTY
-
-    @admin.action(description="Cancel", permissions=["change"])
-    def cancel(self, request: HttpRequest, queryset: QuerySet[Deployment]) -> HttpResponse | None:
-        if not is_confirmed(request):
-            return self.ask(
-                request, queryset, action="cancel", title="Cancel deployments", is_final=True,
-                consequence="Devices that wait get nothing. Devices at work stop, unless they are past the point of no"
-                " return: those finish, or go back by themselves.",
-            )  # fmt: skip
-        self.attempt(request, queryset, lambda one: one.cancel(actor_of(request)), "Cancelled")
-        return None
+        return str(deployment.skipped_counts) or EMPTY
 
 
-def bars_of(deployment: Deployment) -> list[dict[str, Any]]:
-    """The bars of one deployment: as it ended, or counted now."""
-    rows = DeviceDeployment.objects.filter(deployment=deployment)
-    return bars(deployment.final_counts or rows.counts().get(deployment.pk, {}))
+def bars_of(deployment: Deployment) -> list[Bar]:
+    """Return the bar of one deployment: as it ended, or counted now."""
+    if deployment.finished_at is not None:
+        return bars(deployment.final_counts)
+    return bars(DeviceDeployment.objects.filter(deployment=deployment).counts().get(deployment.pk, {}))

@@ -1,9 +1,8 @@
-"""Holding deployments back, as operators see and end it."""
+"""Holds in the admin: operators see and release them."""
 
 from django.contrib import admin
 from django.http import HttpRequest
 
-from deployments.holding import release
 from deployments.models import Hold
 from foundation.adminsite.base import Action, ReadOnlyAdmin
 
@@ -12,10 +11,10 @@ RELEASE = Action(
     description="Release: let deployments go on",
     button="Release",
     title="Release deployments",
-    consequence="Devices that wait are offered their bundles. Look first at the running deployments: what they order"
-    " may be older than what devices have now.",
+    consequence="Waiting devices are offered their bundles. Look at the running deployments first: they may order older"
+    " versions than devices have now.",
     done="Released",
-    act=lambda hold, actor: hold.released_at or release(actor=actor),
+    act=lambda hold, actor: hold.released_at or Hold.release(actor=actor),
     permission="release",
     is_final=True,
     applies_to=lambda hold: hold.released_at is None,

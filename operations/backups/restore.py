@@ -12,7 +12,6 @@ from django.core.management import call_command
 from django.db import connection, transaction
 
 from bundles.storage.interface import blobs
-from deployments.holding import hold
 from deployments.models import Hold
 from foundation.events.models import record_event
 from foundation.progress_bar import Track
@@ -113,7 +112,7 @@ def refuse_unless_empty_and_alone() -> None:
 
 def hold_deployments(description: BackupDescription) -> Hold:
     """Hold deployments, skip command ids, and record the restore."""
-    held = hold(f"restored from the backup of {description.made_at}", actor=ACTOR)
+    held = Hold.begin(f"restored from the backup of {description.made_at}", actor=ACTOR)
     with connection.cursor() as cursor:
         cursor.execute(_SKIP_IDS, [SKIPPED_IDS])
     record_event("installation.restored", f"Restored from the backup of {description.made_at}.", actor=ACTOR)

@@ -13,7 +13,7 @@ from django.contrib.auth.models import User  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from bundles.models import Bundle  # noqa: E402
-from deployments.models import FINISHED, Deployment, DeviceDeployment  # noqa: E402
+from deployments.models import FINAL_STATES, Deployment, DeviceDeployment  # noqa: E402
 from devices.models import Device, EnrolmentToken, Group, HeartbeatSample  # noqa: E402
 from foundation.accounts.models import ApiToken, Role  # noqa: E402
 from foundation.events.models import Event, record_event  # noqa: E402
@@ -96,7 +96,7 @@ def put(row: DeviceDeployment, state: str, at: Any, **fields: Any) -> None:
     now = timezone.now()
     code, message = FAILURES.get(state, ("", ""))
     fields |= {"state": state, "reason_code": code, "message": message, "state_changed_at": at, "offered_at": at}
-    fields |= {"deadline_at": now + timedelta(hours=1), "finished_at": at if state in FINISHED else None}
+    fields |= {"deadline_at": now + timedelta(hours=1), "finished_at": at if state in FINAL_STATES else None}
     DeviceDeployment.objects.filter(pk=row.pk).update(**fields)
 
 

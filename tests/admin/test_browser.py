@@ -140,7 +140,7 @@ def test_a_bundle_is_deployed_and_the_deployment_cancelled(person: Person) -> No
     person.page.get_by_label("Bundle").select_option(label="shelf-vision@0.9.2")
     person.page.get_by_label("Note").fill("one device")
     person.page.get_by_role("button", name="Deploy a bundle").click()
-    expect(person.page.get_by_text("shelf-vision@0.9.2 is being deployed.")).to_be_visible()
+    expect(person.page.get_by_text("The deployment of shelf-vision@0.9.2 was started.")).to_be_visible()
     expect(person.page.locator(".kx-part").first).to_have_attribute("style", re.compile("width: 100%"))
     # The bar follows what the server says, without a new page.
     expect(person.page.locator(".kx-legend")).to_contain_text("offered", timeout=20_000)

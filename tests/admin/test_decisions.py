@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from collections.abc import Callable
 
 import pytest
 from django.contrib.auth.models import User
@@ -10,6 +11,7 @@ from django.test import Client
 
 from bundles.models import Bundle
 from deployments.models import Deployment
+from deployments.planning import plan
 from devices.models import Device, EnrolmentToken, Group
 from foundation.accounts.models import ApiToken
 from foundation.events.models import Event
@@ -157,6 +159,7 @@ def test_an_api_token_is_shown_once(boss: Client, alice: User) -> None:
 def test_a_bundle_is_deployed_to_chosen_devices(boss: Client) -> None:
     chosen, other, bundle = make_device(), make_device(), make_bundle()
     answer = act(boss, "devices", "deploy", chosen, bundle=bundle.pk, note="trial")
+    plan()
     deployment = Deployment.objects.get()
     assert answer["Location"] == page_of("deployments", deployment)
     assert (deployment.note, deployment.created_by.get_username()) == ("trial", "alice")  # type: ignore[union-attr]
@@ -167,7 +170,7 @@ def test_a_bundle_is_deployed_to_chosen_devices(boss: Client) -> None:
 def test_deploying_without_a_ready_bundle_says_so(boss: Client) -> None:
     make_bundle(state="draft")
     answer = act(boss, "devices", "deploy", make_device(), confirmed=False)
-    assert said(answer) == ["No bundle is ready to be deployed: publish one first."]
+    assert said(answer) == ["No bundle is ready. Publish one first."]
 
 
 @pytest.mark.parametrize("state", ["draft", "withdrawn"])
@@ -181,22 +184,48 @@ def test_a_bundle_that_is_not_ready_cannot_be_chosen(boss: Client, state: str) -
 
 def test_deploying_to_nobody_who_may_take_it_becomes_a_message(boss: Client) -> None:
     answer = act(boss, "devices", "deploy", make_device(state="pending"), bundle=make_bundle().pk)
-    assert said(answer) == ["No device is left for vad@1.0.0: 1 not accepted (approve those that wait)."]
+    assert said(answer) == [
+        "No device can take vad@1.0.0: none of the chosen devices is accepted (approve those that wait)."
+    ]
 
 
-def test_a_bundle_is_deployed_to_groups(boss: Client) -> None:
+def test_deploying_to_groups_asks_first_and_says_to_how_many_devices(boss: Client) -> None:
     device, bundle = make_device(), make_bundle()
-    body = {"bundle": bundle.pk, "groups": [device.group_id], "note": "all"}
-    answer = boss.post(f"{LISTS['deployments']}add/", body)
-    assert answer["Location"] == page_of("deployments", Deployment.objects.get())
-    assert kinds()[-1] == "deployment.started"
-
-
-def test_an_empty_group_is_refused_on_the_form(boss: Client) -> None:
-    body = {"bundle": make_bundle().pk, "groups": [make_group("empty").pk], "note": ""}
-    answer = boss.post(f"{LISTS['deployments']}add/", body)
-    assert "the chosen groups are empty" in answer.content.decode()
+    make_device(state="pending")
+    body = {"bundle": bundle.pk, "groups": [device.group_id], "note": "all <of> them"}
+    question = boss.post(f"{LISTS['deployments']}add/", body)
+    assert question.status_code == 200
+    page = question.content.decode()
+    assert "<strong>1</strong> accepted device in:" in page
+    for field in ('name="bundle"', 'name="groups"', 'value="all &lt;of&gt; them"', 'name="confirmed" value="yes"'):
+        assert field in page
     assert not Deployment.objects.exists()
+    answer = boss.post(f"{LISTS['deployments']}add/", {**body, "confirmed": "yes"})
+    deployment = Deployment.objects.get()
+    assert answer["Location"] == page_of("deployments", deployment)
+    assert (deployment.note, deployment.created_by.get_username()) == ("all <of> them", "alice")  # type: ignore[union-attr]
+    assert kinds()[-1] == "deployment.started"
+    assert said(answer) == ["The deployment of vad@1.0.0 was started."]
+
+
+def test_deploying_without_a_permission_is_refused_before_the_question(staff: Callable[..., Client]) -> None:
+    body = {"bundle": make_bundle().pk, "groups": [make_group().pk], "note": ""}
+    for more in ({}, {"confirmed": "yes"}):
+        answer = staff("deployments.view_deployment").post(f"{LISTS['deployments']}add/", {**body, **more})
+        assert answer.status_code == 403
+    assert not Deployment.objects.exists()
+
+
+def test_deploying_to_an_empty_group_becomes_a_message(boss: Client) -> None:
+    body = {"bundle": make_bundle().pk, "groups": [make_group("empty").pk], "note": "", "confirmed": "yes"}
+    answer = boss.post(f"{LISTS['deployments']}add/", body)
+    assert said(answer) == ["No device can take vad@1.0.0: the chosen groups are empty."]
+    assert not Deployment.objects.exists()
+
+
+def test_a_wrong_deployment_is_refused_on_the_form(boss: Client) -> None:
+    answer = boss.post(f"{LISTS['deployments']}add/", {"bundle": "", "groups": [], "note": ""})
+    assert "This field is required." in answer.content.decode()
 
 
 def test_a_finished_deployment_cannot_be_cancelled(boss: Client) -> None:

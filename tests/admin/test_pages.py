@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from deployments.models import DeviceDeployment
+from deployments.planning import plan
 from devices.models import Command, Device, HeartbeatSample
 from foundation.accounts.models import ApiToken
 from foundation.events.models import Event, record_event
@@ -26,6 +27,7 @@ from tests.factories import (
     make_device_deployment,
     make_enrolment_token,
     make_group,
+    make_planning_deployment,
     make_user,
 )
 
@@ -106,6 +108,26 @@ def test_the_pages_of_a_deployment_and_its_device_show_its_state(boss: Client, s
     HeartbeatSample.objects.create(device=row.device, at=timezone.now(), status="idle", metrics={})
     for page, obj in (("deployments", row.deployment), ("devices", row.device)):
         assert row.get_state_display() in boss.get(page_of(page, obj)).content.decode()
+
+
+def test_the_end_of_a_failed_device_deployments_message_is_shown_and_the_rest_on_demand(boss: Client) -> None:
+    row = make_device_deployment("failed")
+    message = "\n".join(f"line {number} <of> many" for number in range(100)) + "\nValueError: the decisive line"
+    DeviceDeployment.objects.filter(pk=row.pk).update(message=message, late_state="rolled_back")
+    for page, obj in (("deployments", row.deployment), ("devices", row.device)):
+        shown = boss.get(page_of(page, obj)).content.decode()
+        before, _, on_demand = shown.partition("<summary>Whole message</summary>")
+        assert "ValueError: the decisive line" in before
+        assert "line 1 &lt;of&gt; many" not in before
+        assert "line 1 &lt;of&gt; many" in on_demand
+        assert "After the end, the device reported: rolled back." in shown
+
+
+def test_a_deployment_that_is_planned_or_found_no_device_says_so(boss: Client) -> None:
+    deployment = make_planning_deployment(make_bundle(device_types=["cam"]), make_device(device_type="edge"))
+    assert "going through the chosen devices" in boss.get(page_of("deployments", deployment)).content.decode()
+    plan()
+    assert "no devices" in boss.get(page_of("deployments", deployment)).content.decode()
 
 
 @pytest.mark.parametrize("state", ["draft", "verifying", "ready", "withdrawn"])

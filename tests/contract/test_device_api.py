@@ -14,7 +14,7 @@ from nacl.signing import SigningKey
 from pytest_django.fixtures import Settings
 
 from deployments.models import Deployment
-from deployments.rollout import offer
+from deployments.offers import offer
 from devices.models import Command, Device, EnrolmentToken, LogRequest
 from devices.models.enrolment_token import digest
 from tests.devices.signing import SigningDevice

@@ -1,4 +1,4 @@
-"""A bundle, who calls the API, and a storage directory of its own for each test of this room."""
+"""For each test: a bundle, callers of the API, and a storage directory of its own."""
 
 from pathlib import Path
 

@@ -4,11 +4,15 @@ import gc
 import hashlib
 import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core.signals import request_finished
@@ -17,6 +21,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from bundles.models import Bundle
 from deployments import blob_responses
+from deployments.download_slots import SLOTS
 from devices.models import Device
 from foundation.errors import Unavailable
 from tests.devices.signing import SigningDevice
@@ -32,10 +37,9 @@ def big(db: None) -> Bundle:
 
 
 @pytest.fixture(autouse=True)
-def free_slot() -> Iterator[None]:
+def every_slot_is_released() -> Iterator[None]:
     yield
-    assert blob_responses._slot.acquire(blocking=False), "a transfer was not closed"
-    blob_responses._slot.release()
+    assert not SLOTS.devices, "a transfer was not closed"
 
 
 def fetch(device: SigningDevice, sha256: str, **headers: str) -> Any:
@@ -43,12 +47,12 @@ def fetch(device: SigningDevice, sha256: str, **headers: str) -> Any:
 
 
 def body(answer: Any) -> bytes:
-    """All bytes; the test client closes the answer behind the last one."""
+    """Return all bytes. The test client closes the answer after the last one."""
     return b"".join(answer) if answer.streaming else bytes(answer.content)
 
 
 def cut(answer: Any) -> None:
-    """Stop reading after the first bytes, as a server does whose client went away."""
+    """Stop reading after the first bytes, as a server does whose client has disconnected."""
     assert next(iter(answer))
     answer._iterator.close()
 
@@ -95,13 +99,13 @@ def test_a_range_beyond_the_end_is_refused(device: SigningDevice, big: Bundle, a
 @pytest.mark.parametrize(
     "asked", ["bytes=", "bytes=-", "bytes=a-b", "bytes=0-1,5-9", "bytes=9-3", "lines=0-1", "bytes=0x1-", "bytes=٣-"]
 )
-def test_what_is_no_single_range_gets_the_whole(device: SigningDevice, big: Bundle, asked: str) -> None:
+def test_other_range_headers_get_the_whole_blob(device: SigningDevice, big: Bundle, asked: str) -> None:
     answer = fetch(device, BIG_SHA256, Range=asked)
     assert answer.status_code == 200
     assert body(answer) == BIG
 
 
-def test_a_part_of_something_else_is_not_continued(device: SigningDevice, big: Bundle) -> None:
+def test_a_part_of_another_blob_is_not_continued(device: SigningDevice, big: Bundle) -> None:
     answer = fetch(device, BIG_SHA256, Range="bytes=1000-", **{"If-Range": '"another"'})
     assert (answer.status_code, body(answer)) == (200, BIG)
     answer = fetch(device, BIG_SHA256, Range="bytes=1000-", **{"If-Range": f'"{BIG_SHA256}"'})
@@ -115,35 +119,95 @@ def test_an_empty_blob_is_sent(device: SigningDevice) -> None:
     assert fetch(device, empty, Range="bytes=0-").status_code == 416
 
 
-def test_a_second_transfer_is_told_to_come_back(device: SigningDevice, big: Bundle) -> None:
+def test_a_device_gets_one_large_download_at_a_time(device: SigningDevice, big: Bundle) -> None:
     first = fetch(device, BIG_SHA256)
     second = fetch(device, BIG_SHA256)
     assert (second.status_code, second.json()["error"]["code"]) == (503, "busy")
     assert int(second["Retry-After"]) > 0
-    # What is small passes.
     small = fetch(device, BIG_SHA256, Range="bytes=0-99")
     assert (small.status_code, body(small)) == (206, BIG[:100])
     assert body(first) == BIG
     assert body(fetch(device, BIG_SHA256)) == BIG
 
 
-def test_a_transfer_that_is_cut_frees_the_slot(device: SigningDevice, big: Bundle) -> None:
+def test_downloads_of_other_devices_go_on_until_all_slots_are_in_use(
+    device: SigningDevice, make_signing: Callable[..., SigningDevice], big: Bundle
+) -> None:
+    answers = [fetch(device, BIG_SHA256), *(fetch(make_signing(), BIG_SHA256) for _ in range(SLOTS.size))]
+    assert [answer.status_code for answer in answers] == [200] * SLOTS.size + [503]
+    for answer in answers[:-1]:
+        assert body(answer) == BIG
+
+
+HOLD_SLOT = """
+import sys, django
+from uuid import UUID
+django.setup()
+from deployments.download_slots import SLOTS
+print(SLOTS.acquire(UUID(sys.argv[1])), flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_processes_share_the_limit_per_device() -> None:
+    device_id, other = uuid4(), uuid4()
+    command = [sys.executable, "-W", "ignore", "-c", HOLD_SLOT, str(device_id)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "True\n"
+        assert not SLOTS.acquire(device_id)
+        assert SLOTS.acquire(other)
+        SLOTS.release(other)
+        process.kill()
+    assert SLOTS.acquire(device_id)
+    SLOTS.release(device_id)
+
+
+def test_a_slow_device_is_disconnected_and_a_fast_one_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blob_responses, "WINDOW_SECONDS", 0.2)
+    path = tmp_path / "file"
+    path.write_bytes(BIG)
+    server, client = socket.socketpair()
+    client.settimeout(5)
+    with server, client:
+        fast = make_transfer(path, 256 * 1024)
+        fast.watch(server)
+        fast.read(64 * 1024)
+        time.sleep(0.25)
+        assert fast.timer is not None
+        fast.close()
+        server.sendall(b"still open")
+        assert client.recv(64) == b"still open"
+        slow = make_transfer(path, 256 * 1024)
+        slow.watch(server)
+        slow.read(100)
+        assert client.recv(64) == b""
+        slow.close()
+
+
+def make_transfer(path: Path, length: int) -> blob_responses.Transfer:
+    device_id = uuid4()
+    assert SLOTS.acquire(device_id)
+    return blob_responses.Transfer(path.open("rb"), 0, length, device_id)
+
+
+def test_a_download_that_is_cut_releases_its_slot(device: SigningDevice, big: Bundle) -> None:
     answer = fetch(device, BIG_SHA256)
     cut(answer)
     assert body(fetch(device, BIG_SHA256)) == BIG
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the file is found open, too
-def test_an_answer_that_nobody_sends_frees_the_slot(big: Bundle, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the file was not closed either
+def test_a_response_that_is_never_sent_releases_its_slot(big: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(BIG)
-    blob_responses.send(RequestFactory().get("/"), path.open("rb"), len(BIG), '"x"')
+    blob_responses.send_blob(RequestFactory().get("/"), path.open("rb"), len(BIG), '"x"', uuid4())
     gc.collect()
-    assert not blob_responses._slot.locked()
+    assert not SLOTS.devices
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-def test_a_collected_answer_ends_no_other_request(db: None, tmp_path: Path) -> None:
+def test_collecting_a_response_ends_no_other_request(db: None, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(BIG)
     ended: list[object] = []
@@ -153,50 +217,50 @@ def test_a_collected_answer_ends_no_other_request(db: None, tmp_path: Path) -> N
 
     request_finished.connect(note)
     try:
-        answer: Any = blob_responses.send(RequestFactory().get("/"), path.open("rb"), len(BIG), '"x"')
+        answer: Any = blob_responses.send_blob(RequestFactory().get("/"), path.open("rb"), len(BIG), '"x"', uuid4())
         answer.file_to_stream.close = answer.close  # as Django's WSGI handler does
         del answer
         gc.collect()
     finally:
         request_finished.disconnect(note)
-    assert (ended, blob_responses._slot.locked()) == ([], False)
+    assert (ended, SLOTS.devices) == ([], set())
 
 
-def test_ten_at_once_get_one_slot(big: Bundle, tmp_path: Path) -> None:
+def test_concurrent_downloads_do_not_exceed_the_slots(big: Bundle, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(BIG)
-    taken: list[Any] = []
+    responses: list[Any] = []
     barrier = threading.Barrier(10)
 
-    def begin() -> None:
+    def start_download() -> None:
         barrier.wait()
         with suppress(Unavailable):
-            taken.append(blob_responses.send(RequestFactory().get("/"), path.open("rb"), len(BIG), '"x"'))
+            responses.append(
+                blob_responses.send_blob(RequestFactory().get("/"), path.open("rb"), len(BIG), '"x"', uuid4())
+            )
 
-    threads = [threading.Thread(target=begin) for _ in range(10)]
+    threads = [threading.Thread(target=start_download) for _ in range(10)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(taken) == 1
-    taken[0].close()
+    assert len(responses) == SLOTS.size
+    for response in responses:
+        response.close()
 
 
-def test_a_device_that_takes_nothing_is_cut_off(db: None, tmp_path: Path) -> None:
+def test_the_kernel_drops_a_device_that_acknowledges_nothing(db: None, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(BIG)
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as connection:
         request = RequestFactory().get("/")
         request.META["gunicorn.socket"] = connection
-        blob_responses.send(request, path.open("rb"), len(BIG), '"x"').close()
+        blob_responses.send_blob(request, path.open("rb"), len(BIG), '"x"', uuid4()).close()
         timeout = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     assert timeout == blob_responses.STALLED_SECONDS * 1000
 
 
-# -- Who may fetch what
-
-
-def test_it_is_signed(client: Client, big: Bundle) -> None:
+def test_unsigned_requests_are_refused(client: Client, big: Bundle) -> None:
     answer = client.get(f"/api/v1/blobs/{BIG_SHA256}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "not_signed")
 
@@ -209,13 +273,13 @@ def test_only_accepted_devices_fetch(device: SigningDevice, big: Bundle, state: 
 
 
 @pytest.mark.parametrize("state", ["draft", "verifying", "withdrawn"])
-def test_what_is_not_ready_is_not_there(device: SigningDevice, state: str) -> None:
+def test_files_of_bundles_that_are_not_ready_are_not_found(device: SigningDevice, state: str) -> None:
     sha256 = make_bundle("vad@1.0.0", state=state).files.get().sha256
     answer = fetch(device, sha256)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_blob")
 
 
-def test_a_withdrawn_one_is_there_for_who_is_at_it(
+def test_only_active_devices_may_fetch_a_withdrawn_bundle(
     device: SigningDevice, make_signing: Callable[..., SigningDevice], bundle: Bundle
 ) -> None:
     make_device_deployment("downloading", device=Device.objects.get(pk=device.id), bundle=bundle)
@@ -228,7 +292,7 @@ def test_a_withdrawn_one_is_there_for_who_is_at_it(
     assert fetch(other, sha256).status_code == 404
 
 
-def test_a_blob_of_no_bundle_is_not_there(device: SigningDevice) -> None:
+def test_a_blob_without_a_bundle_is_not_found(device: SigningDevice) -> None:
     assert fetch(device, store_blob(b"an orphan")).status_code == 404
 
 
@@ -239,29 +303,29 @@ def test_other_names_reach_no_file(device: SigningDevice, name: str) -> None:
     assert fetch(device, name).status_code in {401, 404}
 
 
-def test_bytes_that_are_gone_are_not_found(device: SigningDevice, big: Bundle, storage: Path) -> None:
+def test_a_blob_whose_bytes_are_lost_is_not_found(device: SigningDevice, big: Bundle, storage: Path) -> None:
     (storage / "blobs" / BIG_SHA256[:2] / BIG_SHA256).unlink()
     answer = fetch(device, BIG_SHA256)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_blob")
 
 
-def test_a_storage_with_addresses_is_pointed_to(
+def test_a_storage_with_urls_is_redirected_to(
     device: SigningDevice, big: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Elsewhere:
+    class StorageWithUrls:
         def url(self, sha256: str) -> str:
             return f"https://storage.example.com/blobs/{sha256}?signed"
 
-    monkeypatch.setattr("deployments.device_views.blobs", Elsewhere)
+    monkeypatch.setattr("deployments.device_views.blobs", StorageWithUrls)
     answer = fetch(device, BIG_SHA256)
     assert answer.status_code == 302
     assert answer["Location"] == f"https://storage.example.com/blobs/{BIG_SHA256}?signed"
 
 
-def test_it_takes_two_queries(
+def test_a_download_costs_three_queries(
     device: SigningDevice, big: Bundle, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    with django_assert_num_queries(2):  # the device, the blob
+    with django_assert_num_queries(3):  # the device, its rate limit, the blob
         cut(fetch(device, BIG_SHA256))
 
 

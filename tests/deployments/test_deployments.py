@@ -9,80 +9,64 @@ from django.db import connection
 from pytest_django import DjangoAssertNumQueries
 
 from bundles.models import Bundle
-from deployments.models import Deployment, DeviceDeployment, Phase
-from deployments.termination import finish
+from deployments.models import Deployment, DeviceDeployment, Phase, Selection
+from deployments.planning import plan
+from deployments.termination import carry_out_cancels, finish
+from devices.models import Device
 from foundation.events.models import Event
 from tests.devices.operators import Person
 from tests.factories import make_bundle, make_deployment, make_device, make_device_deployment, make_group
 
 
-def test_it_deploys_to_groups_and_devices(alice: Person, bundle: Bundle) -> None:
+def test_it_records_the_deployment_and_returns(alice: Person, bundle: Bundle) -> None:
     field = make_group("field")
-    members = [make_device(group=field) for _ in range(2)]
-    single, _other = make_device(), make_device()
+    device = make_device(group=field)
     answer = alice.post(
         "/deployments",
         {
             "bundle": "vad@1.0.0",
             "groups": ["field"],
-            "devices": [str(single.pk), str(members[0].pk)],
+            "devices": [str(device.pk)],
             "deadline_seconds": 600,
             "note": "the first of all",
         },
     )
     assert answer.status_code == 201, answer.content
     body = answer.json()
-    deployment = Deployment.objects.get(pk=body["id"])
-    assert body["bundle"] == "vad@1.0.0"
-    assert body["state"] == "running"
-    assert body["counts"]["waiting"] == sum(body["counts"].values()) == 3
+    assert (body["bundle"], body["state"], body["reason_code"]) == ("vad@1.0.0", "planning", "")
+    assert sum(body["counts"].values()) == 0
     assert body["skipped"] == {"not_accepted": 0, "wrong_device_type": 0}
     assert (body["note"], body["deadline_seconds"]) == ("the first of all", 600)
+    deployment = Deployment.objects.get(pk=body["id"])
     assert deployment.created_by is not None
     assert deployment.created_by.get_username() == "alice"
-    ways = DeviceDeployment.objects.filter(deployment=deployment)
-    assert {way.device_id for way in ways} == {*(member.pk for member in members), single.pk}
-    assert {(way.state, way.product, way.attempt) for way in ways} == {("waiting", "vad", 1)}
+    selection = Selection.objects.get(deployment=deployment)
+    assert (selection.groups, selection.devices) == ([field.pk], [device.pk])
     phase = Phase.objects.get(deployment=deployment)
-    assert (phase.number, phase.state, phase.device_count) == (1, "open", 3)
+    assert (phase.number, phase.state, phase.device_count) == (1, "waiting", 0)
+    assert not DeviceDeployment.objects.exists()
     event = Event.objects.get(kind="deployment.started")
     assert (event.actor, event.bundle_id, event.deployment_id) == ("operator:alice", bundle.pk, deployment.pk)
 
 
-def test_it_leaves_out_who_cannot_take_it(alice: Person) -> None:
-    make_bundle("vad@1.0.0", device_types=["edge", "cam"])
-    make_device(device_type="edge")
-    make_device(device_type="arm")
-    make_device(state="pending")
-    make_device(state="decommissioned")
-    gone = make_device(state="decommissioned", group=make_group("elsewhere"))
-    body = {"bundle": "vad@1.0.0", "groups": ["lab"], "devices": [str(gone.pk)]}
-    answer = alice.post("/deployments", body).json()
-    assert answer["counts"]["waiting"] == 1
-    # Of the group, the decommissioned one is not worth a word; the one that was named is.
-    assert answer["skipped"] == {"not_accepted": 2, "wrong_device_type": 1}
-
-
-def test_a_deployment_for_nobody_is_refused(alice: Person) -> None:
-    make_bundle("vad@1.0.0", device_types=["cam"])
-    make_device(device_type="edge")
-    answer = alice.post("/deployments", {"bundle": "vad@1.0.0", "groups": ["lab"]})
-    assert answer.status_code == 409
-    error = answer.json()["error"]
-    assert (error["code"], error["skipped"]) == ("no_devices", {"not_accepted": 0, "wrong_device_type": 1})
-    assert "1 of a type that the bundle is not for" in error["message"]
-    assert not Deployment.objects.exists()
-
-
-def test_nobody_is_explained(alice: Person) -> None:
-    make_bundle("vad@1.0.0")
+@pytest.mark.parametrize(
+    ("group", "reason"),
+    [
+        ("empty", "the chosen groups are empty"),
+        ("pending", "none of the chosen devices is accepted (approve those that wait)"),
+        ("old", "all chosen devices are decommissioned"),
+    ],
+)
+def test_a_selection_without_an_accepted_device_is_refused(
+    alice: Person, bundle: Bundle, group: str, reason: str
+) -> None:
     make_group("empty")
-    make_device(state="pending")
-    for group, why in (("empty", "the chosen groups are empty"), ("lab", "1 not accepted (approve those that wait)")):
-        answer = alice.post("/deployments", {"bundle": "vad@1.0.0", "groups": [group]})
-        assert answer.json()["error"]["message"] == f"No device is left for vad@1.0.0: {why}."
-    unknown = alice.post("/deployments", {"bundle": "vad@1.0.0", "groups": ["lab", "nowhere"]}).json()["error"]
-    assert unknown["message"] == "There are no groups with these names: nowhere."
+    make_device(state="pending", group=make_group("pending"))
+    make_device(state="decommissioned", group=make_group("old"))
+    answer = alice.post("/deployments", {"bundle": "vad@1.0.0", "groups": [group]})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "no_devices")
+    assert answer.json()["error"]["message"] == f"No device can take vad@1.0.0: {reason}."
+    assert not Deployment.objects.exists()
 
 
 @pytest.mark.parametrize("state", ["draft", "verifying", "withdrawn"])
@@ -93,7 +77,7 @@ def test_only_ready_bundles_are_deployed(alice: Person, state: str) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "bundle_not_ready")
 
 
-def test_unknown_ones_are_named(alice: Person, bundle: Bundle) -> None:
+def test_unknown_groups_and_devices_are_named(alice: Person, bundle: Bundle) -> None:
     make_device()
     unknown = str(uuid4())
     answer = alice.post("/deployments", {"bundle": "vad@1.0.0", "groups": ["lab", "moon", "mars"]})
@@ -129,7 +113,7 @@ def test_unknown_ones_are_named(alice: Person, bundle: Bundle) -> None:
         {"note": "x" * 501},
     ],
 )
-def test_malformed_ones_are_refused(alice: Person, bundle: Bundle, wrong: dict[str, Any]) -> None:
+def test_malformed_requests_are_refused(alice: Person, bundle: Bundle, wrong: dict[str, Any]) -> None:
     make_device()
     answer = alice.post("/deployments", {"bundle": "vad@1.0.0", "groups": ["lab"], **wrong})
     assert answer.status_code == 400, answer.content
@@ -150,7 +134,7 @@ def test_only_operators_deploy(victor: Person, stranger: Person, bundle: Bundle)
     assert victor.get("/deployments").status_code == 200
 
 
-def test_said_twice_it_deploys_twice_in_turn(alice: Person, bundle: Bundle) -> None:
+def test_two_requests_start_two_deployments(alice: Person, bundle: Bundle) -> None:
     make_device()
     body = {"bundle": "vad@1.0.0", "groups": ["lab"]}
     first, second = alice.post("/deployments", body).json(), alice.post("/deployments", body).json()
@@ -159,12 +143,12 @@ def test_said_twice_it_deploys_twice_in_turn(alice: Person, bundle: Bundle) -> N
 
 def test_the_list_is_newest_first_and_paged(alice: Person, bundle: Bundle) -> None:
     device = make_device()
-    made = [str(make_deployment(bundle, device).pk) for _ in range(3)]
+    ids = [str(make_deployment(bundle, device).pk) for _ in range(3)]
     page = alice.get("/deployments?page_size=2").json()
-    assert [one["id"] for one in page["results"]] == [made[2], made[1]]
-    following = alice.get(page["next"].partition("/api/v1")[2]).json()
-    assert [one["id"] for one in following["results"]] == [made[0]]
-    assert following["next"] is None
+    assert [deployment["id"] for deployment in page["results"]] == [ids[2], ids[1]]
+    next_page = alice.get(page["next"].partition("/api/v1")[2]).json()
+    assert [deployment["id"] for deployment in next_page["results"]] == [ids[0]]
+    assert next_page["next"] is None
 
 
 def test_the_list_is_filtered(alice: Person, bundle: Bundle) -> None:
@@ -174,7 +158,7 @@ def test_the_list_is_filtered(alice: Person, bundle: Bundle) -> None:
     finish()
 
     def ids(query: str) -> list[str]:
-        return [one["id"] for one in alice.get(f"/deployments?{query}").json()["results"]]
+        return [deployment["id"] for deployment in alice.get(f"/deployments?{query}").json()["results"]]
 
     assert ids("state=running") == [running]
     assert ids("state=finished") == [finished]
@@ -182,9 +166,11 @@ def test_the_list_is_filtered(alice: Person, bundle: Bundle) -> None:
     assert ids("bundle=vad@2.0.0") == []
     assert alice.get("/deployments?state=lost").status_code == 400
     assert alice.get("/deployments?bundle=%00").status_code == 400
+    unknown = alice.get("/deployments?bundel=vad")
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (400, "unknown_parameter")
 
 
-def test_the_list_takes_as_many_queries_for_more(
+def test_more_deployments_cost_no_more_queries(
     alice: Person, bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     for _ in range(3):
@@ -193,26 +179,51 @@ def test_the_list_takes_as_many_queries_for_more(
     for _ in range(3):
         make_device_deployment("offered", device=make_device())
     alice.get("/deployments")
-    with django_assert_num_queries(3):  # the token, the page, the counts of what runs
+    with django_assert_num_queries(4):  # the token, its rate limit, the page, the counts of what runs
         answer = alice.get("/deployments").json()
-    counts = [(one["counts"]["offered"], one["counts"]["succeeded"]) for one in answer["results"]]
+    counts = [(row["counts"]["offered"], row["counts"]["succeeded"]) for row in answer["results"]]
     assert counts == [(1, 0)] * 3 + [(0, 1)] * 3
 
 
-@pytest.mark.parametrize("devices", [1, 40])
-def test_starting_takes_as_many_queries_for_more_devices(
+def make_many_devices(count: int) -> None:
+    """Add accepted devices to the group `lab`, in one statement."""
+    template = make_device()
+    names = [field.attname for field in Device._meta.concrete_fields]
+    columns = ", ".join(name for name in names if name not in {"id", "public_key"})
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO devices_device (id, public_key, {columns})"  # noqa: S608
+            f" SELECT gen_random_uuid(), md5(number::text), {columns}"
+            " FROM devices_device, generate_series(2, %s) AS number WHERE id = %s",
+            [count, template.pk],
+        )
+
+
+@pytest.mark.parametrize("devices", [1, 20_000])
+def test_starting_and_cancelling_cost_the_same_for_any_number_of_devices(
     alice: Person, bundle: Bundle, devices: int, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    for _ in range(devices):
-        make_device()
+    make_many_devices(devices)
     alice.get("/deployments")
+    # The token, its rate limit, bundle and group; in a savepoint: is the bundle ready, is a device accepted, the
+    # deployment with its phase, selection and event; the counts.
     with django_assert_num_queries(13):
         answer = alice.post("/deployments", {"bundle": "vad@1.0.0", "groups": ["lab"]})
-    assert answer.json()["counts"]["waiting"] == devices
+    assert answer.json()["state"] == "planning"
+    plan()
+    path = f"/deployments/{answer.json()['id']}"
+    assert alice.get(path).json()["counts"]["waiting"] == devices
+    # The token, its rate limit, the deployment; in a savepoint: its state and the event; the deployment again and
+    # the counts.
+    with django_assert_num_queries(9):
+        assert alice.post(f"{path}/cancel").json()["state"] == "cancelled"
+    assert carry_out_cancels() == devices
+    finish()
+    assert alice.get(path).json()["counts"]["cancelled"] == devices
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_operators_at_once_make_two_deployments(bundle: Bundle) -> None:
+def test_concurrent_operators_start_one_deployment_each(bundle: Bundle) -> None:
     device = make_device()
     errors: list[BaseException] = []
 

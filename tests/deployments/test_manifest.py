@@ -12,14 +12,14 @@ from tests.devices.signing import SigningDevice
 from tests.factories import make_bundle, make_device_deployment
 
 
-def address(bundle: Bundle) -> str:
+def path_of(bundle: Bundle) -> str:
     return f"/trust/targets/{bundle.name}/{bundle.manifest_sha256}.{bundle.version}.json"
 
 
 @pytest.mark.parametrize("version", ["1.0.0", "1", "1.0.json", "2.0.0+build.7", "1_0-a"])
 def test_it_sends_the_manifest_byte_for_byte(device: SigningDevice, version: str) -> None:
     bundle = make_bundle(f"vad@{version}", {"größe.txt": b"text"})
-    answer = device.call("GET", address(bundle))
+    answer = device.call("GET", path_of(bundle))
     assert answer.status_code == 200
     assert hashlib.sha256(answer.content).hexdigest() == bundle.manifest_sha256
     assert len(answer.content) == bundle.manifest_size
@@ -27,7 +27,7 @@ def test_it_sends_the_manifest_byte_for_byte(device: SigningDevice, version: str
     assert answer["ETag"] == f'"{bundle.manifest_sha256}"'
 
 
-def test_name_version_and_digest_have_to_match(device: SigningDevice, bundle: Bundle) -> None:
+def test_name_version_and_digest_must_match(device: SigningDevice, bundle: Bundle) -> None:
     other = make_bundle("asr@2.0.0")
     for wrong in (
         f"/trust/targets/asr/{bundle.manifest_sha256}.1.0.0.json",
@@ -40,33 +40,33 @@ def test_name_version_and_digest_have_to_match(device: SigningDevice, bundle: Bu
 
 
 @pytest.mark.parametrize("rest", ["vad/1.0.0.json", "VAD/x.json", f"vad/{'0' * 64}.json", "../x", "vad/%00.json"])
-def test_other_addresses_are_not_found(device: SigningDevice, rest: str) -> None:
+def test_other_paths_are_not_found(device: SigningDevice, rest: str) -> None:
     assert device.call("GET", f"/trust/targets/{rest}").status_code in {401, 404}
 
 
 @pytest.mark.parametrize("state", ["draft", "verifying", "withdrawn"])
-def test_what_is_not_ready_is_not_there(device: SigningDevice, state: str) -> None:
-    assert device.call("GET", address(make_bundle(state=state))).status_code == 404
+def test_bundles_that_are_not_ready_are_not_found(device: SigningDevice, state: str) -> None:
+    assert device.call("GET", path_of(make_bundle(state=state))).status_code == 404
 
 
-def test_a_withdrawn_one_is_there_for_who_is_at_it(device: SigningDevice, bundle: Bundle) -> None:
+def test_an_active_device_may_fetch_a_withdrawn_bundle(device: SigningDevice, bundle: Bundle) -> None:
     make_device_deployment("accepted", device=Device.objects.get(pk=device.id), bundle=bundle)
     Bundle.objects.update(state="withdrawn")
-    assert device.call("GET", address(bundle)).status_code == 200
+    assert device.call("GET", path_of(bundle)).status_code == 200
 
 
 @pytest.mark.parametrize("state", ["pending", "decommissioned"])
 def test_only_accepted_devices_fetch(device: SigningDevice, bundle: Bundle, state: str) -> None:
     Device.objects.filter(pk=device.id).update(state=state)
-    assert device.call("GET", address(bundle)).status_code == 403
+    assert device.call("GET", path_of(bundle)).status_code == 403
 
 
-def test_it_is_signed(client: Client, bundle: Bundle) -> None:
-    assert client.get(f"/api/v1{address(bundle)}").status_code == 401
+def test_unsigned_requests_are_refused(client: Client, bundle: Bundle) -> None:
+    assert client.get(f"/api/v1{path_of(bundle)}").status_code == 401
 
 
-def test_it_takes_two_queries(
+def test_a_manifest_costs_three_queries(
     device: SigningDevice, bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    with django_assert_num_queries(2):  # the device, the manifest
-        device.call("GET", address(bundle))
+    with django_assert_num_queries(3):  # the device, its rate limit, the manifest
+        device.call("GET", path_of(bundle))

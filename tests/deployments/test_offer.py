@@ -1,4 +1,4 @@
-"""Waiting devices get their turn: once, oldest first, one at a time for each device and product."""
+"""Offers: each device once, the oldest deployment first, one at a time for each device and product."""
 
 import os
 import subprocess
@@ -13,10 +13,10 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from bundles.models import Bundle
-from deployments import rollout
+from deployments import offers
 from deployments.models import Deployment, DeviceDeployment, Phase
-from deployments.rollout import offer
-from devices.models import Command
+from deployments.offers import offer
+from devices.models import Command, Device
 from tests.factories import make_bundle, make_deployment, make_device, make_device_deployment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,18 +27,22 @@ def states(deployment: Deployment) -> list[str]:
     return sorted(DeviceDeployment.objects.filter(deployment=deployment).values_list("state", flat=True))
 
 
-def test_the_command_stands_in_the_queue(bundle: Bundle) -> None:
+def test_an_offer_queues_the_command(bundle: Bundle) -> None:
     device = make_device()
     deployment = make_deployment(bundle, device, deadline_seconds=600)
     assert offer() == 1
     assert offer() == 0
-    way = DeviceDeployment.objects.get(deployment=deployment)
-    assert (way.state, way.attempt) == ("offered", 1)
-    assert way.offered_at is not None
-    assert way.deadline_at is not None
-    assert (way.deadline_at - way.offered_at).total_seconds() == 600
+    device_deployment = DeviceDeployment.objects.get(deployment=deployment)
+    assert (device_deployment.state, device_deployment.attempt) == ("offered", 1)
+    assert device_deployment.offered_at is not None
+    assert device_deployment.deadline_at is not None
+    assert (device_deployment.deadline_at - device_deployment.offered_at).total_seconds() == 600
     command = Command.objects.get()
-    assert (command.device_id, command.kind, command.device_deployment_id) == (device.pk, "deploy", way.pk)
+    assert (command.device_id, command.kind, command.device_deployment_id) == (
+        device.pk,
+        "deploy",
+        device_deployment.pk,
+    )
     assert command.payload == {
         "deployment_id": str(deployment.pk),
         "attempt": 1,
@@ -48,29 +52,29 @@ def test_the_command_stands_in_the_queue(bundle: Bundle) -> None:
             "manifest_sha256": bundle.manifest_sha256,
             "manifest_size": len(bundle.manifest.encode()),
         },
-        "deadline_at": way.deadline_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "deadline_at": device_deployment.deadline_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
     }
 
 
-def test_a_busy_device_waits_its_turn_older_first(bundle: Bundle) -> None:
+def test_a_busy_device_gets_the_oldest_deployment_next(bundle: Bundle) -> None:
     device = make_device()
     first, second, third = (make_deployment(bundle, device) for _ in range(3))
     assert offer() == 1
     assert (states(first), states(second), states(third)) == (["offered"], ["waiting"], ["waiting"])
     assert offer() == 0
-    DeviceDeployment.objects.filter(deployment=first).move_to("succeeded")
+    DeviceDeployment.objects.filter(deployment=first).transition_to("succeeded")
     assert offer() == 1
     assert (states(second), states(third)) == (["offered"], ["waiting"])
 
 
-def test_other_products_do_not_wait(bundle: Bundle) -> None:
+def test_products_do_not_wait_for_each_other(bundle: Bundle) -> None:
     device = make_device()
     make_deployment(bundle, device)
     make_deployment(make_bundle("asr@1.0.0"), device)
     assert offer() == 2
 
 
-def test_one_device_at_work_does_not_hold_up_another(bundle: Bundle) -> None:
+def test_an_active_device_does_not_delay_another(bundle: Bundle) -> None:
     make_device_deployment("installing", device=(busy := make_device()))
     deployment = make_deployment(bundle, busy, make_device())
     assert offer() == 1
@@ -78,27 +82,25 @@ def test_one_device_at_work_does_not_hold_up_another(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("state", ["offered", "accepted", "downloading", "installing", "checking", "cancelling"])
-def test_the_database_keeps_a_second_active_row_out(state: str) -> None:
+def test_the_database_refuses_a_second_active_row(state: str) -> None:
     first = make_device_deployment(state)
     second = make_device_deployment("waiting", device=first.device)
     with pytest.raises(IntegrityError, match="one_active_per_device_and_product"), transaction.atomic():
-        DeviceDeployment.objects.filter(pk=second.pk).move_to("offered", deadline_at=timezone.now())
+        DeviceDeployment.objects.filter(pk=second.pk).transition_to("offered", deadline_at=timezone.now())
 
 
-def test_it_offers_only_where_everything_still_allows_it(bundle: Bundle) -> None:
-    ways = {
-        why: make_device_deployment(device=make_device(), bundle=bundle) for why in ("device", "deployment", "phase")
-    }
-    ways["bundle"] = make_device_deployment(bundle=make_bundle("asr@1.0.0"))
-    type(ways["device"].device).objects.filter(pk=ways["device"].device_id).update(state="pending")
-    Deployment.objects.filter(pk=ways["deployment"].deployment_id).update(state="cancelled")
-    Phase.objects.filter(pk=ways["phase"].phase_id).update(state="waiting")
+def test_device_deployment_phase_and_bundle_must_allow_an_offer(bundle: Bundle) -> None:
+    pending, cancelled, closed = (make_device_deployment(device=make_device(), bundle=bundle) for _ in range(3))
+    make_device_deployment(bundle=make_bundle("asr@1.0.0"))
+    Device.objects.filter(pk=pending.device_id).update(state="pending")
+    Deployment.objects.filter(pk=cancelled.deployment_id).update(state="cancelled")
+    Phase.objects.filter(pk=closed.phase_id).update(state="waiting")
     Bundle.objects.filter(name="asr").update(state="withdrawn")
     assert offer() == 0
     assert not Command.objects.exists()
 
 
-def test_a_closed_phase_holds_nobody_up(bundle: Bundle) -> None:
+def test_a_closed_phase_delays_no_other_deployment(bundle: Bundle) -> None:
     device = make_device()
     older = make_deployment(bundle, device)
     Phase.objects.filter(deployment=older).update(state="waiting")
@@ -107,10 +109,10 @@ def test_a_closed_phase_holds_nobody_up(bundle: Bundle) -> None:
     assert states(older) == ["waiting"]
 
 
-def test_looking_for_turns_stays_a_look_up_for_each_row() -> None:
-    """As joins, these questions take minutes when a large deployment has just been made."""
+def test_free_devices_are_found_by_index_look_ups() -> None:
+    """As joins, the conditions take minutes right after a large deployment was planned."""
     with connection.cursor() as cursor:
-        sql, values = rollout.whose_turn_it_is([1, 2]).order_by()[:1000].query.sql_with_params()
+        sql, values = offers.free_to_offer([1, 2]).order_by()[:1000].query.sql_with_params()
         cursor.execute(f"EXPLAIN {sql}", values)
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert "Anti Join" not in plan
@@ -122,15 +124,15 @@ def test_many_devices_cost_few_statements(
 ) -> None:
     devices = [make_device() for _ in range(25)]
     make_deployment(bundle, *devices)
-    # A batch: is there a phase, begin, keep holds out, open phases, rows, deployments, update, commands, end.
-    # The second finds fewer than fit.
-    monkeypatch.setattr(rollout, "BATCH", 20)
-    with django_assert_num_queries(2 * 9):
+    # First: is there an open phase. Each batch: begin, lock out holds, open phases, rows, deployments, update,
+    # commands, commit. The second batch is not full, so it is the last.
+    monkeypatch.setattr(offers, "BATCH", 20)
+    with django_assert_num_queries(1 + 2 * 8):
         assert offer() == 25
     assert Command.objects.count() == 25
 
 
-def test_an_idle_step_asks_once(bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries) -> None:
+def test_an_idle_run_asks_once(bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries) -> None:
     make_device_deployment("offered")
     Deployment.objects.update(state="finished")
     with django_assert_num_queries(1):
@@ -138,17 +140,17 @@ def test_an_idle_step_asks_once(bundle: Bundle, django_assert_num_queries: Djang
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_row_that_another_scheduler_holds_is_skipped(bundle: Bundle) -> None:
-    held, free = make_device_deployment(device=make_device()), make_device_deployment(device=make_device())
+def test_a_row_that_another_scheduler_locked_is_skipped(bundle: Bundle) -> None:
+    locked, free = make_device_deployment(device=make_device()), make_device_deployment(device=make_device())
     offered: list[int] = []
 
-    def other() -> None:
+    def offer_in_another_session() -> None:
         offered.append(offer())
         connection.close()
 
     with transaction.atomic():
-        DeviceDeployment.objects.select_for_update().get(pk=held.pk)
-        thread = threading.Thread(target=other)
+        DeviceDeployment.objects.select_for_update().get(pk=locked.pk)
+        thread = threading.Thread(target=offer_in_another_session)
         thread.start()
         thread.join(10)
     assert offered == [1]
@@ -157,16 +159,16 @@ def test_a_row_that_another_scheduler_holds_is_skipped(bundle: Bundle) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_queue_that_cannot_be_written_offers_nothing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The move and the command stand in one transaction."""
-    way = make_device_deployment()
+def test_no_row_is_offered_without_its_command(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transition and command are one transaction."""
+    device_deployment = make_device_deployment()
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE devices_command ADD CONSTRAINT shut CHECK (kind <> 'deploy') NOT VALID")
     try:
         with pytest.raises(IntegrityError, match="shut"):
             offer()
-        way.refresh_from_db()
-        assert (way.state, Command.objects.count()) == ("waiting", 0)
+        device_deployment.refresh_from_db()
+        assert (device_deployment.state, Command.objects.count()) == ("waiting", 0)
     finally:
         with connection.cursor() as cursor:
             cursor.execute("ALTER TABLE devices_command DROP CONSTRAINT shut")
@@ -174,12 +176,12 @@ def test_a_queue_that_cannot_be_written_offers_nothing(bundle: Bundle, monkeypat
 
 
 @pytest.mark.django_db(transaction=True)
-def test_whoever_comes_second_with_the_same_device_gives_way(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An older deployment may become visible after a newer one was looked at: then the constraint decides."""
+def test_the_constraint_decides_a_race_for_a_device(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older deployment may become visible after a newer one was read."""
     device = make_device()
     make_device_deployment("offered", device=device)
     make_deployment(bundle, device)
-    monkeypatch.setattr(rollout, "whose_turn_it_is", lambda phases: DeviceDeployment.objects.waiting())
+    monkeypatch.setattr(offers, "free_to_offer", lambda phases: DeviceDeployment.objects.waiting())
     assert offer() == 0
     assert Command.objects.count() == 0
 
@@ -187,22 +189,22 @@ def test_whoever_comes_second_with_the_same_device_gives_way(bundle: Bundle, mon
 OFFER = """
 import sys, time, django
 django.setup()
-from deployments import rollout
-rollout.BATCH = 20
-total, empty = 0, 0
+from deployments import offers
+offers.BATCH = 20
+total, empty_runs = 0, 0
 print("ready", flush=True)
 sys.stdin.readline()
-while empty < 20:
-    moved = rollout.offer()
-    total += moved
-    empty = 0 if moved else empty + 1
+while empty_runs < 20:
+    offered = offers.offer()
+    total += offered
+    empty_runs = 0 if offered else empty_runs + 1
     time.sleep(0.001)
 print(total)
 """
 
 
 @pytest.mark.django_db(transaction=True)
-def test_four_processes_at_once_offer_each_device_once(bundle: Bundle) -> None:
+def test_four_processes_offer_each_device_once(bundle: Bundle) -> None:
     devices = [make_device() for _ in range(300)]
     make_deployment(bundle, *devices)
     second = make_deployment(bundle, *devices)
@@ -222,9 +224,9 @@ def test_four_processes_at_once_offer_each_device_once(bundle: Bundle) -> None:
         for process in processes:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-        began = time.monotonic()
+        started = time.monotonic()
         totals = [int(process.communicate("go\n", timeout=60)[0]) for process in processes]
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - started < 60
     finally:
         for process in processes:
             process.kill()

@@ -7,59 +7,55 @@ from pytest_django import DjangoAssertNumQueries
 
 from bundles.models import Bundle
 from deployments.models import DeviceDeployment, DeviceDeploymentState
-from deployments.termination import finish
+from deployments.planning import plan
+from deployments.termination import carry_out_cancels, finish
 from tests.devices.operators import Person
-from tests.factories import make_deployment, make_device, make_device_deployment
-
-# -- One deployment
+from tests.factories import make_deployment, make_device, make_device_deployment, make_planning_deployment
 
 
 def test_it_counts_every_state(victor: Person, bundle: Bundle) -> None:
     deployment = make_deployment(bundle, *(make_device() for _ in range(3)))
     first = DeviceDeployment.objects.filter(deployment=deployment)[0]
-    DeviceDeployment.objects.filter(pk=first.pk).move_to("cancelled")
+    DeviceDeployment.objects.filter(pk=first.pk).transition_to("cancelled")
     answer = victor.get(f"/deployments/{deployment.pk}").json()
     assert answer["counts"] == dict.fromkeys(DeviceDeploymentState.values, 0) | {"waiting": 2, "cancelled": 1}
 
 
-def test_counts_are_kept_at_the_end(
+def test_counts_are_stored_at_the_end(
     victor: Person, bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    way = make_device_deployment("failed")
+    device_deployment = make_device_deployment("failed")
     finish()
     victor.get("/deployments")
-    with django_assert_num_queries(2):  # the token, the deployment
-        answer = victor.get(f"/deployments/{way.deployment_id}").json()
+    with django_assert_num_queries(3):  # the token, its rate limit, the deployment
+        answer = victor.get(f"/deployments/{device_deployment.deployment_id}").json()
     assert (answer["state"], answer["counts"]["failed"]) == ("finished", 1)
 
 
-def test_it_takes_three_queries(
+def test_one_deployment_costs_four_queries(
     victor: Person, bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
-    way = make_device_deployment("waiting")
+    device_deployment = make_device_deployment("waiting")
     victor.get("/deployments")
-    with django_assert_num_queries(3):
-        victor.get(f"/deployments/{way.deployment_id}")
+    with django_assert_num_queries(4):  # further: the counts
+        victor.get(f"/deployments/{device_deployment.deployment_id}")
 
 
-@pytest.mark.parametrize("address", ["", "/devices"])
-def test_unknown_ones_are_not_found(victor: Person, stranger: Person, address: str) -> None:
-    answer = victor.get(f"/deployments/{uuid4()}{address}")
+@pytest.mark.parametrize("path", ["", "/devices"])
+def test_unknown_deployments_are_not_found(victor: Person, stranger: Person, path: str) -> None:
+    answer = victor.get(f"/deployments/{uuid4()}{path}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
-    assert victor.get(f"/deployments/seven{address}").status_code == 404
-    assert stranger.get(f"/deployments/{uuid4()}{address}").status_code == 401
-
-
-# -- Its devices
+    assert victor.get(f"/deployments/seven{path}").status_code == 404
+    assert stranger.get(f"/deployments/{uuid4()}{path}").status_code == 401
 
 
 def test_it_lists_devices_with_their_reasons(victor: Person, bundle: Bundle) -> None:
-    way = make_device_deployment("failed", device=make_device(name="shelf-1"))
-    DeviceDeployment.objects.filter(pk=way.pk).update(
+    device_deployment = make_device_deployment("failed", device=make_device(name="shelf-1"))
+    DeviceDeployment.objects.filter(pk=device_deployment.pk).update(
         reason_code="no_space", message="full", bytes_done=3, bytes_total=9, late_state="succeeded"
     )
-    (row,) = victor.get(f"/deployments/{way.deployment_id}/devices").json()["results"]
-    assert row["device"] == str(way.device_id)
+    (row,) = victor.get(f"/deployments/{device_deployment.deployment_id}/devices").json()["results"]
+    assert row["device"] == str(device_deployment.device_id)
     assert row["device_name"] == "shelf-1"
     assert (row["state"], row["attempt"], row["reason_code"], row["message"]) == ("failed", 1, "no_space", "full")
     assert (row["bytes_done"], row["bytes_total"], row["late_state"]) == (3, 9, "succeeded")
@@ -70,46 +66,61 @@ def test_it_lists_devices_with_their_reasons(victor: Person, bundle: Bundle) -> 
 def test_devices_are_filtered_and_paged(victor: Person, bundle: Bundle) -> None:
     deployment = make_deployment(bundle, *(make_device() for _ in range(5)))
     ids = list(DeviceDeployment.objects.filter(deployment=deployment).values_list("pk", flat=True))
-    DeviceDeployment.objects.filter(pk__in=ids[:2]).move_to("cancelled")
-    address = f"/deployments/{deployment.pk}/devices"
-    assert len(victor.get(f"{address}?state=cancelled").json()["results"]) == 2
-    assert victor.get(f"{address}?state=lost").status_code == 400
+    DeviceDeployment.objects.filter(pk__in=ids[:2]).transition_to("cancelled")
+    path = f"/deployments/{deployment.pk}/devices"
+    assert len(victor.get(f"{path}?state=cancelled").json()["results"]) == 2
+    assert victor.get(f"{path}?state=lost").status_code == 400
+    unknown = victor.get(f"{path}?status=failed")
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (400, "unknown_parameter")
     seen: list[str] = []
-    following: str | None = f"{address}?page_size=2"
-    while following:
-        page = victor.get(following.removeprefix("http://testserver/api/v1")).json()
+    next_page: str | None = f"{path}?page_size=2"
+    while next_page:
+        page = victor.get(next_page.removeprefix("http://testserver/api/v1")).json()
         assert len(page["results"]) <= 2
         seen += [row["device"] for row in page["results"]]
-        following = page["next"]
+        next_page = page["next"]
     assert len(seen) == len(set(seen)) == 5
 
 
-def test_devices_take_as_many_queries_for_more(
+def test_more_devices_cost_no_more_queries(
     victor: Person, bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     deployment = make_deployment(bundle, *(make_device() for _ in range(20)))
     victor.get("/deployments")
-    with django_assert_num_queries(3):  # the token, whether it exists, the page
+    with django_assert_num_queries(4):  # the token, its rate limit, whether the deployment exists, the page
         assert len(victor.get(f"/deployments/{deployment.pk}/devices").json()["results"]) == 20
-
-
-# -- Cancelling
 
 
 def test_an_operator_cancels(alice: Person, bundle: Bundle) -> None:
     deployment = make_deployment(bundle, make_device())
     answer = alice.post(f"/deployments/{deployment.pk}/cancel")
     assert answer.status_code == 200
-    assert answer.json()["state"] == "cancelled"
-    assert answer.json()["counts"]["cancelled"] == 1
-    again = alice.post(f"/deployments/{deployment.pk}/cancel")
-    assert (again.status_code, again.json()) == (200, answer.json())
-
-
-def test_a_finished_one_is_not_cancelled(alice: Person, bundle: Bundle) -> None:
-    way = make_device_deployment("succeeded")
+    assert (answer.json()["state"], answer.json()["finished_at"]) == ("cancelled", None)
+    assert answer.json()["counts"]["waiting"] == 1
+    repeated = alice.post(f"/deployments/{deployment.pk}/cancel")
+    assert (repeated.status_code, repeated.json()) == (200, answer.json())
+    carry_out_cancels()
     finish()
-    answer = alice.post(f"/deployments/{way.deployment_id}/cancel")
+    ended = alice.get(f"/deployments/{deployment.pk}").json()
+    assert (ended["state"], ended["counts"]["cancelled"]) == ("cancelled", 1)
+    assert ended["finished_at"] is not None
+
+
+def test_a_deployment_that_is_planned_can_be_cancelled(alice: Person, bundle: Bundle) -> None:
+    deployment = make_planning_deployment(bundle, make_device())
+    answer = alice.post(f"/deployments/{deployment.pk}/cancel")
+    assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+    assert plan() == 0
+    finish()
+    ended = alice.get(f"/deployments/{deployment.pk}").json()
+    assert (ended["state"], sum(ended["counts"].values())) == ("cancelled", 0)
+    assert ended["finished_at"] is not None
+
+
+def test_a_finished_deployment_cannot_be_cancelled(alice: Person, bundle: Bundle) -> None:
+    device_deployment = make_device_deployment("succeeded")
+    finish()
+    answer = alice.post(f"/deployments/{device_deployment.deployment_id}/cancel")
     assert answer.status_code == 409
     assert (answer.json()["error"]["code"], answer.json()["error"]["state"]) == ("wrong_state", "finished")
 

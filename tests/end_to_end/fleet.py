@@ -61,7 +61,9 @@ def deploy(live: Live, device: str, version: str) -> str:
     """Order it. Returns the deployment's id."""
     made = live.call("POST", "/deployments", {"bundle": f"demo@{version}", "devices": [device], "groups": []})
     assert made.status_code == 201, made.text
-    return str(made.json()["id"])
+    deployment = str(made.json()["id"])
+    wait_for(lambda: live.call("GET", f"/deployments/{deployment}").json()["state"] != "planning")
+    return deployment
 
 
 def way_of(live: Live, deployment: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ PROGRAMS = str(find_binaries())
 SEED = """
 import django; django.setup()
 from tests.factories import make_bundle, make_deployment, make_device
-from deployments.rollout import offer
+from deployments.offers import offer
 make_deployment(make_bundle("vad@1.0.0", {"model": b"m" * 100_000, "run": b"r"}), make_device(name="edge-1"))
 assert offer() == 1
 """

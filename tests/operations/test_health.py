@@ -13,7 +13,7 @@ from django.db import connection
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from deployments.holding import hold
+from deployments.models import Hold
 from dev.postgres import free_port
 from foundation.scheduler import Lock
 from kernex import __version__
@@ -152,7 +152,7 @@ def test_no_scheduler_runs(client: Client, scheduler: Lock) -> None:
 
 @pytest.mark.django_db
 def test_deployments_are_held(client: Client) -> None:
-    hold("restored", actor="test")
+    Hold.begin("restored", actor="test")
     told = problem(client, 200)
     assert (told["part"], told["mend"]) == ("deployments", "python manage.py release_deployments")
 

@@ -1,21 +1,22 @@
-"""Keeps deployments from going on, as after a restore that somebody else made."""
+"""Hold deployments, as after a restore that a database provider made."""
 
 from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from deployments.holding import hold
+from deployments.models import Hold
 
 
 class Command(BaseCommand):
     help = (
-        "Hold deployments until they are released: nothing is offered, and what no device has heard is taken back. For "
-        "after a restore by a provider, before web server and scheduler start; `restore` does it by itself."
+        "Hold deployments until they are released: nothing is offered, and offers that no device has acknowledged are "
+        "withdrawn. Run it after a provider's restore, before the web server and the scheduler start. `restore` does "
+        "it by itself."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("reason", help="what operators will read")
+        parser.add_argument("reason", help="shown to operators")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.stdout.write(f"Deployments are {hold(options['reason'], actor='manage.py')}.")
+        self.stdout.write(f"Deployments are {Hold.begin(options['reason'], actor='manage.py')}.")

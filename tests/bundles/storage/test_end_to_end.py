@@ -105,7 +105,9 @@ def deploy(server: Live, version: str = "1") -> str:
     device = wait(lambda: server.call("GET", "/devices").json()["results"])[0]["id"]
     made = server.call("POST", "/deployments", {"bundle": f"big@{version}", "devices": [device], "groups": []})
     assert made.status_code == 201, made.text
-    return str(made.json()["id"])
+    deployment = str(made.json()["id"])
+    wait(lambda: server.call("GET", f"/deployments/{deployment}").json()["state"] != "planning")
+    return deployment
 
 
 def row(server: Live, deployment: str) -> dict[str, Any]:

@@ -1,17 +1,19 @@
-"""One deployment from the operator's decision to its end, as each side sees it."""
+"""One deployment from start to end, as the operator and the device see it."""
 
 from bundles.models import Bundle
-from deployments.rollout import offer
+from deployments.offers import offer
+from deployments.planning import plan
 from deployments.termination import finish
 from tests.devices.operators import Person
 from tests.devices.signing import SigningDevice
 
 
-def test_it_walks_from_the_decision_to_the_end(alice: Person, bundle: Bundle, device: SigningDevice) -> None:
+def test_a_deployment_from_start_to_end(alice: Person, bundle: Bundle, device: SigningDevice) -> None:
     started = alice.post("/deployments", {"bundle": "vad@1.0.0", "groups": ["lab"]})
     assert started.status_code == 201, started.content
     deployment = started.json()
-    assert deployment["counts"]["waiting"] == 1
+    assert deployment["state"] == "planning"
+    assert plan() == 1
     assert offer() == 1
 
     (command,) = device.heartbeat().json()["commands"]

@@ -1,4 +1,4 @@
-"""What devices say they run, against what was deployed to them last."""
+"""What devices report to run, compared with what was last deployed to them."""
 
 from datetime import timedelta
 from typing import Any
@@ -17,8 +17,8 @@ from tests.factories import make_bundle, make_device, make_device_deployment
 pytestmark = pytest.mark.django_db
 
 
-def runs(device: Device, *bundles: Bundle, seconds: int = 0) -> None:
-    """The device says what it runs, so many seconds from now."""
+def report_running(device: Device, *bundles: Bundle, seconds: int = 0) -> None:
+    """Have a device report what it runs, `seconds` from now."""
     running: dict[str, Any] = {
         bundle.name: {"version": bundle.version, "manifest_sha256": bundle.manifest_sha256, "healthy": True}
         for bundle in bundles
@@ -27,7 +27,7 @@ def runs(device: Device, *bundles: Bundle, seconds: int = 0) -> None:
     Device.objects.filter(pk=device.pk).update(running_bundles=running, running_changed_at=at)
 
 
-def differing() -> list[dict[str, str]]:
+def events() -> list[dict[str, str]]:
     return list(Event.objects.filter(kind="device.differs").order_by("pk").values_list("data", flat=True))
 
 
@@ -36,20 +36,20 @@ def second(db: None) -> Bundle:
     return make_bundle("vad@2.0.0")
 
 
-def test_what_was_deployed_and_runs_is_no_difference(bundle: Bundle) -> None:
+def test_a_device_that_runs_what_was_deployed_has_no_mismatch(bundle: Bundle) -> None:
     device = make_device()
     make_device_deployment("succeeded", device=device, bundle=bundle)
-    runs(device, bundle)
+    report_running(device, bundle)
     assert compare() == 0
-    assert differing() == []
+    assert events() == []
 
 
-def test_a_difference_becomes_an_event_once(bundle: Bundle, second: Bundle) -> None:
+def test_a_mismatch_becomes_one_event(bundle: Bundle, second: Bundle) -> None:
     device = make_device()
     make_device_deployment("succeeded", device=device, bundle=second)
-    runs(device, bundle)
+    report_running(device, bundle)
     assert compare() == 1
-    assert differing() == [
+    assert events() == [
         {
             "product": "vad",
             "expected": "vad@2.0.0",
@@ -58,28 +58,28 @@ def test_a_difference_becomes_an_event_once(bundle: Bundle, second: Bundle) -> N
         }
     ]
     assert compare() == 0
-    # Something else changed; the difference is the same one.
-    runs(device, bundle, make_bundle("asr@1.0.0"))
+    # Another product changed; the mismatch is the same.
+    report_running(device, bundle, make_bundle("asr@1.0.0"))
     assert compare() == 0
-    assert len(differing()) == 1
+    assert len(events()) == 1
     assert list(Comparison.objects.get(pk=device.pk).differences) == ["vad"]
 
 
-def test_a_difference_that_came_back_is_another(bundle: Bundle, second: Bundle) -> None:
+def test_a_mismatch_that_returns_is_a_new_one(bundle: Bundle, second: Bundle) -> None:
     device = make_device()
     make_device_deployment("succeeded", device=device, bundle=second)
     for reported in (bundle, second, bundle):
-        runs(device, reported)
+        report_running(device, reported)
         compare()
-    assert len(differing()) == 2
+    assert len(events()) == 2
 
 
-def test_nothing_running_is_a_difference(bundle: Bundle) -> None:
+def test_running_nothing_is_a_mismatch(bundle: Bundle) -> None:
     device = make_device()
     make_device_deployment("succeeded", device=device, bundle=bundle)
-    runs(device)
+    report_running(device)
     assert compare() == 1
-    assert differing()[0]["reported"] == "nothing"
+    assert events()[0]["reported"] == "nothing"
 
 
 def test_the_last_success_counts(bundle: Bundle, second: Bundle) -> None:
@@ -87,30 +87,30 @@ def test_the_last_success_counts(bundle: Bundle, second: Bundle) -> None:
     make_device_deployment("succeeded", device=device, bundle=bundle)
     make_device_deployment("succeeded", device=device, bundle=second)
     make_device_deployment("failed", device=device, bundle=bundle)
-    runs(device, second)
+    report_running(device, second)
     assert compare() == 0
 
 
-def test_what_was_said_before_the_success_says_nothing_about_it(bundle: Bundle, second: Bundle) -> None:
+def test_a_report_from_before_the_success_is_ignored(bundle: Bundle, second: Bundle) -> None:
     device = make_device()
-    runs(device, bundle, seconds=-5)
+    report_running(device, bundle, seconds=-5)
     make_device_deployment("succeeded", device=device, bundle=second)
     assert compare() == 0
 
 
-def test_a_device_at_work_is_compared_afterwards(bundle: Bundle, second: Bundle) -> None:
+def test_an_active_device_is_compared_afterwards(bundle: Bundle, second: Bundle) -> None:
     device = make_device()
     make_device_deployment("succeeded", device=device, bundle=bundle)
-    way = make_device_deployment("checking", device=device, bundle=second)
-    runs(device, second)
+    device_deployment = make_device_deployment("checking", device=device, bundle=second)
+    report_running(device, second)
     assert compare() == 0
-    DeviceDeployment.objects.filter(pk=way.pk).move_to("timed_out")
+    DeviceDeployment.objects.filter(pk=device_deployment.pk).transition_to("timed_out")
     assert compare() == 1
-    assert differing()[0]["expected"] == "vad@1.0.0"
+    assert events()[0]["expected"] == "vad@1.0.0"
 
 
 @pytest.mark.parametrize("running", [{"vad": "1.0.0"}, {"vad": None}, {"vad": {"version": ["x"] * 99}}, {"vad": []}])
-def test_odd_words_are_no_match(bundle: Bundle, running: dict[str, Any]) -> None:
+def test_malformed_reports_do_not_match(bundle: Bundle, running: dict[str, Any]) -> None:
     device = make_device()
     make_device_deployment("succeeded", device=device, bundle=bundle)
     Device.objects.filter(pk=device.pk).update(running_bundles=running, running_changed_at=timezone.now())
@@ -123,7 +123,7 @@ def test_many_devices_cost_few_statements(
     for _ in range(20):
         device = make_device()
         make_device_deployment("succeeded", device=device, bundle=second)
-        runs(device, bundle)
+        report_running(device, bundle)
     with django_assert_num_queries(7):  # begin, devices, successes, comparisons, upsert, events, end
         assert compare() == 20
     with django_assert_num_queries(3):

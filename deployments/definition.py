@@ -1,0 +1,114 @@
+"""What an operator asks for: which bundle, on which devices, under which rules.
+
+Starting a deployment records the definition and returns, however many devices it selects. The scheduler then plans it
+(`deployments.planning`).
+"""
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from bundles.models import Bundle
+from deployments.models import Deployment, Phase, Selection, SkippedCounts
+from devices.models import Device, DeviceState, Group
+from foundation.errors import BadRequest, Conflict
+from foundation.events.models import record_event
+
+# A deployment to more devices than this selects them by group.
+MAX_DEVICES = 10_000
+# How many unknown groups or devices an error names.
+NAMED_AT_MOST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A deployment as an operator describes it. The devices are those in `groups` (names) and `devices` (ids).
+
+    `deadline_seconds` is how long one device may take; None means the installation's default.
+    """
+
+    bundle: Bundle
+    groups: Collection[str] = ()
+    devices: Collection[UUID] = ()
+    deadline_seconds: int | None = None
+    note: str = ""
+
+
+def start(definition: Definition, *, actor: str, created_by: User | None = None) -> Deployment:
+    """Record a deployment, which the scheduler then plans. It gets one phase.
+
+    Raises:
+        BadRequest: `nobody_chosen`; `too_many_devices`; `unknown_groups` or `unknown_devices`, with some of those.
+        Conflict: `bundle_not_ready`; `no_devices` if none of the selected devices is accepted.
+    """
+    bundle = definition.bundle
+    if not definition.groups and not definition.devices:
+        raise BadRequest("nobody_chosen", "Name at least one device or group.")
+    groups = _known_groups(definition.groups)
+    _check_devices(definition.devices)
+    if definition.deadline_seconds is None:
+        deadline_seconds = settings.DEVICE_DEADLINE_SECONDS
+    else:
+        deadline_seconds = definition.deadline_seconds
+    with transaction.atomic():
+        if not Bundle.objects.ready().filter(pk=bundle.pk).exists():
+            raise Conflict("bundle_not_ready", f"{bundle} is not ready; only ready bundles are deployed.")
+        _check_accepted(bundle, groups, definition.devices)
+        deployment = Deployment.objects.create(
+            bundle=bundle,
+            note=definition.note,
+            created_by=created_by,
+            deadline_seconds=deadline_seconds,
+            skipped=asdict(SkippedCounts()),
+        )
+        Phase.objects.create(deployment=deployment, number=1, device_count=0)
+        Selection.objects.create(deployment=deployment, groups=groups, devices=sorted(set(definition.devices)))
+        record_event(
+            "deployment.started",
+            f"A deployment of {bundle} was started.",
+            actor=actor,
+            deployment=deployment.pk,
+            bundle=bundle.pk,
+        )
+    return deployment
+
+
+def _known_groups(names: Collection[str]) -> list[UUID]:
+    ids_by_name = dict(Group.objects.filter(name__in=names).values_list("name", "pk"))
+    unknown = sorted(set(names) - set(ids_by_name))[:NAMED_AT_MOST]
+    if unknown:
+        message = f"There are no groups with these names: {', '.join(unknown)}."
+        raise BadRequest("unknown_groups", message, groups=unknown)
+    return list(ids_by_name.values())
+
+
+def _check_devices(ids: Collection[UUID]) -> None:
+    if len(ids) > MAX_DEVICES:
+        raise BadRequest("too_many_devices", f"Name at most {MAX_DEVICES} devices; select more of them by group.")
+    known = set(Device.objects.filter(pk__in=ids).values_list("pk", flat=True)) if ids else set()
+    unknown = [str(device_id) for device_id in sorted(set(ids) - known)[:NAMED_AT_MOST]]
+    if unknown:
+        message = f"There are no devices with these ids: {', '.join(unknown)}."
+        raise BadRequest("unknown_devices", message, devices=unknown)
+
+
+def _check_accepted(bundle: Bundle, groups: Collection[UUID], devices: Collection[UUID]) -> None:
+    """Refuse a selection without an accepted device. It costs a few look-ups, however large the groups are."""
+
+    def has(state: DeviceState) -> bool:
+        in_state = Device.objects.filter(state=state)
+        return in_state.filter(group__in=groups).exists() or in_state.filter(pk__in=devices).exists()
+
+    if has(DeviceState.ACCEPTED):
+        return
+    if has(DeviceState.PENDING):
+        reason = "none of the chosen devices is accepted (approve those that wait)"
+    elif has(DeviceState.DECOMMISSIONED):
+        reason = "all chosen devices are decommissioned"
+    else:
+        reason = "the chosen groups are empty"
+    raise Conflict("no_devices", f"No device can take {bundle}: {reason}.")

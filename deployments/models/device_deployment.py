@@ -1,0 +1,208 @@
+"""Device deployments: one device's part in one deployment."""
+
+import uuid
+from datetime import datetime
+from typing import Any, Self
+
+from django.db import models
+from django.db.models import Count, Exists, F, OuterRef, Q
+from django.utils import timezone
+
+from deployments.models.deployment import Deployment
+from deployments.models.phase import Phase
+from deployments.states import (
+    ACTIVE_STATES,
+    DEVICE_DEPLOYMENT_TRANSITIONS,
+    FINAL_STATES,
+    UNFINISHED_STATES,
+    UNSUCCESSFUL_STATES,
+    DeviceDeploymentState,
+)
+from devices.models import Command, CommandKind, Device
+from foundation.errors import IllegalTransition
+from foundation.state_machine import StatefulModel, StatefulQuerySet
+
+# How many device deployments are in which state.
+StateCounts = dict[str, int]
+
+# How much of a long message a page shows before it is opened.
+LAST_LINES = 3
+
+
+class DeviceDeploymentQuerySet(StatefulQuerySet["DeviceDeployment"]):
+    def waiting(self) -> Self:
+        return self.in_states(DeviceDeploymentState.WAITING)
+
+    def active(self) -> Self:
+        """The device has, or may have, the command."""
+        return self.in_states(*ACTIVE_STATES)
+
+    def unfinished(self) -> Self:
+        return self.in_states(*UNFINISHED_STATES)
+
+    def unsuccessful(self) -> Self:
+        """Ended without the bundle, and no operator wanted that."""
+        return self.in_states(*UNSUCCESSFUL_STATES)
+
+    def overdue(self, now: datetime) -> Self:
+        """Active after the deadline."""
+        return self.active().filter(deadline_at__lte=now)
+
+    def with_device_names(self) -> Self:
+        """Each row with its device, of which only the name is loaded."""
+        return self.select_related("device").only(
+            *(field.name for field in DeviceDeployment._meta.concrete_fields), "device__name"
+        )
+
+    def counts(self) -> dict[uuid.UUID, StateCounts]:
+        """Count these rows by deployment and state."""
+        counts: dict[uuid.UUID, StateCounts] = {}
+        lines = self.order_by().values_list("deployment_id", "state").annotate(Count("pk"))
+        for deployment_id, state, count in lines:
+            counts.setdefault(deployment_id, {})[state] = count
+        return counts
+
+    def withdraw_unacknowledged_offers(self) -> int:
+        """Make offers wait again, as a new attempt, whose device has not acknowledged the command. Return how many.
+
+        A heartbeat may acknowledge a command at the same time: only a row whose command was really withdrawn moves.
+        """
+        unacknowledged = Command.objects.open().filter(kind=CommandKind.DEPLOY)
+        offered = self.in_states(DeviceDeploymentState.OFFERED).filter(
+            pk__in=unacknowledged.values("device_deployment_id")
+        )
+        ids = list(offered.select_for_update().values_list("pk", flat=True))
+        unacknowledged.for_device_deployments(ids).withdraw()
+        withdrawn = Command.objects.filter(
+            kind=CommandKind.DEPLOY,
+            withdrawn_at__isnull=False,
+            device_deployment_id=OuterRef("pk"),
+            attempt=OuterRef("attempt"),
+        )
+        return self.filter(Exists(withdrawn), pk__in=ids).transition_to(
+            DeviceDeploymentState.WAITING,
+            attempt=F("attempt") + 1,
+            report=0,
+            offered_at=None,
+            deadline_at=None,
+            reached_at={},
+        )
+
+
+class DeviceDeployment(StatefulModel):
+    """One device's part in one deployment.
+
+    `attempt` counts how often the device was asked; `report` is the number of its last report within the attempt.
+    """
+
+    transitions = DEVICE_DEPLOYMENT_TRANSITIONS
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="device_deployments")
+    phase = models.ForeignKey(Phase, on_delete=models.CASCADE, related_name="+")
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="+")
+    product = models.CharField(max_length=63)  # the bundle's name, for the constraint below
+    state = models.CharField(max_length=16, choices=DeviceDeploymentState, default=DeviceDeploymentState.WAITING)
+    attempt = models.PositiveSmallIntegerField(default=1)
+    report = models.PositiveIntegerField(default=0)
+    reason_code = models.CharField(max_length=64, default="")
+    message = models.TextField(default="")
+    bytes_done = models.BigIntegerField(default=0)
+    bytes_total = models.BigIntegerField(default=0)
+    # What the device measured, in seconds, by the names in `deployments.reports.TIMINGS`.
+    timings = models.JSONField(default=dict)
+    # When the server first learned of each stage; a stage that the device skipped has the time of the next.
+    reached_at = models.JSONField(default=dict)
+    # What the device reported after the end. It is shown and changes nothing.
+    late_state = models.CharField(max_length=16, default="")
+    # How many events were recorded for such reports.
+    late_events = models.SmallIntegerField(default=0, db_default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+    offered_at = models.DateTimeField(null=True)
+    state_changed_at = models.DateTimeField(auto_now_add=True)
+    deadline_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = DeviceDeploymentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["deployment", "device"], name="device_once_per_deployment"),
+            models.UniqueConstraint(
+                fields=["device", "product"],
+                name="one_active_per_device_and_product",
+                condition=Q(state__in=ACTIVE_STATES),
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=DeviceDeploymentState.values), name="device_deployment_state_known"
+            ),
+            # Every active row has a deadline.
+            models.CheckConstraint(
+                condition=~Q(state__in=ACTIVE_STATES) | Q(deadline_at__isnull=False),
+                name="device_deployment_deadline_set",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=FINAL_STATES, finished_at__isnull=False)
+                | (~Q(state__in=FINAL_STATES) & Q(finished_at__isnull=True)),
+                name="device_deployment_finished_at",
+            ),
+        ]
+        indexes = [
+            # Progress of one deployment by state.
+            models.Index(fields=["deployment", "state"], name="device_deployment_progress"),
+            # The scheduler looks for deadlines.
+            models.Index(
+                fields=["deadline_at"], name="device_deployment_deadline", condition=Q(state__in=ACTIVE_STATES)
+            ),
+            # The scheduler looks for devices to offer to.
+            models.Index(fields=["device", "product"], name="device_deployment_waiting", condition=Q(state="waiting")),
+            # What a device should run: its last success.
+            models.Index(
+                fields=["device", "product", "-finished_at"],
+                name="device_deployment_succeeded",
+                condition=Q(state="succeeded"),
+            ),
+            # The last failures, newest first.
+            models.Index(
+                fields=["-finished_at"], name="device_deployment_failures", condition=Q(state__in=UNSUCCESSFUL_STATES)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.device_id} in {self.deployment_id}: {self.state}"
+
+    @classmethod
+    def stamps(cls, target: str) -> dict[str, Any]:
+        now = timezone.now()
+        return {"state_changed_at": now} | ({"finished_at": now} if target in FINAL_STATES else {})
+
+    def apply_report(self, state: str, **fields: Any) -> bool:
+        """Write what a report changes, with a transition if `state` differs. False if the row has changed since.
+
+        The UPDATE compares state, attempt and report number with those of this object. Raises `IllegalTransition`
+        (`illegal_transition`).
+        """
+        unchanged = DeviceDeployment.objects.filter(pk=self.pk, attempt=self.attempt, report=self.report)
+        if state == self.state:
+            changed = unchanged.in_states(self.state).update(**fields)
+        elif self.transitions.allows(self.state, state):
+            changed = unchanged.transition_to(state, only_from=[self.state], **fields)
+        else:
+            raise IllegalTransition(
+                "illegal_transition", f"A device deployment does not go from {self.state} to {state}."
+            )
+        if changed:
+            for name, value in {"state": state, **fields}.items():
+                setattr(self, name, value)
+        return bool(changed)
+
+    @property
+    def last_lines(self) -> str:
+        """The end of the message, where a log says what went wrong."""
+        return "\n".join(self.message.strip().splitlines()[-LAST_LINES:])
+
+    @property
+    def shown_late_state(self) -> str:
+        """The label of `late_state`."""
+        return DeviceDeploymentState(self.late_state).label if self.late_state else ""

@@ -1,0 +1,100 @@
+"""How the scheduler offers bundles to waiting devices: it queues the command and moves the row to `offered`."""
+
+from collections.abc import Collection, Iterator
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from django.db import IntegrityError
+from django.db.models import Exists, OuterRef, Subquery
+from django.utils import timezone
+
+from bundles.models import BundleState
+from deployments.models import (
+    Deployment,
+    DeploymentState,
+    DeviceDeployment,
+    DeviceDeploymentQuerySet,
+    DeviceDeploymentState,
+    Hold,
+    Phase,
+    PhaseState,
+)
+from devices.models import BundleReference, Command, DeployPayload, DeviceState
+from foundation.api.times import format_time
+from foundation.batches import run_in_batches
+
+# How many devices are offered to in one transaction.
+BATCH = 1000
+ONE_ACTIVE = "one_active_per_device_and_product"
+
+
+def offer() -> int:
+    """Queue the command for waiting devices that are free. Return how many.
+
+    Safe to run twice at once: rows that another scheduler has locked are skipped.
+    """
+    if not open_phases():
+        return 0
+    try:
+        return run_in_batches(_offer_batch, size=BATCH)
+    except IntegrityError as error:
+        if ONE_ACTIVE not in str(error):
+            raise
+        return 0  # another scheduler won the race for a device and product; the next run sees its row
+
+
+def open_phases() -> list[int]:
+    """Return the phases from which bundles are offered. None while deployments are held."""
+    phases = Phase.objects.filter(
+        ~Exists(Hold.objects.active()),
+        state=PhaseState.OPEN,
+        deployment__state=DeploymentState.RUNNING,
+        deployment__bundle__state=BundleState.READY,
+    )
+    return list(phases.values_list("pk", flat=True))
+
+
+def free_to_offer(phases: Collection[int]) -> DeviceDeploymentQuerySet:
+    """Waiting rows of these phases whose device has no active or older waiting row of the same product.
+
+    Both conditions are scalar subqueries. They stay index look-ups for each row, also right after a hundred thousand
+    rows were added and before PostgreSQL's statistics know of them. As EXISTS they become joins that take minutes.
+    """
+    same = DeviceDeployment.objects.filter(device=OuterRef("device"), product=OuterRef("product"))
+    oldest = same.waiting().filter(phase__in=phases).order_by("created_at", "pk").values("pk")[:1]
+    return (
+        DeviceDeployment.objects.waiting()
+        .filter(phase__in=phases, device__state=DeviceState.ACCEPTED, pk=Subquery(oldest))
+        .alias(active=Subquery(same.active().order_by().values("pk")[:1]))
+        .filter(active__isnull=True)
+    )
+
+
+def _offer_batch() -> int:
+    Hold.objects.lock_out()
+    phases, now = open_phases(), timezone.now()
+    free = free_to_offer(phases).order_by().select_for_update(skip_locked=True, of=("self",))
+    rows = sorted(free.only("pk", "deployment", "device", "attempt")[:BATCH], key=lambda row: row.deployment_id)
+    deployments = Deployment.objects.select_related("bundle").defer("bundle__manifest")
+    deployments_by_id = deployments.in_bulk({row.deployment_id for row in rows})
+    commands: list[Command] = []
+    for deployment_id, group in groupby(rows, key=lambda row: row.deployment_id):
+        commands += _offer(deployments_by_id[deployment_id], list(group), now)
+    Command.objects.queue_many(commands)
+    return len(rows)
+
+
+def _offer(deployment: Deployment, rows: list[DeviceDeployment], now: datetime) -> Iterator[Command]:
+    """Move the locked rows of one deployment to `offered`. Yield the commands to be queued for them."""
+    deadline_at = now + timedelta(seconds=deployment.deadline_seconds)
+    DeviceDeployment.objects.filter(pk__in=[row.pk for row in rows]).transition_to(
+        DeviceDeploymentState.OFFERED,
+        offered_at=now,
+        deadline_at=deadline_at,
+        reached_at={DeviceDeploymentState.OFFERED: format_time(now)},
+    )
+    bundle = deployment.bundle
+    reference = BundleReference(bundle.name, bundle.version, bundle.manifest_sha256, bundle.manifest_size)
+    for row in rows:
+        payload = DeployPayload(deployment.pk, row.attempt, reference, deadline_at)
+        yield Command.build(row.device_id, payload, device_deployment_id=row.pk, attempt=row.attempt)

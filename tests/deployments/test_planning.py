@@ -1,0 +1,368 @@
+"""Planning: every selected device that can take part gets one device deployment, whatever interrupts the scheduler."""
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+
+from bundles.models import Bundle
+from bundles.publishing import withdraw
+from deployments import planning, termination
+from deployments.definition import Definition, start
+from deployments.models import Deployment, DeviceDeployment, Phase, Selection
+from deployments.offers import offer
+from deployments.planning import plan
+from deployments.termination import carry_out_cancels, end_decommissioned, end_withdrawn, finish
+from devices.models import Command, Device, Group
+from foundation.events.models import Event
+from tests.factories import make_bundle, make_device, make_group, make_planning_deployment
+
+pytestmark = pytest.mark.django_db
+ALICE = "operator:alice"
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "BATCH", 3)
+
+
+@pytest.fixture
+def one_batch_each_run(monkeypatch: pytest.MonkeyPatch, small_batches: None) -> None:
+    """Have each run of the task stop after one batch."""
+    monkeypatch.setattr(planning, "run_in_batches", lambda work, size: run_in_transaction(work))
+
+
+def run_in_transaction(work: Callable[[], int]) -> int:
+    with transaction.atomic():
+        return work()
+
+
+def start_on(bundle: Bundle, *groups: Group, devices: Any = ()) -> Deployment:
+    definition = Definition(bundle, groups=[group.name for group in groups], devices=[device.pk for device in devices])
+    return start(definition, actor=ALICE)
+
+
+def planned_devices(deployment: Deployment) -> list[Any]:
+    rows = DeviceDeployment.objects.filter(deployment=deployment).order_by("device_id")
+    return list(rows.values_list("device_id", flat=True))
+
+
+def ids(*devices: Device) -> list[Any]:
+    return sorted(device.pk for device in devices)
+
+
+def test_it_plans_groups_and_devices_once(bundle: Bundle) -> None:
+    field = make_group("field")
+    members = [make_device(group=field) for _ in range(2)]
+    single, _other = make_device(), make_device()
+    deployment = start_on(bundle, field, devices=[single, members[0]])
+    assert plan() == 3
+    assert planned_devices(deployment) == ids(*members, single)
+    rows = DeviceDeployment.objects.filter(deployment=deployment)
+    assert {(row.state, row.product, row.attempt) for row in rows} == {("waiting", "vad", 1)}
+    deployment.refresh_from_db()
+    assert (deployment.state, deployment.reason_code) == ("running", "")
+    phase = Phase.objects.get(deployment=deployment)
+    assert (phase.state, phase.device_count) == ("open", 3)
+    event = Event.objects.get(kind="deployment.planned")
+    assert (event.message, event.data["devices"]) == ("vad@1.0.0 is being deployed to 3 devices.", 3)
+    assert plan() == 0
+
+
+def test_it_counts_devices_that_cannot_take_part() -> None:
+    bundle = make_bundle("vad@1.0.0", device_types=["edge", "cam"])
+    group = make_group("lab")
+    make_device(device_type="edge")
+    make_device(device_type="arm")
+    make_device(state="pending")
+    make_device(state="decommissioned")
+    named = make_device(state="decommissioned", group=make_group("elsewhere"))
+    deployment = start_on(bundle, group, devices=[named])
+    plan()
+    deployment.refresh_from_db()
+    # A decommissioned device counts only if the operator named it.
+    assert deployment.skipped == {"not_accepted": 2, "wrong_device_type": 1}
+    assert len(planned_devices(deployment)) == 1
+
+
+def test_a_deployment_without_a_suitable_device_ends_with_a_reason() -> None:
+    make_device(device_type="edge")
+    deployment = start_on(make_bundle("vad@1.0.0", device_types=["cam"]), make_group())
+    plan()
+    deployment.refresh_from_db()
+    assert (deployment.state, deployment.reason_code) == ("finished", "no_devices")
+    assert deployment.finished_at is not None
+    event = Event.objects.get(kind="deployment.finished")
+    assert event.data["reason_code"] == "no_devices"
+    assert event.message == (
+        "The deployment of vad@1.0.0 ended: no device can take part (1 of a device type that the bundle is not for)."
+    )
+    assert finish() == 0
+
+
+@pytest.mark.parametrize("others", [0, 20])
+def test_batches_add_up(bundle: Bundle, small_batches: None, others: int) -> None:
+    """With other devices in the fleet and without: a small selection is looked up, a large one is walked to."""
+    group = make_group("field")
+    members = [make_device(group=group) for _ in range(8)]
+    pending = [make_device(group=group, state="pending") for _ in range(3)]
+    named = make_device(group=make_group("elsewhere"))
+    for _ in range(others):
+        make_device()
+    deployment = start_on(bundle, group, devices=[named, members[0], pending[0]])
+    plan()
+    deployment.refresh_from_db()
+    assert planned_devices(deployment) == ids(*members, named)
+    assert deployment.skipped == {"not_accepted": 3, "wrong_device_type": 0}
+    assert Phase.objects.get().device_count == 9
+    assert deployment.state == "running"
+
+
+def test_a_selection_of_single_devices_is_planned_in_batches(bundle: Bundle, small_batches: None) -> None:
+    devices = [make_device() for _ in range(7)]
+    deployment = start_on(bundle, devices=devices)
+    assert plan() == 7
+    assert planned_devices(deployment) == ids(*devices)
+
+
+def test_nothing_is_offered_or_finished_while_it_plans(bundle: Bundle, one_batch_each_run: None) -> None:
+    for _ in range(8):
+        make_device()
+    deployment = start_on(bundle, make_group())
+    assert plan() == 3
+    assert offer() == finish() == 0
+    deployment.refresh_from_db()
+    assert (deployment.state, len(planned_devices(deployment))) == ("planning", 3)
+    assert not Command.objects.exists()
+    while plan():
+        pass
+    assert offer() == 8
+
+
+def test_deployments_are_planned_oldest_first(bundle: Bundle, one_batch_each_run: None) -> None:
+    device = make_device()
+    first, second = make_planning_deployment(bundle, device), make_planning_deployment(bundle, device)
+    plan()
+    assert Deployment.objects.get(pk=first.pk).state == "running"
+    assert Deployment.objects.get(pk=second.pk).state == "planning"
+
+
+def test_one_run_plans_many_small_deployments(bundle: Bundle) -> None:
+    device = make_device()
+    for _ in range(5):
+        make_planning_deployment(bundle, device)
+    assert plan() == 5
+    assert Deployment.objects.running().count() == 5
+
+
+def test_cancelling_stops_planning(bundle: Bundle, one_batch_each_run: None) -> None:
+    for _ in range(8):
+        make_device()
+    deployment = start_on(bundle, make_group())
+    plan()
+    deployment.cancel(ALICE)
+    assert plan() == 0
+    assert carry_out_cancels() == 3
+    assert finish() == 1
+    deployment.refresh_from_db()
+    assert (deployment.state, deployment.final_counts) == ("cancelled", {"cancelled": 3})
+    assert Phase.objects.get().state == "finished"
+
+
+@pytest.mark.parametrize("first", ["end_withdrawn", "carry_out_cancels"])
+def test_withdrawing_the_bundle_stops_planning(bundle: Bundle, one_batch_each_run: None, first: str) -> None:
+    for _ in range(8):
+        make_device()
+    deployment = start_on(bundle, make_group())
+    plan()
+    withdraw(bundle, actor=ALICE)
+    plan()
+    for task in (end_withdrawn, carry_out_cancels) if first == "end_withdrawn" else (carry_out_cancels, end_withdrawn):
+        task()
+    assert finish() == 1
+    deployment.refresh_from_db()
+    assert (deployment.state, deployment.reason_code) == ("cancelled", "bundle_withdrawn")
+    rows = DeviceDeployment.objects.filter(deployment=deployment)
+    assert {(row.state, row.reason_code) for row in rows} == {("cancelled", "bundle_withdrawn")}
+    event = Event.objects.get(kind="deployment.cancelled")
+    assert (event.actor, event.data["reason_code"]) == ("scheduler", "bundle_withdrawn")
+
+
+def test_decommissioning_a_device_before_and_after_its_batch(bundle: Bundle, one_batch_each_run: None) -> None:
+    devices = sorted((make_device() for _ in range(8)), key=lambda device: device.pk)
+    deployment = start_on(bundle, make_group())
+    plan()
+    for device in (devices[0], devices[7]):
+        device.decommission(ALICE)
+    while plan():
+        pass
+    assert planned_devices(deployment) == ids(*devices[:7])
+    assert end_decommissioned() == 1
+    row = DeviceDeployment.objects.get(device=devices[0])
+    assert (row.state, row.reason_code) == ("cancelled", "decommissioned")
+    assert offer() == 6
+
+
+def test_a_device_counts_where_it_is_when_its_batch_is_planned(bundle: Bundle, one_batch_each_run: None) -> None:
+    field, other = make_group("field"), make_group("other")
+    devices = sorted((make_device(group=field) for _ in range(8)), key=lambda device: device.pk)
+    late = make_device(group=other, id="ffffffff-ffff-4fff-bfff-ffffffffffff")
+    deployment = start_on(bundle, field)
+    plan()
+    for device in (devices[0], devices[7]):
+        device.edit(ALICE, group=other)
+    late.edit(ALICE, group=field)
+    while plan():
+        pass
+    # The first one left after its batch, the last one before; one came in time.
+    assert planned_devices(deployment) == sorted([*ids(*devices[:7]), Device.objects.get(pk=late.pk).pk])
+
+
+def test_a_renamed_group_and_a_removed_one(bundle: Bundle) -> None:
+    group, empty = make_group("field"), make_group("empty")
+    device = make_device(group=group)
+    deployment = start_on(bundle, group, empty)
+    group.edit(ALICE, name="renamed")
+    empty.delete()
+    plan()
+    assert planned_devices(deployment) == [device.pk]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_schedulers_do_not_plan_the_same_deployment_at_once(bundle: Bundle, small_batches: None) -> None:
+    for _ in range(40):
+        make_device()
+    deployment = start_on(bundle, make_group())
+
+    def plan_in_another_session() -> None:
+        while plan():
+            pass
+        connection.close()
+
+    threads = [threading.Thread(target=plan_in_another_session) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    while plan():
+        pass
+    assert len(planned_devices(deployment)) == Phase.objects.get().device_count == 40
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing handles it, so PostgreSQL rolls back the open transaction."""
+
+
+def kill_at(statement: int, *, after: bool) -> Any:
+    """Return a context in which the given statement of this session is the last one: before it runs, or after."""
+    executed = 0
+
+    def wrapper(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        nonlocal executed
+        executed += 1
+        if executed == statement and not after:
+            raise Killed
+        result = execute(sql, params, many, context)
+        if executed == statement:
+            raise Killed
+        return result
+
+    return connection.execute_wrapper(wrapper)
+
+
+def run_scheduler() -> None:
+    for _ in range(3):
+        plan()
+        carry_out_cancels()
+        finish()
+
+
+def statements_of(function: Callable[[], object]) -> int:
+    with ExitStack() as stack:
+        executed: list[str] = []
+
+        def wrapper(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+            executed.append(sql)
+            return execute(sql, params, many, context)
+
+        stack.enter_context(connection.execute_wrapper(wrapper))
+        function()
+    return len(executed)
+
+
+def outcome() -> Any:
+    """All that planning and cancelling leave behind."""
+    return (
+        list(Deployment.objects.values_list("state", "reason_code", "skipped", "final_counts")),
+        list(Phase.objects.values_list("state", "device_count")),
+        sorted(DeviceDeployment.objects.values_list("device_id", "state", "reason_code")),
+        sorted(Command.objects.filter(withdrawn_at=None).values_list("device_id", "kind")),
+        sorted(Event.objects.exclude(kind__startswith="device.").values_list("kind", "message")),
+    )
+
+
+def prepare(scenario: str, devices: list[Device]) -> None:
+    """Put the database into the state that a scenario starts from."""
+    for model in (Event, Command, DeviceDeployment, Selection, Phase, Deployment):
+        model.objects.all().delete()
+    deployment = start_on(Bundle.objects.get(), Group.objects.get(name="lab"), devices=devices[:2])
+    if scenario == "cancel":
+        plan()
+        active = list(DeviceDeployment.objects.order_by("device_id").values_list("pk", flat=True)[:4])
+        now = timezone.now()
+        offered = DeviceDeployment.objects.filter(pk__in=active)
+        offered.transition_to("offered", offered_at=now, deadline_at=now + timedelta(hours=1))
+        deployment.cancel(ALICE)
+
+
+@pytest.fixture
+def fleet(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> list[Device]:
+    monkeypatch.setattr(planning, "BATCH", 4)
+    monkeypatch.setattr(termination, "BATCH", 3)
+    return [*(make_device() for _ in range(8)), make_device(state="pending")]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("scenario", ["plan", "cancel"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_scheduler_killed_at_any_statement_leaves_the_same_result(
+    fleet: list[Device], scenario: str, after: bool
+) -> None:
+    prepare(scenario, fleet)
+    total = statements_of(run_scheduler)
+    expected = outcome()
+    assert total > 20
+    for statement in range(1, total + 1):
+        prepare(scenario, fleet)
+        with pytest.raises(Killed), kill_at(statement, after=after):
+            run_scheduler()
+        run_scheduler()
+        assert outcome() == expected, f"killed at statement {statement} of {total}"
+
+
+def test_a_scheduler_of_the_previous_version_does_not_finish_a_planned_deployment(bundle: Bundle) -> None:
+    """It knows no planning, sees no unfinished device deployment, and sets the time of the end."""
+    deployment = make_planning_deployment(bundle, make_device())
+    with pytest.raises(IntegrityError, match="deployment_planning_is_unfinished"), transaction.atomic():
+        Deployment.objects.filter(pk=deployment.pk).update(finished_at=timezone.now(), final_counts={})
+    plan()
+    deployment.refresh_from_db()
+    assert deployment.state == "running"
+
+
+def test_the_previous_version_can_still_insert_rows(bundle: Bundle) -> None:
+    """Its INSERT does not name the new columns."""
+    device_deployment = make_planning_deployment(bundle, make_device())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO deployments_deployment (id, bundle_id, state, note, deadline_seconds, skipped, final_counts,"
+            " created_at) SELECT gen_random_uuid(), bundle_id, 'running', '', 60, '{}', '{}', now()"
+            " FROM deployments_deployment WHERE id = %s",
+            [device_deployment.pk],
+        )
+    assert Deployment.objects.running().get().reason_code == ""
