@@ -1,0 +1,95 @@
+"""How fast deployments are started, planned and cancelled.
+
+    python -m tests.performance.bench_deployments [--devices 100000]
+
+Starts a PostgreSQL that fsyncs, adds accepted devices to one group, and deploys a bundle to it. The requests go through
+Django's test client, and the scheduler's tasks run in this process.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import django
+import psycopg
+
+from dev.postgres import Postgres
+from tests.devices.own_server import own_server
+
+ADD_DEVICES = """
+INSERT INTO devices_device ({columns}, id, public_key)
+SELECT {columns}, gen_random_uuid(), md5(number::text)
+FROM devices_device, generate_series(2, %s) AS number
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--devices", type=int, default=100_000, help="in the group (default %(default)s)")
+    options = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="kernex-bench-") as directory,
+        own_server(Path(directory), durable=True) as (postgres, live),
+    ):
+        os.environ |= live.environment | {"DATABASE_POOL": "0", "ALLOWED_HOSTS": "testserver"}
+        django.setup()
+        measure(postgres, options.devices)
+
+
+def measure(postgres: Postgres, devices: int) -> None:
+    """Print how long the requests take, and how many devices a second the scheduler handles."""
+    # Django has to be set up before its models are imported.
+    from deployments.planning import plan
+    from deployments.termination import carry_out_cancels, finish
+    from tests.factories import make_bundle, make_device, make_token, make_user
+
+    make_bundle("vad@1.0.0")
+    device = make_device()
+    add_devices(postgres, device, devices)
+    authorization = {"authorization": f"Bearer {make_token(make_user(), 'operator')}"}
+    started = request("/api/v1/deployments", {"bundle": "vad@1.0.0", "groups": ["lab"]}, authorization)
+    run_task("plan", plan, devices)
+    request(f"/api/v1/deployments/{started['id']}/cancel", {}, authorization)
+    run_task("cancel", carry_out_cancels, devices)
+    run_task("finish", finish, 1)
+
+
+def add_devices(postgres: Postgres, template: Any, count: int) -> None:
+    fields = template._meta.concrete_fields
+    columns = ", ".join(field.column for field in fields if field.column not in {"id", "public_key"})
+    with psycopg.connect(postgres.app_url, autocommit=True) as database:
+        database.execute(ADD_DEVICES.format(columns=columns).encode(), [count])
+        database.execute("VACUUM ANALYZE devices_device")
+
+
+def request(path: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+    """Send one request, print how long it took, and return the answer."""
+    from django.test import Client
+
+    begun = time.monotonic()
+    answer = Client().post(path, body, content_type="application/json", headers=headers)
+    print(
+        f"{'start, request' if path.endswith('deployments') else 'cancel, request':32} {1000 * (time.monotonic() - begun):8.0f} ms"
+    )
+    assert answer.status_code in {200, 201}, answer.content
+    result: dict[str, Any] = answer.json()
+    return result
+
+
+def run_task(name: str, task: Callable[[], int], expected: int) -> None:
+    """Run one task of the scheduler until it has handled what is expected, and print its rate."""
+    begun, handled, longest = time.monotonic(), 0, 0.0
+    while handled < expected:
+        run_begun = time.monotonic()
+        handled += task()
+        longest = max(longest, time.monotonic() - run_begun)
+    seconds = time.monotonic() - begun
+    print(f"{name:32} {seconds:8.1f} s  {handled / seconds:10.0f} per second, longest run {longest:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
