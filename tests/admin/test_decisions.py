@@ -210,8 +210,9 @@ def test_deploying_to_groups_asks_first_and_says_to_how_many_devices(boss: Clien
 
 def test_deploying_without_a_permission_is_refused_before_the_question(staff: Callable[..., Client]) -> None:
     body = {"bundle": make_bundle().pk, "groups": [make_group().pk], "note": ""}
+    viewer = staff("deployments.view_deployment")
     for more in ({}, {"confirmed": "yes"}):
-        answer = staff("deployments.view_deployment").post(f"{LISTS['deployments']}add/", {**body, **more})
+        answer = viewer.post(f"{LISTS['deployments']}add/", {**body, **more})
         assert answer.status_code == 403
     assert not Deployment.objects.exists()
 

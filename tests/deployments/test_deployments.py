@@ -199,13 +199,14 @@ def make_many_devices(count: int) -> None:
         )
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("devices", [1, 20_000])
 def test_starting_and_cancelling_cost_the_same_for_any_number_of_devices(
     alice: Person, bundle: Bundle, devices: int, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     make_many_devices(devices)
     alice.get("/deployments")
-    # The token, its rate limit, bundle and group; in a savepoint: is the bundle ready, is a device accepted, the
+    # The token, its rate limit, bundle and group; in a transaction: is the bundle ready, is a device accepted, the
     # deployment with its phase, selection and event; the counts.
     with django_assert_num_queries(13):
         answer = alice.post("/deployments", {"bundle": "vad@1.0.0", "groups": ["lab"]})
@@ -213,7 +214,7 @@ def test_starting_and_cancelling_cost_the_same_for_any_number_of_devices(
     plan()
     path = f"/deployments/{answer.json()['id']}"
     assert alice.get(path).json()["counts"]["waiting"] == devices
-    # The token, its rate limit, the deployment; in a savepoint: its state and the event; the deployment again and
+    # The token, its rate limit, the deployment; in a transaction: its state and the event; the deployment again and
     # the counts.
     with django_assert_num_queries(9):
         assert alice.post(f"{path}/cancel").json()["state"] == "cancelled"

@@ -72,9 +72,8 @@ def request(path: str, body: dict[str, Any], headers: dict[str, str]) -> dict[st
 
     begun = time.monotonic()
     answer = Client().post(path, body, content_type="application/json", headers=headers)
-    print(
-        f"{'start, request' if path.endswith('deployments') else 'cancel, request':32} {1000 * (time.monotonic() - begun):8.0f} ms"
-    )
+    name = "start, request" if path.endswith("deployments") else "cancel, request"
+    print(f"{name:32} {1000 * (time.monotonic() - begun):8.0f} ms")
     assert answer.status_code in {200, 201}, answer.content
     result: dict[str, Any] = answer.json()
     return result
