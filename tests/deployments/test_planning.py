@@ -11,7 +11,6 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from bundles.models import Bundle
-from bundles.publishing import withdraw
 from deployments import planning, termination
 from deployments.definition import Definition, start
 from deployments.models import Deployment, DeviceDeployment, Phase, Selection
@@ -180,7 +179,7 @@ def test_withdrawing_the_bundle_stops_planning(bundle: Bundle, one_batch_each_ru
         make_device()
     deployment = start_on(bundle, make_group())
     plan()
-    withdraw(bundle, actor=ALICE)
+    bundle.withdraw(actor=ALICE)
     plan()
     for task in (end_withdrawn, carry_out_cancels) if first == "end_withdrawn" else (carry_out_cancels, end_withdrawn):
         task()

@@ -6,7 +6,6 @@ import pytest
 from django.utils import timezone
 
 from bundles.models import Bundle
-from bundles.publishing import withdraw
 from deployments import termination
 from deployments.models import (
     ACTIVE_STATES,
@@ -191,7 +190,7 @@ def test_decommissioning_a_device_ends_its_deployment(state: str) -> None:
 @pytest.mark.parametrize("state", UNFINISHED_STATES)
 def test_withdrawing_a_bundle_ends_only_what_waits(state: str, bundle: Bundle) -> None:
     device_deployment = make_device_deployment(state, bundle=bundle)
-    withdraw(bundle, actor=ALICE)
+    bundle.withdraw(actor=ALICE)
     assert end_withdrawn() == (state == "waiting")
     device_deployment = reload(device_deployment)
     expected = ("cancelled", "bundle_withdrawn") if state == "waiting" else (state, "")
