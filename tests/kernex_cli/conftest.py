@@ -1,4 +1,4 @@
-"""What the command line's tests share: a control plane, and a way to run `kernex` in this process."""
+"""Fixtures of the command line's tests: a control plane, a fake server, and `kernex` in this process."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ class Outcome:
 
     @property
     def document(self) -> Any:
-        """stdout as the one JSON document that it must be."""
+        """stdout, parsed as one JSON document."""
         return json.loads(self.out)
 
 
@@ -32,7 +32,7 @@ Kernex = Callable[..., Outcome]
 
 @pytest.fixture
 def kernex(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Kernex:
-    """Runs one command line, without credentials and outside a terminal."""
+    """A function that runs one command line, without credentials and without a terminal."""
     for name in ("KERNEX_SERVER", "KERNEX_TOKEN", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

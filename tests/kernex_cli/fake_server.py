@@ -1,6 +1,6 @@
-"""A stand-in for the control plane at the HTTP seam, for what a real one does not do on demand: faults, say.
+"""A fake control plane that speaks HTTP, for tests of faults that a real one does not produce on demand.
 
-It keeps bundles and uploads by the rules of the real one, in memory. `faults` are looked at first for each request.
+It keeps bundles and uploads in memory, by the rules of the real one. Faults take precedence over its answers.
 """
 
 import base64
@@ -19,7 +19,10 @@ CUT: Answer = (0, None)  # close the connection instead of answering
 
 
 class FakeServer:
-    """`requests` is every call in order as `METHOD path`; a fault returns an answer, or None to let it through."""
+    """`requests` lists every request as `METHOD path`. `answers` maps `METHOD path` to a document or a list of them.
+
+    A fault is a function from a request to an answer, or to None for the usual answer.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -40,11 +43,11 @@ class FakeServer:
         return sum(request.startswith(beginning) for request in self.requests)
 
     def fail(self, beginning: str, *answers: Answer) -> None:
-        """The next calls that begin so get `answers`, one each."""
-        left = list(answers)
+        """Answer the next requests that start with `beginning` with `answers`, one each."""
+        remaining = list(answers)
 
         def fault(call: str) -> Answer | None:
-            return left.pop(0) if left and call.startswith(beginning) else None
+            return remaining.pop(0) if remaining and call.startswith(beginning) else None
 
         self.faults.append(fault)
 
@@ -59,14 +62,14 @@ class FakeServer:
         if headers.get("Authorization") != f"Bearer {TOKEN}":
             return error(401, "bad_token", "The API token is unknown, expired or revoked.")
         if f"{method} {path}" in self.answers:
-            found = self.answers[f"{method} {path}"]
-            return 200, found.pop(0) if isinstance(found, list) else found
+            documents = self.answers[f"{method} {path}"]
+            return 200, documents.pop(0) if isinstance(documents, list) else documents
         words = path.strip("/").split("/")
         if words[0] == "bundles":
             return self._bundles(method, words, body)
         if words[0] == "uploads":
             return self._uploads(method, words, body, headers)
-        return error(404, "not_found", "There is nothing at this address.")
+        return error(404, "not_found", "There is nothing here.")
 
     def _bundles(self, method: str, words: list[str], body: bytes) -> Answer:
         if len(words) == 1:
@@ -94,20 +97,20 @@ class FakeServer:
 
     def _uploads(self, method: str, words: list[str], body: bytes, headers: dict[str, str]) -> Answer:
         if len(words) == 1:
-            wanted = json.loads(body)
-            sha256 = wanted["sha256"]
+            request = json.loads(body)
+            sha256 = request["sha256"]
             if sha256 in self.blobs:
                 return 200, {"id": None, "state": "stored", "part_size": self.part_size, "parts": []}
-            self.sizes[sha256] = wanted["size"]
+            self.sizes[sha256] = request["size"]
             parts = self.uploads.setdefault(sha256, {})
             shown = [{"number": n, "sha256": hashlib.sha256(part).hexdigest()} for n, part in sorted(parts.items())]
-            more: dict[str, Any] = {}
+            direct: dict[str, Any] = {}
             if self.is_direct:
-                more = {"direct": True, "addresses": self._addresses(sha256, wanted.get("parts", []))}
-            return 201, {"id": sha256, "state": "open", "part_size": self.part_size, "parts": shown, **more}
+                direct = {"direct": True, "addresses": self._urls(sha256, request.get("parts", []))}
+            return 201, {"id": sha256, "state": "open", "part_size": self.part_size, "parts": shown, **direct}
         sha256 = words[1]
         if words[2:] == ["parts"]:
-            return 200, {"addresses": self._addresses(sha256, json.loads(body)["parts"])}
+            return 200, {"addresses": self._urls(sha256, json.loads(body)["parts"])}
         if words[2:] == ["complete"]:
             whole = b"".join(part for _, part in sorted(self.uploads[sha256].items()))
             if len(whole) != self.sizes[sha256]:
@@ -121,7 +124,7 @@ class FakeServer:
         self.uploads[sha256][int(words[3])] = body
         return 200, {"number": int(words[3])}
 
-    def _addresses(self, sha256: str, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _urls(self, sha256: str, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [
             {"number": line["number"], "url": f"{self.url}/storage/{sha256}/{line['number']}",
              "headers": {"Content-MD5": base64.b64encode(bytes.fromhex(line["md5"])).decode()}}
@@ -129,7 +132,7 @@ class FakeServer:
         ]  # fmt: skip
 
     def _storage(self, words: list[str], body: bytes, headers: dict[str, str]) -> Answer:
-        """What lies behind the addresses: it knows nobody's credentials."""
+        """The storage behind presigned URLs. It refuses requests with credentials."""
         md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
         if "Authorization" in headers or headers["Content-MD5"] != md5:
             return 400, b"<Error><Code>BadDigest</Code></Error>"
@@ -145,7 +148,7 @@ def error(status: int, code: str, message: str) -> Answer:
 def serve() -> Iterator[FakeServer]:
     """A fake server on a free port of 127.0.0.1."""
 
-    class Door(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def log_message(self, format: str, *args: Any) -> None:
@@ -174,7 +177,7 @@ def serve() -> Iterator[FakeServer]:
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_any  # noqa: N815
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     fake = FakeServer(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)

@@ -1,4 +1,4 @@
-"""Which failures are tried again, which are said at once, and where the token never goes."""
+"""Which failures are retried, which are reported at once, and where the token is never sent."""
 
 import time
 from pathlib import Path
@@ -13,7 +13,7 @@ LATER = (503, {"error": {"code": "busy", "message": "Busy."}}, {"Retry-After": "
 
 
 @pytest.mark.parametrize("answer", [CUT, (502, b""), (504, b"<html>"), error(503, "busy", "Busy.")])
-def test_it_tries_again(at_fake: Kernex, fake: FakeServer, answer: tuple[int, object]) -> None:
+def test_temporary_failures_are_retried(at_fake: Kernex, fake: FakeServer, answer: tuple[int, object]) -> None:
     fake.answers["GET /status"] = STATUS
     fake.fail("GET /api/v1/status", answer)
     assert at_fake("status", "--json").document == STATUS
@@ -21,7 +21,7 @@ def test_it_tries_again(at_fake: Kernex, fake: FakeServer, answer: tuple[int, ob
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_it_obeys_retry_after(at_fake: Kernex, fake: FakeServer, status: int) -> None:
+def test_retry_after_is_obeyed(at_fake: Kernex, fake: FakeServer, status: int) -> None:
     fake.answers["GET /status"] = STATUS
     fake.fail("GET", (status, {}, {"Retry-After": "1"}))
     began = time.monotonic()
@@ -29,7 +29,7 @@ def test_it_obeys_retry_after(at_fake: Kernex, fake: FakeServer, status: int) ->
     assert time.monotonic() - began >= 1
 
 
-def test_it_gives_up_when_the_server_asks_for_more_patience_than_there_is(at_fake: Kernex, fake: FakeServer) -> None:
+def test_a_retry_after_beyond_the_deadline_ends_the_command(at_fake: Kernex, fake: FakeServer) -> None:
     fake.fail("GET", (503, {"error": {"code": "busy", "message": "Busy."}}, {"Retry-After": "90"}))
     began = time.monotonic()
     shown = at_fake("status")
@@ -38,7 +38,7 @@ def test_it_gives_up_when_the_server_asks_for_more_patience_than_there_is(at_fak
     assert time.monotonic() - began < 5
 
 
-def test_it_says_when_nobody_answers(kernex: Kernex, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_reported(kernex: Kernex, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERNEX_TOKEN", "kxa_x")
     shown = kernex("status", "--server", "http://127.0.0.1:9", "--retry-for", "1s", "--json")
     assert (shown.code, shown.out) == (5, "")
@@ -59,7 +59,9 @@ def test_it_says_when_nobody_answers(kernex: Kernex, monkeypatch: pytest.MonkeyP
         ((301, b"", {"Location": "https://elsewhere.example/"}), 5),
     ],
 )
-def test_it_does_not_try_again(at_fake: Kernex, fake: FakeServer, answer: tuple[int, object], code: int) -> None:
+def test_permanent_failures_are_not_retried(
+    at_fake: Kernex, fake: FakeServer, answer: tuple[int, object], code: int
+) -> None:
     fake.fail("GET", answer)
     shown = at_fake("status", "--json")
     assert (shown.code, shown.out) == (code, "")
@@ -67,13 +69,13 @@ def test_it_does_not_try_again(at_fake: Kernex, fake: FakeServer, answer: tuple[
     assert len(fake.requests) == 1
 
 
-def test_it_names_the_fields_that_were_refused(at_fake: Kernex, fake: FakeServer) -> None:
+def test_refused_fields_are_named(at_fake: Kernex, fake: FakeServer) -> None:
     answer = {"code": "invalid", "message": "Some fields are wrong.", "fields": {"group": ["No such group."]}}
     fake.fail("POST", (400, {"error": answer}))
     assert "`group`: No such group." in at_fake("token", "create", "--group", "x").err
 
 
-def test_it_does_not_repeat_a_deployment_that_may_have_begun(at_fake: Kernex, fake: FakeServer) -> None:
+def test_a_deployment_that_may_have_started_is_not_repeated(at_fake: Kernex, fake: FakeServer) -> None:
     fake.fail("POST", CUT)
     shown = at_fake("deploy", "vad@1", "--group", "lab")
     assert shown.code == 5
@@ -81,14 +83,14 @@ def test_it_does_not_repeat_a_deployment_that_may_have_begun(at_fake: Kernex, fa
     assert len(fake.requests) == 1
 
 
-def test_it_repeats_a_deployment_that_surely_did_not_begin(at_fake: Kernex, fake: FakeServer) -> None:
+def test_a_deployment_that_did_not_start_is_retried(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers["POST /deployments"] = {"id": "7", "bundle": "vad@1", "state": "running", "counts": {}}
     fake.fail("POST", LATER)
     assert at_fake("deploy", "vad@1", "--group", "lab").code == 0
     assert len(fake.requests) == 2
 
 
-def test_a_page_does_not_lead_the_token_to_another_host(at_fake: Kernex, fake: FakeServer) -> None:
+def test_a_next_link_does_not_send_the_token_to_another_host(at_fake: Kernex, fake: FakeServer) -> None:
     with serve() as other:
         fake.answers["GET /groups"] = [
             {"next": f"{other.url}/api/v1/groups?cursor=abc", "results": [{"name": "a"}]},
@@ -100,14 +102,14 @@ def test_a_page_does_not_lead_the_token_to_another_host(at_fake: Kernex, fake: F
         assert "cursor=abc" in fake.requests[1]
 
 
-def test_a_redirect_does_not_lead_the_token_to_another_host(at_fake: Kernex, fake: FakeServer) -> None:
+def test_a_redirect_does_not_send_the_token_to_another_host(at_fake: Kernex, fake: FakeServer) -> None:
     with serve() as other:
         fake.fail("GET", (302, b"", {"Location": f"{other.url}/api/v1/status"}))
         assert at_fake("status").code == 5
         assert other.requests == []
 
 
-def test_a_netrc_does_not_take_the_tokens_place(
+def test_netrc_does_not_replace_the_token(
     at_fake: Kernex, fake: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -120,7 +122,7 @@ def test_a_netrc_does_not_take_the_tokens_place(
     assert fake.requests == ["GET http://fleet.example/api/v1/status"]
 
 
-def test_a_proxy_is_not_asked_for_this_machine(
+def test_requests_to_this_machine_use_no_proxy(
     at_fake: Kernex, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")

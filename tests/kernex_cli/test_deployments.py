@@ -1,4 +1,4 @@
-"""`deploy`, `deployments`, `deployment` and `cancel` at the HTTP seam."""
+"""`deploy`, `deployments`, `deployment` and `cancel` against a fake server."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def row(state: str, message: str = "") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_it_says_whom_to_deploy_to(at_fake: Kernex, fake: FakeServer) -> None:
+def test_the_request_names_the_devices(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers["POST /deployments"] = deployment(waiting=2)
     fake.answers["GET /devices"] = {
         "next": None,
@@ -49,14 +49,14 @@ def test_it_says_whom_to_deploy_to(at_fake: Kernex, fake: FakeServer) -> None:
 @pytest.mark.parametrize(
     "words", [("vad@1.0.0",), ("vad", "--group", "lab"), ("vad@1.0.0", "--group", "a", "--device", "?")]
 )
-def test_it_refuses_wrong_arguments(at_fake: Kernex, fake: FakeServer, words: tuple[str, ...]) -> None:
+def test_wrong_arguments_are_refused(at_fake: Kernex, fake: FakeServer, words: tuple[str, ...]) -> None:
     fake.answers["GET /devices"] = {"next": None, "results": [{"id": "1", "name": "twin"}, {"id": "2", "name": "twin"}]}
     assert at_fake("deploy", *words).code == 2
     assert at_fake("approve", "twin").code == 2
     assert fake.count("POST") == 0
 
 
-def test_it_waits_until_all_succeeded(at_fake: Kernex, fake: FakeServer) -> None:
+def test_waiting_ends_when_all_have_succeeded(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers["POST /deployments"] = deployment(waiting=2)
     fake.answers[f"GET /deployments/{ID}"] = [
         deployment(downloading=1, succeeded=1), deployment("finished", succeeded=2),
@@ -65,7 +65,7 @@ def test_it_waits_until_all_succeeded(at_fake: Kernex, fake: FakeServer) -> None
     assert (shown.code, shown.out) == (0, "vad@1.0.0: 2 succeeded.\n")
 
 
-def test_it_waits_while_the_server_chooses_devices(at_fake: Kernex, fake: FakeServer) -> None:
+def test_waiting_continues_while_the_server_chooses_devices(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers["POST /deployments"] = deployment("planning")
     fake.answers[f"GET /deployments/{ID}"] = [
         deployment("planning", waiting=0), deployment("running", waiting=1), deployment("finished", succeeded=1),
@@ -107,7 +107,7 @@ def test_at_most_twenty_failures_are_shown(at_fake: Kernex, fake: FakeServer) ->
 
 
 @pytest.mark.parametrize("state", ["failed", "rolled_back", "rejected", "timed_out", "cancelled"])
-def test_it_says_which_devices_failed(at_fake: Kernex, fake: FakeServer, state: str) -> None:
+def test_unsuccessful_devices_are_listed(at_fake: Kernex, fake: FakeServer, state: str) -> None:
     fake.answers[f"GET /deployments/{ID}"] = deployment("finished", succeeded=1, **{state: 1})
     fake.answers[f"GET /deployments/{ID}/devices"] = {
         "next": None, "results": [row(state, "first\nmiddle\nlast \x1b[31mline"), row("succeeded")],
@@ -120,7 +120,7 @@ def test_it_says_which_devices_failed(at_fake: Kernex, fake: FakeServer, state: 
     assert shown.document["unsuccessful"][0]["message"] == "first\nmiddle\nlast \x1b[31mline"
 
 
-def test_a_cancelled_deployment_ends_when_its_devices_have(at_fake: Kernex, fake: FakeServer) -> None:
+def test_a_cancelled_deployment_ends_with_its_last_device(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers[f"GET /deployments/{ID}"] = [
         deployment("cancelled", cancelling=1), deployment("cancelled", cancelled=1),
     ]  # fmt: skip
@@ -129,14 +129,14 @@ def test_a_cancelled_deployment_ends_when_its_devices_have(at_fake: Kernex, fake
     assert fake.count(f"GET /api/v1/deployments/{ID}") == 3
 
 
-def test_it_stops_waiting_in_time(at_fake: Kernex, fake: FakeServer) -> None:
+def test_waiting_ends_at_the_timeout(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers[f"GET /deployments/{ID}"] = deployment(offered=1)
     shown = at_fake("deployment", ID, "--wait", "--timeout", "1s")
     assert (shown.code, shown.out) == (6, "")
     assert "1 offered" in shown.err
 
 
-def test_it_shows_one(at_fake: Kernex, fake: FakeServer) -> None:
+def test_a_deployment_is_shown(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers[f"GET /deployments/{ID}"] = deployment(downloading=1)
     fake.answers[f"GET /deployments/{ID}/devices"] = {"next": None, "results": [row("downloading")]}
     shown = at_fake("deployment", ID, "--state", "downloading")
@@ -146,23 +146,23 @@ def test_it_shows_one(at_fake: Kernex, fake: FakeServer) -> None:
     assert at_fake("deployment", ID, "--json").document["devices"][0]["device"] == DEVICE
 
 
-def test_it_lists(at_fake: Kernex, fake: FakeServer) -> None:
+def test_deployments_are_listed(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers["GET /deployments"] = {"next": None, "results": [deployment(succeeded=1, waiting=0)]}
     assert f"vad@1.0.0\t{ID}\trunning\t1 succeeded\t2026-01-02 03:04:05Z\t\n" in at_fake("deployments").out
     assert at_fake("deployments", "--json").document["results"][0]["id"] == ID
 
 
-def test_it_cancels(at_fake: Kernex, fake: FakeServer) -> None:
+def test_a_deployment_is_cancelled(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers[f"POST /deployments/{ID}/cancel"] = deployment("cancelled")
     assert at_fake("cancel", ID, "--json").document["state"] == "cancelled"
 
 
 @pytest.mark.parametrize("words", [("cancel", "../status"), ("deployment", "5"), ("deployment", "")])
-def test_it_refuses_what_is_no_id(at_fake: Kernex, fake: FakeServer, words: tuple[str, str]) -> None:
+def test_other_texts_are_refused_as_an_id(at_fake: Kernex, fake: FakeServer, words: tuple[str, str]) -> None:
     assert at_fake(*words).code == 2
     assert fake.requests == []
 
 
-def test_it_says_that_it_cannot_cancel(at_fake: Kernex, fake: FakeServer) -> None:
+def test_a_refused_cancellation_is_reported(at_fake: Kernex, fake: FakeServer) -> None:
     fake.fail("POST", error(409, "illegal_transition", "It has ended."))
     assert at_fake("cancel", ID).code == 4

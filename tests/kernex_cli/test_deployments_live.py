@@ -1,4 +1,4 @@
-"""`deploy` and what follows it, against a real control plane and devices that report."""
+"""Deployments against a real control plane and devices that report."""
 
 import threading
 import time
@@ -26,15 +26,15 @@ def label(at_live: Kernex, tmp_path: Path) -> str:
 
 
 @contextmanager
-def obeying(machine: Machine, state: str, **said: Any) -> Iterator[None]:
-    """While the block runs, the device ends its first deployment in `state`."""
+def reporting(machine: Machine, state: str, **report: Any) -> Iterator[None]:
+    """While the block runs, the device reports `state` for its first deployment."""
     done = threading.Event()
 
     def run() -> None:
         while not done.is_set():
             for command in machine.heartbeat()["commands"]:
                 if command["kind"] == "deploy":
-                    machine.report(command, 1, state, **said)
+                    machine.report(command, 1, state, **report)
                     machine.heartbeat(acknowledged_commands=[command["id"]])
                     return
             time.sleep(0.1)
@@ -48,19 +48,21 @@ def obeying(machine: Machine, state: str, **said: Any) -> Iterator[None]:
         thread.join()
 
 
-def test_it_follows_a_deployment_to_its_good_end(at_live: Kernex, live: Live, label: str) -> None:
+def test_a_successful_deployment_is_followed_to_its_end(at_live: Kernex, live: Live, label: str) -> None:
     machine = Machine(live).register(live.enrolment_token("good"))
-    with obeying(machine, "succeeded"):
+    with reporting(machine, "succeeded"):
         shown = at_live("deploy", label, "--group", "good", "--wait", "--json", "--timeout", "60s")
     assert shown.code == 0, shown.err
     assert shown.document["counts"]["succeeded"] == 1
     assert shown.document["state"] == "finished"
-    assert shown.document["id"] in [one["id"] for one in at_live("deployments", "--json").document["results"]]
+    assert shown.document["id"] in [
+        deployment["id"] for deployment in at_live("deployments", "--json").document["results"]
+    ]
 
 
 def test_a_device_shows_its_deployments_and_commands(at_live: Kernex, live: Live, label: str) -> None:
     machine = Machine(live).register(live.enrolment_token("shown"))
-    with obeying(machine, "failed", reason_code="unhealthy", message="first line\nlast line"):
+    with reporting(machine, "failed", reason_code="unhealthy", message="first line\nlast line"):
         assert at_live("deploy", label, "--device", machine.name, "--wait", "--timeout", "60s").code == 6
     shown = at_live("device", machine.name, "--json").document
     assert [(row["bundle"], row["state"]) for row in shown["deployments"]] == [(label, "failed")]
@@ -68,15 +70,15 @@ def test_a_device_shows_its_deployments_and_commands(at_live: Kernex, live: Live
     assert "last line" in at_live("device", machine.id[:8]).out
 
 
-def test_it_says_why_a_deployment_failed(at_live: Kernex, live: Live, label: str) -> None:
+def test_the_reason_of_a_failure_is_shown(at_live: Kernex, live: Live, label: str) -> None:
     machine = Machine(live).register(live.enrolment_token("bad"))
-    with obeying(machine, "rolled_back", reason_code="unhealthy", message="3 of 5 segments"):
+    with reporting(machine, "rolled_back", reason_code="unhealthy", message="3 of 5 segments"):
         shown = at_live("deploy", label, "--device", machine.name, "--wait", "--timeout", "60s")
     assert shown.code == 6
     assert f"{machine.name}: rolled back (unhealthy): 3 of 5 segments" in shown.err
 
 
-def test_it_shows_and_cancels(at_live: Kernex, live: Live, label: str) -> None:
+def test_a_deployment_is_shown_and_cancelled(at_live: Kernex, live: Live, label: str) -> None:
     machine = Machine(live).register(live.enrolment_token("slow"))
     begun = at_live("deploy", label, "--group", "slow", "--deadline", "1h", "--note", "try", "--json")
     assert begun.code == 0, begun.err
@@ -87,7 +89,7 @@ def test_it_shows_and_cancels(at_live: Kernex, live: Live, label: str) -> None:
     assert at_live("cancel", begun.document["id"][:8], "--json").document["id"] == begun.document["id"]
 
 
-def test_it_says_what_cannot_be_deployed(at_live: Kernex, live: Live, label: str) -> None:
+def test_impossible_deployments_are_refused(at_live: Kernex, live: Live, label: str) -> None:
     assert "(unknown_bundle)" in at_live("deploy", "nothing@1", "--group", live.group()).err
     assert "(unknown_groups)" in at_live("deploy", label, "--group", "nowhere").err
     assert at_live("deploy", label, "--group", live.group("empty")).code == 4

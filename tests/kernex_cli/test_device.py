@@ -1,4 +1,4 @@
-"""`device`, `events` and `logs` at the HTTP seam."""
+"""`device`, `events` and `logs` against a fake server."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is shipped as `kernex`: the command line alone, which needs no server's code."""
+"""The distribution `kernex` contains only the command line, which runs without the server's code."""
 
 import subprocess
 import sys
@@ -51,16 +51,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(directory.glob("kernex-*.whl"))
 
 
-def test_the_wheel_holds_the_command_line_alone(wheel: Path) -> None:
+def test_the_wheel_contains_only_the_command_line(wheel: Path) -> None:
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     assert set(names) == {path.relative_to(ROOT).as_posix() for path in (ROOT / "kernex_cli").rglob("*.py")}
 
 
-def test_control_plane_command_line_and_agent_have_one_version() -> None:
+def test_all_parts_have_the_same_version() -> None:
     assert agent.__version__ == kernex.__version__ == kernex_cli.__version__
 
 
-def test_the_wheel_needs_requests_and_rich_alone(wheel: Path) -> None:
+def test_the_wheel_needs_only_requests_and_rich(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     metadata = next(archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA"))
     needed = [line.split()[1].partition(">")[0] for line in metadata.splitlines() if line.startswith("Requires-Dist")]
@@ -77,7 +77,7 @@ def test_the_wheel_runs_without_the_servers_code(wheel: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("words", [("--help",), ("devices", "--server", "http://127.0.0.1:9", "--retry-for", "0s")])
-def test_the_repository_runs_it_without_the_servers_code(words: tuple[str, ...]) -> None:
+def test_a_clone_runs_it_without_the_servers_code(words: tuple[str, ...]) -> None:
     shown = run(*words, cwd=ROOT)
     assert shown.returncode in {0, 3}, shown.stderr
     assert "ImportError" not in shown.stderr

@@ -1,4 +1,4 @@
-"""docs/command-line.md names every command, option and exit code, and every command has a test and examples."""
+"""docs/command-line.md describes every command, option and exit code; every command has a test and examples."""
 
 import argparse
 import re
@@ -28,9 +28,9 @@ COMMANDS = dict(commands(build_parser()))
 
 
 def section(command: str) -> str:
-    found = re.search(rf"^### `kernex {command}\b.*?(?=^##|\Z)", DOCUMENT, re.DOTALL | re.MULTILINE)
-    assert found, f"`kernex {command}` has no section"
-    return found[0]
+    match = re.search(rf"^### `kernex {command}\b.*?(?=^##|\Z)", DOCUMENT, re.DOTALL | re.MULTILINE)
+    assert match, f"`kernex {command}` has no section"
+    return match[0]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -45,12 +45,12 @@ def test_the_command_and_its_options_are_documented(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_document_promises_no_other_options(command: str) -> None:
+def test_the_document_describes_no_other_options(command: str) -> None:
     options = {option for action in COMMANDS[command]._actions for option in action.option_strings}
     assert set(re.findall(r"`(--[a-z-]+)", section(command))) <= options
 
 
-def test_the_document_promises_no_other_commands() -> None:
+def test_the_document_describes_no_other_commands() -> None:
     documented = re.findall(r"^### `kernex ([a-z]+(?: [a-z]+)*)", DOCUMENT, re.MULTILINE)
     assert sorted(documented) == sorted(COMMANDS)
 

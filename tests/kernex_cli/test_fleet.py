@@ -1,4 +1,4 @@
-"""The commands for devices, groups, bundles, enrolment tokens and the status, at the HTTP seam."""
+"""The commands for devices, groups, bundles, enrolment tokens and the status, against a fake server."""
 
 import io
 import json
@@ -21,7 +21,7 @@ def page(*rows: object) -> dict[str, Any]:
     return {"next": None, "previous": None, "results": list(rows)}
 
 
-def test_it_lists_devices(at_fake: Kernex, fake: FakeServer) -> None:
+def test_devices_are_listed(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers["GET /devices"] = page(DEVICE, {**DEVICE, "online": False, "last_heartbeat_at": None})
     first, second = at_fake("devices", "--state", "accepted", "--online", "--group", "lab").out.splitlines()[1:]
     assert first.split("\t") == [
@@ -34,7 +34,7 @@ def test_it_lists_devices(at_fake: Kernex, fake: FakeServer) -> None:
     assert "online=false" in fake.requests[-1]
 
 
-def test_it_shows_only_so_many(at_fake: Kernex, fake: FakeServer) -> None:
+def test_a_list_can_be_limited(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers["GET /devices"] = {"next": f"{fake.url}/api/v1/devices?cursor=x", "results": [DEVICE] * 3}
     assert len(at_fake("devices", "--limit", "2", "--json").document["results"]) == 2
     assert "page_size=2" in fake.requests[0]
@@ -45,14 +45,14 @@ def test_online_and_offline_exclude_each_other(at_fake: Kernex) -> None:
     assert at_fake("devices", "--online", "--offline").code == 2
 
 
-def test_it_approves(at_fake: Kernex, fake: FakeServer) -> None:
+def test_a_device_is_approved(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers["GET /devices"] = page(DEVICE)
     fake.answers[f"POST /devices/{DEVICE['id']}/approve"] = DEVICE
     assert at_fake("approve", "shelf-4").out == "shelf-4 is accepted.\n"
     assert at_fake("approve", DEVICE["id"], "--json").document == DEVICE
 
 
-def test_it_changes_a_device(at_fake: Kernex, fake: FakeServer) -> None:
+def test_a_device_is_changed(at_fake: Kernex, fake: FakeServer) -> None:
     changed = {**DEVICE, "group": "canary", "tags": ["north", "lab"]}
     fake.answers[f"PATCH /devices/{DEVICE['id']}"] = changed
     ran = at_fake("change", DEVICE["id"], "--group", "canary", "--tag", "north", "--tag", "lab")
@@ -64,11 +64,11 @@ def test_it_changes_a_device(at_fake: Kernex, fake: FakeServer) -> None:
 
 
 @pytest.mark.parametrize("verb", ["reject", "decommission"])
-def test_what_is_for_good_needs_a_yes(
+def test_permanent_decisions_need_a_yes(
     at_fake: Kernex, fake: FakeServer, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address = f"POST /devices/{DEVICE['id']}/{verb}"
-    fake.answers[address] = {**DEVICE, "state": "decommissioned"}
+    request = f"POST /devices/{DEVICE['id']}/{verb}"
+    fake.answers[request] = {**DEVICE, "state": "decommissioned"}
     refused = at_fake(verb, DEVICE["id"])
     assert refused.code == 2
     assert "--yes" in refused.err
@@ -83,25 +83,25 @@ def test_what_is_for_good_needs_a_yes(
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """A person at a terminal who types this."""
+    """Answer questions on a terminal with `text`."""
     terminal = io.StringIO(text)
     terminal.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr("sys.stdin", terminal)
 
 
-def test_it_makes_a_group(at_fake: Kernex, fake: FakeServer) -> None:
+def test_a_group_is_created(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers["POST /groups"] = {"name": "lab", "interval_seconds": 10, "description": "desk"}
     shown = at_fake("group", "create", "lab", "--every", "10s", "--description", "desk")
     assert shown.out == "Group lab: devices report every 10 s.\n"
     assert json.loads(fake.bodies[0]) == {"name": "lab", "interval_seconds": 10, "description": "desk"}
 
 
-def test_it_lists_groups(at_fake: Kernex, fake: FakeServer) -> None:
+def test_groups_are_listed(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers["GET /groups"] = page({"name": "lab", "interval_seconds": 2, "description": "desk"})
     assert at_fake("groups").out.endswith("lab\t2\tdesk\n")
 
 
-def test_it_lists_bundles(at_fake: Kernex, fake: FakeServer) -> None:
+def test_bundles_are_listed(at_fake: Kernex, fake: FakeServer) -> None:
     bundle = {
         "name": "vad", "version": "1", "state": "ready", "size": 2_400_000, "file_count": 3, "created_at": None,
         "state_reason": "",
@@ -112,7 +112,7 @@ def test_it_lists_bundles(at_fake: Kernex, fake: FakeServer) -> None:
     assert at_fake("bundles", "--json").document["results"] == [bundle]
 
 
-def test_it_withdraws_a_bundle(at_fake: Kernex, fake: FakeServer) -> None:
+def test_a_bundle_is_withdrawn(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers["POST /bundles/vad/1/withdraw"] = {"name": "vad", "version": "1", "state": "withdrawn"}
     assert at_fake("withdraw", "vad@1").code == 2
     assert fake.requests == []
@@ -120,7 +120,7 @@ def test_it_withdraws_a_bundle(at_fake: Kernex, fake: FakeServer) -> None:
     assert at_fake("withdraw", "vad@1", "--yes", "--json").document["state"] == "withdrawn"
 
 
-def test_it_discards_a_draft(at_fake: Kernex, fake: FakeServer) -> None:
+def test_a_draft_is_discarded(at_fake: Kernex, fake: FakeServer) -> None:
     fake.fail(
         "DELETE /api/v1/bundles/vad/1", (204, None), (204, None), error(409, "illegal_transition", "It is ready.")
     )
@@ -132,7 +132,7 @@ def test_it_discards_a_draft(at_fake: Kernex, fake: FakeServer) -> None:
     assert (refused.code, "It is ready." in refused.err) == (4, True)
 
 
-def test_it_prints_an_enrolment_token_alone(at_fake: Kernex, fake: FakeServer) -> None:
+def test_an_enrolment_token_is_alone_on_stdout(at_fake: Kernex, fake: FakeServer) -> None:
     fake.answers["POST /enrolment-tokens"] = {"id": "1", "token": "kxe_secret"}
     shown = at_fake("token", "create", "--group", "lab", "--uses", "5", "--expires", "2h", "--accept-at-once")
     assert shown.out == "kxe_secret\n"
@@ -143,13 +143,13 @@ def test_it_prints_an_enrolment_token_alone(at_fake: Kernex, fake: FakeServer) -
 
 
 @pytest.mark.parametrize("words", [("--uses", "0"), ("--uses", "-1"), ("--expires", "1y"), ()])
-def test_it_refuses_wrong_tokens(at_fake: Kernex, fake: FakeServer, words: tuple[str, ...]) -> None:
+def test_wrong_arguments_for_a_token_are_refused(at_fake: Kernex, fake: FakeServer, words: tuple[str, ...]) -> None:
     group = ("--group", "lab") if words else ()
     assert at_fake("token", "create", *group, *words).code == 2
     assert fake.requests == []
 
 
-def test_it_shows_the_status(at_fake: Kernex, fake: FakeServer) -> None:
+def test_the_status_is_shown(at_fake: Kernex, fake: FakeServer) -> None:
     status = {
         "devices": {"online": 3, "offline": 1},
         "deployments": {"running": 0},

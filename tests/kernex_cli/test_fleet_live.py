@@ -7,7 +7,7 @@ from tests.live import Live
 from tests.machine import Machine
 
 
-def test_a_device_comes_into_the_fleet(at_live: Kernex, live: Live) -> None:
+def test_a_device_enrols(at_live: Kernex, live: Live) -> None:
     group = live.group("cellar", interval_seconds=60)
     assert group in [one["name"] for one in at_live("groups", "--json").document["results"]]
     made = at_live("token", "create", "--group", group, "--expires", "1h")
@@ -52,7 +52,7 @@ def test_logs_are_fetched(at_live: Kernex, live: Live) -> None:
     assert "started" in text.text
 
 
-def test_a_group_is_made_once(at_live: Kernex) -> None:
+def test_a_group_is_created_once(at_live: Kernex) -> None:
     name = f"made-{uuid.uuid4().hex[:8]}"
     made = at_live("group", "create", name, "--json").document
     assert (made["name"], made["interval_seconds"]) == (name, 60)
@@ -63,7 +63,7 @@ def test_a_group_is_made_once(at_live: Kernex) -> None:
         assert at_live("group", "create", *words).code == 4
 
 
-def test_devices_are_kept_out(at_live: Kernex, live: Live) -> None:
+def test_devices_are_rejected_and_decommissioned(at_live: Kernex, live: Live) -> None:
     token = at_live("token", "create", "--group", live.group(), "--uses", "2").out.strip()
     pending, accepted = Machine(live).register(token), Machine(live).register(token)
     assert at_live("approve", accepted.id).code == 0
@@ -78,12 +78,12 @@ def test_a_token_is_used_up(at_live: Kernex, live: Live) -> None:
     assert (made["uses_allowed"], made["accepts_at_once"]) == (1, True)
 
 
-def test_a_group_that_is_not_there_is_named(at_live: Kernex) -> None:
+def test_an_unknown_group_is_named(at_live: Kernex) -> None:
     shown = at_live("token", "create", "--group", "nowhere")
     assert shown.code == 4
     assert "nowhere" in shown.err
 
 
-def test_a_device_that_is_not_there_cannot_be_approved(at_live: Kernex) -> None:
+def test_an_unknown_device_cannot_be_approved(at_live: Kernex) -> None:
     assert at_live("approve", "6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e").code == 4
     assert at_live("approve", "nobody").code == 2

@@ -1,4 +1,4 @@
-"""`kernex push` where parts go to the server's storage: what is asked, what is sent where, and what is tried again."""
+"""`kernex push` where parts go straight to the server's storage: URLs, credentials and retries."""
 
 import hashlib
 import os
@@ -47,7 +47,7 @@ def test_parts_go_to_storage(push: Push, fake: FakeServer, tree: Path) -> None:
     assert shown.document["bytes_sent"] == 3500 + 15
 
 
-def test_a_small_file_needs_no_call_of_its_own_for_the_address(push: Push, fake: FakeServer, tree: Path) -> None:
+def test_a_small_file_needs_no_extra_request_for_its_url(push: Push, fake: FakeServer, tree: Path) -> None:
     (tree / "model").unlink()
     assert push().code == 0
     assert fake.count("POST /api/v1/uploads/") == 2  # completed: the small one and the empty one
@@ -59,7 +59,7 @@ def test_storage_gets_no_credentials(
 ) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login a password b\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setattr(presigned_uploads, "LOOPBACK", set[str]())  # as if storage were far away
+    monkeypatch.setattr(presigned_uploads, "LOOPBACK", set[str]())  # as if storage were on another machine
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     assert push().code == 0
     sent = [headers for call, headers in zip(fake.requests, fake.headers, strict=True) if call.startswith("PUT")]
@@ -67,7 +67,7 @@ def test_storage_gets_no_credentials(
     assert not [headers for headers in sent if "Authorization" in headers]
 
 
-def test_only_what_is_not_there_is_sent(push: Push, fake: FakeServer, tree: Path) -> None:
+def test_stored_parts_are_not_sent_again(push: Push, fake: FakeServer, tree: Path) -> None:
     content = (tree / "model").read_bytes()
     fake.uploads[hashlib.sha256(content).hexdigest()] = {1: content[:1000], 3: content[2000:3000]}
     shown = push("--json")
@@ -86,30 +86,30 @@ def test_a_part_that_fails_is_sent_again(push: Push, fake: FakeServer, tree: Pat
     assert fake.blobs == stored(tree)
 
 
-def test_an_expired_address_is_not_used_again(push: Push, fake: FakeServer) -> None:
+def test_an_expired_url_is_not_used_again(push: Push, fake: FakeServer) -> None:
     fake.fail("PUT", EXPIRED, EXPIRED)
-    before = 4 + 3  # addresses of the large file, completions
+    before = 4 + 3  # requests for URLs of the large file, completions
     assert push().code == 0
     assert fake.count("POST /api/v1/uploads/") == before + 2
 
 
-def test_storage_that_goes_on_refusing_ends_it(push: Push, fake: FakeServer) -> None:
+def test_storage_that_always_refuses_ends_the_push(push: Push, fake: FakeServer) -> None:
     fake.fail("PUT", *[EXPIRED] * 100)
     shown = push()
     assert shown.code == 6
     assert f"refused part 1 {presigned_uploads.MAX_TRIES} times (status 403)" in shown.err
 
 
-def test_storage_that_stays_away_is_named(push: Push, fake: FakeServer) -> None:
+def test_the_error_names_storage_that_cannot_be_reached(push: Push, fake: FakeServer) -> None:
     fake.fail("PUT", *[CUT] * 1000)
     shown = push("--retry-for", "1s")
     assert shown.code == 5
     assert "storage 127.0.0.1" in shown.err
 
 
-def test_a_closed_upload_is_asked_for_anew(push: Push, fake: FakeServer, tree: Path) -> None:
+def test_a_closed_upload_is_started_again(push: Push, fake: FakeServer, tree: Path) -> None:
     closed = error(409, "upload_closed", "Expired.")
-    left = [closed]
-    fake.faults.append(lambda call: left.pop() if left and call.endswith("/parts") else None)
+    answers = [closed]
+    fake.faults.append(lambda call: answers.pop() if answers and call.endswith("/parts") else None)
     assert push().code == 0
     assert fake.blobs == stored(tree)

@@ -1,4 +1,4 @@
-"""`kernex push` at the HTTP seam: what is sent, what is not sent again, and what stops it."""
+"""`kernex push` against a fake server: what is sent, what is resumed, and what is refused."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ def push(at_fake: Kernex, tree: Path) -> Push:
     return run
 
 
-def test_it_sends_each_content_once(push: Push, fake: FakeServer, tree: Path) -> None:
+def test_each_content_is_sent_once(push: Push, fake: FakeServer, tree: Path) -> None:
     shown = push("--json")
     assert shown.code == 0, shown.err
     contents = {path.read_bytes() for path in tree.rglob("*") if path.is_file()}
@@ -49,7 +49,7 @@ def test_it_sends_each_content_once(push: Push, fake: FakeServer, tree: Path) ->
     assert shown.document["bytes_sent"] == 3500 + 15
 
 
-def test_it_sends_a_canonical_manifest(push: Push, fake: FakeServer, tree: Path) -> None:
+def test_the_manifest_lists_files_and_members(push: Push, fake: FakeServer, tree: Path) -> None:
     (tree / "tool").write_text("#!/bin/sh\n")
     (tree / "tool").chmod(0o755)
     (tree / "kernex.toml").write_text('run = { command = ["./tool"] }\nrequires = { disk = 1_000 }\n')
@@ -63,13 +63,13 @@ def test_it_sends_a_canonical_manifest(push: Push, fake: FakeServer, tree: Path)
     assert (manifest["schema"], manifest["name"], manifest["version"]) == (1, "vad", "1.0.0")
 
 
-def test_it_says_when_nothing_runs(push: Push, tree: Path) -> None:
+def test_a_missing_run_command_is_noted(push: Push, tree: Path) -> None:
     assert "kernex.toml" in push().err
     (tree / "kernex.toml").write_text('run = { command = ["./tool"] }\n')
     assert "kernex.toml" not in push().err
 
 
-def test_it_sends_nothing_that_is_there(push: Push, fake: FakeServer) -> None:
+def test_stored_contents_are_not_sent_again(push: Push, fake: FakeServer) -> None:
     assert push().code == 0
     fake.requests.clear()
     shown = push("--json")
@@ -77,7 +77,7 @@ def test_it_sends_nothing_that_is_there(push: Push, fake: FakeServer) -> None:
     assert fake.count("PUT") == fake.count("POST /api/v1/uploads") == 0
 
 
-def test_it_takes_an_unfinished_upload_up(push: Push, fake: FakeServer, tree: Path) -> None:
+def test_an_unfinished_upload_is_resumed(push: Push, fake: FakeServer, tree: Path) -> None:
     content = (tree / "model" / "vad.onnx").read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     fake.uploads[sha256] = {1: content[:1000], 2: b"something else", 4: content[3000:]}
@@ -98,19 +98,19 @@ def test_a_part_that_fails_is_sent_again(push: Push, fake: FakeServer, fault: tu
     assert fake.count("PUT") == 6
 
 
-def test_it_ends_when_the_server_goes_on_refusing_a_part(push: Push, fake: FakeServer) -> None:
+def test_a_part_that_is_always_refused_ends_the_push(push: Push, fake: FakeServer) -> None:
     fake.fail("PUT", *[error(400, "bad_digest", "Damaged.")] * 20)
     shown = push()
     assert shown.code == 4
     assert "bad_digest" in shown.err
 
 
-def test_it_asks_again_when_the_upload_was_closed(push: Push, fake: FakeServer) -> None:
+def test_a_closed_upload_is_started_again(push: Push, fake: FakeServer) -> None:
     fake.fail("PUT", error(409, "upload_closed", "Expired."))
     assert push().code == 0
 
 
-def test_it_sends_lost_parts_again(push: Push, fake: FakeServer) -> None:
+def test_lost_parts_are_sent_again(push: Push, fake: FakeServer) -> None:
     def lose(call: str) -> None:
         if call.endswith("/complete") and fake.count("POST /api/v1/uploads/") == 1:
             next(parts for parts in fake.uploads.values() if parts).clear()
@@ -119,19 +119,19 @@ def test_it_sends_lost_parts_again(push: Push, fake: FakeServer) -> None:
     assert push().code == 0
 
 
-def test_it_publishes_again_after_sending_what_was_lost(push: Push, fake: FakeServer) -> None:
+def test_lost_blobs_are_sent_before_publishing_again(push: Push, fake: FakeServer) -> None:
     fake.fail("POST /api/v1/bundles/vad/1.0.0/publish", error(409, "missing_blobs", "Missing."))
     assert push().code == 0
     assert fake.count("POST /api/v1/bundles/vad/1.0.0/publish") == 2
 
 
-def test_it_leaves_a_draft(push: Push, fake: FakeServer) -> None:
+def test_a_bundle_can_stay_a_draft(push: Push, fake: FakeServer) -> None:
     shown = push("--no-publish", "--json")
     assert (shown.code, shown.document["state"]) == (0, "draft")
     assert fake.count("POST /api/v1/bundles/vad/1.0.0/publish") == 0
 
 
-def test_it_says_why_the_server_gave_the_bundle_back(push: Push, fake: FakeServer) -> None:
+def test_the_reason_of_a_returned_bundle_is_shown(push: Push, fake: FakeServer) -> None:
     back = {
         "name": "vad", "version": "1.0.0", "state": "draft", "state_reason": "runner.py: sha256 differs",
         "file_count": 4, "size": 1, "missing": [],
@@ -142,14 +142,14 @@ def test_it_says_why_the_server_gave_the_bundle_back(push: Push, fake: FakeServe
     assert "runner.py: sha256 differs" in shown.out
 
 
-def test_it_stops_waiting_in_time(push: Push, fake: FakeServer) -> None:
+def test_waiting_ends_at_the_timeout(push: Push, fake: FakeServer) -> None:
     verifying = {"name": "vad", "version": "1.0.0", "state": "verifying", "missing": []}
     fake.answers["GET /bundles/vad/1.0.0"] = verifying
     shown = push("--timeout", "1s", "--json")
     assert (shown.code, shown.out) == (6, "")
 
 
-def test_it_does_not_change_a_version(push: Push, tree: Path) -> None:
+def test_a_version_cannot_change(push: Push, tree: Path) -> None:
     assert push().code == 0
     (tree / "runner.py").write_text("print('else')\n")
     shown = push()
@@ -157,7 +157,7 @@ def test_it_does_not_change_a_version(push: Push, tree: Path) -> None:
     assert "version_exists" in shown.err
 
 
-def test_it_stops_when_a_file_changes_before_it_is_sent(push: Push, fake: FakeServer, tree: Path) -> None:
+def test_a_file_that_changes_before_it_is_sent_stops_the_push(push: Push, fake: FakeServer, tree: Path) -> None:
     def change(call: str) -> None:
         (tree / "model" / "vad.onnx").write_text("changed")
 
@@ -168,7 +168,7 @@ def test_it_stops_when_a_file_changes_before_it_is_sent(push: Push, fake: FakeSe
     assert fake.count("POST /api/v1/bundles/") == 0
 
 
-def test_it_stops_when_a_file_changes_that_was_not_even_sent(push: Push, fake: FakeServer, tree: Path) -> None:
+def test_a_change_of_a_stored_file_stops_the_push(push: Push, fake: FakeServer, tree: Path) -> None:
     content = b"print('hello')\n"
     fake.blobs[hashlib.sha256(content).hexdigest()] = content
     fake.faults.append(lambda call: (tree / "runner.py").unlink(missing_ok=True))
@@ -188,7 +188,7 @@ def test_it_stops_when_a_file_changes_that_was_not_even_sent(push: Push, fake: F
         ("kernex.json", "[]", "not a table"),
     ],
 )
-def test_it_refuses_a_wrong_description(
+def test_a_wrong_description_is_refused(
     push: Push, fake: FakeServer, tree: Path, name: str, text: str, says: str
 ) -> None:
     (tree / name).write_text(text)
@@ -242,14 +242,14 @@ def test_dots_in_values_and_comments_are_allowed(push: Push, tree: Path) -> None
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_it_waits_as_long_as_the_server_asks(push: Push, fake: FakeServer, status: int) -> None:
+def test_retry_after_is_obeyed(push: Push, fake: FakeServer, status: int) -> None:
     fake.fail("PUT", (status, {}, {"Retry-After": "1"}))
     began = time.monotonic()
     assert push().code == 0
     assert time.monotonic() - began >= 1
 
 
-def test_a_description_may_lie_elsewhere(push: Push, fake: FakeServer, tree: Path) -> None:
+def test_the_description_can_be_another_file(push: Push, fake: FakeServer, tree: Path) -> None:
     (tree / "deploy.json").write_text('{"device_types": ["edge"]}')
     assert push("--manifest-from", tree / "deploy.json").code == 0
     manifest = json.loads(fake.bodies[0])["manifest"]
@@ -258,16 +258,16 @@ def test_a_description_may_lie_elsewhere(push: Push, fake: FakeServer, tree: Pat
 
 
 @pytest.mark.parametrize("words", [("--name", "Vad"), ("--version", "1/0"), ("--timeout", "soon")])
-def test_it_refuses_wrong_arguments(push: Push, fake: FakeServer, words: tuple[str, str]) -> None:
+def test_wrong_arguments_are_refused(push: Push, fake: FakeServer, words: tuple[str, str]) -> None:
     assert push(*words).code == 2
     assert fake.requests == []
 
 
-def test_small_files_go_side_by_side(tree: Path) -> None:
-    meet = threading.Barrier(PARALLEL_UPLOADS, timeout=10)
+def test_small_files_are_sent_in_parallel(tree: Path) -> None:
+    barrier = threading.Barrier(PARALLEL_UPLOADS, timeout=10)
 
-    def wait_for_the_others(blob: Blob) -> int:
-        meet.wait()
+    def wait_for_the_other_threads(blob: Blob) -> int:
+        barrier.wait()
         return 1
 
-    assert sum_in_parallel(wait_for_the_others, [Blob("", walk(tree)[0])] * PARALLEL_UPLOADS) == PARALLEL_UPLOADS
+    assert sum_in_parallel(wait_for_the_other_threads, [Blob("", walk(tree)[0])] * PARALLEL_UPLOADS) == PARALLEL_UPLOADS

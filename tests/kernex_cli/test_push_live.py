@@ -14,7 +14,7 @@ from tests.kernex_cli.conftest import Kernex
 from tests.live import Live, running
 
 MIB = 1024 * 1024
-# What a push may take beyond what the command takes to show its help; the promise is 100 MB.
+# How much more memory a push may need than `kernex --help`.
 EXTRA_MEMORY = 50 * MIB
 
 
@@ -30,7 +30,7 @@ def make_tree(directory: Path) -> Path:
 
 
 def big_file(path: Path, size: int) -> str:
-    """A file whose parts all differ. Returns its sha256."""
+    """Make a file whose parts all differ. Return its sha256."""
     digest = hashlib.sha256()
     with path.open("wb") as file:
         for number in range(size // MIB):
@@ -57,26 +57,26 @@ sys.exit(code)
 
 
 def peak_memory(server: Live, report: Path, *words: object) -> int:
-    """Runs `kernex` and returns the most bytes that its process ever had resident."""
+    """Run `kernex` and return its peak resident memory in bytes."""
     environment = {"PATH": os.environ["PATH"], "KERNEX_SERVER": server.url, "KERNEX_TOKEN": server.token}
     command = [sys.executable, "-c", MEASURED, str(report), *map(str, words)]
     subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
     return int(report.read_text()) * 1024
 
 
-def parts_there(server: Live, sha256: str, size: int) -> list[Any]:
+def stored_parts(server: Live, sha256: str, size: int) -> list[Any]:
     answer: dict[str, Any] = server.call("POST", "/uploads", {"sha256": sha256, "size": size}).json()
     return list(answer["parts"])
 
 
 def wait_for_parts(server: Live, sha256: str, size: int, count: int) -> None:
     deadline = time.monotonic() + 60
-    while len(parts_there(server, sha256, size)) < count:
+    while len(stored_parts(server, sha256, size)) < count:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_it_makes_a_ready_bundle(at_live: Kernex, tmp_path: Path) -> None:
+def test_a_push_makes_a_ready_bundle(at_live: Kernex, tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "tree")
     pushed = at_live("push", tree, "--name", "first", "--version", "1.0.0", "--json", "--timeout", "60s")
     assert pushed.code == 0, pushed.err
@@ -92,14 +92,14 @@ def test_it_makes_a_ready_bundle(at_live: Kernex, tmp_path: Path) -> None:
     assert at_live("push", tree, "--name", "first", "--version", "1.0.0").code == 4
 
 
-def test_a_viewer_may_not_push(at_live: Kernex, live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_viewer_cannot_push(at_live: Kernex, live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERNEX_TOKEN", live.tokens["viewer"])
     shown = at_live("push", make_tree(tmp_path / "tree"), "--name", "viewed", "--version", "1")
     assert shown.code == 3
     assert "role" in shown.err
 
 
-def test_it_goes_on_after_it_was_killed(at_live: Kernex, live: Live, tmp_path: Path) -> None:
+def test_a_killed_push_is_resumed(at_live: Kernex, live: Live, tmp_path: Path) -> None:
     size = 256 * MIB
     (tmp_path / "tree").mkdir()
     sha256 = big_file(tmp_path / "tree" / "big", size)
@@ -108,15 +108,15 @@ def test_it_goes_on_after_it_was_killed(at_live: Kernex, live: Live, tmp_path: P
     wait_for_parts(live, sha256, size, 2)
     process.kill()
     assert process.wait() == -9
-    there = sum(part["size"] for part in parts_there(live, sha256, size))
-    assert there < size
+    stored_size = sum(part["size"] for part in stored_parts(live, sha256, size))
+    assert stored_size < size
     shown = at_live(*words, "--json")
     assert shown.code == 0, shown.err
-    # A part that was in the air when the process died may have arrived whole.
-    assert size - there - 16 * MIB <= shown.document["bytes_sent"] <= size - there
+    # A part that was on its way when the process died can still have arrived.
+    assert size - stored_size - 16 * MIB <= shown.document["bytes_sent"] <= size - stored_size
 
 
-def test_it_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:
+def test_a_push_continues_after_the_server_was_killed(tmp_path: Path) -> None:
     size = 256 * MIB
     (tmp_path / "tree").mkdir()
     (tmp_path / "server").mkdir()
@@ -132,7 +132,7 @@ def test_it_goes_on_after_the_server_was_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [256 * MIB, pytest.param(2048 * MIB, marks=pytest.mark.long)])
-def test_it_stays_within_its_memory(live: Live, tmp_path: Path, size: int) -> None:
+def test_a_push_needs_little_memory(live: Live, tmp_path: Path, size: int) -> None:
     (tmp_path / "tree").mkdir()
     big_file(tmp_path / "tree" / "big", size)
     for number in range(40):

@@ -1,4 +1,4 @@
-"""What stands on stdout and stderr, on a terminal and elsewhere."""
+"""What is printed to stdout and stderr, on a terminal and on a pipe."""
 
 import os
 import pty
@@ -20,7 +20,7 @@ GROUPS = {
 
 
 def on_terminal(fake: FakeServer, *words: str, **more: str) -> str:
-    """What `kernex` writes when stdout and stderr are a terminal."""
+    """Run `kernex` on a terminal and return its output."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "kernex_cli", *words], stdin=follower, stdout=follower, stderr=follower, close_fds=True,
@@ -31,14 +31,14 @@ def on_terminal(fake: FakeServer, *words: str, **more: str) -> str:
     while select.select([leader], [], [], 20)[0]:
         try:
             shown += os.read(leader, 65536)
-        except OSError:  # Linux says so when the other end is closed
+        except OSError:  # on Linux, the other end is closed
             break
     os.close(leader)
     assert process.wait(20) == 0, shown
     return shown.decode()
 
 
-def test_it_is_plain_outside_a_terminal(at_fake: Kernex, fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_gets_plain_text(at_fake: Kernex, fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     fake.answers["GET /groups"] = GROUPS
     shown = at_fake("groups")
@@ -46,7 +46,7 @@ def test_it_is_plain_outside_a_terminal(at_fake: Kernex, fake: FakeServer, monke
     assert shown.out == "NAME\tHEARTBEAT SECONDS\tDESCRIPTION\nlab\ufffd]0;owned\ufffd\t2\t[red]a[/red]\n"
 
 
-def test_it_is_coloured_on_a_terminal(fake: FakeServer) -> None:
+def test_a_terminal_gets_colours(fake: FakeServer) -> None:
     fake.answers["GET /groups"] = GROUPS
     shown = on_terminal(fake, "groups")
     assert ESCAPE + "1m" in shown
@@ -91,7 +91,7 @@ def test_short_ids_tell_devices_apart(fake: FakeServer) -> None:
     assert "6f0c6a5e-9a0 " in shown
 
 
-def test_it_obeys_no_color(fake: FakeServer) -> None:
+def test_no_color_is_obeyed(fake: FakeServer) -> None:
     fake.answers["GET /devices"] = {
         "next": None, "results": [{"id": "1", "state": "accepted", "online": True, "name": "a"}],
     }  # fmt: skip
@@ -99,7 +99,7 @@ def test_it_obeys_no_color(fake: FakeServer) -> None:
     assert ESCAPE + "32m" not in on_terminal(fake, "devices", NO_COLOR="1")
 
 
-def test_a_push_has_progress_bars_on_a_terminal_only(at_fake: Kernex, fake: FakeServer, tmp_path: Path) -> None:
+def test_only_a_terminal_gets_progress_bars(at_fake: Kernex, fake: FakeServer, tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "file").write_bytes(bytes(100_000))
     words = ["push", str(tmp_path / "tree"), "--name", "vad", "--version", "1"]
@@ -109,7 +109,7 @@ def test_a_push_has_progress_bars_on_a_terminal_only(at_fake: Kernex, fake: Fake
     assert "Reading 1 file, 97.7 KiB" in shown.err
 
 
-def test_it_ends_quietly_when_nobody_reads_on(fake: FakeServer) -> None:
+def test_a_closed_pipe_ends_the_command_quietly(fake: FakeServer) -> None:
     rows = [{"name": f"group {number}" * 20} for number in range(5000)]
     fake.answers["GET /groups"] = {"next": None, "results": rows}
     process = subprocess.Popen(
@@ -125,7 +125,7 @@ def test_it_ends_quietly_when_nobody_reads_on(fake: FakeServer) -> None:
     assert process.wait(20) == 141
 
 
-def test_it_says_that_it_was_interrupted(at_fake: Kernex, fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_is_reported(at_fake: Kernex, fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 

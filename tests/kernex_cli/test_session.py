@@ -31,7 +31,7 @@ def _status(fake: FakeServer) -> None:
     fake.answers["GET /status"] = STATUS
 
 
-def test_it_reads_the_token_from_standard_input(
+def test_the_token_is_read_from_standard_input(
     kernex: Kernex, fake: FakeServer, stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{TOKEN}\n"))
@@ -41,7 +41,7 @@ def test_it_reads_the_token_from_standard_input(
     assert kernex("status").code == 0
 
 
-def test_it_reads_the_token_from_a_file(kernex: Kernex, fake: FakeServer, stored: Path, tmp_path: Path) -> None:
+def test_the_token_is_read_from_a_file(kernex: Kernex, fake: FakeServer, stored: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(f" {TOKEN}\n")
     assert kernex("login", fake.url, "--token-file", tmp_path / "token").code == 0
     assert stat.S_IMODE(stored.stat().st_mode) == 0o600
@@ -49,7 +49,7 @@ def test_it_reads_the_token_from_a_file(kernex: Kernex, fake: FakeServer, stored
     assert list(stored.parent.iterdir()) == [stored]
 
 
-def test_it_reads_the_token_from_the_environment(
+def test_the_token_is_read_from_the_environment(
     kernex: Kernex, fake: FakeServer, stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KERNEX_TOKEN", TOKEN)
@@ -58,7 +58,7 @@ def test_it_reads_the_token_from_the_environment(
     assert kernex("status").code == 0
 
 
-def test_it_asks_for_the_token_on_a_terminal(
+def test_the_token_is_asked_for_on_a_terminal(
     kernex: Kernex, fake: FakeServer, stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal = io.StringIO()
@@ -69,7 +69,7 @@ def test_it_asks_for_the_token_on_a_terminal(
     assert stored.exists()
 
 
-def test_it_stores_nothing_that_the_server_refuses(
+def test_a_refused_token_is_not_stored(
     kernex: Kernex, fake: FakeServer, stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KERNEX_TOKEN", "kxa_wrong")
@@ -80,7 +80,7 @@ def test_it_stores_nothing_that_the_server_refuses(
 
 
 @pytest.mark.parametrize("token", ["", "kxe_enrolment", "secret", "kxa_two words", "kxa_\u00e9"])
-def test_it_refuses_what_is_no_api_token(
+def test_other_texts_are_refused_as_a_token(
     kernex: Kernex, fake: FakeServer, stored: Path, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(token))
@@ -90,13 +90,13 @@ def test_it_refuses_what_is_no_api_token(
     assert not token or token not in shown.err
 
 
-@pytest.mark.parametrize("address", ["ftp://x", "https://", "https://user@host", "https://host/?q=1"])
-def test_it_refuses_what_is_no_address(kernex: Kernex, address: str) -> None:
-    assert kernex("login", address).code == 2
+@pytest.mark.parametrize("url", ["ftp://x", "https://", "https://user@host", "https://host/?q=1"])
+def test_an_invalid_url_is_refused(kernex: Kernex, url: str) -> None:
+    assert kernex("login", url).code == 2
 
 
 @pytest.mark.parametrize(
-    ("given", "meant"),
+    ("given", "complete"),
     [
         ("fleet.example.com", "https://fleet.example.com"),
         ("https://fleet.example.com/", "https://fleet.example.com"),
@@ -105,25 +105,25 @@ def test_it_refuses_what_is_no_address(kernex: Kernex, address: str) -> None:
         ("http://10.0.0.1", "http://10.0.0.1"),
     ],
 )
-def test_it_completes_an_address(given: str, meant: str) -> None:
-    assert credentials.server_url(given) == meant
+def test_the_scheme_is_added_to_a_url(given: str, complete: str) -> None:
+    assert credentials.server_url(given) == complete
 
 
-def test_a_stored_token_goes_to_its_own_server_only(kernex: Kernex, fake: FakeServer, stored: Path) -> None:
+def test_a_stored_token_is_sent_only_to_its_own_server(kernex: Kernex, fake: FakeServer, stored: Path) -> None:
     credentials.write(stored, Credentials("https://fleet.example.com", TOKEN))
     shown = kernex("status", "--server", fake.url)
     assert shown.code == 3
     assert fake.requests == []
 
 
-def test_it_says_that_nobody_is_logged_in(kernex: Kernex) -> None:
+def test_a_command_without_a_login_says_so(kernex: Kernex) -> None:
     shown = kernex("devices")
     assert shown.code == 3
     assert "kernex login" in shown.err
 
 
 @pytest.mark.parametrize("text", ["server = 7\ntoken = 'x'\n", "not toml", "\x00", "server = 'http://x'\n"])
-def test_it_says_when_the_file_is_broken(kernex: Kernex, stored: Path, text: str) -> None:
+def test_a_damaged_file_is_reported(kernex: Kernex, stored: Path, text: str) -> None:
     stored.parent.mkdir(parents=True)
     stored.write_text(text)
     shown = kernex("devices")
@@ -131,9 +131,7 @@ def test_it_says_when_the_file_is_broken(kernex: Kernex, stored: Path, text: str
     assert "kernex login" in shown.err
 
 
-def test_it_keeps_the_old_file_when_the_new_one_cannot_be_written(
-    stored: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_old_file_stays_if_the_new_one_cannot_be_written(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     credentials.write(stored, Credentials("https://a.example", TOKEN))
 
     def full(descriptor: int) -> None:
@@ -192,14 +190,14 @@ def tls_port(tmp_path: Path) -> Iterator[int]:
         server.shutdown()
 
 
-def test_it_logs_out(kernex: Kernex, stored: Path) -> None:
+def test_logout_removes_the_token(kernex: Kernex, stored: Path) -> None:
     credentials.write(stored, Credentials("https://a.example", TOKEN))
     assert kernex("logout", "--json").document == {"logged_out": True}
     assert not stored.exists()
     assert kernex("logout", "--json").document == {"logged_out": False}
 
 
-def test_it_logs_in_to_a_real_server(kernex: Kernex, live: Live, stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_login_to_a_real_server(kernex: Kernex, live: Live, stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for role in ("viewer", "publisher", "admin"):
         monkeypatch.setattr("sys.stdin", io.StringIO(live.tokens[role]))
         assert kernex("login", live.url).code == 0

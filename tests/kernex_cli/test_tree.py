@@ -1,4 +1,4 @@
-"""Which files of a directory become a bundle, and which stop a push."""
+"""Which files of a directory become a bundle, and which are refused."""
 
 import os
 import socket
@@ -22,11 +22,11 @@ def paths(directory: Path) -> list[str]:
     return [source.path for source in walk(directory)]
 
 
-def one(directory: Path) -> Source:
+def only_source(directory: Path) -> Source:
     return walk(directory)[0]
 
 
-def test_it_sorts_by_code_point(tmp_path: Path) -> None:
+def test_files_are_sorted_by_code_point(tmp_path: Path) -> None:
     assert paths(make(tmp_path, "b", "C", "a/b", "a-b", "a0", ".hidden")) == [".hidden", "C", "a-b", "a/b", "a0", "b"]
 
 
@@ -37,47 +37,47 @@ def test_only_the_owners_executable_bit_counts(tmp_path: Path) -> None:
     assert [source.mode for source in walk(tmp_path)] == [0o644, 0o755]
 
 
-def test_a_name_becomes_normal_form_c(tmp_path: Path) -> None:
+def test_names_are_stored_in_normal_form_c(tmp_path: Path) -> None:
     make(tmp_path, unicodedata.normalize("NFD", "modèle"))
     assert paths(tmp_path) == ["modèle"]
-    assert b"".join(one(tmp_path).read()) == unicodedata.normalize("NFD", "modèle").encode()
+    assert b"".join(only_source(tmp_path).read()) == unicodedata.normalize("NFD", "modèle").encode()
 
 
-def test_two_names_of_one_normal_form_are_refused(tmp_path: Path) -> None:
+def test_names_with_the_same_normal_form_are_refused(tmp_path: Path) -> None:
     make(tmp_path, "modèle", unicodedata.normalize("NFD", "modèle"))
     with pytest.raises(BadManifest, match="duplicate_path"):
         walk(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["new\nline", "back\\slash", "\x1b[31m"])
-def test_it_refuses_names_that_a_device_may_not_have(tmp_path: Path, name: str) -> None:
+def test_names_that_break_a_rule_are_refused(tmp_path: Path, name: str) -> None:
     make(tmp_path, name)
     with pytest.raises(BadManifest, match="bad_path") as refused:
         walk(tmp_path)
     assert name not in str(refused.value)
 
 
-def test_it_refuses_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).touch()
     with pytest.raises(BadManifest, match="not valid UTF-8"):
         walk(tmp_path)
 
 
 @pytest.mark.parametrize("target", ["plain", "missing", "."])
-def test_it_refuses_symbolic_links(tmp_path: Path, target: str) -> None:
+def test_symbolic_links_are_refused(tmp_path: Path, target: str) -> None:
     make(tmp_path, "plain")
     (tmp_path / "link").symlink_to(target)
     with pytest.raises(LocalProblem, match="symbolic link"):
         walk(tmp_path)
 
 
-def test_it_refuses_a_fifo(tmp_path: Path) -> None:
+def test_a_fifo_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(LocalProblem, match="not a plain file"):
         walk(tmp_path)
 
 
-def test_it_refuses_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket")
@@ -85,41 +85,41 @@ def test_it_refuses_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             walk(tmp_path)
 
 
-def test_it_refuses_a_directory_without_files(tmp_path: Path) -> None:
+def test_a_directory_without_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadManifest, match="bad_files"):
         walk(tmp_path)
 
 
-def test_it_refuses_what_is_no_directory(tmp_path: Path) -> None:
+def test_only_a_directory_can_be_pushed(tmp_path: Path) -> None:
     make(tmp_path, "file")
     for path in (tmp_path / "file", tmp_path / "missing"):
         with pytest.raises(LocalProblem, match="not a directory"):
             walk(path)
 
 
-def test_it_refuses_more_files_than_a_bundle_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kernex_cli.tree.MAX_FILES", 2)
     make(tmp_path, "a", "b", "c")
     with pytest.raises(BadManifest, match="too_many_files"):
         walk(tmp_path)
 
 
-def test_it_leaves_out_what_is_ignored(tmp_path: Path) -> None:
+def test_ignored_files_are_left_out(tmp_path: Path) -> None:
     make(tmp_path, "keep.py", "a.pyc", "deep/b.pyc", ".git/config", "deep/.git/x", "data/raw/1", "data/1", "raw/1")
     make(tmp_path, "build")
     (tmp_path / ".kernexignore").write_text("# comment\n\n*.pyc\n.git/\n/data/raw/\nbuild/\n")
     assert paths(tmp_path) == ["build", "data/1", "keep.py", "raw/1"]
 
 
-def test_it_does_not_look_into_ignored_directories(tmp_path: Path) -> None:
+def test_ignored_directories_are_not_read(tmp_path: Path) -> None:
     make(tmp_path, "keep", "venv/x")
     (tmp_path / "venv" / "link").symlink_to("x")
     (tmp_path / ".kernexignore").write_text("venv\n")
     assert paths(tmp_path) == ["keep"]
 
 
-def test_it_refuses_ignore_lines_that_it_does_not_know(tmp_path: Path) -> None:
+def test_unsupported_ignore_patterns_are_refused(tmp_path: Path) -> None:
     make(tmp_path, "a")
     (tmp_path / ".kernexignore").write_text("!a\n")
     with pytest.raises(LocalProblem, match="`!`"):
@@ -127,9 +127,9 @@ def test_it_refuses_ignore_lines_that_it_does_not_know(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["grow", "shrink", "replace", "remove", "link"])
-def test_it_notices_that_a_file_changed(tmp_path: Path, change: str) -> None:
+def test_a_changed_file_is_noticed(tmp_path: Path, change: str) -> None:
     path = make(tmp_path, "file") / "file"
-    source = one(tmp_path)
+    source = only_source(tmp_path)
     if change == "grow":
         path.write_text("longer than before")
     elif change == "shrink":
@@ -145,10 +145,10 @@ def test_it_notices_that_a_file_changed(tmp_path: Path, change: str) -> None:
         list(source.read())
 
 
-def test_it_notices_that_a_file_changes_while_it_is_read(tmp_path: Path) -> None:
+def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(3 * 1024 * 1024))
-    chunks = one(tmp_path).read()
+    chunks = only_source(tmp_path).read()
     next(chunks)
     with path.open("r+b") as file:
         file.write(b"changed")
@@ -156,6 +156,6 @@ def test_it_notices_that_a_file_changes_while_it_is_read(tmp_path: Path) -> None
         list(chunks)
 
 
-def test_it_reads_a_range(tmp_path: Path) -> None:
+def test_a_range_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"0123456789")
-    assert b"".join(one(tmp_path).read(3, 4)) == b"3456"
+    assert b"".join(only_source(tmp_path).read(3, 4)) == b"3456"
