@@ -130,9 +130,14 @@ def _open_commands(*handled: str) -> str:
     return _COMMANDS.format(exclusion=exclusion, limit=OFFERED_AT_ONCE)
 
 
-RECORD = _RECORD.format(command_updates="", commands=_open_commands())
-RECORD_AND_ACKNOWLEDGE = _RECORD.format(command_updates=_ACKNOWLEDGE, commands=_open_commands("acknowledged"))
-RECORD_AND_END = _RECORD.format(command_updates=_ACKNOWLEDGE_AND_END, commands=_open_commands("acknowledged", "ended"))
+def _statement(command_updates: str, *handled: str) -> str:
+    """Return the statement on one line: psycopg caches what it parsed only of statements up to 4,096 characters."""
+    return " ".join(_RECORD.format(command_updates=command_updates, commands=_open_commands(*handled)).split())
+
+
+RECORD = _statement("")
+RECORD_AND_ACKNOWLEDGE = _statement(_ACKNOWLEDGE, "acknowledged")
+RECORD_AND_END = _statement(_ACKNOWLEDGE_AND_END, "acknowledged", "ended")
 
 EXPLAIN = f"""SELECT device.id, device.state, sequence, heartbeat_sha256, interval_seconds,
        extract(epoch FROM heartbeat_due_at - statement_timestamp())::float8 AS due_in_seconds, {_open_commands()}
