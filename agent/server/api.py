@@ -57,7 +57,7 @@ class ControlPlane:
         headers = request.headers | ({"Content-Type": "application/json"} if request.body else {})
         answer = self.transport.request(request.method, request.url, headers, request.body)
         if not 200 <= answer.status < 300:
-            raise _error(answer.status, answer.headers, answer.body)
+            raise read_error(answer.status, answer.headers, answer.body)
         value = _decode(answer.body)
         if value is None:
             raise TryLater("The server's response is not a JSON object, so it is not from Kernex.")
@@ -93,7 +93,7 @@ class ControlPlane:
                 if stream.status in {200, 206, 416}:
                     yield stream
                     return
-                error = _error(stream.status, stream.headers, stream.read(MAX_ERROR_SIZE, ERROR_SECONDS))
+                error = read_error(stream.status, stream.headers, stream.read(MAX_ERROR_SIZE, ERROR_SECONDS))
                 if is_last or not self._learn_clock(error):
                     raise error
         with self._open_storage(request.url, location, headers) as stream:
@@ -137,7 +137,7 @@ class ControlPlane:
         return self.identity.sign(UnsignedRequest(method, url, body), created=self.clock.now(), sequence=sequence)
 
 
-def _error(status: int, headers: Mapping[str, str], body: bytes) -> AgentError:
+def read_error(status: int, headers: Mapping[str, str], body: bytes) -> AgentError:
     """Return the error of a response.
 
     A status below 500 with a code of ours is a refusal. Anything else may come from something between us and the

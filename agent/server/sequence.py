@@ -10,8 +10,8 @@ from agent.errors import SequenceExhausted
 FILE = "sequence.json"
 BLOCK = 1000
 MAX_NUMBER = 2**53 - 1
-# How far a server may move the sequence: a server that lies must not use the numbers up. A device that sends a
-# heartbeat every second for 34,000 years stays below.
+# How far a server may move the sequence, so that a server that lies cannot use the numbers up. A device that sends a
+# heartbeat every second needs 34,000 years for as many.
 MAX_JUMP = 2**40
 MAX_JUMP_TARGET = MAX_NUMBER - 2**20
 
@@ -66,6 +66,12 @@ class Sequence:
         self._reserve(number + BLOCK)
         self.last = number - 1
         return True
+
+    def start_over(self) -> None:
+        """Start from zero, because the server refuses the numbers of this device as too high."""
+        log.warning("The server refuses the sequence number %d as too high. Asking for a lower one.", self.last)
+        self.last = 0
+        self._reserve(BLOCK)
 
     def _reserve(self, up_to: int) -> None:
         up_to = min(up_to, MAX_NUMBER)

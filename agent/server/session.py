@@ -23,6 +23,7 @@ from agent.server.sequence import Sequence
 from agent.server.signing import SignedRequest
 
 RETRY_SECONDS = 120.0
+MAX_ATTEMPTS = 3
 MAX_VERSION = 2**31
 # Codes after which the server wants no further reports of an attempt.
 ENDED_CODES = {"ended", "old_attempt", "not_found"}
@@ -96,19 +97,11 @@ class Session:
         Raises:
             NotEnrolled, BadConfiguration: This device cannot enrol.
             SequenceExhausted: No sequence number is left.
-            Refused: The server refused, and a second attempt would not help.
+            Refused: The server refused, and another attempt would not help.
             TryLater: No server answered, or it is busy.
         """
         enrolment = self.enrol()
-        heartbeat = self._next_heartbeat(enrolment)
-        try:
-            answer = self.control.send(heartbeat.request)
-        except Refused as refusal:
-            self.unanswered = None
-            if not self._learn_from(refusal, enrolment):
-                raise
-            heartbeat = self._next_heartbeat(enrolment)
-            answer = self.control.send(heartbeat.request)
+        heartbeat, answer = self._exchange_heartbeat(enrolment)
         self.unanswered = None
         self.omits_details = False
         self.last_accepted = heartbeat
@@ -150,6 +143,19 @@ class Session:
             with self.journal.change() as state:
                 state.outbox = [waiting for waiting in state.outbox if waiting != report]
 
+    def _exchange_heartbeat(self, enrolment: Enrolment) -> tuple[Heartbeat, dict[str, Any]]:
+        """Return an accepted heartbeat and its response; refusals that teach something are followed by an attempt."""
+        attempts = 0
+        while True:
+            attempts += 1
+            heartbeat = self._next_heartbeat(enrolment)
+            try:
+                return heartbeat, self.control.send(heartbeat.request)
+            except Refused as refusal:
+                self.unanswered = None
+                if not self._learn_from(refusal, enrolment) or attempts == MAX_ATTEMPTS:
+                    raise
+
     def _next_heartbeat(self, enrolment: Enrolment) -> Heartbeat:
         """Return the heartbeat that has no response yet, or sign a new one."""
         if self.unanswered is not None and self.unanswered.can_be_repeated:
@@ -176,9 +182,13 @@ class Session:
         return {"id": outcome.id, "outcome": outcome.outcome, "message": message}
 
     def _learn_from(self, refusal: Refused, enrolment: Enrolment) -> bool:
-        """Apply what a refusal teaches. Return whether a second heartbeat can succeed now."""
+        """Apply what a refusal teaches. Return whether another heartbeat can succeed now."""
         if refusal.code == "sequence_used":
             return self.sequence.continue_at(refusal.details.get("next_sequence"))
+        if refusal.code == "sequence_jump":
+            # Another server, or one that lied, moved our numbers too far. This one then says which is free.
+            self.sequence.start_over()
+            return True
         if refusal.code == "clock_skew":
             return self.control.clock.learn(refusal.details.get("server_time"))
         if refusal.status == 400 and not self.omits_details:

@@ -281,6 +281,8 @@ class FakeServer:
             if self.state == "pending":
                 return 200, {"state": "pending", "interval_seconds": self.interval_seconds, "commands": []}
             if signature != self.last_signature:
+                if sequence - self.sequence > 2**32:
+                    raise Refusal(400, "sequence_jump")
                 if sequence <= self.sequence:
                     raise Refusal(409, "sequence_used", next_sequence=self.sequence + 1)
                 self.sequence, self.last_signature = sequence, signature

@@ -51,11 +51,13 @@ def test_the_last_number_is_followed_by_an_explanation(sequence: Sequence) -> No
 
 
 def test_a_device_survives_a_server_that_lies_about_the_sequence(server: FakeServer, device: Device) -> None:
-    lies = [faults.refuse(409, "sequence_used", next_sequence=number) for number in (MAX_NUMBER, 2**50, 2**41)]
+    lies = [faults.refuse(409, "sequence_used", next_sequence=number) for number in (MAX_NUMBER, 2**50, 2**41, 2**39)]
+    device.start()
+    wait_for(lambda: server.sequence > 1, 30, device.log_text)
     for lie in lies:
         server.faults.insert(0, faults.on("/heartbeat", lie, times=1))
-    device.start()
-    wait_for(lambda: server.heartbeats, 30, device.log_text)
+    count = len(server.heartbeats)
+    wait_for(lambda: len(server.heartbeats) > count + 2, 30, device.log_text)
     assert server.sequence < 10_000
     assert "The jump is refused" in device.log_text()
 
