@@ -70,7 +70,7 @@ class Config:
     settle_seconds: int = option(5, "How long a program without a health check has to run to pass.", "seconds")
     stop_grace_seconds: int = option(10, "How long a program may take to stop before it is killed.", "seconds")
     bake_seconds: int = option(600, "How long after an installation a crash loop still rolls it back.", "seconds")
-    crash_loop_starts: int = option(5, "Restarts within the bake time that make a crash loop.", "starts", least=1)
+    crash_loop_starts: int = option(5, "Restarts in the observation time that make a crash loop.", "starts", least=1)
 
     @property
     def host(self) -> str:

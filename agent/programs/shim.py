@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from agent.programs.logs import MAX_FILE_SIZE, ProgramLog
 from agent.programs.processes import SHIM_MARK
@@ -50,7 +49,7 @@ def start_piped(order: Order, output: int) -> Child:
     return _start(order, {"output": output}, (output,))
 
 
-def _start(order: Order, destination: dict[str, Any], descriptors: tuple[int, ...] = ()) -> Child:
+def _start(order: Order, destination: dict[str, object], descriptors: tuple[int, ...] = ()) -> Child:
     body = {
         "command": order.command, "environment": dict(order.environment), "directory": str(order.directory),
         **destination,
@@ -64,14 +63,15 @@ def _start(order: Order, destination: dict[str, Any], descriptors: tuple[int, ..
     except OSError as error:
         raise CannotStart(f"{order.command[0]} cannot be started: {error}") from None
     answer = _talk(process, json.dumps(body).encode("ascii"))
-    if "pid" in answer:
-        return Child(process, int(answer["pid"]))
+    pid = answer.get("pid")
+    if isinstance(pid, int):
+        return Child(process, pid)
     process.kill()
     process.wait()
     raise CannotStart(f"{order.command[0]} cannot be started: {answer.get('error', 'its shim does not answer')}")
 
 
-def _talk(process: subprocess.Popen[bytes], order: bytes) -> dict[str, Any]:
+def _talk(process: subprocess.Popen[bytes], order: bytes) -> dict[str, object]:
     """Give a shim its order and return its answer; nothing if it does not answer in time."""
     assert process.stdin is not None  # noqa: S101
     assert process.stdout is not None  # noqa: S101

@@ -186,7 +186,7 @@ def _copy_rest(reading: int, log: BoundedLog) -> None:
 
 
 def _end(code: int) -> None:
-    """End as the command did, so that whoever waits for the shim learns how."""
+    """End as the command did, so the agent, which waits for the shim, learns how."""
     if code < 0:
         if -code not in {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(-code, signal.SIG_DFL)

@@ -42,7 +42,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """Who is told about a transfer: `check` before each block, `progress` after it with the bytes that are there."""
+    """Callbacks of a transfer: `check` before each block, `progress` after it with the number of bytes in the store."""
 
     check: StopCheck
     progress: Callable[[int], None]

@@ -1,11 +1,11 @@
-"""Bundles for tests, in a few words."""
+"""Bundles for tests."""
 
 import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
 
-# Says that it is well, or not, and stays.
+# Writes a health file and keeps running.
 PROGRAM = """
 import json, os, sys, time
 path = os.path.join(os.environ["KERNEX_STATE_DIR"], "health.json")
@@ -46,7 +46,7 @@ class Bundle:
 
 
 def make(version: str, files: dict[str, bytes | str], name: str = "vad", **members: Any) -> Bundle:
-    """A bundle of `files`; those whose path begins with `bin/` or `hook` are executable."""
+    """Return a bundle of `files`. Those whose path starts with `bin/` or `hook` are executable."""
     blobs: dict[str, bytes] = {}
     entries = []
     for path, content in sorted(files.items()):
@@ -60,12 +60,12 @@ def make(version: str, files: dict[str, bytes | str], name: str = "vad", **membe
 def program(
     version: str, text: str = GOOD, *, timeout: int = 20, more: dict[str, bytes | str] | None = None, **members: Any
 ) -> Bundle:
-    """A bundle that runs `text` with Python and writes a health file."""
+    """Return a bundle that runs `text` with Python and is checked by a health file."""
     members.setdefault("run", {"command": ["python3", "run.py"]})
     members.setdefault("health", {"file": "health.json", "timeout_seconds": timeout})
     return make(version, {"run.py": text, **(more or {})}, **members)
 
 
 def data(version: str, files: dict[str, bytes | str] | None = None, **members: Any) -> Bundle:
-    """A bundle without anything to run."""
+    """Return a bundle without a run command."""
     return make(version, files or {"data": f"data of {version}"}, **members)

@@ -1,4 +1,4 @@
-"""What networks, proxies and broken servers do. Each is a fault for `FakeServer.faults`."""
+"""Faults of networks, proxies and servers, for `FakeServer.faults`."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from tests.agent.server import Fault, Request
 
 
 def on(pattern: str, do: Fault, times: int = 10**9) -> Fault:
-    """Do something for the first `times` requests whose `METHOD /path` matches."""
+    """Apply a fault to the first `times` requests whose `METHOD /path` matches."""
     left = [times]
     lock = threading.Lock()
 
@@ -29,13 +29,13 @@ def on(pattern: str, do: Fault, times: int = 10**9) -> Fault:
 
 
 def drop(request: Request) -> bool:
-    """The connection ends without an answer."""
+    """Close the connection without an answer."""
     request.drop()
     return True
 
 
 def reset(request: Request) -> bool:
-    """The connection is torn down."""
+    """Reset the connection."""
     connection = request.handler.connection
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     request.drop()
@@ -44,7 +44,7 @@ def reset(request: Request) -> bool:
 
 
 def lose_the_answer(request: Request) -> bool:
-    """The server takes the request, and its answer never arrives."""
+    """Process the request, and lose the answer."""
     handler = request.handler
     real, handler.wfile = handler.wfile, BytesIO()
     handler.serve(request)
@@ -62,12 +62,12 @@ def status(code: int, body: bytes = b"<html>oops</html>", **headers: str) -> Fau
 
 
 def refuse(code: int, word: str, **more: object) -> Fault:
-    """An error in the server's own shape."""
+    """Refuse with an error as the control plane formats it."""
     return status(code, json.dumps({"error": {"code": word, "message": "No.", **more}}).encode())
 
 
 def cut_after(size: int) -> Fault:
-    """A file ends after so many bytes, though more were announced."""
+    """End a file after `size` bytes, although more were announced."""
 
     def fault(request: Request) -> bool:
         data = request.handler.fake.handle(request)
@@ -88,7 +88,7 @@ def cut_after(size: int) -> Fault:
 
 
 def change(how: Callable[[bytes], bytes]) -> Fault:
-    """A file arrives changed."""
+    """Change the bytes of a file."""
 
     def fault(request: Request) -> bool:
         data = request.handler.fake.handle(request)
@@ -100,13 +100,13 @@ def change(how: Callable[[bytes], bytes]) -> Fault:
 
 
 def flip(data: bytes) -> bytes:
-    """One bit in the middle is another."""
+    """Flip one bit in the middle."""
     place = len(data) // 2
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 
 
 def hang(until: threading.Event) -> Fault:
-    """Say nothing at all for as long as the test likes."""
+    """Answer nothing until the test sets `until`."""
 
     def fault(request: Request) -> bool:
         until.wait(60)

@@ -2,9 +2,8 @@
 
 `python -m tests.agent.power` reads a JSON line for each run, {"words", "environment", "kill_at", "log"}, and answers
 with {"code", "moments"}. A moment is a call that changes the disk or starts a process. The child is killed by
-SIGKILL just
-before its moment number `kill_at`: no `finally` runs, and what it started stays behind as after a real kill. It is a
-process of its own so that the agent is imported once and forked often.
+SIGKILL just before its moment number `kill_at`: no `finally` runs, and its processes stay behind as after a real kill.
+This is a process of its own, so the agent is imported once and forked often.
 """
 
 import json
@@ -58,30 +57,30 @@ class Power:
         return wrapper
 
 
-def child(asked: dict[str, Any], counter: int) -> None:
-    log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def child(order: dict[str, Any], counter: int) -> None:
+    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ.clear()
-    os.environ.update(asked["environment"])
-    power = Power(asked["kill_at"], counter)
+    os.environ.update(order["environment"])
+    power = Power(order["kill_at"], counter)
     for name in MOMENTS:
         setattr(os, name, power.guarded(getattr(os, name)))
     subprocess.Popen.__init__ = power.guarded(subprocess.Popen.__init__)  # type: ignore[method-assign]
-    code = main.main(asked["words"])
+    code = main.main(order["words"])
     sys.stderr.flush()
     os._exit(code)
 
 
 def serve() -> None:
     for line in sys.stdin:
-        asked = json.loads(line)
-        path = Path(asked["log"] + ".moments")
+        order = json.loads(line)
+        path = Path(order["log"] + ".moments")
         counter = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         pid = os.fork()
         if pid == 0:
             try:
-                child(asked, counter)
+                child(order, counter)
             except BaseException as error:
                 sys.stderr.write(repr(error))
                 os._exit(99)

@@ -21,7 +21,7 @@ def ranges(server: FakeServer) -> list[str]:
     return [request.headers.get("Range", "") for request in server.asked_for(BLOB)]
 
 
-def test_it_goes_on_where_the_connection_was_cut(server: FakeServer, device: Device) -> None:
+def test_a_download_resumes_where_the_connection_was_cut(server: FakeServer, device: Device) -> None:
     server.faults.append(faults.on(BLOB, faults.cut_after(1_000_000), times=2))
     row = server.deploy(WANTED)
     device.once()
@@ -31,7 +31,7 @@ def test_it_goes_on_where_the_connection_was_cut(server: FakeServer, device: Dev
 
 
 @pytest.mark.parametrize("fault", [faults.drop, faults.reset, faults.status(503, Retry_After="1"), faults.status(500)])
-def test_it_tries_again_when_the_server_is_away(server: FakeServer, device: Device, fault: Fault) -> None:
+def test_a_download_is_retried_while_the_server_is_down(server: FakeServer, device: Device, fault: Fault) -> None:
     server.faults.append(faults.on("GET ", fault, times=3))
     row = server.deploy(WANTED)
     device.once()
@@ -39,7 +39,7 @@ def test_it_tries_again_when_the_server_is_away(server: FakeServer, device: Devi
     device.check()
 
 
-def test_it_waits_as_long_as_the_server_asks(server: FakeServer, device: Device) -> None:
+def test_a_download_waits_as_long_as_the_server_asks(server: FakeServer, device: Device) -> None:
     server.faults.append(faults.on(BLOB, faults.status(503, Retry_After="3"), times=1))
     row = server.deploy(WANTED)
     device.once()
@@ -61,7 +61,7 @@ def test_wrong_bytes_are_fetched_again(server: FakeServer, device: Device, how: 
     device.check()
 
 
-def test_bytes_that_stay_wrong_are_given_up(server: FakeServer, device: Device) -> None:
+def test_a_blob_that_stays_wrong_fails_the_installation(server: FakeServer, device: Device) -> None:
     server.faults.append(faults.on(BLOB, faults.change(faults.flip)))
     row = server.deploy(WANTED)
     device.once(exit_code=9)
@@ -70,7 +70,7 @@ def test_bytes_that_stay_wrong_are_given_up(server: FakeServer, device: Device) 
     device.check()
 
 
-def test_a_blob_that_is_not_to_be_had_is_given_up(server: FakeServer, device: Device) -> None:
+def test_a_missing_blob_fails_the_installation(server: FakeServer, device: Device) -> None:
     row = server.deploy(WANTED)
     del server.blobs[bundle.sha256(BIG)]
     device.once(exit_code=9)
@@ -78,7 +78,7 @@ def test_a_blob_that_is_not_to_be_had_is_given_up(server: FakeServer, device: De
     device.check()
 
 
-def test_a_server_that_ignores_ranges_is_asked_from_the_beginning(server: FakeServer, device: Device) -> None:
+def test_a_download_restarts_if_the_server_ignores_ranges(server: FakeServer, device: Device) -> None:
     server.faults.append(faults.on(BLOB, faults.cut_after(1_000_000), times=1))
     server.faults.append(faults.on(BLOB, faults.change(lambda data: data), times=1))
     row = server.deploy(WANTED)
@@ -87,7 +87,7 @@ def test_a_server_that_ignores_ranges_is_asked_from_the_beginning(server: FakeSe
     device.check()
 
 
-def test_a_range_that_begins_elsewhere_is_not_believed(server: FakeServer, device: Device) -> None:
+def test_a_range_with_a_wrong_start_is_rejected(server: FakeServer, device: Device) -> None:
     shifted = faults.status(206, BIG[5:], Content_Range=f"bytes 5-{len(BIG) - 1}/{len(BIG)}")
     server.faults.append(faults.on(BLOB, faults.cut_after(1_000_000), times=1))
     server.faults.append(faults.on(BLOB, shifted, times=1))
@@ -98,7 +98,7 @@ def test_a_range_that_begins_elsewhere_is_not_believed(server: FakeServer, devic
     device.check()
 
 
-def test_a_download_is_continued_after_the_agent_was_killed(server: FakeServer, device: Device) -> None:
+def test_a_download_resumes_after_the_agent_was_killed(server: FakeServer, device: Device) -> None:
     held = threading.Event()
     row = server.deploy(WANTED)
     server.faults.append(faults.on(BLOB, faults.cut_after(1_000_000), times=1))
@@ -113,7 +113,7 @@ def test_a_download_is_continued_after_the_agent_was_killed(server: FakeServer, 
     device.check()
 
 
-def test_a_part_that_was_damaged_meanwhile_is_fetched_anew(server: FakeServer, device: Device) -> None:
+def test_a_damaged_part_is_downloaded_again(server: FakeServer, device: Device) -> None:
     held = threading.Event()
     row = server.deploy(WANTED)
     server.faults.append(faults.on(BLOB, faults.cut_after(1_000_000), times=1))
@@ -129,7 +129,7 @@ def test_a_part_that_was_damaged_meanwhile_is_fetched_anew(server: FakeServer, d
     device.check()
 
 
-def test_an_orderly_stop_leaves_a_download_for_later(server: FakeServer, device: Device) -> None:
+def test_a_download_survives_repeated_orderly_stops(server: FakeServer, device: Device) -> None:
     server.faults.append(faults.on(BLOB, slowly(BIG)))
     row = server.deploy(WANTED)
     for _ in range(4):
@@ -142,7 +142,7 @@ def test_an_orderly_stop_leaves_a_download_for_later(server: FakeServer, device:
         assert time.monotonic() - begun < 5
     server.faults.clear()
     device.once()
-    assert row.state == "succeeded", device.said()
+    assert row.state == "succeeded", device.log_text()
     device.check()
 
 
@@ -165,7 +165,7 @@ def slowly(data: bytes, seconds: float = 20) -> Fault:
     return fault
 
 
-def test_heartbeats_and_progress_go_on_during_a_download(server: FakeServer, device: Device) -> None:
+def test_heartbeats_and_progress_continue_during_a_download(server: FakeServer, device: Device) -> None:
     device.options["PROGRESS_SECONDS"] = "1"
     server.faults.append(faults.on(BLOB, slowly(BIG, seconds=6)))
     row = server.deploy(WANTED)
@@ -180,7 +180,7 @@ def test_heartbeats_and_progress_go_on_during_a_download(server: FakeServer, dev
     assert row.state == "succeeded"
 
 
-def test_a_cancel_reaches_a_running_download(server: FakeServer, device: Device) -> None:
+def test_a_cancel_stops_a_running_download(server: FakeServer, device: Device) -> None:
     server.faults.append(faults.on(BLOB, slowly(BIG, seconds=60)))
     row = server.deploy(WANTED)
     device.start()
@@ -193,14 +193,14 @@ def test_a_cancel_reaches_a_running_download(server: FakeServer, device: Device)
     device.check()
 
 
-def test_a_download_ends_when_the_server_has_ended_the_deployment(server: FakeServer, device: Device) -> None:
+def test_a_download_stops_when_the_server_ended_the_deployment(server: FakeServer, device: Device) -> None:
     device.options["PROGRESS_SECONDS"] = "1"
     server.faults.append(faults.on(BLOB, slowly(BIG, seconds=60)))
     row = server.deploy(WANTED)
     device.start()
     wait_for(lambda: server.asked_for(BLOB))
     row.state = "timed_out"
-    wait_for(lambda: not device.state.jobs, 10, device.said)
+    wait_for(lambda: not device.state.jobs, 10, device.log_text)
     assert device.stop() == 0
     assert "succeeded" not in row.states
     device.check()
@@ -229,12 +229,12 @@ def test_a_redirect_keeps_the_range(server: FakeServer, device: Device) -> None:
         device.once()
         headers = storage.asked_for("/bucket")[0].headers
         assert headers["Range"] == "bytes=1000000-"
-        # Storage would compare it with an ETag of its own, and begin anew.
+        # Storage would compare it with its own ETag, and start from scratch.
         assert "If-Range" not in headers
     assert row.state == "succeeded"
 
 
-def test_an_expired_address_is_asked_for_again(server: FakeServer, device: Device) -> None:
+def test_an_expired_url_is_requested_again(server: FakeServer, device: Device) -> None:
     with FakeServer().running() as storage:
         storage.faults.append(faults.on("GET /bucket", faults.status(403, b"<Error>Expired</Error>"), times=1))
         storage.faults.append(faults.on("GET /bucket", faults.status(200, BIG)))
@@ -245,7 +245,7 @@ def test_an_expired_address_is_asked_for_again(server: FakeServer, device: Devic
     assert len(server.asked_for(BLOB)) == 2
 
 
-def test_what_storage_does_not_have_is_given_up(server: FakeServer, device: Device) -> None:
+def test_a_blob_missing_from_storage_fails_the_installation(server: FakeServer, device: Device) -> None:
     with FakeServer().running() as storage:
         storage.faults.append(faults.on("GET /bucket", faults.status(404, b"<Error>NoSuchKey</Error>")))
         server.faults.append(faults.on(BLOB, faults.status(302, b"", Location=f"{storage.url}/bucket")))
@@ -258,7 +258,7 @@ def test_what_storage_does_not_have_is_given_up(server: FakeServer, device: Devi
 @pytest.mark.parametrize(
     "location", ["http://storage.example.com/x", "ftp://127.0.0.1/x", "file:///etc/passwd", "//example.com/x", ""]
 )
-def test_a_redirect_to_a_place_without_tls_is_not_followed(server: FakeServer, device: Device, location: str) -> None:
+def test_a_redirect_to_a_host_without_tls_is_not_followed(server: FakeServer, device: Device, location: str) -> None:
     server.faults.append(faults.on(BLOB, faults.status(302, b"", Location=location), times=2))
     row = server.deploy(WANTED)
     device.once()
@@ -285,7 +285,7 @@ def test_a_compressed_answer_is_not_unpacked(server: FakeServer, device: Device)
     assert row.state == "succeeded"
 
 
-def test_a_server_that_stalls_is_left_for_a_new_connection(server: FakeServer, device: Device) -> None:
+def test_a_stalled_connection_is_replaced(server: FakeServer, device: Device) -> None:
     device.options["READ_TIMEOUT_SECONDS"] = "1"
     held = threading.Event()
     server.faults.append(faults.on(BLOB, faults.hang(held), times=1))
@@ -325,7 +325,7 @@ def test_a_manifest_of_another_bundle_is_refused(server: FakeServer, device: Dev
     assert (row.state, row.last["reason_code"]) == ("rejected", "bad_manifest")
 
 
-def test_an_endless_manifest_is_not_read_to_its_end(server: FakeServer, device: Device) -> None:
+def test_a_manifest_beyond_its_announced_size_is_not_read(server: FakeServer, device: Device) -> None:
     server.faults.append(faults.on("/trust/", faults.status(200, bytes(50_000_000)), times=1))
     row = server.deploy(WANTED)
     device.once()

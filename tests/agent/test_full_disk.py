@@ -1,4 +1,4 @@
-"""A disk that somebody else has filled to the last byte: the device stays in reach, and goes on when there is room."""
+"""A disk that others filled to the last byte: the device keeps reporting, and continues when there is space."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +37,7 @@ def fill(disk: Path) -> Path:
 
 def beats(server: FakeServer, device: Device) -> None:
     count = len(server.heartbeats)
-    wait_for(lambda: len(server.heartbeats) > count + 2, 30, device.said)
+    wait_for(lambda: len(server.heartbeats) > count + 2, 30, device.log_text)
 
 
 def test_a_restart_on_a_full_disk(server: FakeServer, device: Device, small_disk: Path) -> None:
@@ -51,33 +51,33 @@ def test_a_restart_on_a_full_disk(server: FakeServer, device: Device, small_disk
     for _ in range(2):
         device.start()
         beats(server, device)
-        assert device.runs(TWO), device.said()
+        assert device.runs(TWO), device.log_text()
         device.kill()
-    assert "Trying again" not in device.said()
+    assert "Trying again" not in device.log_text()
     device.start()
     row = server.deploy(THREE)
     beats(server, device)
     filler.unlink()
     device.finish(row)
-    assert row.state == "succeeded", device.said()
+    assert row.state == "succeeded", device.log_text()
     assert device.stop() == 0
     device.check()
 
 
 def test_a_disk_that_fills_up_during_a_download(server: FakeServer, device: Device, small_disk: Path) -> None:
-    """The download fails, what runs runs on, and the next deployment succeeds once there is space."""
+    """The download fails, the installed program keeps running, and the next deployment succeeds once there is space."""
     device.options["DISK_MARGIN"] = "0"
     big = bundle.data("1", {"big": BIG}, name="zap")
     server.faults.append(faults.on(f"/blobs/{bundle.sha256(BIG)}", slowly(BIG, seconds=6), times=1))
     device.start()
     installed(server, device, ONE)
     row = server.deploy(big)
-    wait_for(lambda: [*(device.state_dir / "blobs").glob("*.part")], 30, device.said)
+    wait_for(lambda: [*(device.state_dir / "blobs").glob("*.part")], 30, device.log_text)
     filler = fill(small_disk)
     last = device.finish(row)
     assert (last["state"], last["reason_code"]) == ("failed", "no_space")
     beats(server, device)
-    assert device.runs(ONE), device.said()
+    assert device.runs(ONE), device.log_text()
     filler.unlink()
     installed(server, device, bundle.data("2", {"big": BIG}, name="zap"))
     assert device.stop() == 0

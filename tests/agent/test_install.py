@@ -1,4 +1,4 @@
-"""From enrolment to a program that runs, and back: the whole way against a server that checks every signature."""
+"""Whole installations, from enrolment to a running program, against a server that checks every signature."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from tests.agent.server import FakeServer
 STEPS = ["accepted", "downloading", "installing", "checking", "succeeded"]
 
 
-def test_it_enrols_installs_checks_and_reports(server: FakeServer, device: Device) -> None:
+def test_a_device_enrols_installs_checks_and_reports(server: FakeServer, device: Device) -> None:
     wanted = bundle.program("1", more={"model/big.bin": os.urandom(300_000), "hook": "#!/bin/sh\n"})
     row = server.deploy(wanted)
     device.once()
@@ -40,7 +40,7 @@ def test_a_bad_version_is_rolled_back(server: FakeServer, device: Device) -> Non
     device.check()
 
 
-def test_a_first_version_that_is_bad_leaves_nothing(server: FakeServer, device: Device) -> None:
+def test_a_bad_first_version_leaves_nothing_behind(server: FakeServer, device: Device) -> None:
     row = server.deploy(bundle.program("1", bundle.BAD))
     device.once(exit_code=9)
     assert (row.state, row.last["reason_code"]) == ("failed", "unhealthy")
@@ -49,7 +49,7 @@ def test_a_first_version_that_is_bad_leaves_nothing(server: FakeServer, device: 
     device.check()
 
 
-def test_the_daemon_replaces_a_version_while_it_runs(server: FakeServer, device: Device) -> None:
+def test_the_daemon_replaces_a_running_version(server: FakeServer, device: Device) -> None:
     device.start()
     one, two = bundle.program("1"), bundle.program("2")
     device.finish(server.deploy(one))
@@ -62,7 +62,7 @@ def test_the_daemon_replaces_a_version_while_it_runs(server: FakeServer, device:
     device.check()
 
 
-def test_the_key_is_private_and_stays(server: FakeServer, device: Device) -> None:
+def test_the_key_is_private_and_never_replaced(server: FakeServer, device: Device) -> None:
     device.once()
     key = device.state_dir / "identity.key"
     before = key.read_bytes()
@@ -73,9 +73,7 @@ def test_the_key_is_private_and_stays(server: FakeServer, device: Device) -> Non
     assert len(server.registrations) == 1
 
 
-def test_files_that_a_release_shares_with_the_last_one_are_not_fetched_again(
-    server: FakeServer, device: Device
-) -> None:
+def test_files_of_the_previous_release_are_not_downloaded_again(server: FakeServer, device: Device) -> None:
     model = os.urandom(200_000)
     one = bundle.program("1", more={"model": model})
     two = bundle.program("2", more={"model": model, "extra": "new"})
@@ -88,7 +86,7 @@ def test_files_that_a_release_shares_with_the_last_one_are_not_fetched_again(
     device.check()
 
 
-def test_only_the_present_and_the_previous_release_are_kept(server: FakeServer, device: Device) -> None:
+def test_only_the_current_and_the_previous_release_are_kept(server: FakeServer, device: Device) -> None:
     sizes = []
     for version in range(5):
         row = server.deploy(bundle.data(str(version), {"file": bytes([version]) * 100_000, "v": str(version)}))
@@ -99,7 +97,7 @@ def test_only_the_present_and_the_previous_release_are_kept(server: FakeServer, 
     assert max(sizes[2:]) - min(sizes[2:]) < 5000
 
 
-def test_the_same_bundle_again_is_only_checked(server: FakeServer, device: Device) -> None:
+def test_an_installed_bundle_is_only_checked_again(server: FakeServer, device: Device) -> None:
     wanted = bundle.program("1")
     server.deploy(wanted)
     device.once()
@@ -111,7 +109,7 @@ def test_the_same_bundle_again_is_only_checked(server: FakeServer, device: Devic
     device.check()
 
 
-def test_going_to_an_older_version_uses_what_is_on_disk(server: FakeServer, device: Device) -> None:
+def test_the_previous_version_is_installed_from_disk(server: FakeServer, device: Device) -> None:
     one, two = bundle.program("1"), bundle.program("2")
     server.deploy(one)
     server.deploy(two)

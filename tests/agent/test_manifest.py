@@ -22,17 +22,17 @@ def body(example: dict[str, Any]) -> bytes:
 
 
 @pytest.mark.parametrize("example", EXAMPLES["good"], ids=lambda example: example["why"])
-def test_it_reads_a_good_manifest(example: dict[str, Any]) -> None:
+def test_a_good_manifest_is_read(example: dict[str, Any]) -> None:
     manifest = parse(body(example))
     assert manifest.name == example["manifest"]["name"]
     assert len(manifest.files) == len(example["manifest"]["files"])
 
 
 @pytest.mark.parametrize("example", EXAMPLES["bad"], ids=lambda example: example["why"])
-def test_it_refuses_a_bad_manifest(example: dict[str, Any]) -> None:
+def test_a_bad_manifest_is_refused(example: dict[str, Any]) -> None:
     with pytest.raises(BadManifest) as refusal:
         parse(body(example))
-    # What is no text at all never gets as far as the rule for paths.
+    # Bytes that are not text are refused before the rules for paths apply.
     assert refusal.value.code in {example["code"], "not_json"}
     assert (refusal.value.reason_code, refusal.value.is_refusal) == ("bad_manifest", True)
 
@@ -46,19 +46,19 @@ def entry(path: str) -> dict[str, Any]:
     return {"path": path, "sha256": "a" * 64, "size": 1, "mode": 420}
 
 
-def test_it_refuses_too_many_files() -> None:
+def test_too_many_files_are_refused() -> None:
     paths = sorted(f"f{number}" for number in range(MAX_FILES + 1))
     assert len(parse(manifest([entry(path) for path in paths[:-1]])).files) == MAX_FILES
     with pytest.raises(BadManifest, match="too_many_files"):
         parse(manifest([entry(path) for path in paths]))
 
 
-def test_it_refuses_a_manifest_that_is_too_large() -> None:
+def test_a_manifest_that_is_too_large_is_refused() -> None:
     with pytest.raises(BadManifest, match="manifest_too_large"):
         parse(b" " * (MAX_SIZE + 1))
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\x00", b"[" * 100_000, b'{"a":' * 50_000])
-def test_bytes_that_are_no_json_are_a_refusal_and_no_crash(data: bytes) -> None:
+def test_bytes_that_are_not_json_are_refused(data: bytes) -> None:
     with pytest.raises(BadManifest, match="not_json"):
         parse(data)

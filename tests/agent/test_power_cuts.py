@@ -1,7 +1,7 @@
-"""The power fails at every single moment of an installation, and the device starts again.
+"""The power fails at every moment of an installation, and the device starts again.
 
-Whatever the moment: `current` names a complete release, what runs is what is committed, there is exactly one last
-report, and nothing is left over on disk.
+Whatever the moment: `current` names a complete release, the committed release runs, there is exactly one final report,
+and nothing is left over on disk.
 """
 
 import json
@@ -20,7 +20,7 @@ from tests.agent.device import ROOT, Device
 from tests.agent.server import FakeServer, Row
 
 NEVER = 10**9
-# Every moment is tried in the long run; else these many, spread evenly and different for each scenario.
+# The long test tries every moment; the short one tries this many, spread evenly and different for each scenario.
 SAMPLES = 12
 
 Prepare = Callable[[FakeServer, Device], None]
@@ -41,12 +41,12 @@ class Power:
     process: subprocess.Popen[str]
 
     def run(self, device: Device, *words: str, kill_at: int = NEVER) -> dict[str, Any]:
-        asked = {
+        order = {
             "words": words, "environment": device.environment, "kill_at": kill_at, "log": str(device.log)
         }  # fmt: skip
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         answer: dict[str, Any] = json.loads(self.process.stdout.readline())
         return answer
@@ -61,7 +61,7 @@ def power() -> Iterator[Power]:
 
 @dataclass
 class Scenario:
-    """What is installed before, what is deployed while the power fails, and how that may end."""
+    """Which bundles are installed before, which is deployed while the power fails, and the possible final states."""
 
     name: str
     before: list[Bundle]
@@ -79,18 +79,18 @@ SCENARIOS = [
 
 
 def attempt(server: FakeServer, device: Device, power: Power, scenario: Scenario, kill_at: int) -> int:
-    """Install, cut the power, start again until all is quiet, and look. Returns how many moments there were."""
-    for one in scenario.before:
-        row = server.deploy(one)
+    """Install, cut the power, start again until the job ended, and check. Return how many moments there were."""
+    for installed in scenario.before:
+        row = server.deploy(installed)
         power.run(device, "once")
-        assert row.state == "succeeded", device.said()
+        assert row.state == "succeeded", device.log_text()
     row = server.deploy(scenario.deployed)
     cut = power.run(device, "once", kill_at=kill_at)
-    if kill_at != NEVER:  # a run that waits less for its program has a few moments less, and may be over by then
-        assert cut["code"] == -9 or cut["moments"] < kill_at, (cut, device.said())
+    if kill_at != NEVER:  # a run that polls its program less often has fewer moments, and may be over by then
+        assert cut["code"] == -9 or cut["moments"] < kill_at, (cut, device.log_text())
     for _ in range(3):
         done = power.run(device, "once")
-        assert done["code"] in {0, 9}, device.said()
+        assert done["code"] in {0, 9}, device.log_text()
         if row.is_finished:
             break
     look(server, device, scenario, row)
@@ -98,9 +98,9 @@ def attempt(server: FakeServer, device: Device, power: Power, scenario: Scenario
 
 
 def look(server: FakeServer, device: Device, scenario: Scenario, row: Row) -> None:
-    assert row.state in scenario.ends, (row.taken, device.said())
-    last_words = [report for report in row.taken if report["state"] in scenario.ends | {"failed"}]
-    assert len(last_words) == 1
+    assert row.state in scenario.ends, (row.taken, device.log_text())
+    final_reports = [report for report in row.taken if report["state"] in scenario.ends | {"failed"}]
+    assert len(final_reports) == 1
     assert row.late == []
     device.check()
     runs = scenario.deployed if row.state == "succeeded" else (scenario.before[-1] if scenario.before else None)
@@ -109,7 +109,7 @@ def look(server: FakeServer, device: Device, scenario: Scenario, row: Row) -> No
         assert not device.running()
     else:
         assert device.current() == runs.sha256
-        assert device.runs(runs), device.said()
+        assert device.runs(runs), device.log_text()
         assert len(device.running()) == 1
         assert server.heartbeats[-1]["running_bundles"]["vad"]["manifest_sha256"] == runs.sha256
 

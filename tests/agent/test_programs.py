@@ -1,4 +1,4 @@
-"""What is installed runs: started again, stopped as a whole, found again after a crash, and given up in time."""
+"""Programs are restarted, stopped with all children, adopted after an agent crash, rolled back in crash loops."""
 
 import os
 import signal
@@ -28,13 +28,13 @@ import os, signal, subprocess, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 """
-# Well until the file `broken` stands beside the releases.
+# Healthy until the file `broken` exists in the state directory of the agent.
 FRAGILE = bundle.GOOD.replace(
     "time.sleep(600)",
     "broken = os.path.join(os.environ['KERNEX_STATE_DIR'], '..', '..', '..', '..', 'broken')\n"
     "while not os.path.exists(broken):\n    time.sleep(0.05)\nsys.exit(3)",
 )
-# The same, and leaves directories in the places of its health file and of its log.
+# The same, and puts directories in the places of its health file and its log.
 PLANTING = FRAGILE.replace(
     "sys.exit(3)",
     "state = os.environ['KERNEX_STATE_DIR']\n"
@@ -46,7 +46,7 @@ PLANTING = FRAGILE.replace(
     "os.makedirs(log)\n"
     "sys.exit(3)",
 )
-TELLING = """
+PRINTS_ENVIRONMENT = """
 import json, os
 with open(os.path.join(os.environ["KERNEX_STATE_DIR"], "environment.json"), "w") as file:
     json.dump(dict(os.environ), file)
@@ -57,7 +57,7 @@ def installed(server: FakeServer, device: Device, *bundles: bundle.Bundle) -> No
     for one in bundles:
         row = server.deploy(one)
         device.finish(row)
-        assert row.state == "succeeded", device.said()
+        assert row.state == "succeeded", device.log_text()
 
 
 def test_a_program_that_was_killed_is_started_again(server: FakeServer, device: Device) -> None:
@@ -69,7 +69,7 @@ def test_a_program_that_was_killed_is_started_again(server: FakeServer, device: 
 
 
 def test_nothing_of_a_program_survives_its_end(server: FakeServer, device: Device) -> None:
-    """A deaf program, and a child in a session of its own."""
+    """The program ignores SIGTERM, and its child has a session of its own."""
     device.start()
     installed(server, device, bundle.program("1", FAMILY + bundle.GOOD))
     wait_for(lambda: len(device.running()) == 2)
@@ -77,7 +77,7 @@ def test_nothing_of_a_program_survives_its_end(server: FakeServer, device: Devic
     assert device.running() == set()
 
 
-# A grandchild without the environment, the session and the group of its program, and no longer its child either.
+# Starts a process that leaves its environment, session and group, and whose parent ends at once.
 ESCAPING = """
 import subprocess, sys
 subprocess.run(["sh", "-c", "env -i setsid sleep 4321 >/dev/null 2>&1 </dev/null &"], check=True)
@@ -127,7 +127,7 @@ os.write(1, b"the end of flood %d\\n")
 
 
 def test_a_program_that_prints_without_end_does_not_fill_the_disk(server: FakeServer, device: Device) -> None:
-    """Neither while the agent runs nor after it was killed, and the program is never blocked."""
+    """The log stays bounded while the agent runs and after it was killed, and the program is never blocked."""
     flood = f"import os\n{FLOOD % 1}\nimport time; time.sleep(2)\n{FLOOD % 2}\nimport time; time.sleep(600)"
     device.start()
     server.deploy(bundle.program("1", flood, timeout=60))
@@ -153,7 +153,7 @@ def size_until(logs: Path, line: bytes) -> int:
     return largest
 
 
-def test_a_program_outlives_its_agent_and_is_found_again(server: FakeServer, device: Device) -> None:
+def test_a_program_outlives_its_agent_and_is_adopted(server: FakeServer, device: Device) -> None:
     device.start()
     installed(server, device, bundle.program("1"))
     before = device.running()
@@ -165,12 +165,12 @@ def test_a_program_outlives_its_agent_and_is_found_again(server: FakeServer, dev
     assert device.running() == before
 
 
-def test_a_crash_loop_while_it_bakes_goes_back(server: FakeServer, device: Device) -> None:
+def test_a_crash_loop_under_observation_is_rolled_back(server: FakeServer, device: Device) -> None:
     device.options |= {"CRASH_LOOP_STARTS": "2"}
     device.start()
     installed(server, device, one := bundle.program("1"), bundle.program("2", FRAGILE))
     (device.state_dir / "broken").touch()
-    wait_for(lambda: device.runs(one), 40, device.said)
+    wait_for(lambda: device.runs(one), 40, device.log_text)
     wait_for(lambda: server.heartbeats[-1]["running_bundles"]["vad"]["version"] == "1")
     assert device.stop() == 0
     device.check()
@@ -181,12 +181,12 @@ def test_one_crash_loop_is_logged_once(server: FakeServer, device: Device) -> No
     device.start()
     installed(server, device, one := bundle.program("1"), bundle.program("2", FRAGILE))
     (device.state_dir / "broken").touch()
-    wait_for(lambda: device.runs(one), 40, device.said)
-    assert device.said().count("crashes again and again") == 1
+    wait_for(lambda: device.runs(one), 40, device.log_text)
+    assert device.log_text().count("crashes again and again") == 1
 
 
 def test_starts_that_the_agent_causes_are_not_crashes(server: FakeServer, device: Device) -> None:
-    """Versions that fail, restarts of the agent and boots stop and start a healthy release again and again."""
+    """Failing versions and agent restarts stop and start a healthy release, and it stays."""
     device.options |= {"CRASH_LOOP_STARTS": "1"}
     installed_bundles = [bundle.program("1"), two := bundle.program("2")]
     device.start()
@@ -198,13 +198,13 @@ def test_starts_that_the_agent_causes_are_not_crashes(server: FakeServer, device
     for _ in range(3):
         assert device.stop() == 0
         device.start()
-        wait_for(lambda: device.runs(two) and device.running(), 40, device.said)
+        wait_for(lambda: device.runs(two) and device.running(), 40, device.log_text)
     current = device.state.installed("vad").current
     assert current is not None
     assert (current.version, current.crashes, current.is_observed) == ("2", 0, True)
 
 
-def test_crashes_of_a_version_on_trial_are_not_charged_to_the_installed_one(server: FakeServer, device: Device) -> None:
+def test_crashes_of_a_new_version_do_not_count_for_the_installed_one(server: FakeServer, device: Device) -> None:
     device.options |= {"CRASH_LOOP_STARTS": "1"}
     device.start()
     installed(server, device, bundle.program("1"), two := bundle.program("2"))
@@ -238,8 +238,8 @@ def test_the_observation_time_adds_up_over_restarts(tmp_path: Path, monkeypatch:
     assert current.crashes == 0
 
 
-def test_a_release_that_ends_a_crash_loop_stays(server: FakeServer, device: Device) -> None:
-    """The loop is found while the next release's hook runs already: going back then would lead into the loop again."""
+def test_a_release_that_replaces_a_crash_loop_stays(server: FakeServer, device: Device) -> None:
+    """The loop is noticed while the hook of the next release runs. Rolling back after that would lead into the loop."""
     device.options |= {"CRASH_LOOP_STARTS": "2"}
     wait = "#!/bin/sh\ntouch ../../../../hook\nwhile ! test -e ../../../../go; do sleep 0.05; done\n"
     hooks = {"pre_install": {"command": ["./hook"], "timeout_seconds": 60}}
@@ -247,60 +247,60 @@ def test_a_release_that_ends_a_crash_loop_stays(server: FakeServer, device: Devi
     device.start()
     installed(server, device, bundle.program("1"), bundle.program("2", FRAGILE))
     row = server.deploy(three)
-    wait_for((device.state_dir / "hook").exists, 40, device.said)
+    wait_for((device.state_dir / "hook").exists, 40, device.log_text)
     (device.state_dir / "broken").touch()
-    wait_for(lambda: "going back to the previous release" in device.said(), 40, device.said)
+    wait_for(lambda: "going back to the previous release" in device.log_text(), 40, device.log_text)
     (device.state_dir / "go").touch()
     device.finish(row)
     wait_for(lambda: not device.state.jobs)
     assert row.state == "succeeded"
     assert row.late == []
-    assert device.runs(three), device.said()
+    assert device.runs(three), device.log_text()
     assert device.stop() == 0
     device.check()
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "explanation"),
     [
         (None, "health.json is not in KERNEX_STATE_DIR"),
         ("ok", 'does not say {"healthy": true}'),
         ('{"ok": true}', 'does not say {"healthy": true}'),
     ],
 )
-def test_a_health_file_that_does_not_count_is_explained(
-    server: FakeServer, device: Device, content: str | None, told: str
+def test_a_missing_or_invalid_health_file_is_explained(
+    server: FakeServer, device: Device, content: str | None, explanation: str
 ) -> None:
-    """And what the release before said is not what this one said."""
+    """The output of the previous release is not part of the explanation."""
     device.start()
-    installed(server, device, bundle.program("1", f"print('an old word', flush=True)\n{bundle.GOOD}"))
+    installed(server, device, bundle.program("1", f"print('old output', flush=True)\n{bundle.GOOD}"))
     write = "" if content is None else f"open(os.environ['KERNEX_STATE_DIR'] + '/health.json', 'w').write({content!r})"
     row = server.deploy(bundle.program("2", f"import os, time\n{write}\ntime.sleep(600)\n", timeout=2))
     device.finish(row)
     assert (row.state, row.last["reason_code"]) == ("rolled_back", "health_timeout")
-    assert told in row.last["message"]
-    assert "an old word" not in row.last["message"]
+    assert explanation in row.last["message"]
+    assert "old output" not in row.last["message"]
 
 
-def test_a_crash_loop_ends_the_check_of_what_is_installed_already(server: FakeServer, device: Device) -> None:
+def test_a_crash_loop_fails_the_check_of_an_installed_release(server: FakeServer, device: Device) -> None:
     device.options |= {"CRASH_LOOP_STARTS": "3", "SETTLE_SECONDS": "2"}
     run = {"command": ["python3", "run.py"]}
     device.start()
     two = bundle.make("2", {"run.py": FRAGILE}, run=run)
     installed(server, device, one := bundle.make("1", {"run.py": bundle.GOOD}, run=run), two)
     (device.state_dir / "broken").touch()
-    wait_for(lambda: device.said().count("ended with exit code 3") == 2, 40, device.said)
+    wait_for(lambda: device.log_text().count("ended with exit code 3") == 2, 40, device.log_text)
     row = server.deploy(two)
     device.finish(row)
     assert (row.state, row.last["reason_code"]) == ("failed", "crash_loop")
-    wait_for(lambda: device.runs(one), 40, device.said)
+    wait_for(lambda: device.runs(one), 40, device.log_text)
 
 
 @pytest.mark.parametrize("spoil", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
-def test_what_a_program_made_of_its_own_files_is_no_source(
+def test_files_that_a_program_replaced_are_not_copied(
     server: FakeServer, device: Device, spoil: Callable[[Path], None]
 ) -> None:
-    """Reading it would never begin, or never end."""
+    """Reading a pipe would block, reading /dev/zero would not end."""
     device.start()
     more: dict[str, bytes | str] = {"model": "x" * 5000, "empty": ""}
     one, two = bundle.program("1", more=more), bundle.program("2", more=more)
@@ -315,37 +315,37 @@ def test_what_a_program_made_of_its_own_files_is_no_source(
     device.check()
 
 
-def test_what_a_program_leaves_in_the_agents_way_stops_nothing(server: FakeServer, device: Device) -> None:
+def test_directories_in_place_of_the_agents_files_stop_nothing(server: FakeServer, device: Device) -> None:
     device.options |= {"CRASH_LOOP_STARTS": "2"}
     device.start()
     installed(server, device, bundle.make("1", {"run.py": bundle.GOOD}, "zap", run={"command": ["python3", "run.py"]}))
     installed(server, device, one := bundle.program("1"), bundle.program("2", PLANTING))
     (other,) = device.running("zap")
     (device.state_dir / "broken").touch()
-    wait_for(lambda: "ended with exit code 3" in device.said(), 40, device.said)
+    wait_for(lambda: "ended with exit code 3" in device.log_text(), 40, device.log_text)
     os.kill(other, signal.SIGKILL)
-    wait_for(lambda: device.running("zap") not in (set(), {other}), 40, device.said)
-    wait_for(lambda: device.runs(one), 40, device.said)
+    wait_for(lambda: device.running("zap") not in (set(), {other}), 40, device.log_text)
+    wait_for(lambda: device.runs(one), 40, device.log_text)
     assert device.stop() == 0
     device.check()
 
 
-def test_what_has_baked_is_not_rolled_back(server: FakeServer, device: Device) -> None:
+def test_a_release_is_not_rolled_back_after_its_observation(server: FakeServer, device: Device) -> None:
     device.options |= {"CRASH_LOOP_STARTS": "1", "BAKE_SECONDS": "0"}
     device.start()
     installed(server, device, bundle.program("1"), two := bundle.program("2", FRAGILE))
     wait_for(lambda: not getattr(device.state.installed("vad").current, "is_observed", True))
     (device.state_dir / "broken").touch()
-    wait_for(lambda: device.said().count("ended with exit code 3") >= 3, 40, device.said)
+    wait_for(lambda: device.log_text().count("ended with exit code 3") >= 3, 40, device.log_text)
     assert device.current() == two.sha256
 
 
-def test_a_program_sees_nothing_of_the_agents_secrets(server: FakeServer, device: Device) -> None:
+def test_a_program_does_not_see_the_agents_secrets(server: FakeServer, device: Device) -> None:
     device.options["PROXY"] = ""
     device.start()
-    installed(server, device, bundle.program("1", TELLING + bundle.GOOD))
-    (told,) = device.state_dir.rglob("environment.json")
-    text = told.read_text()
+    installed(server, device, bundle.program("1", PRINTS_ENVIRONMENT + bundle.GOOD))
+    (environment,) = device.state_dir.rglob("environment.json")
+    text = environment.read_text()
     assert TOKEN not in text
     assert "KERNEX_AGENT" not in text
     assert '"KERNEX_PRODUCT": "vad"' in text
@@ -365,7 +365,7 @@ def program(directory: Path, *command: str) -> Program:
     )
 
 
-def test_the_pauses_between_starts_grow_and_have_a_limit(supervisor: Supervisor, tmp_path: Path) -> None:
+def test_restart_delays_grow_up_to_a_limit(supervisor: Supervisor, tmp_path: Path) -> None:
     one = program(tmp_path, "false")
     supervisor.start(one)
     pauses = []
@@ -381,7 +381,7 @@ def test_the_pauses_between_starts_grow_and_have_a_limit(supervisor: Supervisor,
     assert one.exits == 9
 
 
-def test_a_program_that_cannot_be_started_is_tried_again(supervisor: Supervisor, tmp_path: Path) -> None:
+def test_a_program_that_cannot_start_is_retried(supervisor: Supervisor, tmp_path: Path) -> None:
     one = program(tmp_path, "./missing")
     supervisor.keep(one)
     assert "missing" in one.last_exit
