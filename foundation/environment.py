@@ -1,8 +1,8 @@
-"""Typed reading of the process environment, where every setting comes from.
+"""Typed reading of the process environment, the source of every setting.
 
-Each reader takes the variable's name and its default and either returns a value of the promised type or
-raises `BadSetting`, whose one sentence names the variable and what it accepts. A variable `NAME` may also be
-given as `NAME_FILE`: the path of a file that holds the value, as orchestrators mount secrets.
+Each reader gets the name of a variable and its default. It returns a value of the promised type, or raises `BadSetting`
+with a sentence that names the variable and what it accepts. Instead of `NAME`, `NAME_FILE` may be set to the path of a
+file with the value, as orchestrators mount secrets.
 """
 
 import os
@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 class BadSetting(SystemExit):
-    """A variable holds what it does not accept. As a `SystemExit` it ends the process with its sentence."""
+    """A variable has a value that it does not accept. As a `SystemExit` it ends the process with its sentence."""
 
 
 TRUE = frozenset({"1", "true", "yes", "on"})
@@ -27,7 +27,7 @@ class Environment:
         self.variables = variables
 
     def text(self, name: str, default: str = "") -> str:
-        """The value of `name`, or of the file that `name`_FILE points to, without surrounding white space."""
+        """Return the value of `name`, or of the file that `name`_FILE points to, without surrounding white space."""
         path = self.variables.get(f"{name}_FILE")
         if not path:
             return self.variables.get(name, default).strip()
@@ -39,7 +39,7 @@ class Environment:
             raise BadSetting(f"{name}_FILE points to {path}, which cannot be read: {error}.") from error
 
     def flag(self, name: str, default: bool) -> bool:
-        """True or false."""
+        """Return a boolean."""
         value = self.text(name).lower()
         if not value:
             return default
@@ -48,7 +48,7 @@ class Environment:
         raise BadSetting(f"{name} is {value!r}: it accepts true or false.")
 
     def number(self, name: str, default: int, *, least: int, most: int) -> int:
-        """A whole number from `least` to `most`."""
+        """Return a whole number from `least` to `most`."""
         value = self.text(name)
         if not value:
             return default
@@ -57,18 +57,18 @@ class Environment:
         return int(value)
 
     def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
-        """One of `choices`."""
+        """Return one of `choices`."""
         value = self.text(name) or default
         if value not in choices:
             raise BadSetting(f"{name} is {value!r}: it accepts {', '.join(choices)}.")
         return value
 
     def words(self, name: str, default: Sequence[str] = ()) -> list[str]:
-        """A comma-separated list; empty parts are dropped."""
+        """Return the parts of a comma-separated list without empty ones."""
         return [word.strip() for word in self.text(name).split(",") if word.strip()] or list(default)
 
     def database(self, name: str, default: str = "") -> dict[str, Any]:
-        """A PostgreSQL URL as Django's `DATABASES` entry; its query becomes libpq options (`sslmode`, …)."""
+        """Return a PostgreSQL URL as an entry of Django's `DATABASES`; its query becomes options of libpq."""
         value = self.text(name, default)
         if not value:
             raise BadSetting(
@@ -79,9 +79,9 @@ class Environment:
             url = urlsplit(value)
             host, port, query = url.hostname, url.port, parse_qsl(url.query, strict_parsing=bool(url.query))
         except ValueError as error:
-            # The URL itself holds a password: say what is wrong without repeating it.
-            why = f"{name} is not a URL ({type(error).__name__}): percent-encode special characters."
-            raise BadSetting(why) from None
+            # The URL contains a password, so the message does not repeat it.
+            message = f"{name} is not a URL ({type(error).__name__}): percent-encode special characters."
+            raise BadSetting(message) from None
         if url.scheme not in {"postgres", "postgresql"}:
             raise BadSetting(
                 f"{name} begins with {url.scheme or 'no scheme'!r}: it accepts postgresql:// or postgres://, "

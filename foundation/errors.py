@@ -1,12 +1,12 @@
-"""The errors that every room may raise and that the API translates: a stable code, a sentence, a status.
+"""The errors that every app may raise and that the API answers: a status, a stable code, a sentence.
 
 ApiError
 ├── BadRequest 400          the request itself is wrong
-├── NotSigned 401           who is asking is not proven
-├── Forbidden 403           who is asking may not
+├── NotSigned 401           the request is not signed by a known device
+├── Forbidden 403           the caller may not do this
 ├── NotFound 404
 ├── MethodNotAllowed 405
-├── Conflict 409            right in itself, wrong in the present state
+├── Conflict 409            a valid request, but not in the present state
 │   └── IllegalTransition
 ├── LengthRequired 411      a body without a length, or a chunked one
 ├── TooLarge 413
@@ -19,10 +19,10 @@ from collections.abc import Mapping
 
 
 class ApiError(Exception):
-    """One refusal, said the same way everywhere.
+    """A refusal with the same shape everywhere.
 
-    `code` is a stable word that programs branch on; `message` is a sentence for people; `extra` are further
-    members of the error object (such as `next_sequence`).
+    Programs branch on the stable `code`; `message` is a sentence for people; `extra` holds further members of the
+    error object, such as `next_sequence`.
     """
 
     status = 400
@@ -59,7 +59,7 @@ class Conflict(ApiError):
 
 
 class IllegalTransition(Conflict):
-    """A state was asked to change in a way that its table does not allow."""
+    """A change of state that the table of transitions does not allow."""
 
 
 class LengthRequired(ApiError):

@@ -1,4 +1,4 @@
-"""How values are written for people: sizes, ages, spans of time, reported facts."""
+"""Values as text for people: sizes, ages, durations, reported values."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ SPANS = (("days", 86_400), ("h", 3600), ("min", 60))
 
 
 def size(count: float) -> str:
-    """Bytes, in the same units as the command line: `2.3 MiB`."""
+    """Return a size in bytes as text such as `2.3 MiB`, with the same units as the command line."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -22,7 +22,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A span of time in its largest unit: `3 h`, `40 s`."""
+    """Return a duration in its largest unit: `3 h`, `40 s`."""
     for unit, length in SPANS:
         if seconds >= length * (2 if unit == "days" else 1):
             return f"{seconds // length:.0f} {unit}"
@@ -30,14 +30,14 @@ def duration(seconds: float) -> str:
 
 
 def age(moment: datetime) -> SafeString:
-    """How long ago, with the exact time for whoever points at it."""
+    """Return how long ago something was, with the exact time as a tooltip."""
     ago = duration((timezone.now() - moment).total_seconds())
     exact = moment.astimezone(timezone.get_default_timezone())
     return format_html('<span title="{}">{} ago</span>', f"{exact:%Y-%m-%d %H:%M:%S %Z}", ago)
 
 
 def value_list(value: Mapping[str, object]) -> str:
-    """What a device reported, name by name."""
+    """Return reported values as an HTML list, sorted by name."""
     if not value:
         return EMPTY
     lines = format_html_join(
@@ -47,7 +47,7 @@ def value_list(value: Mapping[str, object]) -> str:
 
 
 def format_value(value: object) -> str:
-    """One reported value: text and numbers as they are, the rest as JSON."""
+    """Return a reported value as text: strings and whole numbers as they are, the rest as JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, int):

@@ -1,7 +1,7 @@
-"""How a migration waits: for its turn without end, for a table's lock but briefly.
+"""Locks of migrations: wait for another migration as long as it takes, but only briefly for a table's lock.
 
-A statement that waits has a snapshot, and an index that is built beside writers waits for every older snapshot. So
-whoever waits for a turn asks again and again instead of blocking: two of them would wait for each other.
+A blocked statement has a snapshot, and building an index concurrently waits for every older snapshot. So a process that
+waits for another migration polls instead of blocking: otherwise the two would wait for each other.
 """
 
 import time
@@ -12,43 +12,43 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 LOCK_KEY = (0x6B65726E, 2)
-ASK_EVERY_SECONDS = 0.5
-# Rewriting a large table takes longer than a request may. Waiting for a table's lock may not: every heartbeat would
-# wait behind it.
-PATIENCE = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0"
-IMPATIENCE = "SET lock_timeout = '3s'"
-USUAL = "RESET lock_timeout; RESET statement_timeout; RESET idle_in_transaction_session_timeout"
+POLL_SECONDS = 0.5
+# Rewriting a large table may take longer than a request may. Waiting for a table's lock may not: all heartbeats would
+# queue behind it.
+NO_TIMEOUTS = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0"
+SHORT_LOCK_TIMEOUT = "SET lock_timeout = '3s'"
+RESET_TIMEOUTS = "RESET lock_timeout; RESET statement_timeout; RESET idle_in_transaction_session_timeout"
 
 
 def begin(connection: BaseDatabaseWrapper) -> None:
-    """Wait until no other process migrates, and let this session take its time."""
+    """Wait until no other process migrates, and lift the timeouts of this session."""
     with connection.cursor() as cursor:
-        cursor.execute(f"{PATIENCE}; {IMPATIENCE}")
+        cursor.execute(f"{NO_TIMEOUTS}; {SHORT_LOCK_TIMEOUT}")
         while True:
             cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", LOCK_KEY)
             if cursor.fetchone() == (True,):
                 return
-            time.sleep(ASK_EVERY_SECONDS)
+            time.sleep(POLL_SECONDS)
 
 
 def end(connection: BaseDatabaseWrapper) -> None:
-    """Let the next one migrate."""
+    """Release the lock, and restore the timeouts."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_unlock(%s, %s)", LOCK_KEY)
-        cursor.execute(USUAL)
+        cursor.execute(RESET_TIMEOUTS)
 
 
 class AddIndexBesideWriters(AddIndexConcurrently):
-    """An index on a table in use, for a migration that is not atomic. A try that was cut off is begun anew.
+    """Create an index concurrently, in a migration that is not atomic. An interrupted attempt is started from scratch.
 
-    It waits for all transactions that run, which holds none of them up.
+    It waits for all running transactions, without blocking any of them.
     """
 
     def database_forwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: Any, to_state: Any
     ) -> None:
         schema_editor.execute("SET lock_timeout = 0")
-        # What was cut off is there, invalid, and in the way.
+        # An interrupted attempt leaves an invalid index of this name.
         schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {schema_editor.quote_name(self.index.name)}")
         super().database_forwards(app_label, schema_editor, from_state, to_state)
-        schema_editor.execute(IMPATIENCE)
+        schema_editor.execute(SHORT_LOCK_TIMEOUT)

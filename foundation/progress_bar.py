@@ -1,4 +1,4 @@
-"""Progress of long commands: a bar on a terminal, nothing elsewhere."""
+"""Progress bars of long commands, on terminals only."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,9 +12,9 @@ Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 
 class Bar:
-    """How far it is, in one line that is written over and gone at the end. `total` may grow on the way.
+    """A bar in one line, which is overwritten and erased at the end. `total` may grow meanwhile.
 
-    A bar `in_bytes` also says how fast they come.
+    With `in_bytes` it also shows the speed.
     """
 
     def __init__(self, screen: TextIO, title: str, total: int = 0, *, in_bytes: bool = False) -> None:
@@ -46,7 +46,7 @@ class Bar:
 
 
 def tracker(screen: TextIO) -> Track:
-    """A bar around whatever a backup or a restore goes through."""
+    """Return a function that shows a bar while a backup or a restore iterates over things."""
 
     def track(things: Iterable[Any], title: str, count: int) -> Iterator[Any]:
         bar = Bar(screen, title, count)

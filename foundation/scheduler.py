@@ -1,8 +1,8 @@
-"""The one loop that makes everything time-driven. Each room lists its steps as `TASKS` in its module `scheduling`.
+"""The loop that runs everything time-driven. Each app lists its tasks as `TASKS` in its module `scheduling`.
 
-One scheduler works, further ones wait: whoever holds the advisory lock works, and the database gives the lock back when
-its holder's connection ends. Steps are safe to run twice at once all the same, because a holder may lose its connection
-without noticing at once. The session that holds the lock is also what says whether a scheduler is alive.
+The scheduler that holds an advisory lock works, and further ones wait for it; the database releases the lock when the
+holder's connection ends. A holder may not notice at once that it lost its connection, so two schedulers may work for a
+moment: every task is safe to run twice at once. The session with the lock also shows whether a scheduler is alive.
 """
 
 import logging
@@ -22,15 +22,15 @@ logger = logging.getLogger(__name__)
 
 # How events name the scheduler.
 ACTOR = "scheduler"
-# Two numbers of our own: who else uses this database will hardly use them.
+# Two numbers of our own: other programs in this database will hardly use them.
 LOCK_KEY = (0x6B65726E, 1)
-# How often the lock's session is asked whether it still lives, and how often a waiting scheduler asks for the lock.
+# How often the holder checks its session, and how often a waiting scheduler asks for the lock.
 PING_SECONDS = 2.0
-# A step that fails again and again is tried at least this often.
+# A task that keeps failing is retried at least this often.
 LONGEST_PAUSE_SECONDS = 60.0
-# Looking in vain takes at most this part of the time.
+# A task that found nothing to do pauses this many times as long as it took.
 IDLE_FACTOR = 4
-# The database notices within about a minute that the holder's machine is gone.
+# With these the database notices within about a minute that the holder's machine is gone.
 LOCK_SESSION = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
 HOLDER = """
     SELECT split_part(application_name, ' ', 3), backend_start, state_change
@@ -42,7 +42,7 @@ HOLDER = """
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """`function` moves what is due and returns how many things it moved; it is called every so often."""
+    """`function` does what is due and returns how many rows it handled; it runs every `every_seconds`."""
 
     name: str
     function: Callable[[], int]
@@ -51,7 +51,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The scheduler at work: on which host, since when, and when it last said that it lives."""
+    """The working scheduler: its host, since when it works, and when it last gave a sign of life."""
 
     host: str
     since: datetime
@@ -59,7 +59,7 @@ class Holder:
 
 
 def holder() -> Holder | None:
-    """Who works right now, as the database knows it. None if no scheduler runs."""
+    """Return the working scheduler as the database sees it; None if no scheduler runs."""
     with connection.cursor() as cursor:
         cursor.execute(HOLDER, LOCK_KEY)
         row = cursor.fetchone()
@@ -67,7 +67,7 @@ def holder() -> Holder | None:
 
 
 class Lock:
-    """The advisory lock, on a connection of its own that no pool takes back."""
+    """The advisory lock, on a connection of its own outside the pool."""
 
     def __init__(self) -> None:
         self.session: BaseDatabaseWrapper | None = None
@@ -83,7 +83,7 @@ class Lock:
                 taken = bool(cursor.fetchone()[0])
         except Error as error:
             self.release()
-            if not self.database_is_away:  # said once an outage
+            if not self.database_is_away:  # logged once per outage
                 logger.warning("waiting for the database: %s", str(error).strip().partition("\n")[0])
             self.database_is_away = True
             return False
@@ -91,7 +91,7 @@ class Lock:
         return taken
 
     def is_held(self) -> bool:
-        """Whether the session that got the lock still lives. What is asked here is the scheduler's sign of life."""
+        """Whether the session with the lock is still alive. This query is also the scheduler's sign of life."""
         try:
             if self.session is None:
                 return False
@@ -103,7 +103,7 @@ class Lock:
             return False
 
     def release(self) -> None:
-        """Give the lock back and end its session. The database may take a moment to notice the end by itself."""
+        """Release the lock and end its session. Without the release the database may notice the end only later."""
         session, self.session = self.session, None
         if session is None:
             return
@@ -123,17 +123,17 @@ def _own_session() -> BaseDatabaseWrapper:
 
 
 class Scheduler:
-    """Runs steps when they are due, until `stop` is set. A step that was begun is finished."""
+    """Runs tasks when they are due, until `stop` is set. A running task is finished first."""
 
-    def __init__(self, steps: Iterable[Task], stop: threading.Event | None = None) -> None:
-        self.steps = list(steps)
+    def __init__(self, tasks: Iterable[Task], stop: threading.Event | None = None) -> None:
+        self.tasks = list(tasks)
         self.stop = stop or threading.Event()
         self.lock = Lock()
-        self.due_at = {step.name: 0.0 for step in self.steps}
-        self.failures = {step.name: 0 for step in self.steps}
+        self.due_at = {task.name: 0.0 for task in self.tasks}
+        self.failures = {task.name: 0 for task in self.tasks}
 
     def run(self) -> None:
-        """Wait for the lock, work while it is held, and again, until told to stop."""
+        """Wait for the lock and work while it is held, again and again until `stop` is set."""
         try:
             while not self.stop.is_set():
                 if self.lock.take():
@@ -145,36 +145,36 @@ class Scheduler:
             self.lock.release()
 
     def work(self) -> None:
-        """Run what is due while the lock is held."""
+        """Run the tasks that are due while the lock is held."""
         while not self.stop.is_set() and self.lock.is_held():
-            for step in self.steps:
+            for task in self.tasks:
                 if self.stop.is_set():
                     return
-                if self.due_at[step.name] <= time.monotonic():
-                    self.run_task(step)
+                if self.due_at[task.name] <= time.monotonic():
+                    self.run_task(task)
             next_due = min(self.due_at.values(), default=0.0) - time.monotonic()
             self.stop.wait(max(0.0, min(next_due, PING_SECONDS)))
 
     def run_once(self) -> list[str]:
-        """Run every step once. Returns the names of those that failed."""
-        return [step.name for step in self.steps if not self.run_task(step)]
+        """Run every task once. Return the names of those that failed."""
+        return [task.name for task in self.tasks if not self.run_task(task)]
 
-    def run_task(self, step: Task) -> bool:
-        """Run one step and decide when it is due again. False if it failed; the failure is logged, no more."""
-        began, moved = time.monotonic(), 0
+    def run_task(self, task: Task) -> bool:
+        """Run one task and decide when it is due again. False if it failed; the failure is logged."""
+        began, handled = time.monotonic(), 0
         close_old_connections()
         try:
-            moved = step.function()
+            handled = task.function()
         except Exception:
-            self.failures[step.name] += 1
-            logger.exception("step %r failed, the other steps go on", step.name)
+            self.failures[task.name] += 1
+            logger.exception("task %r failed; the other tasks go on", task.name)
         else:
-            self.failures[step.name] = 0
-        ended, failures = time.monotonic(), self.failures[step.name]
-        if moved:
-            logger.info("step %r moved %d in %.2f s", step.name, moved, ended - began)
-        # What failed, or looked for long and found nothing, is not repeated at once.
+            self.failures[task.name] = 0
+        ended, failures = time.monotonic(), self.failures[task.name]
+        if handled:
+            logger.info("task %r handled %d in %.2f s", task.name, handled, ended - began)
+        # A task that failed, or that took long and found nothing, is not repeated at once.
         failing = min(2.0**failures, LONGEST_PAUSE_SECONDS) if failures else 0.0
-        idle = 0.0 if moved else min(IDLE_FACTOR * (ended - began), LONGEST_PAUSE_SECONDS)
-        self.due_at[step.name] = ended + max(step.every_seconds, failing, idle)
+        idle = 0.0 if handled else min(IDLE_FACTOR * (ended - began), LONGEST_PAUSE_SECONDS)
+        self.due_at[task.name] = ended + max(task.every_seconds, failing, idle)
         return not failures

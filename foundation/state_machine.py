@@ -1,4 +1,4 @@
-"""One primitive for every change of state: a table of allowed moves, and one conditional UPDATE.
+"""The primitive for every change of state: a table of allowed transitions, and one conditional UPDATE.
 
 The row count of that UPDATE decides a race.
 

@@ -1,4 +1,4 @@
-"""Pages and answers that show more than one room: health, the start page's figures."""
+"""Pages that show several apps: health, the start page, the status."""
 
 from typing import Any
 
@@ -26,11 +26,11 @@ SHOWN = 8
 @never_cache
 @require_safe
 def health(request: HttpRequest) -> JsonResponse:
-    """200 `ok` or `degraded`; 503 `failing` when heartbeats cannot be taken, with what mends it."""
-    found = findings()
-    failing = any(finding.stops_heartbeats for finding in found)
-    problems = [{"part": finding.part, "problem": finding.problem, "mend": finding.mend} for finding in found]
-    state = "failing" if failing else "degraded" if found else "ok"
+    """Answer 200 `ok` or `degraded`, or 503 `failing` if heartbeats are not accepted, and say how to fix it."""
+    problems_found = findings()
+    failing = any(finding.stops_heartbeats for finding in problems_found)
+    problems = [{"part": finding.part, "problem": finding.problem, "mend": finding.mend} for finding in problems_found]
+    state = "failing" if failing else "degraded" if problems_found else "ok"
     answer = JsonResponse(
         {"status": state, "version": settings.VERSION, "problems": problems}, status=503 if failing else 200
     )
@@ -42,12 +42,12 @@ def health(request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def live(request: HttpRequest) -> JsonResponse:
-    """The process runs. Asks nothing of anybody."""
+    """Answer that the process runs. It does not ask the database."""
     return JsonResponse({"status": "ok", "version": settings.VERSION})
 
 
 def figures() -> dict[str, Any]:
-    """The numbers of the start page and of GET /api/v1/status."""
+    """Return the numbers of the start page and of GET /api/v1/status."""
     return {
         "devices": Device.objects.counts(),
         "deployments": {
@@ -60,7 +60,7 @@ def figures() -> dict[str, Any]:
 
 
 def with_bars(deployments: Any) -> list[Deployment]:
-    """The newest of these deployments, each with the bars of its progress."""
+    """Return the newest of these deployments, each with its progress bars."""
     shown = list(deployments[:SHOWN])
     counts = DeviceDeployment.objects.filter(deployment__in=shown).counts()
     for deployment in shown:
@@ -69,7 +69,7 @@ def with_bars(deployments: Any) -> list[Deployment]:
 
 
 def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """What the admin's start page shows to whom: each number leads to its list. Unshown rows are not read."""
+    """Add to the start page what this person may see. Each number links to its list."""
     counted = figures()
     devices, deployments, bundles = counted["devices"], counted["deployments"], counted["bundles"]
     tiles = [

@@ -9,7 +9,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment()
 VERSION = __version__
 
-# -- Who may talk to this process
+# Hosts, proxies and keys
 DEBUG = env.flag("KERNEX_DEBUG", False)
 SECRET_KEY = env.text("SECRET_KEY")
 if len(SECRET_KEY) < 50:
@@ -20,7 +20,7 @@ SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
 PUBLIC_URL = env.text("PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
 if not PUBLIC_URL.startswith(("http://", "https://")):
     raise BadSetting(
-        f"PUBLIC_URL is {PUBLIC_URL!r}: it accepts the address that browsers and devices use, https://fleet.example.com."
+        f"PUBLIC_URL is {PUBLIC_URL!r}: it accepts the URL that browsers and devices use, https://fleet.example.com."
     )
 SECURE = PUBLIC_URL.startswith("https://")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
@@ -41,24 +41,25 @@ SECURE_REDIRECT_EXEMPT = [r"^(health(/live)?|metrics)$"]
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE
 SESSION_COOKIE_AGE = 12 * 3600
 
-# -- Database
+# Database
 DATABASES = {
     "default": env.database("DATABASE_URL") | {"CONN_HEALTH_CHECKS": True, "DISABLE_SERVER_SIDE_CURSORS": True}
 }
-# A server that takes connections and is silent, or that vanished without a word, does not keep a request for minutes.
+# Timeouts for a server that accepts connections but does not answer, and for one that disappeared.
 DATABASES["default"]["OPTIONS"] = {
     "connect_timeout": 3, "tcp_user_timeout": 20_000, **DATABASES["default"]["OPTIONS"]
 }  # fmt: skip
 DATABASE_POOL = env.number("DATABASE_POOL", 4, least=0, most=64)
 if DATABASE_POOL:
-    # One pool a process, opened after the fork; a health check a checkout survives a database restart.
+    # One pool per process, opened after the fork. Each checkout checks the session and replaces a broken one. A
+    # request that waits longer than the timeout for a new session is answered 503 with Retry-After.
     DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": DATABASE_POOL, "timeout": 3}
-# Heartbeats are planned once a connection. PgBouncer in transaction mode would lose prepared statements: false there.
+# The heartbeat's statement is prepared once per connection. PgBouncer in transaction mode loses prepared statements.
 DATABASE_PREPARE = env.flag("DATABASE_PREPARE", True)
 DATABASES["default"]["OPTIONS"]["prepare_threshold"] = 5 if DATABASE_PREPARE else None
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# -- Fleet
+# Fleet
 HEARTBEAT_SAMPLE_SECONDS = env.number("HEARTBEAT_SAMPLE_SECONDS", 900, least=1, most=86_400)
 HEARTBEAT_KEEP_DAYS = env.number("HEARTBEAT_KEEP_DAYS", 7, least=1, most=366)
 # One heartbeat per device in so many seconds in the long run (0: no limit), and so many at once.
@@ -74,7 +75,7 @@ EVENT_KEEP_DAYS = env.number("EVENT_KEEP_DAYS", 365, least=30, most=36_500)
 WEB_THREADS = env.number("WEB_THREADS", 4, least=1, most=64)
 DEVICE_DEADLINE_SECONDS = env.number("DEVICE_DEADLINE_SECONDS", 86_400, least=10, most=31_536_000)
 
-# -- Bundles
+# Bundles
 STORAGE_DIR = Path(env.text("STORAGE_DIR", str(BASE_DIR / "var" / "storage")))
 STORAGE_BUCKET = env.text("STORAGE_BUCKET")
 BUCKET = {
@@ -87,7 +88,7 @@ BUCKET = {
 }
 for name in ("endpoint_url", "public_endpoint_url"):
     if not (BUCKET[name] or "https://").startswith(("http://", "https://")):
-        raise BadSetting(f"STORAGE_{name.upper()} is {BUCKET[name]!r}: it accepts the storage's https:// address.")
+        raise BadSetting(f"STORAGE_{name.upper()} is {BUCKET[name]!r}: it accepts the storage's https:// URL.")
 if STORAGE_BUCKET and not (BUCKET["access_key"] and BUCKET["secret_key"]):
     raise BadSetting("STORAGE_BUCKET is set: it needs STORAGE_ACCESS_KEY and STORAGE_SECRET_KEY, its key.")
 if BUCKET["access_key"] and not STORAGE_BUCKET:
@@ -98,7 +99,7 @@ UPLOADS_OPEN_MAX = env.number("UPLOADS_OPEN_MAX", 64, least=8, most=10_000)
 UPLOAD_KEEP_DAYS = env.number("UPLOAD_KEEP_DAYS", 30, least=1, most=3_660)
 BLOB_KEEP_DAYS = env.number("BLOB_KEEP_DAYS", 7, least=1, most=3_660)
 
-# -- Rooms
+# Apps and middleware
 INSTALLED_APPS = [
     "unfold.apps.BasicAppConfig",
     "foundation.adminsite.apps.KernexAdminConfig",
@@ -157,7 +158,7 @@ TEMPLATES = [
     }
 ]
 
-# -- Language, time, static files
+# Language, time, static files
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -171,7 +172,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 
-# -- Logging in
+# Sign-in
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
@@ -197,7 +198,7 @@ ROLE_PERMISSIONS = {
     "publisher": [*_READ, "bundles.add_bundle", "bundles.change_bundle"],
 }
 
-# -- API manners
+# API
 MAX_BODY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_SIZE
 # The largest form of somebody who is signed in to the admin, such as one with an archive.
@@ -242,7 +243,7 @@ SPECTACULAR_SETTINGS = {
     },
 }
 
-# -- Content security policy: unfold's Alpine.js needs eval, its components inline styles
+# Content security policy: unfold's Alpine.js needs eval, and its components need inline styles.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'self'"],
@@ -258,7 +259,7 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
-# -- Logs
+# Logs
 LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"])
 LOG_FORMAT = env.choice("LOG_FORMAT", "text", ["text", "json"])
 LOGGING = {
@@ -273,7 +274,7 @@ LOGGING = {
         "django.server": {"handlers": [], "level": LOG_LEVEL, "propagate": True},
         # foundation.accounts.sign_in writes one line for each attempt.
         "axes": {"level": "ERROR"},
-        # A 4xx is the client's affair.
+        # A 4xx is the client's mistake.
         "django.request": {"level": "ERROR"},
         "django.security": {"level": "ERROR"},
     },
@@ -282,8 +283,8 @@ LOGGING = {
 SENTRY_DSN = env.text("SENTRY_DSN")
 if SENTRY_DSN and not SENTRY_DSN.startswith(("http://", "https://")):
     raise BadSetting(
-        "SENTRY_DSN is no address: it accepts the DSN that Sentry shows for a project, https://KEY@HOST/ID."
+        "SENTRY_DSN is not a URL: it accepts the DSN that Sentry shows for a project, https://KEY@HOST/ID."
     )
 
-# -- The admin's look
+# Admin theme
 UNFOLD = admin_theme.UNFOLD

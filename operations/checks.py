@@ -1,4 +1,4 @@
-"""What `manage.py check --deploy` refuses besides Django's own findings."""
+"""Checks of `manage.py check --deploy` beside Django's own."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from django.http.request import validate_host
 
 @register(Tags.security, deploy=True)
 def storage_outlives_and_is_shared(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Bundles on a local disk: lost at each deployment on App Platform, and not seen by other instances."""
+    """Find bundles on a local disk that App Platform would delete, or that other instances could not see."""
     if not isinstance(storages["default"], FileSystemStorage):
         return []
     hint = "Keep bundles in S3-compatible storage."
@@ -28,7 +28,7 @@ def storage_outlives_and_is_shared(app_configs: Sequence[AppConfig] | None, **_:
 
 @register(Tags.security, deploy=True)
 def storage_is_reachable(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Devices follow to storage only over TLS, unless it is on the very host that sent them there."""
+    """Find storage without TLS: devices use it only if it is on the same host as the control plane."""
     if not settings.STORAGE_BUCKET or settings.BROWSER_STORAGE.startswith("https://"):
         return []
     hint = "Set STORAGE_ENDPOINT_URL, or STORAGE_PUBLIC_ENDPOINT_URL beside it, to an https:// address."
@@ -38,13 +38,15 @@ def storage_is_reachable(app_configs: Sequence[AppConfig] | None, **_: Any) -> l
 
 @register(Tags.security, deploy=True)
 def address_is_reachable(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """A fleet elsewhere needs a name and TLS."""
+    """Find settings under which devices and browsers would not reach this control plane, or not safely."""
     found: list[CheckMessage] = []
     if not settings.SECURE:
         hint = "Set PUBLIC_URL to the https:// address of the proxy or platform."
         found.append(Warning(f"PUBLIC_URL is {settings.PUBLIC_URL}: not https.", hint=hint, id="kernex.W001"))
     if settings.SECURE and not settings.TRUSTED_PROXY:
-        hint = "Set TRUSTED_PROXY=true if the proxy sets X-Forwarded-Proto itself; else every request is redirected."
+        hint = (
+            "Set TRUSTED_PROXY=true if the proxy sets X-Forwarded-Proto itself; otherwise all requests are redirected."
+        )
         found.append(
             Warning("TLS ends in front of this process, and no proxy is trusted.", hint=hint, id="kernex.W002")
         )
@@ -53,6 +55,6 @@ def address_is_reachable(app_configs: Sequence[AppConfig] | None, **_: Any) -> l
         found.append(Warning("ALLOWED_HOSTS allows every host.", hint=hint, id="kernex.W003"))
     host = urlsplit(settings.PUBLIC_URL).hostname or ""
     if not validate_host(f"[{host}]" if ":" in host else host, settings.ALLOWED_HOSTS):
-        hint = f"Add {host} to ALLOWED_HOSTS; else every request to PUBLIC_URL is refused."
+        hint = f"Add {host} to ALLOWED_HOSTS; otherwise every request to PUBLIC_URL is refused."
         found.append(Warning("ALLOWED_HOSTS lacks the host of PUBLIC_URL.", hint=hint, id="kernex.W004"))
     return found

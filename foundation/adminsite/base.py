@@ -1,4 +1,4 @@
-"""What all pages of the admin share: read-only history, actions that ask first, errors as messages."""
+"""Base classes of the admin: read-only pages, actions that ask for confirmation, errors as messages."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ SHOWN_OBJECTS = 20
 
 
 def actor_of(request: HttpRequest) -> str:
-    """How events name whoever sent a request of the admin."""
+    """Return how events name the person who sent a request."""
     return f"operator:{request.user.get_username()}"
 
 
 def is_confirmed(request: HttpRequest) -> bool:
-    """Whether the person said yes on the page of `OperatorAdmin.ask`."""
+    """Whether the person confirmed on the page of `OperatorAdmin.ask`."""
     return request.POST.get("confirmed") == "yes"
 
 
@@ -80,18 +80,18 @@ def is_key(field: "Field[Any, Any]", text: str) -> bool:
 
 
 class BaseAdmin(ModelAdmin):
-    """Unfold's look for a list; made-up addresses and requests are answered 400."""
+    """The base of all admin classes: made-up requests are answered 400, and lists filter by what they offer."""
 
     # The permissions on this model that its pages ask for: what superusers can grant to others.
     offered_permissions: tuple[str, ...] = ()
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """Refuse what no page here sends, and what the database would not take."""
+        """Refuse requests that no page of the admin sends and that the database would not accept."""
         asked = [text for texts in request.GET.lists() for text in (texts[0], *texts[1])]
         if any("\0" in text for text in asked):
             raise SuspiciousOperation("NUL in the query of a list")
         if not all(is_key(self.opts.pk, text) for text in request.POST.getlist(ACTION_CHECKBOX_NAME)):
-            raise SuspiciousOperation("what was chosen cannot be a key")
+            raise SuspiciousOperation("a selected key is not valid")
         title = capfirst(self.opts.verbose_name_plural)
         return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
@@ -114,17 +114,17 @@ class BaseAdmin(ModelAdmin):
 
 
 class OperatorAdmin(BaseAdmin):
-    """Unfold's look; nothing is deleted, actions ask first, and lists stay cheap however long they are."""
+    """The base for operators' pages: nothing is deleted, actions ask first, and long lists stay cheap."""
 
     list_per_page = 50
     show_full_result_count = False
     compressed_fields = True
     warn_unsaved_form = True
     change_form_outer_before_template = "adminsite/above_form.html"
-    # What the page to add one says above the form, and on its button.
+    # The text above the form that adds an object, and the text of its button.
     add_lead = ""
     add_button = "Save"
-    # What an empty list says.
+    # The text of an empty list.
     empty_text = "Nothing here yet."
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -140,11 +140,11 @@ class OperatorAdmin(BaseAdmin):
         return {action.name: action.button for action in declared if action.applies_to(obj)}
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """Nothing is filled in from the address, where it is text of any kind."""
+        """Fill in nothing from the URL, which may contain anything."""
         return {}
 
     def changeform_view(self, request: HttpRequest, object_id: str | None = None, *args: Any, **more: Any) -> Any:
-        """The room's refusal becomes a message. What the view had written is undone by then."""
+        """Show a refusal as a message. The view's transaction was rolled back."""
         try:
             return super().changeform_view(request, object_id, *args, **more)
         except ApiError as error:
@@ -165,14 +165,14 @@ class OperatorAdmin(BaseAdmin):
         return super().render_change_form(request, context, *args, **more)
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> Any:
-        """An action that was begun on one object's page leads back there."""
+        """Return to an object's page after an action that was started there."""
         answer = super().response_action(request, queryset)
         if isinstance(answer, HttpResponseRedirect) and answer.url == request.get_full_path():
             return HttpResponseRedirect(self.return_url(request))
         return answer
 
     def return_url(self, request: HttpRequest) -> str:
-        """The page on which an action was begun: one object's while it is there, or the list as it was filtered."""
+        """Return the URL where an action was started: an object's page if the object exists, else the list."""
         chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
         is_one = request.POST.get("begun_on") == "object" and len(chosen) == 1
         if is_one and self.get_object(request, chosen[0]) is not None:
@@ -180,14 +180,14 @@ class OperatorAdmin(BaseAdmin):
         return request.get_full_path()
 
     def attempt(self, request: HttpRequest, objects: QuerySet[Any], act: Callable[[Any], object], done: str) -> None:
-        """Do something to each object; say how many it was done to, and why it was not done to the others."""
+        """Call `act` for each object; show how many it was done for, and why it was refused for the others."""
         count = 0
         refused: dict[str, list[str]] = {}
-        for one in objects:
+        for obj in objects:
             try:
-                act(one)
+                act(obj)
             except ApiError as error:
-                refused.setdefault(error.message, []).append(str(one))
+                refused.setdefault(error.message, []).append(str(obj))
             else:
                 count += 1
         for message, names in refused.items():
@@ -206,7 +206,7 @@ class OperatorAdmin(BaseAdmin):
         form: Any = None,
         is_final: bool = False,
     ) -> HttpResponse:
-        """The page that says what is about to happen, to how many and to which, and asks."""
+        """Return the page that says what will happen, to which objects, and asks for confirmation."""
         context = {
             **self.admin_site.each_context(request),
             "title": title,
@@ -227,7 +227,7 @@ class OperatorAdmin(BaseAdmin):
 
 
 class TokenAdmin(OperatorAdmin):
-    """Makes tokens, and shows each one's secret on one page, once."""
+    """The base for tokens: a new token's secret is shown once."""
 
     def show_secret(self, request: HttpRequest, obj: Model, secret: str, server: str = "") -> HttpResponse:
         context = {
@@ -244,7 +244,7 @@ class TokenAdmin(OperatorAdmin):
 
 
 class ReadOnlyAdmin(OperatorAdmin):
-    """What was reported or has happened: shown, never written."""
+    """The base for what was reported or has happened: it is shown, never edited."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -254,6 +254,6 @@ class ReadOnlyAdmin(OperatorAdmin):
 
 
 def some(names: list[str], most: int = 3) -> str:
-    """A few names, and how many more there are."""
+    """Return a few names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -1,4 +1,4 @@
-"""Where a request came from, as far as that can be known."""
+"""The client address of a request, as far as it can be known."""
 
 from ipaddress import ip_address
 
@@ -7,9 +7,9 @@ from django.http import HttpRequest
 
 
 def client_address(request: HttpRequest) -> str:
-    """The client's IP address. Only behind a trusted proxy does X-Forwarded-For count.
+    """Return the client's IP address. X-Forwarded-For counts only behind a trusted proxy.
 
-    Each proxy appends the address that it sees; what stands before those of our own proxies is the client's invention.
+    Each proxy appends the address that it sees. The client may have made up all entries before those of our proxies.
     """
     if settings.TRUSTED_PROXY:
         seen = [word.strip() for word in str(request.META.get("HTTP_X_FORWARDED_FOR", "")).split(",")]
@@ -20,7 +20,7 @@ def client_address(request: HttpRequest) -> str:
 
 
 def is_from_this_machine(request: HttpRequest) -> bool:
-    """Whether a process of this machine asks, and asks for itself rather than as a proxy."""
+    """Whether the request comes from a process on this machine, and not through a proxy on it."""
     forwarded = {"HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP"} & request.META.keys()
     if settings.TRUSTED_PROXY or forwarded:
         return False

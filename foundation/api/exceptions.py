@@ -1,4 +1,4 @@
-"""Every refusal of the API in one shape: `{"error": {"code": …, "message": …}}`."""
+"""Errors as answers: every refusal of the API is `{"error": {"code": …, "message": …}}`."""
 
 import logging
 import math
@@ -28,24 +28,24 @@ from foundation.errors import (
 
 logger = logging.getLogger(__name__)
 
-# PostgreSQL gave up on one statement; the next try may find it less busy.
+# PostgreSQL gave up on one statement; a retry may succeed.
 BUSY = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled, psycopg.errors.TransactionRollback)
-# The database is there but not prepared: the role lacks a grant, or a migration was not run yet.
+# The role lacks a grant, or a migration was not run yet.
 UNPREPARED = (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
 
 
 def error_body(code: str, message: str, extra: dict[str, object] | None = None) -> dict[str, object]:
-    """The JSON of a refusal; `extra` stands beside `code` and `message`."""
+    """Return the JSON of a refusal, with `extra` beside `code` and `message`."""
     return {"error": {"code": code, "message": message, **(extra or {})}}
 
 
 def nothing_here() -> NotFound:
-    """The refusal of an address that leads nowhere."""
+    """Return the refusal of a URL that does not exist."""
     return NotFound("not_found", "There is nothing at this address.")
 
 
 def translate(error: BaseException | None) -> ApiError | None:
-    """The refusal that an exception of Django or the database means. None for what can only be a defect of ours."""
+    """Return the refusal that an exception of Django or the database stands for. None: it is a defect of Kernex."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, OperationalError | InterfaceError | ProgrammingError):
@@ -78,7 +78,7 @@ def _database_trouble(error: OperationalError | InterfaceError | ProgrammingErro
 
 
 def headers_of(error: ApiError) -> dict[str, str]:
-    """The headers that belong to a refusal."""
+    """Return the headers of a refusal."""
     if isinstance(error, Unavailable | TooManyRequests):
         return {"Retry-After": str(error.retry_after_seconds)}
     if isinstance(error, NotSigned):
@@ -87,7 +87,7 @@ def headers_of(error: ApiError) -> dict[str, str]:
 
 
 def answer(error: Exception, context: dict[str, Any]) -> Response | None:
-    """DRF's exception handler. None lets an unknown error become a 500, which is then a defect of ours."""
+    """Answer an exception for DRF. None lets it become a 500: a defect of Kernex."""
     if isinstance(error, exceptions.APIException):
         return _drf_answer(error)
     refusal = translate(error)
@@ -99,7 +99,7 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
 
 def _drf_answer(error: exceptions.APIException) -> Response:
     if isinstance(error, exceptions.ValidationError):
-        body = error_body("invalid", "Some fields are not as they should be.", {"fields": error.detail})
+        body = error_body("invalid", "Some fields are not valid.", {"fields": error.detail})
         return Response(body, status=400)
     code = error.get_codes()
     message = str(error.detail)
@@ -118,7 +118,7 @@ def _drf_answer(error: exceptions.APIException) -> Response:
 
 
 def refuse(request: HttpRequest, error: ApiError) -> HttpResponse:
-    """The answer outside DRF: the same JSON under /api/, a sentence elsewhere."""
+    """Answer a refusal outside DRF: with the same JSON below /api/, with a sentence elsewhere."""
     if request.path_info.startswith("/api/"):
         return JsonResponse(
             error_body(error.code, error.message, dict(error.extra)), status=error.status, headers=headers_of(error)
@@ -129,16 +129,16 @@ def refuse(request: HttpRequest, error: ApiError) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler404. A page is drawn for people alone: programs ask for what is not there by the thousand."""
+    """Django's handler404. Below /api/ no page is rendered: programs may ask for thousands of missing URLs."""
     if request.path_info.startswith("/api/"):
         return refuse(request, nothing_here())
     return page_not_found(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's handler500: for whatever a view, a middleware or another handler outside DRF did not expect.
+    """Django's handler500, for exceptions that no view or middleware handled.
 
-    Logged here, because Django logs neither what fails in its handlers nor tells an outage from a defect.
+    It logs defects itself: Django does not log errors of its handlers, and does not tell an outage from a defect.
     """
     refusal = translate(sys.exc_info()[1])
     if isinstance(refusal, Unavailable):
@@ -151,7 +151,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def internal_error() -> ApiError:
-    """A defect of ours, as its 500 says it: with the id under which the log holds the rest."""
-    error = ApiError("internal_error", "Something broke on our side; it was logged.", request_id=current())
+    """Return the answer to a defect, with the request id that finds its lines in the log."""
+    error = ApiError("internal_error", "This is a defect of the server; it was logged.", request_id=current())
     error.status = 500
     return error

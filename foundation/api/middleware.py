@@ -1,4 +1,4 @@
-"""The outermost layer: each request gets an id, what no view should see is refused, every error has one shape."""
+"""The outermost middleware: it gives each request an id, refuses malformed requests and gives errors one shape."""
 
 import codecs
 import re
@@ -13,44 +13,44 @@ from foundation.api.exceptions import internal_error, nothing_here, refuse
 from foundation.api.parsers import chunked
 from foundation.errors import ApiError, BadRequest, Forbidden, MethodNotAllowed, UnsupportedMedia
 
-# Asked by load balancers and scrapers, which know an address of this process rather than its name.
+# Load balancers and scrapers send these an IP address as host, not a name.
 ANY_HOST = frozenset({"/health", "/health/live", "/metrics"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
-# What Django or a middleware answered in HTML, said in the API's way.
+# The API's errors in place of the HTML that Django or a middleware answers with.
 _SHAPES: dict[int, Callable[[], ApiError]] = {
     400: lambda: BadRequest("bad_request", "The request cannot be understood."),
     403: lambda: Forbidden("forbidden", "This is not allowed."),
     404: nothing_here,
-    405: lambda: MethodNotAllowed("method_not_allowed", "This address does not take this method."),
+    405: lambda: MethodNotAllowed("method_not_allowed", "This URL does not accept this method."),
     500: internal_error,
 }
 
 
 class ApiErrors:
-    """Gives ids, refuses early, and rewrites an HTML error under /api/ into JSON with the same status."""
+    """Gives requests ids, refuses malformed ones, and rewrites HTML errors below /api/ to JSON."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        word = request_id.of(request)
-        with request_id.during(word):
+        identifier = request_id.of(request)
+        with request_id.during(identifier):
             try:
                 refuse_malformed(request)
                 response = self.get_response(request)
             except ApiError as error:
                 response = refuse(request, error)
             response = shaped(request, response)
-        response[request_id.HEADER] = word
-        # Whatever deserves a line has one, with the id; Django would write another without it.
+        response[request_id.HEADER] = identifier
+        # What needs a log line has one, with the id. Django would add another one without it.
         response._has_been_logged = True  # type: ignore[attr-defined]
         return response
 
 
 def shaped(request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    """The response, or the API's error in place of one that is not JSON."""
+    """Return the response, or the API's error in place of an HTML one."""
     if response.status_code < 400 or not request.path_info.startswith("/api/"):
         return response
     if response.get("Content-Type", "").startswith("application/json"):
@@ -66,7 +66,7 @@ def shaped(request: HttpRequest, response: HttpResponse) -> HttpResponse:
 
 
 def refuse_malformed(request: HttpRequest) -> None:
-    """Raise for what neither Django nor the database should get to see."""
+    """Raise `ApiError` for requests that neither Django nor the database should process."""
     if _CONTROL.search(request.path_info):
         raise nothing_here()
     charset = (request.content_params or {}).get("charset")
@@ -74,11 +74,11 @@ def refuse_malformed(request: HttpRequest) -> None:
         raise UnsupportedMedia("unsupported_media_type", "Send UTF-8.")
     if request.path_info in ANY_HOST:
         request.META["HTTP_HOST"] = _own_host()
-    # Django would write an error with a traceback for each stranger who tries.
+    # Django would log an error with a traceback for each such request.
     try:
         request.get_host()
     except DisallowedHost:
-        raise BadRequest("bad_host", "This server does not go by the name in the Host header.") from None
+        raise BadRequest("bad_host", "The Host header does not name this server.") from None
     if "HTTP_TRANSFER_ENCODING" in request.META:
         raise chunked()
     length = request.META.get("CONTENT_LENGTH")
@@ -96,6 +96,6 @@ def _is_utf8(charset: str) -> bool:
 
 
 def _own_host() -> str:
-    """A name that Django will take."""
+    """Return a name that Django accepts."""
     first: str = settings.ALLOWED_HOSTS[0] if settings.ALLOWED_HOSTS else "localhost"
     return "localhost" if first == "*" else first.lstrip(".")

@@ -1,4 +1,4 @@
-"""The API speaks JSON, whatever the Accept header says."""
+"""The API answers JSON whatever the Accept header says."""
 
 from collections.abc import Iterable
 

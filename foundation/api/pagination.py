@@ -1,4 +1,4 @@
-"""Lists come in pages of at most 500, walked by cursor so that a page costs the same at any depth."""
+"""Pages of at most 500 rows, by cursor: each page costs the same at any depth."""
 
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from foundation.errors import BadRequest
 
 
 class Pages(CursorPagination):
-    """The pages of one list. `ordering` is one field of the model, whose values the cursor carries."""
+    """The pages of one list. `ordering` is one field of the model; the cursor contains its values."""
 
     page_size = 100
     max_page_size = 500
@@ -27,7 +27,7 @@ class Pages(CursorPagination):
         return super().paginate_queryset(queryset, request, view)
 
     def decode_cursor(self, request: Request) -> Cursor | None:
-        """The request's cursor. One that was made up is refused here; the database would choke on it."""
+        """Return the request's cursor. Raises `BadRequest` (`bad_cursor`) if it is not valid."""
         try:
             cursor = super().decode_cursor(request)
         except NotFound:
@@ -37,7 +37,7 @@ class Pages(CursorPagination):
         return cursor
 
     def _bad_cursor(self) -> BadRequest:
-        return BadRequest("bad_cursor", "This cursor was not made here: begin again without one.")
+        return BadRequest("bad_cursor", "This cursor is not valid: start again without one.")
 
     def _is_position(self, text: str) -> bool:
         name = self.ordering[0].removeprefix("-")
@@ -51,6 +51,6 @@ class Pages(CursorPagination):
 
 
 class NewestFirst(Pages):
-    """By when a row was made."""
+    """Rows by their time of creation."""
 
     ordering = "-created_at"

@@ -1,4 +1,4 @@
-"""Reading request bodies: strict JSON of bounded size and depth."""
+"""Request bodies: strict JSON of bounded size and depth."""
 
 import json
 import math
@@ -15,9 +15,9 @@ LEAST_NUMBER, MOST_NUMBER = -(2**63), 2**63 - 1
 
 
 def parse_json(body: bytes) -> Any:
-    """The value of a JSON text.
+    """Return the value of a JSON text.
 
-    Raises `BadRequest` for anything that a database or another JSON reader would choke on: bytes that are not
+    Raises `BadRequest` for everything that PostgreSQL or another JSON parser would not accept: bytes that are not
     UTF-8, NUL, lone surrogates, numbers beyond 64 bits or not finite, duplicate keys, and nesting deeper than 32.
     """
     try:
@@ -81,7 +81,7 @@ def _check_text(text: str) -> None:
 
 
 class StrictJson(BaseParser):
-    """DRF's door to `parse_json`; refuses chunked bodies and anything over `MAX_BODY_SIZE`."""
+    """DRF's parser for `parse_json`. Refuses chunked bodies and those larger than `MAX_BODY_SIZE`."""
 
     media_type = "application/json"
 
@@ -93,12 +93,12 @@ class StrictJson(BaseParser):
 
 
 def chunked() -> LengthRequired:
-    """The refusal of a body that does not say how long it is: WSGI would read it as empty."""
+    """Return the refusal of a body without a length, which WSGI would read as empty."""
     return LengthRequired("length_required", "Send the body with a Content-Length, not chunked.")
 
 
 def read_body(request: Any) -> bytes:
-    """The request's body, at most `MAX_BODY_SIZE` bytes.
+    """Return the request's body, at most `MAX_BODY_SIZE` bytes.
 
     Raises: `LengthRequired`, `TooLarge`, `BadRequest` (`bad_length`, `body_cut`).
     """

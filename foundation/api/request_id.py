@@ -1,4 +1,4 @@
-"""The word by which one request is found again: in its answer (`X-Request-Id`) and in every log line about it."""
+"""The id of a request: in its answer (`X-Request-Id`) and in every log line about it."""
 
 import re
 import secrets
@@ -15,19 +15,19 @@ _current: ContextVar[str] = ContextVar("request_id", default="")
 
 
 def current() -> str:
-    """The id of the request that this thread works on; empty outside a request."""
+    """Return the id of the request that this thread handles; empty outside a request."""
     return _current.get()
 
 
 def of(request: HttpRequest) -> str:
-    """A new id, or the one that the trusted proxy already gave the request."""
+    """Return a new id, or the one that a trusted proxy gave the request."""
     given = request.META.get("HTTP_X_REQUEST_ID", "") if settings.TRUSTED_PROXY else ""
     return given if _WORD.fullmatch(given) else secrets.token_hex(8)
 
 
 @contextmanager
 def during(request_id: str) -> Iterator[None]:
-    """Log lines in this block carry the id."""
+    """Add the id to the log lines of this block."""
     token = _current.set(request_id)
     try:
         yield

@@ -1,10 +1,10 @@
-"""How the API describes itself in OpenAPI."""
+"""Additions to the OpenAPI document."""
 
 from typing import Any
 
 ERROR = {
     "type": "object",
-    "description": "Branch on `code`; docs/api.md and docs/device-api.md list them. Some errors carry more members.",
+    "description": "Branch on `code`; docs/api.md and docs/device-api.md list them. Some errors have more members.",
     "properties": {
         "error": {
             "type": "object",
@@ -17,7 +17,7 @@ ERROR = {
 
 
 def with_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Give every operation the one shape of a refusal, as its `default` answer."""
+    """Give every operation the shape of a refusal as its `default` response."""
     result["components"]["schemas"]["Error"] = ERROR
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     for operations in result["paths"].values():

@@ -1,4 +1,4 @@
-"""What people and their programs send to the operators' endpoints."""
+"""Base classes of the serializers of the operators' endpoints."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,18 +9,18 @@ from rest_framework import serializers
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """A JSON object whose members are all known: a misspelt one would otherwise be left out in silence."""
+    """A JSON object without unknown members: a misspelt one would otherwise be ignored silently."""
 
     def to_internal_value(self, data: Any) -> Any:
         unknown = sorted(data.keys() - self.fields.keys()) if isinstance(data, Mapping) else []
         if unknown:
-            said = f"There is no such member; there are {', '.join(self.fields)}."
-            raise serializers.ValidationError({name: [said] for name in unknown})
+            message = f"This member is unknown. The members are {', '.join(self.fields)}."
+            raise serializers.ValidationError({name: [message] for name in unknown})
         return super().to_internal_value(data)
 
 
 class StrictSerializerExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
-    """The schema says so, too."""
+    """`additionalProperties: false` in the OpenAPI document."""
 
     target_class = StrictSerializer
     match_subclasses = True

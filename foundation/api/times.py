@@ -1,4 +1,4 @@
-"""Times as the API writes them."""
+"""Times in the API's format."""
 
 from datetime import datetime
 
@@ -6,5 +6,5 @@ from rest_framework.settings import api_settings
 
 
 def format_time(moment: datetime) -> str:
-    """A time in UTC as ISO 8601 with `Z`: what serializers write, for payloads that none makes."""
+    """Return a UTC time as ISO 8601 with `Z`, as serializers write it, for payloads without a serializer."""
     return moment.strftime(str(api_settings.DATETIME_FORMAT))

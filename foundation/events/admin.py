@@ -1,4 +1,4 @@
-"""Events: what happened, to what, and who did it."""
+"""The admin of events: what happened, to what, and who did it."""
 
 from uuid import UUID
 
@@ -40,8 +40,8 @@ class EventAdmin(ReadOnlyAdmin):
 
 
 def link(page: str, pk: UUID | None) -> str:
-    """The way to an object's page, under the first letters of its id."""
+    """Return a link to an object's page, with the first characters of its id as text."""
     if pk is None:
         return EMPTY
-    address = reverse(f"admin:{page}_change", args=[pk])
-    return format_html('<a class="kx-link" href="{}" title="{}">{}</a>', address, pk, str(pk)[:8])
+    url = reverse(f"admin:{page}_change", args=[pk])
+    return format_html('<a class="kx-link" href="{}" title="{}">{}</a>', url, pk, str(pk)[:8])

@@ -1,6 +1,7 @@
-"""The one event model: what happened, to which device, bundle or deployment, and who did it.
+"""The event model: what happened, to which device, bundle or deployment, and who did it.
 
-Rows are only ever inserted. The rooms above are named by plain ids, so that the ground knows none of them.
+Rows are only inserted, and deleted when they are old. They refer to devices, bundles and deployments by plain ids,
+because this layer does not know those apps.
 """
 
 from typing import Any
@@ -13,9 +14,10 @@ BACKUP_MADE = "backup.made"
 
 
 class Event(models.Model):
-    """One thing that happened. `kind` is `room.verb`.
+    """One thing that happened. `kind` is `noun.verb`, such as `device.accepted`.
 
-    `actor` is `operator:NAME`, `device`, `scheduler`, or `restore` and `manage.py` for who works on the server itself.
+    `actor` is `operator:NAME`, `device`, `scheduler`, `anonymous` (nobody is signed in), or `restore` and `manage.py`
+    for somebody who works on the server itself.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -31,13 +33,13 @@ class Event(models.Model):
     class Meta:
         ordering = ["-id"]
         indexes = [
-            # The history shown beside one device, bundle or deployment, newest first.
+            # The history of one device, bundle or deployment, newest first.
             models.Index(fields=["device_id", "-id"], name="event_device", condition=Q(device_id__isnull=False)),
             models.Index(fields=["bundle_id", "-id"], name="event_bundle", condition=Q(bundle_id__isnull=False)),
             models.Index(
                 fields=["deployment_id", "-id"], name="event_deployment", condition=Q(deployment_id__isnull=False)
             ),
-            # The last backup, asked for by every scrape of /metrics.
+            # The last backup: each scrape of /metrics asks for it.
             models.Index(fields=["-at"], name="event_backup", condition=Q(kind=BACKUP_MADE)),
         ]
 

@@ -22,7 +22,7 @@ from foundation.progress_bar import Track
 from operations.backups import pg_dump
 from operations.backups.description import FILE_NAME, BackupDescription, BlobListDescription, FileDescription
 from operations.backups.destinations import Place
-from operations.database.granting import address_of
+from operations.database.granting import dsn_of
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class BackupRunning(Exception):
 @contextmanager
 def only_backup() -> Iterator[None]:
     """Hold this database's lock for backups, on a connection of its own. Raises `BackupRunning`."""
-    address = address_of(settings.DATABASES["default"])
+    address = dsn_of(settings.DATABASES["default"])
     with psycopg.connect(address, autocommit=True, connect_timeout=10) as session:
         row = session.execute("SELECT pg_try_advisory_lock(%s, %s)", LOCK_KEY).fetchone()
         if row != (True,):

@@ -19,7 +19,7 @@ from operations.backups import pg_dump
 from operations.backups.create import BLOB_LIST, CHUNK_SIZE, DUMP, blob_name
 from operations.backups.description import FILE_NAME, BackupDescription, DamagedDescription, FileDescription
 from operations.backups.destinations import Place
-from operations.database.granting import address_of
+from operations.database.granting import dsn_of
 
 ACTOR = "restore"
 # Devices remember commands by their ids, so ids that were given out after the backup must not be given out again.
@@ -98,7 +98,7 @@ def refuse_unless_empty_and_alone() -> None:
     A scheduler or a web server would hand out old commands before they are held.
     """
     # A connection of its own: the pool has several, and they would count as other sessions.
-    with psycopg.connect(address_of(settings.DATABASES["default"])) as session:
+    with psycopg.connect(dsn_of(settings.DATABASES["default"])) as session:
         tables, others = session.execute(_TABLES_AND_SESSIONS).fetchone() or (0, 0)
     name = settings.DATABASES["default"]["NAME"]
     if tables:

@@ -1,8 +1,8 @@
-"""What the application's role needs of the database: the question that finds each need, the SQL that meets it.
+"""What the application's role needs in the database: a query that finds each need, and the SQL that meets it.
 
-Since PostgreSQL 15 nobody but a database's owner may create tables in schema `public`: an application role that was
-only made, as a provider's console makes it, dies at its first migration. This module says what a role lacks, one
-sentence each; `operations.database.granting` gives it. Neither knows Django.
+Since PostgreSQL 15 only a database's owner may create tables in schema `public`. A role that a provider's console made
+has no such right, and fails at its first migration. This module says what a role lacks, in a sentence each;
+`operations.database.granting` grants it. Neither imports Django.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 SCHEMA = "public"
-# How many connections the role leaves to people and backups, so that whoever has to look gets in.
+# How many connections the role leaves to people and backups, so that an administrator can always connect.
 LEFT_TO_PEOPLE = 2
 SETTINGS = {
     "search_path": "public",
@@ -27,9 +27,9 @@ TABLE_RIGHTS = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER"
 SEQUENCE_RIGHTS = "USAGE, SELECT, UPDATE"
 
 Connection: TypeAlias = psycopg.Connection[Any]
-# A schema's own entry in its access list, or the one that it has by default.
+# The access list of the schema, or its default if none was set.
 _SCHEMA_ACL = "pg_namespace, aclexplode(coalesce(nspacl, acldefault('n', nspowner))) AS acl WHERE nspname = 'public'"
-# What the server keeps for superusers and, since 16, for roles that were named, is not the role's either.
+# Connections that the server reserves for superusers and, since 16, for chosen roles do not count.
 _MOST_CONNECTIONS = (
     "SELECT greatest(1, current_setting('max_connections')::int"
     " - current_setting('superuser_reserved_connections')::int"
@@ -42,8 +42,8 @@ _PUBLIC_CREATES = f"EXISTS (SELECT FROM {_SCHEMA_ACL} AND grantee = 0 AND privil
 class Role:
     """The application's role, as DATABASE_URL names it.
 
-    `tables` are those that it has to own to migrate them; `connection_limit` is how many connections it may open, None
-    for what the server has to give.
+    It has to own `tables` to migrate them. `connection_limit` is how many connections it may open; None stands for all
+    that the server offers.
     """
 
     name: str
@@ -59,10 +59,10 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One thing that has to hold. `lack` is the sentence for people when it does not; `statement` mends it.
+    """One condition that has to hold. If it does not, `lack` is the sentence for people and `statement` fixes it.
 
-    `holds` is an SQL expression over the parameters `role`, `database` and `detail`. What `is_own` the role may also
-    do for itself. Kernex works without what `is_wish`: it is told, and no failure.
+    `holds` is an SQL expression over the parameters `role`, `database` and `detail`. With `is_own`, the role itself may
+    also run the statement. With `is_wish`, Kernex works without it: it is reported, but not as a failure.
     """
 
     lack: str
@@ -75,9 +75,9 @@ class Need:
 
 
 def needs(role: Role, admin: str, verifier: str = "") -> Iterator[Need]:
-    """Everything that Kernex needs, in the order in which it can be given. The first is that the role exists.
+    """Yield everything that Kernex needs, in the order in which it can be granted. First, the role has to exist.
 
-    `admin` is who will grant; `verifier` is what the password of a new role is sent as (see `hidden_password`).
+    `admin` is the role that grants; `verifier` stands for the password of a new role (see `hidden_password`).
     """
     yield existence(role, verifier)
     yield Need(
@@ -85,14 +85,14 @@ def needs(role: Role, admin: str, verifier: str = "") -> Iterator[Need]:
         sql.SQL("ALTER ROLE {} LOGIN").format(role.identifier),
         "(SELECT rolcanlogin FROM pg_roles WHERE rolname = %(role)s)",
     )
-    yield from way_in(role)
+    yield from access_needs(role)
     yield from _creation_needs(role)
     yield from _object_needs(role, admin)
     yield from setting_needs(role)
 
 
 def existence(role: Role, verifier: str) -> Need:
-    """The role itself."""
+    """Return the need for the role itself."""
     return Need(
         f"The role {role.name} does not exist.",
         sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role.identifier, sql.Literal(verifier)),
@@ -101,8 +101,8 @@ def existence(role: Role, verifier: str) -> Need:
     )
 
 
-def way_in(role: Role) -> Iterator[Need]:
-    """Into the database and to what is in its schema."""
+def access_needs(role: Role) -> Iterator[Need]:
+    """Yield the needs for connecting, and for using the schema."""
     yield Need(
         f"{role.name} may not connect to the database {role.database}.",
         sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(role.database), role.identifier),
@@ -119,7 +119,7 @@ def _creation_needs(role: Role) -> Iterator[Need]:
     yield Need(
         f"{role.name} may not create tables in schema {SCHEMA}.",
         sql.SQL("GRANT CREATE ON SCHEMA public TO {}").format(role.identifier),
-        # What everybody may is about to be taken from everybody, and does not count.
+        # CREATE held through PUBLIC is revoked below, so it does not count as the role's own.
         f"has_schema_privilege(%(role)s, 'public', 'CREATE') AND (NOT {_PUBLIC_CREATES} OR EXISTS (SELECT FROM "
         f"{_SCHEMA_ACL} AND grantee <> 0 AND privilege_type = 'CREATE' AND pg_has_role(%(role)s, grantee, 'USAGE')))",
     )
@@ -131,7 +131,7 @@ def _creation_needs(role: Role) -> Iterator[Need]:
 
 
 def _object_needs(role: Role, admin: str) -> Iterator[Need]:
-    """Tables and sequences that somebody else made, and those that the admin is yet to make."""
+    """Yield the needs for tables and sequences of other owners, and for those that the admin will make."""
     yield from _kind_needs(role, admin, "table", "'r', 'p', 'v', 'm', 'f'", TABLE_RIGHTS, "r")
     yield from _kind_needs(role, admin, "sequence", "'S'", SEQUENCE_RIGHTS, "S")
 
@@ -160,7 +160,7 @@ def _kind_needs(role: Role, admin: str, kind: str, relkinds: str, rights: str, o
 
 
 def setting_needs(role: Role) -> Iterator[Need]:
-    """The settings that its sessions begin with."""
+    """Yield the needs for the settings of its sessions."""
     for name, value in SETTINGS.items():
         yield Need(
             f"{role.name} does not have {name} = {value}.",
@@ -173,9 +173,9 @@ def setting_needs(role: Role) -> Iterator[Need]:
 
 
 def connection_limit(connection: Connection, role: Role) -> Need:
-    """That the role cannot take every connection of the server, as it would when something leaks them.
+    """Return the wish that the role cannot use up all connections of the server, should something leak them.
 
-    Not every admin may say so: since PostgreSQL 16 only for roles that it made.
+    Since PostgreSQL 16 an admin may limit only roles that it made.
     """
     row = connection.execute(_MOST_CONNECTIONS, [LEFT_TO_PEOPLE]).fetchone()
     most = role.connection_limit or (row[0] if row else -1)
@@ -189,7 +189,7 @@ def connection_limit(connection: Connection, role: Role) -> Need:
 
 
 def _owner_needs(role: Role, admin: str, foreign: Iterable[str]) -> Iterator[Need]:
-    """Kernex's own tables that somebody else made, as when a migration ran as the admin."""
+    """Yield the needs for Kernex's own tables that another role made, as when a migration ran as the admin."""
     for number, table in enumerate(foreign):
         if number == 0:
             yield Need(
@@ -213,9 +213,9 @@ _IS_FOREIGN = (
 
 
 def missing(connection: Connection, role: Role) -> list[Need]:
-    """The needs that do not hold in the database of `connection`. Reads only; any login may ask.
+    """Return the needs that are not met in the database of `connection`. Reads only; every role may call it.
 
-    Without the role there is nothing to ask about: everything is missing.
+    If the role does not exist, everything is missing.
     """
     (admin,) = connection.execute("SELECT current_user").fetchone() or ("",)
     everything = [*needs(role, admin, hidden_password(connection, role)), connection_limit(connection, role)]
@@ -238,17 +238,17 @@ def _ask(connection: Connection, role: Role, expression: str, detail: str) -> bo
 
 
 def hidden_password(connection: Connection, role: Role) -> str:
-    """The role's password as a SCRAM verifier, so that it shows in clear neither here nor in the server's log."""
+    """Return the role's password as a SCRAM verifier, so that no statement or server log contains it in clear."""
     return connection.pgconn.encrypt_password(role.password.encode(), role.name.encode(), b"scram-sha-256").decode()
 
 
 def as_sql(found: Iterable[Need]) -> str:
-    """What a person may paste into a console."""
+    """Return statements that a person can paste into a console."""
     return "\n".join(f"-- {need.lack}\n{need.statement.as_string(None)};" for need in found)
 
 
 def obstacle(connection: Connection) -> str:
-    """Why whoever is connected cannot work here at all, as PostgreSQL would say it; empty if nothing is in the way."""
+    """Return why the connected role cannot work here at all, in PostgreSQL's words; empty if it can."""
     row = connection.execute(
         "SELECT has_schema_privilege('public', 'USAGE'), has_schema_privilege('public', 'CREATE'),"
         " EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public' AND tablename = 'django_migrations')"
@@ -258,7 +258,7 @@ def obstacle(connection: Connection) -> str:
 
 
 def explanation(role: str, problem: str) -> str:
-    """The paragraph that a process ends with when its role lacks something."""
+    """Return the paragraph with which a process exits when its role lacks a privilege."""
     return (
         f"The database role {role} lacks a privilege that Kernex needs: {problem.strip()}. Grant it once as the "
         "database's owner, and start again:\n\n"

@@ -1,12 +1,12 @@
-"""What PostgreSQL's words mean when it lets nobody in: at a login no SQLSTATE comes with them."""
+"""The meaning of PostgreSQL's error texts when a connection fails: libpq gives no SQLSTATE for those."""
 
 import re
 
-# What `grant_perms` mends.
+# What `grant_perms` fixes.
 _UNGRANTED = re.compile(
     "permission denied for [a-z]+ [^\\s)]+|role .* is not permitted to log in|.*authentication failed.*"
 )
-# The first that is found counts. For whoever may ask: no host, user or table is named.
+# The first match counts. Strangers may read these: they name no host, user or table.
 _MEANINGS = {
     "authentication failed": "it refuses the role or password of DATABASE_URL",
     "does not exist": "it does not know the role or database of DATABASE_URL",
@@ -14,7 +14,7 @@ _MEANINGS = {
     "permission denied": "it does not let the role of DATABASE_URL in",
     "too many": "it has no connection to spare",
     "remaining connection slots": "it has no connection to spare",
-    "refused": "nothing answers at the address of DATABASE_URL",
+    "refused": "nothing answers at the host and port of DATABASE_URL",
     "resolve": "the host of DATABASE_URL is not known",
     "timeout": "it did not answer in time",
     "timed out": "it did not answer in time",
@@ -22,12 +22,12 @@ _MEANINGS = {
 
 
 def ungranted(error: Exception) -> str:
-    """PostgreSQL's own words where the role lacks what `grant_perms` gives; empty for any other trouble."""
-    found = _UNGRANTED.search(str(error))
-    return found[0] if found else ""
+    """Return PostgreSQL's own words if the role lacks what `grant_perms` grants; empty for other problems."""
+    match = _UNGRANTED.search(str(error))
+    return match[0] if match else ""
 
 
 def meaning(error: Exception) -> str:
-    """Why the database cannot be used, for people who may not see its address."""
+    """Return why the database cannot be used, without naming its host."""
     text = str(error)
     return next((words for sign, words in _MEANINGS.items() if sign in text), "see the log")

@@ -1,7 +1,7 @@
-"""A second role for web server and scheduler: data alone. Migrations go on running as the role that owns the tables.
+"""A second role for web server and scheduler, for data alone. Migrations still run as the role that owns the tables.
 
-What a stolen password of this role cannot do: change the schema, rewrite or delete events, make roles, read files. Each
-is denied by PostgreSQL itself.
+A stolen password of this role cannot change the schema, rewrite events or delete recent ones, make roles, or read
+files. PostgreSQL itself denies each of these.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -9,20 +9,20 @@ from collections.abc import Callable, Iterable, Iterator
 import psycopg
 from psycopg import sql
 
-from operations.database.granting import mend
+from operations.database.granting import meet
 from operations.database.grants import (
     Connection,
     Need,
     Role,
+    access_needs,
     connection_limit,
     existence,
     hidden_password,
     holds,
     setting_needs,
-    way_in,
 )
 
-# What is only ever added to, and what is only ever read, by the processes that use this role.
+# Tables to which this role only adds rows, and tables that it only reads.
 ADDED_TO = frozenset({"events_event"})
 READ = frozenset({"django_migrations"})
 DELETE_OLD_EVENTS = "public.delete_old_events(integer, integer)"
@@ -30,16 +30,16 @@ _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND table
 
 
 def rights_on(table: str) -> str:
-    """What the role may do with a table of Kernex."""
+    """Return the role's privileges on a table of Kernex."""
     if table in READ:
         return "SELECT"
     return "SELECT, INSERT" if table in ADDED_TO else "SELECT, INSERT, UPDATE, DELETE"
 
 
 def admins_needs(role: Role, verifier: str) -> Iterator[Need]:
-    """What the database's owner gives: the role, and the way in."""
+    """Yield what the database's owner grants: the role, and access to the database."""
     yield existence(role, verifier)
-    yield from way_in(role)
+    yield from access_needs(role)
     yield Need(
         f"{role.name} may create tables in schema public.",
         sql.SQL("REVOKE CREATE ON SCHEMA public FROM {}").format(role.identifier),
@@ -49,7 +49,7 @@ def admins_needs(role: Role, verifier: str) -> Iterator[Need]:
 
 
 def owners_needs(role: Role, tables: list[str]) -> Iterator[Need]:
-    """What the owner of the tables gives: data, table by table, and what migrations will make."""
+    """Yield what the owner of the tables grants: data, table by table, and what migrations will make."""
     for table in tables:
         yield from _table_needs(role, table)
     yield Need(
@@ -64,7 +64,10 @@ def owners_needs(role: Role, tables: list[str]) -> Iterator[Need]:
 
 
 def _event_deletion_needs(role: Role) -> Iterator[Need]:
-    """The one function through which old events are deleted, for this role alone. It is there after migrations."""
+    """Yield the needs for the function that deletes old events: this role may call it, and PUBLIC may not.
+
+    Before the first migration the function does not exist, and nothing is needed.
+    """
     exists = f"to_regprocedure('{DELETE_OLD_EVENTS}') IS NULL"
     yield Need(
         f"{role.name} may not delete events past their age.",
@@ -108,37 +111,37 @@ def _later_need(role: Role, kind: str, rights: str, objtype: str) -> Need:
 
 
 def missing(connection: Connection, role: Role, needs: Iterable[Need]) -> list[Need]:
-    """Those that do not hold; where the role is missing, all."""
-    found = []
+    """Return the needs that are not met: all of them if the role does not exist."""
+    unmet = []
     for need in needs:
         try:
             if not holds(connection, role, need):
-                found.append(need)
+                unmet.append(need)
         except psycopg.errors.UndefinedObject:  # the role
-            found.append(need)
-    return found
+            unmet.append(need)
+    return unmet
 
 
 def grant_runtime(
-    admin: Connection, owner: Connection, role: Role, told: Callable[[str], object], *, is_check: bool = False
+    admin: Connection, owner: Connection, role: Role, report: Callable[[str], object], *, is_check: bool = False
 ) -> list[Need]:
-    """Give what is missing, or only find it. Returns what is still missing. Both connections are in autocommit."""
+    """Grant what is missing, or only find it. Return what is still missing. Both connections are in autocommit."""
     needs = [*admins_needs(role, hidden_password(admin, role)), connection_limit(admin, role)]
-    left = _give(admin, role, needs, told, is_check)
-    return left + _give(owner, role, list(owners_needs(role, tables_of(owner))), told, is_check)
+    left = _grant(admin, role, needs, report, is_check)
+    return left + _grant(owner, role, list(owners_needs(role, tables_of(owner))), report, is_check)
 
 
-def _give(
-    connection: Connection, role: Role, needs: list[Need], told: Callable[[str], object], is_check: bool
+def _grant(
+    connection: Connection, role: Role, needs: list[Need], report: Callable[[str], object], is_check: bool
 ) -> list[Need]:
-    found = missing(connection, role, needs)
+    unmet = missing(connection, role, needs)
     if is_check:
-        return found
-    for need in found:
-        mend(connection, need, told)
+        return unmet
+    for need in unmet:
+        meet(connection, need, report)
     return missing(connection, role, needs)
 
 
 def tables_of(owner: Connection) -> list[str]:
-    """The tables in schema public that belong to whoever is connected."""
+    """Return the tables in schema public that the connected role owns."""
     return [str(table) for (table,) in owner.execute(_TABLES).fetchall()]

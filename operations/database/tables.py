@@ -1,4 +1,4 @@
-"""Which tables are Kernex's own."""
+"""The tables of Kernex."""
 
 from functools import cache
 
@@ -7,6 +7,6 @@ from django.apps import apps
 
 @cache
 def own_tables() -> frozenset[str]:
-    """The tables that Kernex's migrations make."""
+    """Return the tables that Kernex's migrations make."""
     models = apps.get_models(include_auto_created=True)
     return frozenset({"django_migrations", *(model._meta.db_table for model in models)})

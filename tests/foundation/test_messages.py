@@ -51,5 +51,5 @@ def test_a_misspelt_member_is_refused(
     answer = Person(client, make_token(make_user(), "admin")).call(method, path, body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid"), answer.content
     assert list(answer.json()["error"]["fields"]) == [unknown]
-    assert "There is no such member; there are " in answer.content.decode()
+    assert "This member is unknown. The members are " in answer.content.decode()
     assert (Group.objects.count(), EnrolmentToken.objects.count()) == (1, 0)

@@ -90,7 +90,7 @@ def test_the_database_is_away(client: Client) -> None:
     with at(1):
         assert problem(client, 503) == {
             "part": "database",
-            "problem": "The database cannot be used: nothing answers at the address of DATABASE_URL.",
+            "problem": "The database cannot be used: nothing answers at the host and port of DATABASE_URL.",
             "mend": "Check DATABASE_URL and the server.",
         }
     assert client.get("/health").status_code == 200

@@ -194,13 +194,13 @@ def test_a_running_scheduler_recovers_without_a_restart(new_place: Place, web: L
     web.start_scheduler()
     wait_for(lambda: "at work" in web.log("scheduler.log"))
     new_place.run(new_place.admin_url, "REVOKE ALL ON SCHEMA public FROM {role}, PUBLIC")
-    wait_for(lambda: "failed, the other steps go on" in web.log("scheduler.log"))
+    wait_for(lambda: "failed; the other tasks go on" in web.log("scheduler.log"))
     assert new_place.grant().code == 0
     made = manage(
         new_place.environment(), "shell", "-c",
         "from tests.factories import make_bundle; make_bundle(state='verifying', contents={'words.txt': b'words'})",
     )  # fmt: skip
     assert made.code == 0, made.err
-    wait_for(lambda: "step 'verify bundles' moved 1" in web.log("scheduler.log"))
+    wait_for(lambda: "task 'verify bundles' handled 1" in web.log("scheduler.log"))
     assert web.scheduler is not None
     assert web.scheduler.poll() is None

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from foundation.environment import Environment
-from operations.database.granting import address_of, grant, role_of
+from operations.database.granting import dsn_of, grant, role_of
 from operations.database.grants import Need, Role, as_sql, missing, needs
 from operations.database.runtime_role import grant_runtime
 from operations.database.tables import own_tables
@@ -69,7 +69,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         database = settings.DATABASES["default"]
-        self.role, self.own = role_of(database, own_tables(), options["connection_limit"]), address_of(database)
+        self.role, self.own = role_of(database, own_tables(), options["connection_limit"]), dsn_of(database)
         self.is_json = bool(options["json"])
         admin = self.admin(options["admin_url"])
         if options["print_sql"]:

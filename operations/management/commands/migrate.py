@@ -10,7 +10,7 @@ from django.db import DEFAULT_DB_ALIAS, Error, OperationalError, ProgrammingErro
 from django.db.migrations.exceptions import MigrationSchemaMissing
 
 from foundation import migration_locks
-from operations.database.granting import address_of
+from operations.database.granting import dsn_of
 from operations.database.grants import explanation
 from operations.database.postgres_errors import ungranted
 
@@ -26,7 +26,7 @@ class Command(Migrate):
         role = str(database["USER"])
         try:
             # A pool would only say that it waited in vain; a session of its own says why.
-            psycopg.connect(address_of(database), connect_timeout=CONNECT_SECONDS).close()
+            psycopg.connect(dsn_of(database), connect_timeout=CONNECT_SECONDS).close()
             return super().execute(*args, **options)
         except (OperationalError, psycopg.OperationalError, MigrationSchemaMissing) as error:
             # The second wraps the refusal to create Django's own table.

@@ -1,4 +1,4 @@
-"""The scheduler: one process beside the web workers that makes everything time-driven."""
+"""The scheduler: a process beside the web workers that runs everything time-driven."""
 
 import signal
 import threading
@@ -28,10 +28,10 @@ TASKS = [
 
 
 class Command(BaseCommand):
-    help = "Run the time-driven steps of all rooms until SIGTERM. A second scheduler waits and takes over."
+    help = "Run the time-driven tasks of all apps until SIGTERM. A second scheduler waits and takes over."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--once", action="store_true", help="run every step once and end; 1 if a step failed")
+        parser.add_argument("--once", action="store_true", help="run every task once; exit code 1 if one failed")
 
     def handle(self, *args: Any, **options: Any) -> None:
         report_defects()
@@ -56,4 +56,4 @@ class Command(BaseCommand):
         finally:
             scheduler.lock.release()
         if failed:
-            raise CommandError(f"These steps failed: {', '.join(failed)}. The log says why.")
+            raise CommandError(f"These tasks failed: {', '.join(failed)}. The log says why.")
