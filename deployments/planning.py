@@ -24,7 +24,7 @@ from django.utils import timezone
 
 from bundles.models import BundleState
 from deployments.models import Deployment, DeploymentState, Phase, PhaseState, Selection, SkippedCounts
-from foundation.batches import run_in_batches
+from foundation.batches import RUN_SECONDS, run_in_batches
 from foundation.events.models import record_event
 from foundation.scheduler import ACTOR
 
@@ -88,7 +88,7 @@ def plan() -> int:
     """Plan the deployments that wait for it, the oldest first. Return how many devices were visited."""
     if not Deployment.objects.planning().exists():
         return 0
-    return run_in_batches(_plan_next, size=1)
+    return run_in_batches(_plan_next, size=1, seconds=RUN_SECONDS)
 
 
 def _plan_next() -> int:

@@ -22,7 +22,7 @@ device deployment:
        │                               ├── operator cancels ──► cancelling ──► cancelled, or the final report
        └── operator cancels ─► cancelled └── deadline ──► timed_out  (cancelling: cancelled)
 
-Decommissioning a device ends all its device deployments as `cancelled`. A hold takes back an offer that the device has
+Decommissioning a device ends all its device deployments as `cancelled`. A hold withdraws an offer that the device has
 not acknowledged: the device deployment waits again, as a new attempt.
 """
 

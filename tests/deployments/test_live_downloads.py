@@ -26,12 +26,12 @@ PART_SIZE = 16 * 1024 * 1024
 def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.05)
 
 
 class LiveDevice:
-    """A device that calls over the network."""
+    """A device that sends its requests over the network."""
 
     def __init__(self, server: Live) -> None:
         self.server = server
@@ -54,8 +54,8 @@ class LiveDevice:
         raw = json.dumps(body).encode() if body is not None else b""
         headers = self.headers(method, path, raw, sequence) | options.pop("headers", {})
         headers |= {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        address = f"{self.server.url}/api/v1{path}"
-        return requests.request(method, address, data=raw, headers=headers, timeout=30, **options)
+        url = f"{self.server.url}/api/v1{path}"
+        return requests.request(method, url, data=raw, headers=headers, timeout=30, **options)
 
     def heartbeat(self) -> Any:
         self.sequence += 1
@@ -63,8 +63,8 @@ class LiveDevice:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def half_read(self, path: str) -> socket.socket:
-        """Ask for something and read only the beginning of the answer."""
+    def start_reading(self, path: str) -> socket.socket:
+        """Send a request and read only the first bytes of the response."""
         connection = socket.create_connection(("127.0.0.1", self.server.port))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         netloc = urlsplit(self.server.url).netloc
@@ -76,7 +76,7 @@ class LiveDevice:
 
 
 def publish(server: Live, path: Path) -> str:
-    """A ready bundle of one file. Returns the file's sha256."""
+    """Publish a bundle of one file. Return the file's sha256."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     size = path.stat().st_size
@@ -140,7 +140,7 @@ def worker_pids(server: Live) -> list[int]:
 
 
 def memory(pid: int) -> int:
-    """The most that a process ever held resident, in bytes."""
+    """Return the peak of a process's resident memory, in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
@@ -158,7 +158,7 @@ def test_a_large_blob_is_sent_in_constant_memory(server: Live, device: LiveDevic
     assert memory(pid) - before < 20 * 1024 * 1024
 
 
-def test_a_cut_download_goes_on_after_a_power_cut(server: Live, device: LiveDevice, blob: str, content: Path) -> None:
+def test_a_download_resumes_after_a_killed_server(server: Live, device: LiveDevice, blob: str, content: Path) -> None:
     with device.call("GET", blob, stream=True) as answer:
         first = next(answer.iter_content(30 * 1024 * 1024))
         server.kill_web()
@@ -171,8 +171,8 @@ def test_a_cut_download_goes_on_after_a_power_cut(server: Live, device: LiveDevi
     assert first + rest == content.read_bytes()
 
 
-def test_who_comes_second_is_told_to_come_back_and_heartbeats_pass(server: Live, device: LiveDevice, blob: str) -> None:
-    slow = device.half_read(blob)
+def test_heartbeats_pass_while_a_slow_download_occupies_a_thread(server: Live, device: LiveDevice, blob: str) -> None:
+    slow = device.start_reading(blob)
     try:
         second = device.call("GET", blob)
         assert (second.status_code, second.json()["error"]["code"]) == (503, "busy")
@@ -182,11 +182,26 @@ def test_who_comes_second_is_told_to_come_back_and_heartbeats_pass(server: Live,
         assert device.heartbeat()["state"] == "accepted"
     finally:
         slow.close()
-    # The one who went away frees the slot.
+    # Closing the connection releases the slot.
     wait_for(lambda: device.call("GET", blob, headers={"Range": "bytes=0-99999"}).status_code == 206)
 
 
-def test_many_at_once_all_get_it_in_turn(server: Live, device: LiveDevice, blob: str) -> None:
+@pytest.mark.long
+def test_a_device_that_stops_reading_is_disconnected(server: Live, device: LiveDevice, blob: str) -> None:
+    stopped = device.start_reading(blob)
+    try:
+        wait_for(lambda: device.call("GET", blob, headers={"Range": "bytes=0-99999"}).status_code == 206, 60)
+        stopped.settimeout(10)
+        received = 0
+        while chunk := stopped.recv(1024 * 1024):
+            received += len(chunk)
+        assert received < SIZE
+        assert "Traceback" not in server.log("web.log")
+    finally:
+        stopped.close()
+
+
+def test_concurrent_downloads_all_succeed_in_turn(server: Live, device: LiveDevice, blob: str) -> None:
     def fetch(_: int) -> int:
         start = 5 * 1024 * 1024
         while True:
@@ -200,12 +215,12 @@ def test_many_at_once_all_get_it_in_turn(server: Live, device: LiveDevice, blob:
         assert list(pool.map(fetch, range(16))) == [5 * 1024 * 1024] * 16
 
 
-def test_the_scheduler_offers_and_finishes(server: Live, device: LiveDevice, blob: str) -> None:
+def test_the_scheduler_plans_offers_and_finishes(server: Live, device: LiveDevice, blob: str) -> None:
     made = server.call("POST", "/deployments", {"bundle": "big@1", "devices": [device.id]})
     assert made.status_code == 201, made.text
-    address = f"/deployments/{made.json()['id']}"
+    path = f"/deployments/{made.json()['id']}"
     wait_for(lambda: device.heartbeat()["commands"])
-    answer = device.call("POST", f"{address}/result", {"attempt": 1, "report": 1, "state": "succeeded"})
+    answer = device.call("POST", f"{path}/result", {"attempt": 1, "report": 1, "state": "succeeded"})
     assert (answer.status_code, answer.json()) == (200, {"state": "succeeded"})
-    wait_for(lambda: server.call("GET", address).json()["state"] == "finished")
-    assert server.call("GET", address).json()["counts"]["succeeded"] == 1
+    wait_for(lambda: server.call("GET", path).json()["state"] == "finished")
+    assert server.call("GET", path).json()["counts"]["succeeded"] == 1

@@ -1,9 +1,6 @@
-"""Planning: every selected device that can take part gets one device deployment, whatever interrupts the scheduler."""
+"""Planning: every selected device that can take part gets one device deployment."""
 
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,9 +8,9 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from bundles.models import Bundle
-from deployments import planning, termination
+from deployments import planning
 from deployments.definition import Definition, start
-from deployments.models import Deployment, DeviceDeployment, Phase, Selection
+from deployments.models import Deployment, DeviceDeployment, Phase
 from deployments.offers import offer
 from deployments.planning import plan
 from deployments.termination import carry_out_cancels, end_decommissioned, end_withdrawn, finish
@@ -33,12 +30,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def one_batch_each_run(monkeypatch: pytest.MonkeyPatch, small_batches: None) -> None:
     """Have each run of the task stop after one batch."""
-    monkeypatch.setattr(planning, "run_in_batches", lambda work, size: run_in_transaction(work))
-
-
-def run_in_transaction(work: Callable[[], int]) -> int:
-    with transaction.atomic():
-        return work()
+    monkeypatch.setattr(planning, "RUN_SECONDS", 0)
 
 
 def start_on(bundle: Bundle, *groups: Group, devices: Any = ()) -> Deployment:
@@ -251,97 +243,6 @@ def test_schedulers_do_not_plan_the_same_deployment_at_once(bundle: Bundle, smal
     while plan():
         pass
     assert len(planned_devices(deployment)) == Phase.objects.get().device_count == 40
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing handles it, so PostgreSQL rolls back the open transaction."""
-
-
-def kill_at(statement: int, *, after: bool) -> Any:
-    """Return a context in which the given statement of this session is the last one: before it runs, or after."""
-    executed = 0
-
-    def wrapper(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-        nonlocal executed
-        executed += 1
-        if executed == statement and not after:
-            raise Killed
-        result = execute(sql, params, many, context)
-        if executed == statement:
-            raise Killed
-        return result
-
-    return connection.execute_wrapper(wrapper)
-
-
-def run_scheduler() -> None:
-    for _ in range(3):
-        plan()
-        carry_out_cancels()
-        finish()
-
-
-def statements_of(function: Callable[[], object]) -> int:
-    with ExitStack() as stack:
-        executed: list[str] = []
-
-        def wrapper(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-            executed.append(sql)
-            return execute(sql, params, many, context)
-
-        stack.enter_context(connection.execute_wrapper(wrapper))
-        function()
-    return len(executed)
-
-
-def outcome() -> Any:
-    """All that planning and cancelling leave behind."""
-    return (
-        list(Deployment.objects.values_list("state", "reason_code", "skipped", "final_counts")),
-        list(Phase.objects.values_list("state", "device_count")),
-        sorted(DeviceDeployment.objects.values_list("device_id", "state", "reason_code")),
-        sorted(Command.objects.filter(withdrawn_at=None).values_list("device_id", "kind")),
-        sorted(Event.objects.exclude(kind__startswith="device.").values_list("kind", "message")),
-    )
-
-
-def prepare(scenario: str, devices: list[Device]) -> None:
-    """Put the database into the state that a scenario starts from."""
-    for model in (Event, Command, DeviceDeployment, Selection, Phase, Deployment):
-        model.objects.all().delete()
-    deployment = start_on(Bundle.objects.get(), Group.objects.get(name="lab"), devices=devices[:2])
-    if scenario == "cancel":
-        plan()
-        active = list(DeviceDeployment.objects.order_by("device_id").values_list("pk", flat=True)[:4])
-        now = timezone.now()
-        offered = DeviceDeployment.objects.filter(pk__in=active)
-        offered.transition_to("offered", offered_at=now, deadline_at=now + timedelta(hours=1))
-        deployment.cancel(ALICE)
-
-
-@pytest.fixture
-def fleet(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> list[Device]:
-    monkeypatch.setattr(planning, "BATCH", 4)
-    monkeypatch.setattr(termination, "BATCH", 3)
-    return [*(make_device() for _ in range(8)), make_device(state="pending")]
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("scenario", ["plan", "cancel"])
-@pytest.mark.parametrize("after", [False, True])
-def test_a_scheduler_killed_at_any_statement_leaves_the_same_result(
-    fleet: list[Device], scenario: str, after: bool
-) -> None:
-    prepare(scenario, fleet)
-    total = statements_of(run_scheduler)
-    expected = outcome()
-    assert total > 20
-    for statement in range(1, total + 1):
-        prepare(scenario, fleet)
-        with pytest.raises(Killed), kill_at(statement, after=after):
-            run_scheduler()
-        run_scheduler()
-        assert outcome() == expected, f"killed at statement {statement} of {total}"
 
 
 def test_a_scheduler_of_the_previous_version_does_not_finish_a_planned_deployment(bundle: Bundle) -> None:

@@ -11,7 +11,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from deployments.models import DeviceDeployment
 from deployments.offers import offer
-from deployments.reports import MAX_LATE_EVENTS, Report, accept_report
+from deployments.reports import Report, accept_report
 from deployments.termination import carry_out_cancels
 from devices.models import Command, Device
 from foundation.events.models import Event
@@ -118,46 +118,6 @@ def test_a_final_report_withdraws_open_commands(send_report: SendReport, device_
     assert not Command.objects.open().filter(device_deployment_id=device_deployment.pk).exists()
 
 
-@pytest.mark.parametrize("ended", ["timed_out", "cancelled", "succeeded"])
-def test_a_report_after_the_end_is_refused_and_stored(
-    send_report: SendReport, device_deployment: DeviceDeployment, ended: str
-) -> None:
-    send_report(1, "installing")
-    end(device_deployment, ended)
-    for number in (2, 3):
-        answer = send_report(number, "rolled_back", reason_code="unhealthy")
-        assert answer.status_code == 409
-        assert (answer.json()["error"]["code"], answer.json()["error"]["state"]) == ("ended", ended)
-    device_deployment.refresh_from_db()
-    assert (device_deployment.state, device_deployment.late_state, device_deployment.report) == (
-        ended,
-        "rolled_back",
-        1,
-    )
-    event = Event.objects.get(kind="deployment.late_report")
-    assert event.data == {"state": ended, "reported": "rolled_back", "reason_code": "unhealthy"}
-
-
-def test_a_late_report_is_shown_by_the_api(
-    send_report: SendReport, device_deployment: DeviceDeployment, alice: Person
-) -> None:
-    end(device_deployment, "timed_out")
-    send_report(1, "succeeded")
-    (shown,) = alice.get(f"/deployments/{device_deployment.deployment_id}/devices").json()["results"]
-    assert (shown["state"], shown["late_state"]) == ("timed_out", "succeeded")
-
-
-def test_a_device_that_alternates_after_the_end_writes_few_events(
-    send_report: SendReport, device_deployment: DeviceDeployment
-) -> None:
-    end(device_deployment, "timed_out")
-    for number in range(1, 31):
-        assert send_report(number, ("succeeded", "failed")[number % 2]).status_code == 409
-    assert Event.objects.filter(kind="deployment.late_report").count() == MAX_LATE_EVENTS
-    device_deployment.refresh_from_db()
-    assert device_deployment.late_state == "succeeded"
-
-
 def test_unknown_timings_are_ignored(send_report: SendReport, device_deployment: DeviceDeployment) -> None:
     for number in range(1, 4):
         names = {f"{number}-{name}": 1 for name in range(100)}
@@ -176,18 +136,6 @@ def test_the_end_of_a_long_message_is_kept(
     assert send_report(1, "failed", message=message).status_code == 200
     (shown,) = alice.get(f"/deployments/{device_deployment.deployment_id}/devices").json()["results"]
     assert shown["message"] == stored
-
-
-def test_a_report_from_before_the_end_is_answered_as_before(
-    send_report: SendReport, device_deployment: DeviceDeployment
-) -> None:
-    send_report(1, "accepted")
-    send_report(2, "installing")
-    end(device_deployment, "timed_out")
-    answer = send_report(2, "installing")
-    assert (answer.status_code, answer.json()) == (200, {"state": "timed_out"})
-    assert send_report(1, "accepted").status_code == 409
-    assert not Event.objects.filter(kind="deployment.late_report").exists()
 
 
 def test_a_stage_does_not_undo_a_cancel_but_a_final_report_does(

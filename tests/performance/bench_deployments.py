@@ -1,6 +1,6 @@
 """How fast deployments are started, planned and cancelled.
 
-    python -m tests.performance.bench_deployments [--devices 100000]
+    python -m tests.performance.bench_deployments [--devices 50000]
 
 Starts a PostgreSQL that fsyncs, adds accepted devices to one group, and deploys a bundle to it. The requests go through
 Django's test client, and the scheduler's tasks run in this process.
@@ -29,7 +29,7 @@ FROM devices_device, generate_series(2, %s) AS number
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--devices", type=int, default=100_000, help="in the group (default %(default)s)")
+    parser.add_argument("--devices", type=int, default=50_000, help="in the group (default %(default)s)")
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="kernex-bench-") as directory,

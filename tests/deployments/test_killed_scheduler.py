@@ -1,0 +1,113 @@
+"""A scheduler that is killed while it plans or cancels: the next one gets the same result."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from bundles.models import Bundle
+from deployments import planning, termination
+from deployments.definition import Definition, start
+from deployments.models import Deployment, DeviceDeployment, Phase, Selection
+from deployments.planning import plan
+from deployments.termination import carry_out_cancels, finish
+from devices.models import Command, Device
+from foundation.events.models import Event
+from tests.factories import make_device
+
+ALICE = "operator:alice"
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing handles it, so PostgreSQL rolls back the open transaction."""
+
+
+def kill_at(statement: int, *, after: bool) -> Any:
+    """Return a context in which the given statement of this session is the last one: before it runs, or after."""
+    executed = 0
+
+    def wrapper(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        nonlocal executed
+        executed += 1
+        if executed == statement and not after:
+            raise Killed
+        result = execute(sql, params, many, context)
+        if executed == statement:
+            raise Killed
+        return result
+
+    return connection.execute_wrapper(wrapper)
+
+
+def run_scheduler() -> None:
+    for _ in range(3):
+        plan()
+        carry_out_cancels()
+        finish()
+
+
+def statements_of(function: Callable[[], object]) -> int:
+    """Call a function. Return how many statements it executed in this session."""
+    executed: list[str] = []
+
+    def wrapper(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        executed.append(sql)
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(wrapper):
+        function()
+    return len(executed)
+
+
+def outcome() -> Any:
+    """All that planning and cancelling leave behind."""
+    return (
+        list(Deployment.objects.values_list("state", "reason_code", "skipped", "final_counts")),
+        list(Phase.objects.values_list("state", "device_count")),
+        sorted(DeviceDeployment.objects.values_list("device_id", "state", "reason_code")),
+        sorted(Command.objects.filter(withdrawn_at=None).values_list("device_id", "kind")),
+        sorted(Event.objects.exclude(kind__startswith="device.").values_list("kind", "message")),
+    )
+
+
+def prepare(scenario: str, devices: list[Device]) -> None:
+    """Put the database into the state that a scenario starts from."""
+    for model in (Event, Command, DeviceDeployment, Selection, Phase, Deployment):
+        model.objects.all().delete()
+    definition = Definition(Bundle.objects.get(), groups=["lab"], devices=[device.pk for device in devices[:2]])
+    deployment = start(definition, actor=ALICE)
+    if scenario == "cancel":
+        plan()
+        active = list(DeviceDeployment.objects.order_by("device_id").values_list("pk", flat=True)[:4])
+        now = timezone.now()
+        offered = DeviceDeployment.objects.filter(pk__in=active)
+        offered.transition_to("offered", offered_at=now, deadline_at=now + timedelta(hours=1))
+        deployment.cancel(ALICE)
+
+
+@pytest.fixture
+def fleet(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> list[Device]:
+    monkeypatch.setattr(planning, "BATCH", 4)
+    monkeypatch.setattr(termination, "BATCH", 3)
+    return [*(make_device() for _ in range(8)), make_device(state="pending")]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("scenario", ["plan", "cancel"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_scheduler_killed_at_any_statement_leaves_the_same_result(
+    fleet: list[Device], scenario: str, after: bool
+) -> None:
+    prepare(scenario, fleet)
+    total = statements_of(run_scheduler)
+    expected = outcome()
+    assert total > 20
+    for statement in range(1, total + 1):
+        prepare(scenario, fleet)
+        with pytest.raises(Killed), kill_at(statement, after=after):
+            run_scheduler()
+        run_scheduler()
+        assert outcome() == expected, f"killed at statement {statement} of {total}"
