@@ -20,7 +20,7 @@ class ReleaseStatus:
     version: str
     manifest_sha256: str
     deployment_id: str
-    is_baking: bool
+    is_observed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def as_text(status: Status) -> str:
     for name, product in status.products.items():
         current, previous = product.current, product.previous
         line = f"{name}: {current.version if current else 'nothing'}"
-        if current and current.is_baking:
+        if current and current.is_observed:
             line += " (under observation)"
         lines.append(line + (f", previously {previous.version}" if previous else ""))
     lines += [f"{job.kind} {job.product} {job.version}: {job.stage}" for job in status.jobs]
