@@ -46,10 +46,10 @@ class BoundedLog:
     def write(self, data: bytes) -> None:
         """Append `data`, or drop it when that is impossible."""
         try:
-            if self.descriptor >= 0 and self.size + len(data) > self.max_size:
-                self._rotate()
             if self.descriptor < 0:
                 self._open()
+            if self.descriptor >= 0 and self.size + len(data) > self.max_size:
+                self._rotate()
             if self.descriptor >= 0:
                 self.size += os.write(self.descriptor, data)
         except OSError:
@@ -64,8 +64,13 @@ class BoundedLog:
         self.reopen_at = 0.0
 
     def _rotate(self) -> None:
+        """Begin a new file. If the old one cannot be kept, because the program put something there, drop it."""
+        try:
+            os.replace(self.path, f"{self.path}.1")  # noqa: PTH105
+        except OSError:
+            os.ftruncate(self.descriptor, 0)
         self._close()
-        os.replace(self.path, f"{self.path}.1")  # noqa: PTH105
+        self._open()
 
     def _close(self) -> None:
         if self.descriptor >= 0:

@@ -176,15 +176,6 @@ def test_a_crash_loop_under_observation_is_rolled_back(server: FakeServer, devic
     device.check()
 
 
-def test_one_crash_loop_is_logged_once(server: FakeServer, device: Device) -> None:
-    device.options |= {"CRASH_LOOP_STARTS": "1"}
-    device.start()
-    installed(server, device, one := bundle.program("1"), bundle.program("2", FRAGILE))
-    (device.state_dir / "broken").touch()
-    wait_for(lambda: device.runs(one), 40, device.log_text)
-    assert device.log_text().count("crashes again and again") == 1
-
-
 def test_starts_that_the_agent_causes_are_not_crashes(server: FakeServer, device: Device) -> None:
     """Failing versions and agent restarts stop and start a healthy release, and it stays."""
     device.options |= {"CRASH_LOOP_STARTS": "1"}
@@ -250,6 +241,8 @@ def test_a_release_that_replaces_a_crash_loop_stays(server: FakeServer, device: 
     wait_for((device.state_dir / "hook").exists, 40, device.log_text)
     (device.state_dir / "broken").touch()
     wait_for(lambda: "going back to the previous release" in device.log_text(), 40, device.log_text)
+    time.sleep(3)
+    assert device.log_text().count("going back to the previous release") == 1
     (device.state_dir / "go").touch()
     device.finish(row)
     wait_for(lambda: not device.state.jobs)
@@ -365,29 +358,52 @@ def program(directory: Path, *command: str) -> Program:
     )
 
 
+@pytest.mark.parametrize(
+    ("script", "last_exit"),
+    [("exit 3", "exit code 3"), ("kill -TERM $$", "signal 15"), ("kill -KILL $$", "signal 9")],
+)
+def test_the_exit_of_a_program_is_known(supervisor: Supervisor, tmp_path: Path, script: str, last_exit: str) -> None:
+    ending = program(tmp_path, "sh", "-c", f"echo the last line; {script}")
+    supervisor.start(ending)
+    wait_for(lambda: not ending.is_running)
+    supervisor.poll()
+    assert ending.last_exit == last_exit
+    assert ending.log.last_output(100) == "the last line"
+
+
+def test_a_program_is_not_blocked_by_a_log_that_cannot_be_written(supervisor: Supervisor, tmp_path: Path) -> None:
+    script = f"while ! test -e go; do sleep 0.05; done; head -c {4 * MAX_FILE_SIZE} /dev/zero; touch printed; sleep 60"
+    printing = program(tmp_path, "sh", "-c", script)
+    supervisor.start(printing)
+    printing.log.older.mkdir()
+    (tmp_path / "go").touch()
+    wait_for((tmp_path / "printed").exists)
+    assert printing.log.path.stat().st_size <= MAX_FILE_SIZE
+
+
 def test_restart_delays_grow_up_to_a_limit(supervisor: Supervisor, tmp_path: Path) -> None:
-    one = program(tmp_path, "false")
-    supervisor.start(one)
+    failing = program(tmp_path, "false")
+    supervisor.start(failing)
     pauses = []
     for _ in range(9):
-        wait_for(lambda: not one.is_running)
+        wait_for(lambda: not failing.is_running)
         supervisor.poll()
-        assert one.retry_at is not None
-        pauses.append(one.retry_at - time.monotonic())
-        one.retry_at = time.monotonic()
+        assert failing.retry_at is not None
+        pauses.append(failing.retry_at - time.monotonic())
+        failing.retry_at = time.monotonic()
         supervisor.poll()
     assert all(0.7 < pause < 1.3 * LONGEST_DELAY_SECONDS for pause in pauses)
     assert pauses[3] > 3 * pauses[0]
-    assert one.exits == 9
+    assert failing.exits == 9
 
 
 def test_a_program_that_cannot_start_is_retried(supervisor: Supervisor, tmp_path: Path) -> None:
-    one = program(tmp_path, "./missing")
-    supervisor.keep(one)
-    assert "missing" in one.last_exit
+    restarted = program(tmp_path, "./missing")
+    supervisor.keep(restarted)
+    assert "missing" in restarted.last_exit
     script = tmp_path / "missing"
     script.write_text("#!/bin/sh\nexec sleep 60\n")
     script.chmod(0o755)
-    one.retry_at = time.monotonic()
+    restarted.retry_at = time.monotonic()
     supervisor.poll()
-    assert one.is_running
+    assert restarted.is_running
