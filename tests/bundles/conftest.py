@@ -1,4 +1,4 @@
-"""Each test of this room has a storage directory and a publisher of its own."""
+"""Each test of bundles has its own storage directory and publisher."""
 
 from pathlib import Path
 
@@ -33,11 +33,11 @@ def bob(db: None, client: Client) -> Publisher:
 
 @pytest.fixture
 def viewer(db: None, client: Client) -> Publisher:
-    """Somebody who may only read."""
+    """A viewer."""
     return Publisher(client, make_token(make_user("victor"), "viewer"))
 
 
 @pytest.fixture
 def stranger(client: Client) -> Publisher:
-    """Somebody without a token."""
+    """A client without a token."""
     return Publisher(client, "")

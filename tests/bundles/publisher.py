@@ -1,4 +1,4 @@
-"""A publisher who talks to the API: what tests send, and the manifests they send it about."""
+"""A publisher as a client of the API."""
 
 import base64
 import hashlib
@@ -27,7 +27,7 @@ def manifest_of(contents: dict[str, bytes], **members: Any) -> dict[str, Any]:
 
 
 class Publisher:
-    """One API token at work. Every method answers the response."""
+    """Calls the API with one token. Every method returns the response."""
 
     def __init__(self, client: Client, secret: str) -> None:
         self.client = client
@@ -58,7 +58,7 @@ class Publisher:
         )
 
     def upload(self, content: bytes) -> str:
-        """All of one blob, completed; its id."""
+        """Send all of one blob and complete it. Return the upload's id."""
         answer = self.start(content).json()
         size = answer["part_size"]
         for number, offset in enumerate(range(0, len(content), size), 1):
@@ -67,7 +67,7 @@ class Publisher:
         return str(answer["id"])
 
     def push(self, contents: dict[str, bytes], **members: Any) -> Any:
-        """A whole bundle, ready."""
+        """Make a ready bundle. Return the response that shows it."""
         manifest = manifest_of(contents, **members)
         assert self.draft(manifest).status_code == 201
         for content in set(contents.values()):

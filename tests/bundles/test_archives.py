@@ -1,4 +1,4 @@
-"""Archives: read member by member, never unpacked, nothing kept of what is refused."""
+"""Archives: read member by member, never unpacked; a refused archive leaves nothing."""
 
 import gzip
 import io
@@ -85,7 +85,7 @@ def test_it_makes_a_draft_that_becomes_ready(pack: Callable[[dict[str, bytes]], 
     assert list((storage / "uploads").iterdir()) == []
 
 
-def test_it_takes_what_tar_makes_of_a_directory() -> None:
+def test_it_accepts_a_tar_of_a_directory() -> None:
     archive = tar_of(CONTENTS, info("./", type=tarfile.DIRTYPE), prefix="./")
     assert draft(archive).file_count == 4
 
@@ -96,7 +96,7 @@ def test_it_reads_a_description_and_does_not_ship_it() -> None:
     assert (bundle.file_count, bundle.device_types) == (4, ["edge"])
 
 
-def test_it_gives_the_same_bundle_again_and_keeps_no_bytes_twice(storage: Path) -> None:
+def test_drafting_again_returns_the_same_bundle_and_stores_nothing_twice(storage: Path) -> None:
     bundle = draft(tar_of(CONTENTS))
     verify_uploads()
     assert draft(zip_of(CONTENTS)) == bundle
@@ -146,6 +146,9 @@ REFUSED: dict[str, tuple[str, bytes]] = {
     "description that is no JSON": ("bad_description", tar_of({"a": b"", "kernex.json": b"{"})),
     "description with a time": ("bad_description", tar_of({"a": b"", "kernex.toml": b"run = 2020-01-01"})),
     "two descriptions": ("bad_description", tar_of({"kernex.toml": b"device_types = []", "kernex.json": b"{}"})),
+    "two descriptions, the first empty": ("bad_description", tar_of({"kernex.toml": b"", "kernex.json": b"{}"})),
+    "dotted description": ("bad_description", tar_of({"a": b"", "kernex.toml": b"a" + b".a" * 20_000 + b" = 1"})),
+    "large kernex.toml": ("bad_description", tar_of({"a": b"", "kernex.toml": b"#" * 70_000})),
     "huge description": ("bad_description", tar_of({"kernex.json": b" " * 300_000})),
 }
 
@@ -159,14 +162,14 @@ def test_it_refuses(code: str, archive: bytes, storage: Path) -> None:
     assert (Upload.objects.count(), Bundle.objects.count()) == (0, 0)
 
 
-def test_it_keeps_nothing_when_the_version_is_taken(storage: Path) -> None:
+def test_it_keeps_nothing_if_the_version_exists(storage: Path) -> None:
     draft(tar_of({"a": b"1"}))
     with pytest.raises(Conflict):
         draft(tar_of({"a": b"2"}))
     assert Upload.objects.count() == len(list((storage / "uploads").iterdir())) == 1
 
 
-def test_it_counts_entries_that_are_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_directories_count_as_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "MAX_ENTRIES", 5)
     with pytest.raises(BadBundle) as refusal:
         draft(tar_of({"a": b""}, *(info(f"d{number}", type=tarfile.DIRTYPE) for number in range(6))))

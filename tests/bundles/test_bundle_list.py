@@ -21,7 +21,7 @@ def test_it_lists_the_newest_first_also_for_viewers(publisher: Publisher, viewer
     assert "missing" not in answer.json()["results"][0]
 
 
-def test_it_walks_pages(publisher: Publisher) -> None:
+def test_it_answers_in_pages(publisher: Publisher) -> None:
     for version in ("1", "2", "3"):
         publisher.draft(manifest_of({"a": b"1"}, version=version))
     page = publisher.get("bundles", page_size="2").json()
@@ -48,7 +48,7 @@ def test_it_refuses_a_filter_that_cannot_match(publisher: Publisher, query: str,
 
 
 @pytest.mark.parametrize("cursor", ["x", "cD1hYmM=", "cD0lMDA=", "bz0x", "cD0yMDI0LTAxLTAx"])
-def test_it_answers_a_cursor_that_is_none_with_4xx(publisher: Publisher, cursor: str) -> None:
+def test_an_invalid_cursor_is_a_4xx(publisher: Publisher, cursor: str) -> None:
     answer = publisher.get("bundles", cursor=cursor)
     assert answer.status_code in {200, 400, 404}
     assert answer["Content-Type"] == "application/json"
@@ -71,7 +71,7 @@ def test_a_list_costs_the_same_however_long(publisher: Publisher) -> None:
     assert len(many) == len(few) == 2
 
 
-def test_it_shows_one(publisher: Publisher, viewer: Publisher) -> None:
+def test_it_shows_one_bundle(publisher: Publisher, viewer: Publisher) -> None:
     drafted = publisher.draft(manifest_of({"a": b"1"})).json()
     assert viewer.get("bundles/vad/1.0.0").json() == drafted
     Bundle.objects.update(state="withdrawn")

@@ -1,4 +1,4 @@
-"""docs/bundles.md says what the code does."""
+"""docs/bundles.md agrees with the code."""
 
 import json
 import re

@@ -48,13 +48,13 @@ def test_it_drafts(publisher: Publisher) -> None:
     assert list(Event.objects.values_list("kind", "bundle_id")) == [("bundle.drafted", bundle.pk)]
 
 
-def test_it_gives_the_identical_bundle_again(publisher: Publisher, bob: Publisher) -> None:
+def test_drafting_is_idempotent(publisher: Publisher, bob: Publisher) -> None:
     first, again = publisher.draft(MANIFEST), bob.draft(MANIFEST)
     assert (again.status_code, again.json()) == (200, first.json())
     assert Event.objects.count() == 1
 
 
-def test_it_names_only_blobs_that_are_missing(publisher: Publisher) -> None:
+def test_it_lists_only_missing_blobs(publisher: Publisher) -> None:
     Blob.objects.create(sha256=sha256(b"1"), size=1)
     assert publisher.draft(MANIFEST).json()["missing"] == [{"sha256": sha256(b"22"), "size": 2}]
 
@@ -65,7 +65,7 @@ def test_it_refuses_another_manifest_of_the_same_version(publisher: Publisher) -
     assert (Bundle.objects.count(), BundleFile.objects.count()) == (1, 3)
 
 
-def test_it_refuses_a_size_that_is_false(publisher: Publisher) -> None:
+def test_it_refuses_a_wrong_size(publisher: Publisher) -> None:
     Blob.objects.create(sha256=sha256(b"1"), size=7)
     assert refusal(publisher.draft(MANIFEST)) == (409, "size_differs")
 
@@ -96,7 +96,7 @@ def test_it_refuses_a_viewer_and_a_stranger(viewer: Publisher, stranger: Publish
         (b" " * (5 * 1024 * 1024 + 1), 413, "too_large"),
     ],
 )
-def test_it_refuses_what_is_no_manifest(publisher: Publisher, body: bytes, status: int, code: str) -> None:
+def test_it_refuses_an_invalid_manifest(publisher: Publisher, body: bytes, status: int, code: str) -> None:
     assert refusal(publisher.post("bundles", body)) == (status, code)
 
 
@@ -143,7 +143,7 @@ def test_10_000_files_take_few_statements(publisher: Publisher) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_at_once_make_one_bundle(client: Client) -> None:
+def test_concurrent_drafts_make_one_bundle(client: Client) -> None:
     secret = make_token(make_user(), "publisher")
 
     def draft(_: int) -> int:

@@ -45,7 +45,7 @@ class Reaper:
 
 
 def killed_at(at: int) -> bool:
-    """Run the scheduler's steps in a child that is killed at that point. False if it came to its end before."""
+    """Run the scheduler's tasks in a child that is killed at that point. False if it finished before."""
     connections.close_all()
     child = os.fork()
     if child:
@@ -67,7 +67,7 @@ def killed_at(at: int) -> bool:
         os._exit(1)
 
 
-def test_whatever_step_it_is_killed_at_the_next_run_ends_it(client: Client, storage: Path) -> None:
+def test_the_next_run_continues_wherever_it_was_killed(client: Client, storage: Path) -> None:
     publisher = Publisher(client, make_token(make_user(), "publisher"))
     kills = 0
     for point in range(1, 400):

@@ -1,4 +1,4 @@
-"""Manifests, against the examples that every side shares."""
+"""Manifests, tested against the examples that server, agent and command line share."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def example(**members: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("good", EXAMPLES["good"], ids=lambda good: good["why"])
-def test_it_takes(good: dict[str, Any]) -> None:
+def test_it_accepts(good: dict[str, Any]) -> None:
     read = manifest.read(good["manifest"])
     assert read.sha256 == good["sha256"]
     assert manifest.parse(read.body) == read
@@ -30,7 +30,7 @@ def test_it_refuses(bad: dict[str, Any]) -> None:
     with pytest.raises(BadBundle) as refusal:
         manifest.parse(bad["raw"].encode()) if "raw" in bad else manifest.read(bad["manifest"])
     assert refusal.value.code == bad["code"], refusal.value.message
-    refusal.value.message.encode()  # can be said over the wire, whatever was sent
+    refusal.value.message.encode()  # can be encoded, whatever was sent
 
 
 def test_the_examples_cover_every_code() -> None:
@@ -55,14 +55,14 @@ def files(count: int, path: str = "{:05}") -> list[dict[str, Any]]:
     return [{"path": path.format(number), "sha256": A, "size": 1, "mode": 420} for number in range(count)]
 
 
-def test_it_takes_10_000_files_and_no_more() -> None:
+def test_it_accepts_10_000_files_and_no_more() -> None:
     assert manifest.read(example(files=files(10_000))).size == 10_000
     with pytest.raises(BadBundle) as refusal:
         manifest.read(example(files=files(10_001)))
     assert refusal.value.code == "too_many_files"
 
 
-def test_it_takes_4_mib_and_no_more() -> None:
+def test_it_accepts_4_mib_and_no_more() -> None:
     long = "d" * 200 + "/" + "e" * 200 + "/{:05}"
     assert len(manifest.read(example(files=files(8000, long))).body) > 4_000_000
     with pytest.raises(BadBundle) as refusal:

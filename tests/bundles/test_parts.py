@@ -36,7 +36,7 @@ def on_disk(storage: Path, upload: str) -> bytes:
     return (storage / "uploads" / upload).read_bytes()
 
 
-def test_it_keeps_a_part_at_its_place(publisher: Publisher, upload: str, storage: Path) -> None:
+def test_it_stores_a_part_at_its_offset(publisher: Publisher, upload: str, storage: Path) -> None:
     answer = publisher.put(upload, 2, CONTENT[10:20])
     assert answer.status_code == 200
     assert answer.json() == {"number": 2, "sha256": sha256(CONTENT[10:20]), "size": 10}
@@ -45,7 +45,7 @@ def test_it_keeps_a_part_at_its_place(publisher: Publisher, upload: str, storage
     assert on_disk(storage, upload) == CONTENT
 
 
-def test_the_same_part_again_is_harmless(publisher: Publisher, upload: str, storage: Path) -> None:
+def test_sending_a_part_is_idempotent(publisher: Publisher, upload: str, storage: Path) -> None:
     first, again = (publisher.put(upload, 1, CONTENT[:10]) for _ in range(2))
     assert (first.status_code, first.json()) == (again.status_code, again.json())
     broken = publisher.put(upload, 1, b"xxxxxxxxxx", **{"Content-Digest": content_digest(CONTENT[:10])})
@@ -54,14 +54,14 @@ def test_the_same_part_again_is_harmless(publisher: Publisher, upload: str, stor
     assert UploadPart.objects.get().sha256 == sha256(CONTENT[:10])
 
 
-def test_another_part_in_its_place_replaces_it(publisher: Publisher, upload: str, storage: Path) -> None:
+def test_another_part_with_the_same_number_replaces_it(publisher: Publisher, upload: str, storage: Path) -> None:
     publisher.put(upload, 1, b"xxxxxxxxxx")
     assert publisher.put(upload, 1, CONTENT[:10]).status_code == 200
     assert on_disk(storage, upload) == CONTENT[:10]
     assert UploadPart.objects.get().sha256 == sha256(CONTENT[:10])
 
 
-def test_a_part_that_was_cut_or_damaged_is_unknown(publisher: Publisher, upload: str) -> None:
+def test_a_cut_or_damaged_part_is_not_listed(publisher: Publisher, upload: str) -> None:
     publisher.put(upload, 1, CONTENT[:10])
     answer = publisher.put(upload, 1, b"yyyyyyyyyy", **{"Content-Digest": content_digest(b"zzzzzzzzzz")})
     assert refusal(answer) == (400, "bad_digest")
@@ -135,7 +135,7 @@ def test_a_full_disk_loses_nothing(
     assert publisher.put(upload, 2, CONTENT[10:20]).status_code == 200
 
 
-def test_storage_that_is_away_is_said_with_a_time_to_retry(publisher: Publisher, upload: str, storage: Path) -> None:
+def test_unavailable_storage_is_a_503_with_retry_after(publisher: Publisher, upload: str, storage: Path) -> None:
     storage.mkdir(exist_ok=True)
     (storage / "uploads").write_text("a file where a directory should be")
     answer = publisher.put(upload, 1, CONTENT[:10])

@@ -1,4 +1,4 @@
-"""Properties of paths, whatever they are made of."""
+"""Properties of any path."""
 
 import unicodedata
 from contextlib import suppress

@@ -46,7 +46,7 @@ def test_it_waits_for_what_is_being_verified(publisher: Publisher) -> None:
     assert answer.json()["ready_at"] is not None
 
 
-def test_what_is_stored_between_two_looks_is_not_missing(publisher: Publisher) -> None:
+def test_a_blob_stored_between_two_reads_is_not_missing(publisher: Publisher) -> None:
     publisher.draft(manifest_of({"a": b"1"}))
     publisher.upload(b"1")
     looks: list[str] = []
@@ -63,7 +63,7 @@ def test_what_is_stored_between_two_looks_is_not_missing(publisher: Publisher) -
     assert looks
 
 
-def test_it_may_be_said_twice(publisher: Publisher) -> None:
+def test_publishing_is_idempotent(publisher: Publisher) -> None:
     Blob.objects.create(sha256=sha256(b"1"), size=1)
     publisher.draft(manifest_of({"a": b"1"}))
     assert [publisher.post(PUBLISH).status_code for _ in range(2)] == [202, 202]
@@ -161,7 +161,7 @@ def test_every_change_of_every_state(publisher: Publisher, change: object, state
 
 
 @pytest.mark.parametrize("change", [publish, withdraw, discard])
-def test_what_was_discarded_meanwhile_is_not_found(publisher: Publisher, change: Callable[..., object]) -> None:
+def test_a_bundle_discarded_meanwhile_is_not_found(publisher: Publisher, change: Callable[..., object]) -> None:
     Blob.objects.create(sha256=sha256(b"1"), size=1)
     publisher.draft(manifest_of({"a": b"1"}))
     bundle = Bundle.objects.get()
@@ -171,7 +171,7 @@ def test_what_was_discarded_meanwhile_is_not_found(publisher: Publisher, change:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_at_once_change_it_once(client: Client) -> None:
+def test_concurrent_withdrawals_change_it_once(client: Client) -> None:
     secret = make_token(make_user(), "publisher")
     Publisher(client, secret).push({"a": b"1"})
 
@@ -187,7 +187,7 @@ def test_two_at_once_change_it_once(client: Client) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_published_and_discarded_at_once_it_is_one_of_both(client: Client) -> None:
+def test_concurrent_publish_and_discard_let_one_win(client: Client) -> None:
     secret = make_token(make_user(), "publisher")
     Blob.objects.create(sha256=sha256(b"1"), size=1)
 

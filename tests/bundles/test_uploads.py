@@ -1,12 +1,15 @@
 """POST /api/v1/uploads, GET /api/v1/uploads/{id} and POST /api/v1/uploads/{id}/complete"""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from pytest_django.fixtures import Settings
 
 from bundles.models import Blob, Upload, UploadState
 from bundles.storage.disk import DiskBlobs
@@ -43,7 +46,7 @@ def test_it_starts(publisher: Publisher) -> None:
     assert publisher.get(f"uploads/{upload.pk}").json() == wanted
 
 
-def test_it_needs_no_bytes_that_are_stored(publisher: Publisher) -> None:
+def test_a_stored_blob_needs_no_upload(publisher: Publisher) -> None:
     Blob.objects.create(sha256=sha256(b"hello"), size=5)
     answer = publisher.start(b"hello")
     assert answer.status_code == 200
@@ -52,7 +55,7 @@ def test_it_needs_no_bytes_that_are_stored(publisher: Publisher) -> None:
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_it_is_taken_up_again_where_it_was_cut(publisher: Publisher) -> None:
+def test_an_interrupted_upload_resumes(publisher: Publisher) -> None:
     content = b"0123456789abcdefghijklm"
     upload = publisher.start(content).json()["id"]
     publisher.put(upload, 2, content[10:20])
@@ -100,13 +103,13 @@ SIZES: list[Any] = [-1, 1.5, True, None, "x", 2**53, 2**63, "1" * 5000, []]
         "x",
     ],
 )
-def test_it_refuses_what_is_no_blob(publisher: Publisher, body: Any) -> None:
+def test_it_refuses_an_invalid_blob(publisher: Publisher, body: Any) -> None:
     answer = publisher.post("uploads", body)
     assert answer.status_code == 400
     assert not Upload.objects.exists()
 
 
-def test_it_refuses_a_size_that_is_known_to_be_false(publisher: Publisher) -> None:
+def test_it_refuses_another_size_than_the_stored_blob_has(publisher: Publisher) -> None:
     Blob.objects.create(sha256=sha256(b"hello"), size=5)
     answer = publisher.post("uploads", {"sha256": sha256(b"hello"), "size": 6})
     assert refusal(answer) == (409, "size_differs")
@@ -138,7 +141,7 @@ def test_it_is_complete_only_with_every_part(publisher: Publisher) -> None:
     assert answer.json()["error"]["missing"] == [1, 2, 4]
 
 
-def test_complete_may_be_said_again(publisher: Publisher) -> None:
+def test_complete_is_idempotent(publisher: Publisher) -> None:
     upload = publisher.upload(b"hello")
     again = publisher.post(f"uploads/{upload}/complete")
     assert (again.status_code, again.json()) == (202, {"state": "verifying"})
@@ -171,7 +174,7 @@ def test_starting_takes_few_statements(publisher: Publisher) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_started_twice_at_once_it_is_one(client: Client) -> None:
+def test_concurrent_starts_make_one_upload(client: Client) -> None:
     secret = make_token(make_user(), "publisher")
 
     def start(_: int) -> tuple[int, str]:
@@ -186,3 +189,50 @@ def test_started_twice_at_once_it_is_one(client: Client) -> None:
     assert [status for status, _ in answers] == [200, 200, 200, 201]
     assert len({upload for _, upload in answers}) == Upload.objects.count() == 1
     assert Upload.objects.get().state == UploadState.OPEN
+
+
+def test_open_uploads_reserve_their_announced_sizes(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 1000
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    assert publisher.post("uploads", {"sha256": "a" * 64, "size": 600}).status_code == 201
+    refused = publisher.post("uploads", {"sha256": "b" * 64, "size": 401})
+    assert refusal(refused) == (507, "storage_full")
+    assert Upload.objects.count() == 1
+    assert publisher.post("uploads", {"sha256": "b" * 64, "size": 400}).status_code == 201
+
+
+def test_bytes_that_arrived_are_not_reserved_twice(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = b"x" * 600
+    upload = publisher.start(content).json()["id"]
+    assert publisher.put(upload, 1, content).status_code == 200
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=400))
+    assert publisher.post("uploads", {"sha256": "b" * 64, "size": 400}).status_code == 201
+
+
+def test_a_user_may_have_a_limited_number_of_open_uploads(
+    publisher: Publisher, bob: Publisher, settings: Settings
+) -> None:
+    settings.UPLOADS_OPEN_MAX = 2
+    for content in (b"1", b"2"):
+        assert publisher.start(content).status_code == 201
+    assert refusal(publisher.start(b"3")) == (409, "too_many_uploads")
+    assert publisher.start(b"2").status_code == 200  # the same one again
+    assert bob.start(b"3").status_code == 201
+    publisher.upload(b"1")
+    assert publisher.start(b"3").status_code == 201
+
+
+@pytest.mark.django_db(transaction=True)
+def test_concurrent_starts_never_exceed_the_limit(client: Client, settings: Settings) -> None:
+    settings.UPLOADS_OPEN_MAX = 3
+    secret = make_token(make_user(), "publisher")
+
+    def start(number: int) -> int:
+        try:
+            return int(Publisher(Client(), secret).start(b"%d" % number).status_code)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(start, range(16))) <= {201, 409}
+    assert Upload.objects.open().count() <= 3

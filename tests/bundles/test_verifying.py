@@ -87,7 +87,7 @@ def test_it_never_overwrites_a_final_key(publisher: Publisher, storage: Path) ->
     assert not Blob.objects.exists()
 
 
-def test_it_takes_what_lies_at_the_final_key_already(publisher: Publisher, storage: Path) -> None:
+def test_it_accepts_the_same_bytes_at_the_final_key(publisher: Publisher, storage: Path) -> None:
     final(storage).parent.mkdir(parents=True)
     final(storage).write_bytes(CONTENT)
     inode = final(storage).stat().st_ino
@@ -97,14 +97,14 @@ def test_it_takes_what_lies_at_the_final_key_already(publisher: Publisher, stora
     assert final(storage).stat().st_ino == inode
 
 
-def test_it_leaves_an_upload_that_somebody_holds(publisher: Publisher) -> None:
+def test_it_skips_an_upload_that_another_process_holds(publisher: Publisher) -> None:
     upload = publisher.upload(CONTENT)
     with blobs().sealed(UUID(upload)):
         assert verify_uploads() == 0
     assert verify_uploads() == 1
 
 
-def test_it_looks_again_once_it_holds_an_upload(publisher: Publisher) -> None:
+def test_it_reads_the_state_again_once_it_holds_an_upload(publisher: Publisher) -> None:
     upload = UUID(publisher.upload(CONTENT))
     Upload.objects.update(state="expired")
     with blobs().sealed(upload) as held:
@@ -114,14 +114,14 @@ def test_it_looks_again_once_it_holds_an_upload(publisher: Publisher) -> None:
     assert not Blob.objects.exists()
 
 
-def test_one_run_does_not_hold_up_the_loop(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_run_is_bounded_in_time(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     for content in (b"1", b"2", b"3"):
         publisher.upload(content)
     monkeypatch.setattr(verification, "RUN_SECONDS", 0.0)
     assert [verify_uploads() for _ in range(4)] == [1, 1, 1, 0]
 
 
-def test_it_expires_what_nobody_continued(publisher: Publisher, storage: Path) -> None:
+def test_it_expires_abandoned_uploads(publisher: Publisher, storage: Path) -> None:
     old, new = publisher.start(b"old").json()["id"], publisher.start(b"new").json()["id"]
     publisher.put(old, 1, b"old")
     publisher.put(new, 1, b"new")
@@ -148,7 +148,7 @@ def test_it_sweeps_only_what_has_ended(publisher: Publisher, storage: Path) -> N
 
 
 @pytest.mark.django_db
-def test_every_step_runs_on_an_empty_storage() -> None:
+def test_every_task_runs_on_empty_storage() -> None:
     assert [step.function() for step in scheduling.TASKS] == [0] * len(scheduling.TASKS)
 
 

@@ -1,4 +1,4 @@
-"""One S3 server a worker; each test has a bucket of its own in it, and a line to it that can be cut."""
+"""One S3 server per worker; each test has its own bucket and a connection to it that can be cut."""
 
 import os
 import secrets

@@ -44,19 +44,19 @@ def test_it_is_sent_to_the_bucket(address: str) -> None:
     assert (fetched.status_code, fetched.content) == (200, CONTENT)
 
 
-def test_it_goes_on_from_a_byte(address: str) -> None:
+def test_it_resumes_from_a_byte(address: str) -> None:
     fetched = get(address, Range="bytes=60000-")
     assert (fetched.status_code, fetched.content) == (206, CONTENT[60_000:])
 
 
-def test_the_address_holds_a_quarter_of_an_hour_and_no_secret(address: str) -> None:
+def test_the_url_is_valid_for_15_minutes_and_has_no_secret(address: str) -> None:
     asked = parse_qs(urlsplit(address).query)
     assert asked["X-Amz-Expires"] == ["900"]
     assert asked["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
     assert SECRET not in address
 
 
-def test_it_is_good_for_one_blob_and_for_reading(address: str, device: SigningDevice, place: Place) -> None:
+def test_the_url_is_valid_for_reading_one_blob(address: str, device: SigningDevice, place: Place) -> None:
     other = make_bundle("vad@2.0.0", {"model.onnx": b"another"}).files.get().sha256
     key, wanted = f"{SHA256[:2]}/{SHA256}", f"{other[:2]}/{other}"
     assert get(address.replace(key, wanted)).status_code == 403
@@ -68,7 +68,7 @@ def test_it_is_good_for_one_blob_and_for_reading(address: str, device: SigningDe
     assert place.get(f"blobs/{key}") == CONTENT
 
 
-def test_an_address_ends(device: SigningDevice, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_url_expires(device: SigningDevice, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_blobs, "URL_SECONDS", 1)
     make_bundle("vad@1.0.0", {"model.onnx": CONTENT})
     address = location(device)
@@ -80,16 +80,16 @@ def test_an_address_ends(device: SigningDevice, bucket: Bucket, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("state", ["draft", "withdrawn"])
-def test_only_what_is_ready_has_an_address(device: SigningDevice, bucket: Bucket, state: str) -> None:
+def test_only_blobs_of_ready_bundles_have_a_url(device: SigningDevice, bucket: Bucket, state: str) -> None:
     make_bundle("vad@1.0.0", {"model.onnx": CONTENT}, state=state)
     assert device.call("GET", f"/blobs/{SHA256}").status_code == 404
 
 
-def test_nobody_else_gets_one(client: Client, address: str) -> None:
+def test_only_devices_get_a_url(client: Client, address: str) -> None:
     assert client.get(f"/api/v1/blobs/{SHA256}").status_code == 401
 
 
-def test_the_public_address_is_what_devices_see(device: SigningDevice, place: Place, settings: Settings) -> None:
+def test_devices_get_the_public_url(device: SigningDevice, place: Place, settings: Settings) -> None:
     options = place.options | {"public_endpoint_url": f"http://localhost:{place.line.port}"}
     use_bucket(settings, options)
     make_bundle("vad@1.0.0", {"model.onnx": CONTENT})
@@ -110,7 +110,7 @@ def test_blobs_are_files(db: None, bucket: Bucket) -> None:
         assert file.read() == b""
 
 
-def test_a_child_makes_clients_of_its_own(bucket: Bucket) -> None:
+def test_a_forked_process_makes_its_own_clients(bucket: Bucket) -> None:
     """Connections and locks of a parent are of no use after a fork."""
     assert blobs().exists("0" * 64) is False
     child = os.fork()

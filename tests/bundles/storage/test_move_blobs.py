@@ -58,7 +58,7 @@ def fetch(device: SigningDevice, content: bytes) -> tuple[int, bytes]:
     return answer.status_code, b"".join(answer) if answer.streaming else answer.content
 
 
-def test_what_is_on_disk_is_served_from_there_until_moved(device: SigningDevice, switched: Path, place: Place) -> None:
+def test_blobs_are_served_from_disk_until_they_are_moved(device: SigningDevice, switched: Path, place: Place) -> None:
     for content in CONTENTS.values():
         assert fetch(device, content) == (200, content)
     assert move() == {"moved": 3, "bytes": 70_003, "left": 0, "damaged": []}
@@ -69,7 +69,7 @@ def test_what_is_on_disk_is_served_from_there_until_moved(device: SigningDevice,
     assert type(blobs()).__name__ == "S3Blobs"
 
 
-def test_it_may_be_stopped_and_run_again(switched: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_can_be_stopped_and_run_again(switched: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_objects, "WRITE_SIZE", 16_384)
     place.line.cut_after(40_000)  # in the middle of the large one, after the small ones
     with pytest.raises(CommandError, match="run this again"):
@@ -101,7 +101,7 @@ def test_damaged_bytes_stay_where_they_are(switched: Path, place: Place) -> None
     assert (len(place.listed()), place.begun()) == (2, [])
 
 
-def test_what_is_damaged_in_the_bucket_is_not_trusted(switched: Path, place: Place) -> None:
+def test_damaged_objects_in_the_bucket_are_not_trusted(switched: Path, place: Place) -> None:
     wanted = sha256(CONTENTS["model"])
     place.put(f"blobs/{wanted[:2]}/{wanted}", b"x" * 70_000)
     said = move(code=1)
@@ -109,7 +109,7 @@ def test_what_is_damaged_in_the_bucket_is_not_trusted(switched: Path, place: Pla
     assert (switched / "blobs" / wanted[:2] / wanted).exists()
 
 
-def test_uploads_go_on_over_the_switch(
+def test_uploads_continue_after_the_switch(
     publisher_on_disk: Publisher, disk: Path, place: Place, settings: Settings
 ) -> None:
     verifying = publisher_on_disk.upload(b"was being verified")
@@ -154,7 +154,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_shows_how_far_it_is(switched: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_progress(switched: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     screen, out = Terminal(), io.StringIO()
     monkeypatch.setattr(sys, "stderr", screen)
     call_command("move_blobs", stdout=out)

@@ -1,4 +1,4 @@
-"""Storage that is away, hangs, refuses us or is busy: what waits, what goes on, and what is said."""
+"""Storage that does not answer, hangs, refuses our key or is busy: what waits, what continues, what is reported."""
 
 import os
 import threading
@@ -25,7 +25,7 @@ CONTENT = os.urandom(5_000)
 
 @pytest.fixture
 def asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the time between two questions had passed."""
+    """Check storage with every request."""
     monkeypatch.setattr(s3_client, "CHECK_EVERY_SECONDS", -1.0)
     monkeypatch.setattr(s3_client, "RECHECK_SECONDS", -1.0)
 
@@ -57,7 +57,7 @@ def test_while_it_is_away_uploads_and_downloads_wait(
     assert publisher.complete(upload).status_code == 202
 
 
-def test_heartbeats_go_on(device: SigningDevice, place: Place, bucket: Bucket) -> None:
+def test_heartbeats_continue(device: SigningDevice, place: Place, bucket: Bucket) -> None:
     place.line.cut()
     assert device.heartbeat().status_code == 200
     place.line.mend()
@@ -65,7 +65,7 @@ def test_heartbeats_go_on(device: SigningDevice, place: Place, bucket: Bucket) -
     assert device.heartbeat().status_code == 200
 
 
-def test_an_upload_that_waits_for_its_hash_waits_on(publisher: Uploader, place: Place) -> None:
+def test_an_unverified_upload_waits_for_storage(publisher: Uploader, place: Place) -> None:
     upload = publisher.upload(CONTENT)
     place.line.cut()
     with pytest.raises(Unavailable):
@@ -76,8 +76,8 @@ def test_an_upload_that_waits_for_its_hash_waits_on(publisher: Uploader, place: 
     assert Upload.objects.get(pk=upload).state == "stored"
 
 
-def test_hashing_goes_on_after_a_cut(publisher: Uploader, place: Place) -> None:
-    """The bytes stop in the middle of the object; the next look goes on from there."""
+def test_hashing_resumes_after_a_cut(publisher: Uploader, place: Place) -> None:
+    """The bytes stop in the middle of the object; the next run continues there."""
     content = os.urandom(4_000_000)
     upload = publisher.upload(content)
     place.line.cut_after(2_000_000)
@@ -90,9 +90,7 @@ def test_hashing_goes_on_after_a_cut(publisher: Uploader, place: Place) -> None:
     assert place.line.down - before < 3_000_000
 
 
-def test_hanging_storage_holds_up_one_caller_for_two_seconds(
-    bucket: Bucket, place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hanging_storage_delays_one_caller_only(bucket: Bucket, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_client, "PATIENCE_SECONDS", 0.5)
     place.line.block()
     availability = bucket.availability
@@ -112,7 +110,7 @@ def test_hanging_storage_holds_up_one_caller_for_two_seconds(
 
 
 @pytest.mark.parametrize(("option", "value"), [("secret_key", "wrong"), ("access_key", "AKNOBODY")])
-def test_a_wrong_key_is_said_in_the_log_alone(
+def test_only_the_log_mentions_a_wrong_key(
     client: Client, place: Place, settings: Settings, caplog: pytest.LogCaptureFixture, option: str, value: str
 ) -> None:
     options = place.options | {option: value}
@@ -125,7 +123,7 @@ def test_a_wrong_key_is_said_in_the_log_alone(
         blobs().exists("0" * 64)
 
 
-def test_a_bucket_that_is_not_there_is_no_missing_blob(place: Place, settings: Settings) -> None:
+def test_an_absent_bucket_is_not_a_missing_blob(place: Place, settings: Settings) -> None:
     options = place.options | {"bucket_name": "nobodys"}
     use_bucket(settings, options)
     with pytest.raises(Unavailable):
@@ -133,7 +131,7 @@ def test_a_bucket_that_is_not_there_is_no_missing_blob(place: Place, settings: S
 
 
 class Busy(BaseHTTPRequestHandler):
-    """Storage that always asks for patience."""
+    """Storage that always answers that it is busy."""
 
     asked = 0
 
@@ -152,7 +150,7 @@ class Busy(BaseHTTPRequestHandler):
         pass
 
 
-def test_storage_that_is_busy_is_tried_again_and_then_said_so(place: Place, settings: Settings) -> None:
+def test_busy_storage_is_retried_and_then_reported(place: Place, settings: Settings) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Busy)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     options = place.options | {"endpoint_url": f"http://127.0.0.1:{server.server_port}"}

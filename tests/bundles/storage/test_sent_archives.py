@@ -51,7 +51,7 @@ def start(client: Client, packed: bytes = PACKED, **fields: Any) -> Any:
 
 
 def send(client: Client, packed: bytes = PACKED, **fields: Any) -> UUID:
-    """All that the page's script does. Returns the archive's id."""
+    """Do what the page's script does. Return the archive's id."""
     told = start(client, packed, **fields).json()
     assert requests.put(told["url"], data=packed, timeout=20).status_code == 200
     arrived = client.post(told["arrived_url"])
@@ -86,7 +86,7 @@ def test_reading_it_twice_makes_one_draft(boss: Client, bucket: Bucket) -> None:
     [(b"no archive at all", "not a tar"), (PACKED[:-20], "cannot be read"), (archive(**{"../a": b""}), "'../a'")],
     ids=["no archive", "cut", "out of its place"],
 )
-def test_what_is_wrong_with_it_is_said(boss: Client, bucket: Bucket, place: Place, packed: bytes, why: str) -> None:
+def test_the_reason_of_a_refusal_is_shown(boss: Client, bucket: Bucket, place: Place, packed: bytes, why: str) -> None:
     pk = send(boss, packed)
     assert read(pk) is True
     row = SentArchive.objects.get(pk=pk)
@@ -97,7 +97,7 @@ def test_what_is_wrong_with_it_is_said(boss: Client, bucket: Bucket, place: Plac
     assert place.listed() == []
 
 
-def test_the_address_takes_as_many_bytes_as_were_announced(boss: Client, bucket: Bucket, place: Place) -> None:
+def test_the_url_accepts_exactly_the_announced_bytes(boss: Client, bucket: Bucket, place: Place) -> None:
     told = start(boss).json()
     assert requests.put(told["url"], data=PACKED + b"more", timeout=20).status_code == 403
     assert requests.put(told["url"].replace("/uploads/", "/blobs/"), data=PACKED, timeout=20).status_code == 403
@@ -116,7 +116,7 @@ def test_the_address_takes_as_many_bytes_as_were_announced(boss: Client, bucket:
         ({"version": "0.9.0"}, "never changes"),
     ],
 )
-def test_what_cannot_be_is_refused_at_once(boss: Client, bucket: Bucket, fields: dict[str, Any], why: str) -> None:
+def test_invalid_archives_are_refused_at_once(boss: Client, bucket: Bucket, fields: dict[str, Any], why: str) -> None:
     make_bundle("vad@0.9.0")
     answer = start(boss, **fields)
     assert answer.status_code == 400
@@ -124,7 +124,7 @@ def test_what_cannot_be_is_refused_at_once(boss: Client, bucket: Bucket, fields:
     assert not SentArchive.objects.exists()
 
 
-def test_only_who_may_add_bundles_gets_an_address(
+def test_only_people_who_may_add_bundles_get_a_url(
     staff: Callable[..., Client], boss: Client, bucket: Bucket, client: Client
 ) -> None:
     assert start(staff("bundles.view_bundle", name="victor")).status_code == 403
@@ -135,7 +135,7 @@ def test_only_who_may_add_bundles_gets_an_address(
     assert other.get(START).status_code == 403
 
 
-def test_the_form_takes_no_archive_itself(boss: Client, bucket: Bucket) -> None:
+def test_the_form_accepts_no_archive(boss: Client, bucket: Bucket) -> None:
     page = boss.get(ADD).content.decode()
     assert f'data-start-url="{START}"' in page
     packed = io.BytesIO(PACKED)
@@ -145,7 +145,7 @@ def test_the_form_takes_no_archive_itself(boss: Client, bucket: Bucket) -> None:
     assert not Bundle.objects.exists()
 
 
-def test_while_storage_is_away_it_waits(boss: Client, bucket: Bucket, place: Place) -> None:
+def test_an_archive_waits_for_storage(boss: Client, bucket: Bucket, place: Place) -> None:
     pk = send(boss)
     place.line.cut()
     assert read(pk) is False
@@ -154,7 +154,7 @@ def test_while_storage_is_away_it_waits(boss: Client, bucket: Bucket, place: Pla
     assert read(pk) is True
 
 
-def test_an_abandoned_one_ends(boss: Client, bucket: Bucket, settings: Settings, place: Place) -> None:
+def test_an_abandoned_archive_expires(boss: Client, bucket: Bucket, settings: Settings, place: Place) -> None:
     told = start(boss).json()
     requests.put(told["url"], data=PACKED, timeout=20)
     assert expire_archives() == 0

@@ -54,7 +54,7 @@ def test_an_empty_file_needs_no_part(publisher: Uploader, place: Place) -> None:
     assert place.get(final(b"")) == b""
 
 
-def test_one_call_starts_and_says_where_to_put_it(publisher: Uploader, place: Place) -> None:
+def test_one_call_starts_an_upload_and_returns_its_url(publisher: Uploader, place: Place) -> None:
     answer = publisher.api.start(CONTENT, parts=[part(1, CONTENT)])
     assert answer.status_code == 201
     (address,) = answer.json()["addresses"]
@@ -81,7 +81,7 @@ def test_it_is_resumed_from_what_the_bucket_has(publisher: Uploader) -> None:
     assert state_of(upload) == ("stored", "")
 
 
-def test_a_part_sent_again_as_another_counts_as_the_last(publisher: Uploader) -> None:
+def test_a_part_counts_as_it_was_last_announced(publisher: Uploader) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
     publisher.send(upload, 1, b"x" * 16 * KIB)
     publisher.address(upload, 1, CONTENT[: 16 * KIB])
@@ -91,7 +91,7 @@ def test_a_part_sent_again_as_another_counts_as_the_last(publisher: Uploader) ->
 
 
 @pytest.mark.parametrize("damage", [b"y" * 16 * KIB, b"y" * 15 * KIB, b""])
-def test_storage_takes_only_the_bytes_that_were_announced(publisher: Uploader, damage: bytes) -> None:
+def test_storage_accepts_only_the_announced_bytes(publisher: Uploader, damage: bytes) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
     address = publisher.address(upload, 1, CONTENT[: 16 * KIB])
     assert publisher.put(address, damage).status_code in {400, 403}
@@ -101,7 +101,7 @@ def test_storage_takes_only_the_bytes_that_were_announced(publisher: Uploader, d
     assert publisher.api.get(f"uploads/{upload}").json()["parts"] == []
 
 
-def test_an_address_is_good_for_one_part_of_one_upload(publisher: Uploader, place: Place) -> None:
+def test_a_url_is_valid_for_one_part_of_one_upload(publisher: Uploader, place: Place) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
     address = publisher.address(upload, 1, CONTENT[: 16 * KIB])
     for tampered in (
@@ -117,7 +117,7 @@ def test_an_address_is_good_for_one_part_of_one_upload(publisher: Uploader, plac
     assert requests.delete(address["url"], timeout=20).status_code == 403
 
 
-def test_after_completion_no_address_changes_anything(publisher: Uploader, place: Place) -> None:
+def test_after_completion_no_url_works(publisher: Uploader, place: Place) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
     publisher.send_all(upload, CONTENT)
     address = publisher.address(upload, 1, CONTENT[: 16 * KIB])
@@ -128,7 +128,7 @@ def test_after_completion_no_address_changes_anything(publisher: Uploader, place
         assert sealed.digest() == Digest(sha256(CONTENT), len(CONTENT))
 
 
-def test_what_the_hash_contradicts_is_deleted_with_the_reason(publisher: Uploader, place: Place) -> None:
+def test_bytes_with_another_hash_are_deleted_with_a_reason(publisher: Uploader, place: Place) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
     publisher.send_all(upload, CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
     assert publisher.complete(upload).status_code == 202
@@ -157,7 +157,7 @@ def test_a_part_of_the_wrong_size_is_missing(publisher: Uploader) -> None:
     assert publisher.complete(upload).json()["error"]["missing"] == [2]
 
 
-def test_parts_do_not_pass_through_here(publisher: Uploader) -> None:
+def test_the_server_refuses_parts(publisher: Uploader) -> None:
     upload = publisher.start(CONTENT)
     refused = publisher.api.put(upload, 1, CONTENT)
     assert (refused.status_code, refused.json()["error"]["code"]) == (409, "send_to_storage")
@@ -171,14 +171,14 @@ def test_there_are_only_so_many_parts(publisher: Uploader, number: Any) -> None:
     assert not Upload.objects.exclude(multipart_id="").exists()
 
 
-def test_a_closed_upload_has_no_addresses(publisher: Uploader) -> None:
+def test_a_closed_upload_has_no_urls(publisher: Uploader) -> None:
     upload = publisher.upload(CONTENT)
     refused = publisher.api.post(f"uploads/{upload}/parts", {"parts": [part(1, CONTENT)]})
     assert (refused.status_code, refused.json()["error"]["code"]) == (409, "upload_closed")
 
 
 def test_verifying_twice_changes_nothing(publisher: Uploader, place: Place) -> None:
-    """As when a scheduler was killed after each of its steps."""
+    """As if a scheduler was killed after each of its steps."""
     upload = publisher.upload(CONTENT, 16 * KIB)
     row = Upload.objects.get(pk=upload)
     for _ in range(2):
@@ -190,7 +190,7 @@ def test_verifying_twice_changes_nothing(publisher: Uploader, place: Place) -> N
     assert place.listed() == [final(CONTENT)]
 
 
-def test_a_final_key_is_never_written_over(publisher: Uploader, place: Place) -> None:
+def test_a_final_key_is_never_overwritten(publisher: Uploader, place: Place) -> None:
     place.put(final(CONTENT), b"something else")
     upload = publisher.upload(CONTENT)
     verify_uploads()
@@ -211,7 +211,9 @@ def test_a_large_object_is_copied_in_parts(publisher: Uploader, place: Place, mo
     assert head["ETag"].strip('"').endswith("-5")
 
 
-def test_hashing_a_large_object_takes_turns(publisher: Uploader, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_object_is_hashed_a_few_seconds_at_a_time(
+    publisher: Uploader, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(s3_verification, "HASH_SECONDS", -1.0)
     monkeypatch.setattr(s3_verification, "READ_SIZE", 20_000)
     upload = publisher.upload(CONTENT)
@@ -233,7 +235,7 @@ def test_an_upload_that_vanished_is_refused(publisher: Uploader, place: Place) -
     assert state_of(upload) == ("refused", "50000 bytes were announced, 0 are there")
 
 
-def test_an_upload_that_the_bucket_forgot_begins_anew(publisher: Uploader, place: Place) -> None:
+def test_an_upload_that_the_bucket_deleted_begins_again(publisher: Uploader, place: Place) -> None:
     upload = publisher.start(CONTENT)
     publisher.send_all(upload, CONTENT)
     place.client.abort_multipart_upload(
@@ -246,7 +248,7 @@ def test_an_upload_that_the_bucket_forgot_begins_anew(publisher: Uploader, place
     assert state_of(upload) == ("stored", "")
 
 
-def test_an_abandoned_one_is_aborted(publisher: Uploader, place: Place) -> None:
+def test_an_abandoned_upload_is_aborted(publisher: Uploader, place: Place) -> None:
     upload = publisher.start(CONTENT)
     publisher.send_all(upload, CONTENT)
     assert place.begun() == [f"uploads/{upload}"]
@@ -303,7 +305,7 @@ def test_a_whole_that_is_cut_leaves_nothing(bucket: Bucket, place: Place) -> Non
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_are_verified_side_by_side(publisher: Uploader, place: Place) -> None:
+def test_many_uploads_are_verified_in_parallel(publisher: Uploader, place: Place) -> None:
     contents = [f"file {number}".encode() for number in range(12)]
     for content in contents:
         publisher.upload(content)

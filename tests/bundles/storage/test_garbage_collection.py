@@ -1,0 +1,39 @@
+"""The collector with a bucket."""
+
+import pytest
+from django.test import Client
+
+from bundles.garbage_collection import collect_blobs
+from bundles.storage.s3_client import Bucket
+from foundation.errors import Unavailable
+from tests.bundles.publisher import Publisher, sha256
+from tests.bundles.storage.conftest import Place
+from tests.bundles.test_garbage_collection import check_nothing_is_lost, store_unused
+from tests.factories import make_token, make_user
+
+CONTENT = b"an unused blob"
+
+
+@pytest.mark.django_db
+def test_it_deletes_the_object(bucket: Bucket, place: Place) -> None:
+    store_unused(CONTENT)
+    assert place.listed() == [f"blobs/{sha256(CONTENT)[:2]}/{sha256(CONTENT)}"]
+    collect_blobs()
+    assert place.listed() == []
+
+
+@pytest.mark.django_db
+def test_while_storage_is_away_the_deletion_waits(bucket: Bucket, place: Place) -> None:
+    store_unused(CONTENT)
+    place.line.cut()
+    with pytest.raises(Unavailable):
+        collect_blobs()
+    place.line.mend()
+    assert len(place.listed()) == 1
+    collect_blobs()
+    assert place.listed() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_drafts_uploads_and_collectors_at_once_lose_nothing(client: Client, bucket: Bucket) -> None:
+    check_nothing_is_lost(Publisher(client, make_token(make_user(), "publisher")), rounds=4)
