@@ -4,7 +4,6 @@ from typing import Any
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiResponse, extend_schema
-from rest_framework import generics
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -16,20 +15,20 @@ from bundles.uploads.parsers import ManifestJson
 from foundation.accounts.authentication import token_of
 from foundation.accounts.permissions import ReadOrPublish
 from foundation.api.pagination import NewestFirst
+from foundation.api.query_parameters import ListView
 
 
-class Bundles(generics.ListAPIView[Bundle]):
+class Bundles(ListView[Bundle]):
     """All bundles, newest first, also withdrawn ones."""
 
     permission_classes = [ReadOrPublish]
     parser_classes = [ManifestJson]
     serializer_class = BundleAnswer
+    filter_class = BundleFilter
     pagination_class = NewestFirst
 
     def get_queryset(self) -> QuerySet[Bundle]:
-        wanted = BundleFilter(data=self.request.query_params.dict())
-        wanted.is_valid(raise_exception=True)
-        return Bundle.objects.defer("manifest").filter(**wanted.validated_data)
+        return Bundle.objects.defer("manifest").filter(**self.filters())
 
     @extend_schema(parameters=[BundleFilter])
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:

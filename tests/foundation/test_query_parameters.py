@@ -4,11 +4,14 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
+from django.urls import URLResolver
 from rest_framework import serializers
+from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.test import APIRequestFactory
 
 from foundation.api.query_parameters import ListView
+from kernex.urls import api
 
 pytestmark = pytest.mark.django_db
 
@@ -77,3 +80,14 @@ def test_filters_filter() -> None:
 
 def test_writes_do_not_read_the_query() -> None:
     assert ask("nosuch=1", "post").status_code == 200
+
+
+def list_views() -> list[type]:
+    views = [getattr(pattern.callback, "cls", None) or getattr(pattern.callback, "view_class", None)
+             for resolver in api if isinstance(resolver, URLResolver) for pattern in resolver.url_patterns]  # fmt: skip
+    return [view for view in views if isinstance(view, type) and issubclass(view, ListAPIView)]
+
+
+def test_every_list_of_the_api_refuses_unknown_parameters() -> None:
+    assert len(list_views()) > 5
+    assert [view for view in list_views() if not issubclass(view, ListView)] == []
