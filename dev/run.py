@@ -82,7 +82,8 @@ class Runner:
 
     def collect_static_files(self) -> None:
         """Run collectstatic if a package or one of our static files changed."""
-        sources = [str(path) for path in sorted(ROOT.glob("*/static/**/*")) if path.is_file()]
+        folders = [package.parent / "static" for package in sorted(ROOT.glob("*/__init__.py"))]
+        sources = [str(path) for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
         digest = bootstrap.fingerprint([str(ROOT / "requirements.txt"), *sources])
         if self.workspace.secrets.get("static_files") == digest:
             return

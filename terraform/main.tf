@@ -39,12 +39,12 @@ locals {
   )
 
   # A deployment runs old and new instances side by side. The scheduler has one connection for its lock and one for its
-  # work; so has the migration, which ends before the new scheduler starts. The backup has one for Django and one for
-  # pg_dump; it counts twice, because an old and a new worker may run side by side.
+  # work; so has the migration, which ends before the new scheduler starts. The backup has one for its lock, one for
+  # Django and one for pg_dump.
   connections = {
     limit  = local.connection_limits[var.database_size]
     web    = 2 * local.most_web * var.web_workers * var.worker_connections
-    direct = 4 + (var.backup_size == null ? 0 : 4)
+    direct = 4 + (var.backup_size == null ? 0 : 3)
   }
   connections_needed = local.connections.direct + (var.connection_pool == null ? local.connections.web : var.connection_pool)
 }

@@ -1,6 +1,5 @@
 """Backups made by the image: by hand, every night, and of a server that is too new."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from dev.postgres import APP, DATABASE, Postgres
 from operations.database.granting import grant
 from operations.database.grants import Role
 from tests.image.container import Image, finished, running, until, volume
+from tests.live import own_database
 from tests.tools import need
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
@@ -76,12 +76,14 @@ def test_the_nightly_backup_runs_at_its_time(control_plane: Image, settings: dic
 
 def test_a_server_that_is_too_new_is_refused_with_a_sentence(control_plane: Image, tmp_path: Path) -> None:
     """The image's pg_dump is PostgreSQL 15's; the server of the test run is newer."""
-    url = os.environ["DATABASE_URL"]
-    with psycopg.connect(url) as connection:
-        assert connection.info.server_version // 10_000 > 15
     mounts = {"/backups": volume(tmp_path / "backups")}
-    code, text = finished(control_plane, tmp_path, ["backup", "/backups"], settings_for(url), mounts)
+    with own_database() as url:
+        with psycopg.connect(url) as connection:
+            assert connection.info.server_version // 10_000 > 15
+        assert finished(control_plane, tmp_path, ["migrate"], settings_for(url))[0] == 0
+        code, text = finished(control_plane, tmp_path, ["backup", "/backups"], settings_for(url), mounts)
     assert code != 0
+    assert "version mismatch" in text
     assert "Traceback" not in text
     assert list((tmp_path / "backups").iterdir()) == []
 

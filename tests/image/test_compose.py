@@ -91,7 +91,7 @@ def test_the_build_context_leaves_secrets_and_environments_out() -> None:
 
 def test_a_backup_is_made_every_night_into_a_volume() -> None:
     service = SERVICES["backup"]
-    assert service["command"] == ["nightly", "03:17", "backup", "/backups", "--blobs"]
+    assert service["command"] == ["nightly", "03:17", "backup", "/backups", "--blobs", "--keep", "14"]
     assert "${BACKUPS:-backups}:/backups" in service["volumes"]
     assert "backups" in yaml.safe_load(TEXT)["volumes"]
 
