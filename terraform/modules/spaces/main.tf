@@ -5,7 +5,7 @@ resource "digitalocean_spaces_bucket" "this" {
   region = var.region
   acl    = "private"
 
-  # Whoever steals a key can delete objects, but their old versions stay for recovery_days.
+  # A stolen key can delete objects, but their old versions stay for recovery_days.
   versioning {
     enabled = true
   }
@@ -64,7 +64,7 @@ resource "digitalocean_spaces_key" "app" {
   }
 }
 
-# Web server and scheduler never get the key of this bucket: whoever takes them over cannot delete the backups.
+# Web server and scheduler do not get the key of this bucket, so an attacker who controls them cannot delete backups.
 resource "digitalocean_spaces_bucket" "backups" {
   name   = "${var.name}-backups"
   region = var.region
