@@ -12,7 +12,7 @@ from tests.devices.operators import Person
 from tests.factories import make_group, make_token, make_user
 
 # Devices and servers are not updated at once: these ignore what they do not know (docs/device-api.md).
-OF_DEVICES = {"register", "heartbeat", "attributes", "result"}
+OF_DEVICES = {"register", "heartbeat", "attributes", "result", "batches"}
 
 
 def bodies() -> dict[str, dict[str, Any]]:

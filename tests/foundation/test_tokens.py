@@ -19,6 +19,7 @@ from tests.factories import make_user
 
 WORDS: dict[str, Any] = {
     "device_id": UUID(int=1), "deployment_id": UUID(int=1), "token_id": UUID(int=1), "upload_id": UUID(int=1),
+    "request_id": UUID(int=1),
     "name": "vad", "version": "1.0.0", "number": 1, "sha256": "a" * 64, "manifest_sha256": "a" * 64,
 }  # fmt: skip
 # Which right each endpoint asks for. `device` means a device's signature, `nobody` that anybody may.
@@ -35,6 +36,13 @@ RIGHTS: dict[str, dict[str, str]] = {
     "device-reject": {"POST": "operate"},
     "device-decommission": {"POST": "operate"},
     "device-history": {"GET": "read"},
+    "device-commands": {"GET": "read"},
+    "device-deployments": {"GET": "read"},
+    "device-logs": {"GET": "read", "POST": "operate"},
+    "log-request": {"GET": "read"},
+    "log-request-text": {"GET": "read"},
+    "log-batches": {"POST": "device"},
+    "events": {"GET": "read"},
     "groups": {"GET": "read", "POST": "operate"},
     "group": {"GET": "read", "PATCH": "operate", "DELETE": "operate"},
     "enrolment-tokens": {"GET": "read", "POST": "operate"},
