@@ -1,5 +1,6 @@
 """How times, sizes, ids and texts are written for people."""
 
+import json
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -73,8 +74,13 @@ def cell_text(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(cell_text, value))
     if isinstance(value, dict):
-        return ", ".join(f"{name} {cell_text(member)}" for name, member in value.items())
+        return ", ".join(f"{name} {_member_text(member)}" for name, member in value.items())
     return str(value)
+
+
+def _member_text(value: object) -> str:
+    """Return a value inside an object: a nested list or object as JSON, so that it is clear where it ends."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else cell_text(value)
 
 
 def shortened(text: str, width: int) -> str:

@@ -45,11 +45,15 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Column:
-    """`rank` 0 is always shown; otherwise the column with the highest rank is left out first."""
+    """`rank` 0 is always shown; otherwise the column with the highest rank is left out first.
+
+    A text is not cut below `shortest` characters as long as another column can be left out.
+    """
 
     heading: str
     kind: Kind = Kind.WORD
     rank: int = 0
+    shortest: int = SHORTEST_TEXT
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def fitted(columns: Sequence[Column], natural: Sequence[int], width: int | None)
     """Return the numbers of the columns that are shown, and the width of every column.
 
     1. If everything fits, show everything.
-    2. Cut texts, down to 16 characters each.
+    2. Cut texts, down to their shortest widths.
     3. Leave out the column with the highest rank, and try again.
     4. If only columns of rank 0 are left, cut words as well.
     """
@@ -112,24 +116,30 @@ def fitted(columns: Sequence[Column], natural: Sequence[int], width: int | None)
         return shown, list(natural)
     while True:
         available = width - GAP * (len(shown) - 1)
-        widths = _cut(columns, natural, shown, available, {Kind.TEXT: SHORTEST_TEXT})
+        widths = _cut(columns, natural, shown, available)
         optional = [number for number in shown if columns[number].rank]
         if sum(widths[number] for number in shown) <= available:
             return shown, widths
         if not optional:
-            return shown, _cut(columns, widths, shown, available, {Kind.TEXT: SHORTEST_WORD, Kind.WORD: SHORTEST_WORD})
+            return shown, _cut(columns, widths, shown, available, shortest=SHORTEST_WORD)
         shown.remove(max(optional, key=lambda number: columns[number].rank))
 
 
 def _cut(
-    columns: Sequence[Column], widths: Sequence[int], shown: Sequence[int], available: int, shortest: dict[Kind, int]
+    columns: Sequence[Column], widths: Sequence[int], shown: Sequence[int], available: int, *, shortest: int = 0
 ) -> list[int]:
-    """Return the widths after cutting the widest columns of these kinds, none below its shortest width."""
+    """Cut the widest columns first and return the widths.
+
+    Without `shortest`, only texts are cut, none below its own shortest width; with it, words as well.
+    """
     cut_widths = list(widths)
     excess = sum(widths[number] for number in shown) - available
     for number in sorted(shown, key=lambda number: -widths[number]):
-        least = shortest.get(columns[number].kind, widths[number])
-        cut = max(min(excess, widths[number] - least), 0)
+        column = columns[number]
+        if column.kind is Kind.TEXT or (shortest and column.kind is Kind.WORD):
+            cut = max(min(excess, widths[number] - (shortest or column.shortest)), 0)
+        else:
+            cut = 0
         cut_widths[number] -= cut
         excess -= cut
     return cut_widths
@@ -145,4 +155,5 @@ def _line(cells: Sequence[tuple[str, int, str]]) -> Text:
         line.append(text, style=style)
         if number + 1 < len(cells):
             line.append(" " * (width - cell_len(text) + GAP))
+    line.rstrip()
     return line

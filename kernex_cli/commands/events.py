@@ -14,7 +14,7 @@ COLUMNS = (
     Column("ACTOR", rank=2),
     Column("DEVICE", Kind.ID, rank=4),
     Column("DEPLOYMENT", Kind.ID, rank=5),
-    Column("MESSAGE", Kind.TEXT),
+    Column("MESSAGE", Kind.TEXT, shortest=40),
 )
 EVENTS = Help(
     "list events, newest first",
