@@ -1,7 +1,7 @@
-"""Manifests: what a bundle consists of, what it needs, and how a device runs and checks it.
+"""Manifests: the files of a bundle, its requirements, and how a device runs and checks it.
 
 A manifest is canonical JSON: UTF-8, keys sorted, separators `,` and `:`, nothing escaped that need not be, no trailing
-newline. Its sha256 over exactly those bytes is how devices ask for it. Members that are left out stay left out.
+newline. Devices ask for it by the sha256 over exactly those bytes. Omitted members stay omitted.
 Unknown members are refused: a misspelt `health` must not mean "no health check".
 """
 
@@ -22,7 +22,7 @@ from foundation.errors import BadRequest
 SCHEMA = 1
 MAX_MANIFEST_SIZE = 4 * 1024 * 1024
 MAX_FILES = 10_000
-MAX_NUMBER = 2**53 - 1  # the largest whole number that every JSON reader keeps
+MAX_NUMBER = 2**53 - 1  # the largest whole number that every JSON parser keeps
 MAX_SECONDS = 86_400
 MAX_DEVICE_TYPES = 100
 MAX_WORDS = 256
@@ -92,13 +92,13 @@ class Manifest:
 
 
 def canonical(value: object) -> bytes:
-    """`value` as canonical JSON."""
+    """Return `value` as canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8")
 
 
 def parse(body: bytes) -> Manifest:
-    """The manifest in `body`, which must be canonical to the byte. Raises `BadBundle`."""
+    """Return the manifest in `body`, which must be canonical JSON to the byte. Raises `BadBundle`."""
     if len(body) > MAX_MANIFEST_SIZE:
         raise BadBundle("manifest_too_large", f"The manifest is larger than {MAX_MANIFEST_SIZE} bytes.")
     try:
@@ -112,7 +112,7 @@ def parse(body: bytes) -> Manifest:
 
 
 def read(value: object) -> Manifest:
-    """The manifest that a JSON value describes. Raises `BadBundle` with the code of the first rule it breaks."""
+    """Return the manifest that a JSON value describes. Raises `BadBundle` with the code of the first broken rule."""
     optional = {"release_counter", "device_types", "requires", "hooks", "run", "health"}
     members = _members(value, "manifest", {"schema", "name", "version", "files"}, optional)
     if members["schema"] != SCHEMA or isinstance(members["schema"], bool | float):
@@ -220,8 +220,8 @@ def _run(value: object, executables: Mapping[str, bool]) -> Run:
         if not _VARIABLE.fullmatch(variable) or not _is_word(text):
             raise BadBundle(
                 "bad_environment",
-                f"The variable {variable[:80]!a} is no name of letters, digits and `_` outside KERNEX_, or its "
-                f"value is no text of at most {MAX_WORD_SIZE} bytes.",
+                f"The variable {variable[:80]!a} is not a name of letters, digits and `_` without KERNEX_ in front, or "
+                f"its value is not a string of at most {MAX_WORD_SIZE} bytes.",
             )
     return Run(_command(members["command"], executables), environment)
 
@@ -235,22 +235,24 @@ def _health(value: object, executables: Mapping[str, bool], run: Run | None) -> 
         interval = _whole(members.get("interval_seconds", 2), "bad_interval", "`interval_seconds`", 1, MAX_SECONDS)
         return Health(timeout, command=_command(members["command"], executables), interval_seconds=interval)
     if "interval_seconds" in members or run is None:
-        raise BadBundle("bad_health", "`health.file` needs a `run` command that writes it, and takes no interval.")
+        raise BadBundle("bad_health", "`health.file` needs a `run` command that writes it, and has no interval.")
     return Health(timeout, file=check_path(members["file"]))
 
 
 def _command(value: object, executables: Mapping[str, bool]) -> tuple[str, ...]:
-    """An argument list whose program is either a file of the bundle (`./…`) or a name that the device looks up."""
+    """Check an argument list: its program is a file of the bundle (`./…`) or a name that the device looks up."""
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_WORDS or not all(_is_word(word) for word in value):
-        raise BadBundle("bad_command", f"A command is a list of 1 to {MAX_WORDS} texts of up to {MAX_WORD_SIZE} bytes.")
+        raise BadBundle(
+            "bad_command", f"A command is a list of 1 to {MAX_WORDS} strings of up to {MAX_WORD_SIZE} bytes."
+        )
     program: str = value[0]
     if program.startswith("./"):
         if program[2:] not in executables:
-            raise BadBundle("command_not_listed", f"The command {program[:200]!a} is no file of this bundle.")
+            raise BadBundle("command_not_listed", f"The command {program[:200]!a} is not a file of this bundle.")
         if not executables[program[2:]]:
             raise BadBundle("command_not_executable", f"The command {program[:200]!a} needs the mode 493 (0755).")
     elif not program or "/" in program:
-        raise BadBundle("bad_command", "A program is `./` and a file of the bundle, or a plain name without a slash.")
+        raise BadBundle("bad_command", "A program is `./` and a file of the bundle, or a name without a slash.")
     return tuple(value)
 
 
@@ -264,6 +266,6 @@ def _is_word(value: object) -> bool:
 
 
 def sorted_files(files: Sequence[File]) -> list[dict[str, object]]:
-    """`files` as a manifest lists them."""
+    """Return `files` as a manifest lists them."""
     ordered = sorted(files, key=lambda file: file.path)
     return [{"path": file.path, "sha256": file.sha256, "size": file.size, "mode": file.mode} for file in ordered]

@@ -1,4 +1,4 @@
-"""Which paths a manifest may name, so that every device can create them and none of them leads outside a release."""
+"""The rules for paths in a manifest: every device can create them, and none leads outside a release."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ FORBIDDEN_CATEGORIES = {"Cc", "Cf", "Zl", "Zp", "Co", "Cs"}
 
 
 def check_path(path: object) -> str:
-    """`path` itself, if it is relative, plain and portable.
+    """Return `path` if it is relative, plain and portable.
 
     Raises `BadBundle`: `bad_path` for a wrong character, part or form, `path_too_long` for a name over 255 or a
     path over 1,024 bytes of UTF-8.
@@ -44,7 +44,7 @@ def check_path(path: object) -> str:
 
 
 def check_together(paths: Iterable[str]) -> None:
-    """Paths that are each fine must also fit into one directory tree, on a file system that ignores case, too.
+    """Check that valid paths fit into one directory tree, also on a file system that ignores case.
 
     Raises `BadBundle`: `duplicate_path`, or `path_conflict` where one path is another's directory.
     """
@@ -65,5 +65,5 @@ def check_together(paths: Iterable[str]) -> None:
 
 
 def folded(path: str) -> str:
-    """What two paths share if a file system that ignores case or Unicode form takes them for one."""
+    """Return the form that is equal for two paths if a file system that ignores case or Unicode form unites them."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())

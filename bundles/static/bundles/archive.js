@@ -1,4 +1,4 @@
-// An archive goes from the browser to storage, without passing the server. Three steps: ask where, put it there, say so.
+// Send an archive from the browser to storage without passing the server: get a URL, PUT the archive, report that it arrived.
 "use strict";
 
 function post(url, fields) {
@@ -6,18 +6,18 @@ function post(url, fields) {
   const token = document.querySelector("input[name=csrfmiddlewaretoken]").value;
   for (const [name, value] of Object.entries(fields)) body.append(name, value);
   return fetch(url, { method: "POST", body, headers: { "X-CSRFToken": token }, redirect: "error" }).then(async (answer) => {
-    const told = await answer.json().catch(() => ({}));
-    if (!answer.ok) throw new Error(told.message || `The server answered ${answer.status}.`);
-    return told;
+    const reply = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw new Error(reply.message || `The server answered ${answer.status}.`);
+    return reply;
   });
 }
 
-// fetch cannot say how far it is.
-function put(url, file, tell) {
+// fetch does not report progress.
+function put(url, file, showProgress) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("PUT", url);
-    request.upload.addEventListener("progress", (event) => tell(event.loaded / file.size));
+    request.upload.addEventListener("progress", (event) => showProgress(event.loaded / file.size));
     request.addEventListener("load", () => {
       if (request.status === 200) resolve();
       else reject(new Error(`Storage refused the archive (${request.status}).`));
