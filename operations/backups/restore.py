@@ -11,6 +11,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connection, transaction
 
+from bundles.garbage_collection import digests_in_use
+from bundles.models import Blob
 from bundles.storage.interface import blobs
 from deployments.models import Hold
 from foundation.events.models import record_event
@@ -70,7 +72,9 @@ def restore(place: Place, name: str, *, programs: Path | None, track: Track) -> 
         missing = [
             sha256 for sha256 in track(absent, "blobs", len(absent)) if not copy_in(sha256, place, work / "blob")
         ]
-    return Restored(description, missing)
+    # Without their rows, an upload of the same bytes brings them back. Nothing needs those that are not in use.
+    Blob.objects.filter(sha256__in=missing).delete()
+    return Restored(description, sorted(digests_in_use(missing)))
 
 
 def fetch(place: Place, name: str, work: Path) -> BackupDescription:
