@@ -52,7 +52,7 @@ def until_ready(clone: Path, process: "subprocess.Popen[bytes]") -> str:
 
 def all_stopped(clone: Path) -> bool:
     """Whether no process is left within the time that processes get to stop."""
-    for _ in range(300):
+    for _ in range(900):
         if not processes_of(clone):
             return True
         time.sleep(0.1)
