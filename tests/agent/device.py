@@ -97,8 +97,6 @@ class Device:
     def log_text(self) -> str:
         return self.log.read_text()[-6000:] if self.log.exists() else ""
 
-    said = log_text
-
     def clean_up(self) -> None:
         if self.process is not None:
             self.process.send_signal(signal.SIGKILL)

@@ -89,10 +89,6 @@ class DeviceDeployment:
         return self.state in TERMINAL_STATES
 
 
-# Until all tests use the new name.
-Row = DeviceDeployment
-
-
 @dataclass
 class LogRequest:
     """What an operator asked for with `send_logs`. `batches` are the accepted bodies in order."""
@@ -136,10 +132,6 @@ class FakeServer:
         self.http.daemon_threads = True
         self.port = self.http.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
-
-    @property
-    def rows(self) -> dict[str, DeviceDeployment]:
-        return self.deployments
 
     def publish(self, bundle: Bundle) -> None:
         with self.lock:

@@ -17,7 +17,7 @@ import pytest
 from tests.agent import bundle
 from tests.agent.bundle import Bundle
 from tests.agent.device import ROOT, Device
-from tests.agent.server import FakeServer, Row
+from tests.agent.server import DeviceDeployment, FakeServer
 
 NEVER = 10**9
 # The long test tries every moment; the short one tries this many, spread evenly and different for each scenario.
@@ -97,7 +97,7 @@ def attempt(server: FakeServer, device: Device, power: Power, scenario: Scenario
     return int(cut["moments"])
 
 
-def look(server: FakeServer, device: Device, scenario: Scenario, row: Row) -> None:
+def look(server: FakeServer, device: Device, scenario: Scenario, row: DeviceDeployment) -> None:
     assert row.state in scenario.ends, (row.taken, device.log_text())
     final_reports = [report for report in row.taken if report["state"] in scenario.ends | {"failed"}]
     assert len(final_reports) == 1
