@@ -6,7 +6,10 @@ locals {
     scheduler      = local.has_app ? local.prices.app[var.scheduler_size] : 0
     backup         = local.has_app && var.backup_size != null ? local.prices.app[coalesce(var.backup_size, var.scheduler_size)] : 0
     database       = local.prices.database[var.database_size] * var.database_nodes
+    read_replica   = var.read_replica_size == null ? 0 : local.prices.database[var.read_replica_size]
+    valkey         = var.valkey_size == null ? 0 : local.prices.valkey[var.valkey_size]
     spaces         = var.spaces_enabled ? local.prices.spaces : 0
+    cdn            = var.cdn ? local.prices.cdn : 0
     second_replica = var.second_region == null ? 0 : local.prices.database[var.second_region.replica_size]
     second_web     = length(module.app_second) == 0 ? 0 : local.prices.app[var.web_size] * var.web_instances
     kubernetes     = var.kubernetes == null ? 0 : local.kubernetes_cost

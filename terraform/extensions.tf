@@ -1,5 +1,66 @@
 # What the variables in growth.tf add.
 
+# Kernex uses none of these parts yet. Each plan says so, because each part can cost money.
+check "parts_that_kernex_does_not_use_yet" {
+  assert {
+    condition     = var.read_replica_size == null
+    error_message = "read_replica_size is on, but Kernex does not use the replica yet: it reads and writes on the primary only. The replica is a spare to promote by hand, and for reports by hand."
+  }
+  assert {
+    condition     = var.valkey_size == null
+    error_message = "valkey_size is on, but Kernex does not use Valkey yet: nothing reads it, except programs of your own."
+  }
+  assert {
+    condition     = !var.cdn
+    error_message = "cdn is on, but Kernex does not use the CDN endpoint yet: devices download from presigned bucket URLs."
+  }
+}
+
+resource "digitalocean_database_cluster" "valkey" {
+  count                = var.valkey_size == null ? 0 : 1
+  name                 = "kernex-cache-${var.environment}"
+  engine               = "valkey"
+  version              = "8"
+  size                 = coalesce(var.valkey_size, "-")
+  node_count           = 1
+  region               = var.region
+  private_network_uuid = digitalocean_vpc.this.id
+  # A full cache evicts the entries that were not used for the longest time.
+  eviction_policy = "allkeys_lru"
+  tags            = local.tags
+}
+
+# Both have a firewall of their own, which the primary's rules do not change.
+resource "digitalocean_database_firewall" "extension" {
+  for_each = merge(
+    var.read_replica_size == null ? {} : { read_replica = module.database.replica_id },
+    var.valkey_size == null ? {} : { valkey = one(digitalocean_database_cluster.valkey[*].id) },
+  )
+  cluster_id = each.value
+
+  dynamic "rule" {
+    for_each = var.database_addresses
+    content {
+      type  = "ip_addr"
+      value = rule.value
+    }
+  }
+  dynamic "rule" {
+    for_each = module.app[*].id
+    content {
+      type  = "app"
+      value = rule.value
+    }
+  }
+  dynamic "rule" {
+    for_each = module.kubernetes[*].id
+    content {
+      type  = "k8s"
+      value = rule.value
+    }
+  }
+}
+
 module "kubernetes" {
   source = "./modules/kubernetes"
   count  = var.kubernetes == null ? 0 : 1

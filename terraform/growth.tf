@@ -11,6 +11,54 @@ variable "connection_pool" {
   }
 }
 
+variable "read_replica_size" {
+  description = <<-EOT
+    A read replica in the same region, at least as large as database_size. Kernex does not use it yet: it reads and writes
+    on the primary only. Switch it on for a spare to promote by hand, or for reports by hand that would load the primary.
+    A standby (database_nodes) takes over automatically instead. Null: no replica.
+  EOT
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.read_replica_size == null || contains(keys(local.prices.database), coalesce(var.read_replica_size, "-"))
+    error_message = "read_replica_size accepts ${join(", ", keys(local.prices.database))}, or null."
+  }
+  validation {
+    # A larger size costs more.
+    condition     = try(local.prices.database[var.read_replica_size] >= local.prices.database[var.database_size], true)
+    error_message = "read_replica_size accepts ${var.database_size} or larger: DigitalOcean refuses a replica that is smaller than its primary."
+  }
+}
+
+variable "valkey_size" {
+  description = <<-EOT
+    A managed Valkey, which DigitalOcean offers instead of Redis. Kernex does not use it yet: it keeps no cache outside
+    PostgreSQL, and nothing reads this one. Switch it on only for programs of your own beside Kernex. Null: no Valkey.
+  EOT
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.valkey_size == null || contains(keys(local.prices.valkey), coalesce(var.valkey_size, "-"))
+    error_message = "valkey_size accepts ${join(", ", keys(local.prices.valkey))}, or null."
+  }
+}
+
+variable "cdn" {
+  description = <<-EOT
+    Whether a CDN endpoint serves the bundles bucket. Kernex does not use it yet: devices download from presigned URLs,
+    which name the bucket itself. Switch it on only for public files of your own in the bucket.
+  EOT
+  type        = bool
+  default     = false
+
+  validation {
+    condition     = !var.cdn || var.spaces_enabled
+    error_message = "cdn needs spaces_enabled = true: it serves a bucket in Spaces."
+  }
+}
+
 variable "app_platform" {
   description = "Whether App Platform serves Kernex. Set it to false once Kubernetes serves."
   type        = bool

@@ -65,6 +65,7 @@ module "database" {
   nodes        = var.database_nodes
   restore_from = var.restore_from
   pool_size    = var.connection_pool
+  replica_size = var.read_replica_size
   tags         = local.tags
   alert_emails = var.alert_emails
 }
@@ -77,6 +78,7 @@ module "spaces" {
   region        = var.region
   recovery_days = var.bundle_recovery_days
   backup_days   = var.backup_days
+  cdn           = var.cdn
 }
 
 module "app" {
@@ -196,5 +198,6 @@ resource "digitalocean_project" "this" {
   resources = concat(
     [module.database.urn], module.spaces[*].urn, module.spaces[*].backups_urn, module.app[*].urn,
     module.app_second[*].urn, module.kubernetes[*].urn, module.second_region[*].urn,
+    digitalocean_database_cluster.valkey[*].urn,
   )
 }

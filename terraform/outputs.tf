@@ -44,6 +44,17 @@ output "admin_database_url" {
   sensitive   = true
 }
 
+output "database_replica_host" {
+  description = "The read replica's public host, for admitted addresses and with TLS; null without a replica."
+  value       = module.database.replica_host
+}
+
+output "database_replica_url" {
+  description = "The read replica's URL from an admitted address, for reports by hand; null without a replica."
+  value       = module.database.replica_url
+  sensitive   = true
+}
+
 output "storage" {
   description = "The settings of the bundles bucket, without its secret; null without Spaces."
   value       = one(module.spaces[*].settings)
@@ -63,6 +74,17 @@ output "backups" {
 output "backups_secret_key" {
   description = "STORAGE_SECRET_KEY for `manage.py backup`; null without Spaces."
   value       = one(module.spaces[*].backups_secret_key)
+  sensitive   = true
+}
+
+output "cdn_endpoint" {
+  description = "The CDN's host, which Kernex does not use yet; null without a CDN."
+  value       = one(module.spaces[*].cdn_endpoint)
+}
+
+output "valkey_url" {
+  description = "Valkey's URL inside the network, which Kernex does not use yet; null without Valkey."
+  value       = one(digitalocean_database_cluster.valkey[*].private_uri)
   sensitive   = true
 }
 

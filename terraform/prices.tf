@@ -25,6 +25,11 @@ locals {
       "db-s-4vcpu-8gb"  = 120
       "db-s-6vcpu-16gb" = 240
     }
+    valkey = {
+      "db-s-1vcpu-1gb" = 15
+      "db-s-1vcpu-2gb" = 30
+      "db-s-2vcpu-4gb" = 60
+    }
     node = {
       "s-2vcpu-2gb" = 18
       "s-2vcpu-4gb" = 24
@@ -32,6 +37,7 @@ locals {
       "c-2"         = 42
     }
     spaces             = 5 # 250 GiB stored and 1 TiB sent, for all buckets of the account together
+    cdn                = 0 # its traffic counts as traffic of Spaces
     kubernetes_ha      = 40
     load_balancer      = 12
     container_registry = 20

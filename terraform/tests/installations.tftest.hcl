@@ -75,18 +75,24 @@ run "everything_at_once" {
   command = plan
 
   variables {
-    environment     = "production"
-    web_size        = "apps-d-1vcpu-1gb"
-    web_autoscaling = { most = 6 }
-    database_size   = "db-s-4vcpu-8gb"
-    database_nodes  = 2
-    connection_pool = 100
-    kubernetes      = { registry = "kernex", ha = true }
-    second_region   = { serve = true }
+    environment       = "production"
+    web_size          = "apps-d-1vcpu-1gb"
+    web_autoscaling   = { most = 6 }
+    database_size     = "db-s-4vcpu-8gb"
+    database_nodes    = 2
+    connection_pool   = 100
+    read_replica_size = "db-s-4vcpu-8gb"
+    valkey_size       = "db-s-1vcpu-1gb"
+    cdn               = true
+    kubernetes        = { registry = "kernex", ha = true }
+    second_region     = { serve = true }
   }
 
+  # The warning about the replica, Valkey and the CDN.
+  expect_failures = [check.parts_that_kernex_does_not_use_yet]
+
   assert {
-    condition     = output.monthly_cost.total == 68 + 5 + 5 + 240 + 5 + 60 + 68 + (48 + 12 + 40 + 20)
+    condition     = output.monthly_cost.total == 68 + 5 + 5 + 240 + 120 + 15 + 5 + 60 + 68 + (48 + 12 + 40 + 20)
     error_message = "every part is added up"
   }
   assert {

@@ -51,7 +51,14 @@ class Project:
 
     def refusal(self, example: str = "production", /, **variables: object) -> str:
         """The message of a plan that has to fail, on one line and without its frame."""
-        output = self.terraform("plan", "-no-color", *self.arguments(example, variables), passes=False)
+        return self._messages(example, variables, passes=False)
+
+    def warnings(self, example: str = "production", /, **variables: object) -> str:
+        """The output of a plan with its warnings, on one line and without their frames."""
+        return self._messages(example, variables, passes=True)
+
+    def _messages(self, example: str, variables: Mapping[str, object], *, passes: bool) -> str:
+        output = self.terraform("plan", "-no-color", *self.arguments(example, variables), passes=passes)
         return " ".join(output.replace("│", " ").split())
 
     def change(self, file: str, old: str, new: str) -> None:

@@ -28,6 +28,7 @@ ADDED_LATER = {"liveness_health_check": ("2.91.0", ("service", "worker"))}
 # removed or became required in any of them.
 GAINED = {
     "digitalocean_app": ["liveness_health_check", "secure_header"],
+    "digitalocean_cdn": [],
     "digitalocean_container_registry": [],
     "digitalocean_database_cluster": ["storage_autoscale"],
     "digitalocean_database_connection_pool": [],

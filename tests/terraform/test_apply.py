@@ -7,7 +7,10 @@ import pytest
 
 from tests.terraform.project import Project
 
-VARIABLES = {"connection_pool": 20, "second_region": {"serve": True}}
+VARIABLES = {
+    "connection_pool": 20, "second_region": {"serve": True},
+    "read_replica_size": "db-s-2vcpu-4gb", "valkey_size": "db-s-1vcpu-1gb", "cdn": True,
+}  # fmt: skip
 
 PARTS = ("service", "worker", "job")
 
@@ -51,6 +54,10 @@ def test_installation_is_complete_and_stays_as_it_is(applied: Project) -> None:
     assert outputs["admin_database_url"].endswith(server)
     assert outputs["admin_database_url"] != outputs["database_url"]
     assert outputs["storage_secret_key"].startswith("made-up-secret_key")
+    assert outputs["database_replica_url"].startswith("postgresql://kernex_app:made-up-password")
+    assert f"@{outputs['database_replica_host']}:" in outputs["database_replica_url"]
+    assert outputs["valkey_url"].startswith("made-up-private_uri")
+    assert outputs["cdn_endpoint"].startswith("made-up-endpoint")
     assert outputs["next_step"].startswith("Nothing")
 
     state = resources(applied)
@@ -59,6 +66,15 @@ def test_installation_is_complete_and_stays_as_it_is(applied: Project) -> None:
     admitted = {(rule["type"], rule["value"]) for rule in firewall["rule"]}
     second = state["module.app_second[0].digitalocean_app.this"]
     assert admitted == {("app", app["id"]), ("app", second["id"]), ("ip_addr", "203.0.113.7")}
+    for extension, cluster in (
+        ("read_replica", state["module.database.digitalocean_database_replica.read[0]"]["uuid"]),
+        ("valkey", state["digitalocean_database_cluster.valkey[0]"]["id"]),
+    ):
+        firewall = state[f'digitalocean_database_firewall.extension["{extension}"]']
+        assert firewall["cluster_id"] == cluster
+        assert {(rule["type"], rule["value"]) for rule in firewall["rule"]} == {
+            ("app", app["id"]), ("ip_addr", "203.0.113.7"),
+        }  # fmt: skip
     assert app["spec"][0]["vpc"] == [{"id": state["digitalocean_vpc.this"]["id"]}]
 
     browsers = {app["live_url"], second["live_url"]}

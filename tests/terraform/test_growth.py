@@ -1,17 +1,26 @@
 """What each variable in growth.tf adds, and that it is absent without the variable."""
 
+from typing import Any
+
+import pytest
+
+from tests.terraform.project import Project
 from tests.terraform.test_plan import APP, CLUSTER, FIREWALL, Plan, rules, spec, variables
 
 POOL = "module.database.digitalocean_database_connection_pool.web[0]"
+REPLICA = "module.database.digitalocean_database_replica.read[0]"
+VALKEY = "digitalocean_database_cluster.valkey[0]"
+CDN = "module.spaces[0].digitalocean_cdn.this[0]"
 NODES = "module.kubernetes[0].digitalocean_kubernetes_cluster.this"
 REGION = "module.second_region[0]"
 
 
 def test_nothing_is_added_by_default(planned: Plan) -> None:
     plan = planned()
-    for address in (POOL, NODES):
+    for address in (POOL, REPLICA, VALKEY, CDN, NODES):
         assert address not in plan
-    assert [address for address in plan if address.startswith((REGION, "module.app_second"))] == []
+    absent = (REGION, "module.app_second", "digitalocean_database_firewall.extension")
+    assert [address for address in plan if address.startswith(absent)] == []
 
 
 def test_only_the_web_server_uses_the_pool(planned: Plan) -> None:
@@ -24,6 +33,77 @@ def test_only_the_web_server_uses_the_pool(planned: Plan) -> None:
     assert variables(app["service"][0])["DATABASE_PREPARE"] == ("false", "GENERAL")
     for direct in (*app["worker"], *app["job"]):
         assert "DATABASE_PREPARE" not in variables(direct)
+
+
+def extension_rules(plan: dict[str, dict[str, Any]], extension: str) -> list[str]:
+    """The types of the sources that the firewall of an extension admits."""
+    return sorted(rule["type"] for rule in plan[f'digitalocean_database_firewall.extension["{extension}"]']["rule"])
+
+
+def test_replica_is_beside_the_primary(planned: Plan) -> None:
+    plan = planned(read_replica_size="db-s-4vcpu-8gb")
+    assert (plan[REPLICA]["size"], plan[REPLICA]["region"]) == ("db-s-4vcpu-8gb", "sfo3")
+    assert plan["output.monthly_cost"]["items"]["read_replica"] == 120
+
+
+def test_control_plane_can_use_a_promoted_replica(planned: Plan) -> None:
+    url = "postgresql://kernex_app:p@promoted.example.com:25060/kernex_db?sslmode=require"
+    app = spec(planned(secrets={"DATABASE_URL": url}, backup_size=None))
+    for part in (*app["service"], *app["worker"], *app["job"]):
+        assert variables(part)["DATABASE_URL"] == (url, "SECRET")
+
+
+def test_valkey_evicts_old_entries(planned: Plan) -> None:
+    plan = planned(valkey_size="db-s-1vcpu-1gb")
+    assert (plan[VALKEY]["engine"], plan[VALKEY]["size"]) == ("valkey", "db-s-1vcpu-1gb")
+    assert plan[VALKEY]["eviction_policy"] == "allkeys_lru"
+    assert plan["output.monthly_cost"]["items"]["valkey"] == 15
+
+
+@pytest.mark.parametrize(
+    ("extension", "variable", "size"),
+    [("read_replica", "read_replica_size", "db-s-2vcpu-4gb"), ("valkey", "valkey_size", "db-s-1vcpu-1gb")],
+)
+def test_only_the_app_and_named_addresses_reach_an_extension(
+    planned: Plan, extension: str, variable: str, size: str
+) -> None:
+    assert extension_rules(planned(**{variable: size}), extension) == ["app", "ip_addr"]
+    assert extension_rules(planned(**{variable: size}, stage="base"), extension) == ["ip_addr"]
+    assert extension_rules(planned(**{variable: size}, stage="open"), extension) == ["app", "ip_addr"]
+    assert extension_rules(planned(**{variable: size}, kubernetes={}), extension) == ["app", "ip_addr", "k8s"]
+
+
+def test_cdn_serves_the_bundles_bucket(planned: Plan) -> None:
+    plan = planned(cdn=True)
+    assert plan[CDN]["ttl"] == 604800
+    assert plan["output.monthly_cost"]["total"] == planned()["output.monthly_cost"]["total"]
+
+
+UNUSED = {
+    "read_replica_size": ("db-s-2vcpu-4gb", "Kernex does not use the replica yet"),
+    "valkey_size": ("db-s-1vcpu-1gb", "Kernex does not use Valkey yet"),
+    "cdn": (True, "Kernex does not use the CDN endpoint yet"),
+}
+
+
+@pytest.mark.parametrize("variable", UNUSED)
+def test_plan_warns_about_a_part_that_kernex_does_not_use(project: Project, variable: str) -> None:
+    value, warning = UNUSED[variable]
+    output = project.warnings(**{variable: value})
+    assert f"{variable} is on, but {warning}" in output
+    assert output.count("does not use") == 1
+
+
+def test_plan_does_not_warn_by_default(project: Project) -> None:
+    assert "Warning" not in project.warnings()
+
+
+@pytest.mark.parametrize("variable", UNUSED)
+def test_control_plane_gets_nothing_of_an_unused_part(planned: Plan, variable: str) -> None:
+    plan = planned(**{variable: UNUSED[variable][0]})
+    app, app_without = spec(plan), spec(planned())
+    for kind in ("service", "worker", "job"):
+        assert [variables(part) for part in app[kind]] == [variables(part) for part in app_without[kind]]
 
 
 def test_larger_sizes_and_standby(planned: Plan) -> None:

@@ -66,6 +66,15 @@ VALUES: dict[str, tuple[str, dict[str, object], str]] = {
     "an hour that does not exist": ("production", {"backup_time": "24:00"}, "backup_time accepts a time of day"),
     "backups kept for hours": ("production", {"backup_days": 0.5}, "backup_days accepts whole days"),
     "a pool larger than the database": ("production", {"connection_pool": 94}, "connection_pool accepts 1 to"),
+    "a replica that is smaller than the database": (
+        "production", {"read_replica_size": "db-s-1vcpu-2gb"}, "accepts db-s-2vcpu-4gb or larger",
+    ),
+    "an unknown replica size": ("production", {"read_replica_size": "large"}, "read_replica_size accepts db-s-"),
+    "an unknown Valkey size": ("production", {"valkey_size": "db-s-4vcpu-8gb"}, "valkey_size accepts"),
+    "a CDN without Spaces": (
+        "production", {"spaces_enabled": False, "backup_size": None, "cdn": True, **OTHER_STORAGE},
+        "cdn needs spaces_enabled",
+    ),
     "nothing that serves": ("production", {"app_platform": False}, "something has to serve"),
     "a cluster of one node": ("production", {"kubernetes": {"least_nodes": 1}}, "accepts 2 or more"),
     "a failover to nowhere": (

@@ -73,6 +73,16 @@ resource "digitalocean_database_connection_pool" "web" {
   depends_on = [digitalocean_database_db.kernex, digitalocean_database_user.app]
 }
 
+resource "digitalocean_database_replica" "read" {
+  count                = var.replica_size == null ? 0 : 1
+  cluster_id           = digitalocean_database_cluster.this.id
+  name                 = "${var.name}-read"
+  size                 = var.replica_size
+  region               = var.region
+  private_network_uuid = var.vpc_id
+  tags                 = var.tags
+}
+
 resource "digitalocean_monitor_alert" "database" {
   for_each = {
     cpu    = { type = "v1/dbaas/alerts/cpu_alerts", value = 85 }

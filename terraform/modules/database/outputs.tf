@@ -73,3 +73,22 @@ output "pool_url" {
   )
   sensitive = true
 }
+
+output "replica_id" {
+  description = "The read replica's id, for its firewall; null without a replica."
+  value       = one(digitalocean_database_replica.read[*].uuid)
+}
+
+output "replica_host" {
+  description = "The read replica's public host; null without a replica."
+  value       = one(digitalocean_database_replica.read[*].host)
+}
+
+output "replica_url" {
+  description = "The read replica's URL from outside the network, for the control plane's role; null without a replica."
+  value = one([for replica in digitalocean_database_replica.read : format(
+    "postgresql://%s:%s@%s:%s/%s?sslmode=require", local.role, urlencode(local.password),
+    replica.host, replica.port, local.database,
+  )])
+  sensitive = true
+}

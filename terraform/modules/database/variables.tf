@@ -33,6 +33,11 @@ variable "pool_size" {
   type        = number
 }
 
+variable "replica_size" {
+  description = "The size of a read replica in this region. Null: no replica."
+  type        = string
+}
+
 variable "tags" {
   description = "The cluster's tags."
   type        = list(string)

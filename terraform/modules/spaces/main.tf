@@ -120,6 +120,13 @@ resource "digitalocean_spaces_key" "backups" {
   }
 }
 
+resource "digitalocean_cdn" "this" {
+  count  = var.cdn ? 1 : 0
+  origin = digitalocean_spaces_bucket.this.bucket_domain_name
+  # A week. The name of a blob contains its digest, so cached content is never out of date.
+  ttl = 604800
+}
+
 locals {
   backup_prefix = "nightly"
 }

@@ -24,6 +24,11 @@ output "secret_key" {
   sensitive   = true
 }
 
+output "cdn_endpoint" {
+  description = "The CDN's host; null without a CDN."
+  value       = one(digitalocean_cdn.this[*].endpoint)
+}
+
 output "backups" {
   description = "The place that `manage.py backup` writes to, and the access key for it."
   value = {

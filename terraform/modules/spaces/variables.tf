@@ -17,3 +17,8 @@ variable "backup_days" {
   description = "For how many days a nightly backup is kept."
   type        = number
 }
+
+variable "cdn" {
+  description = "Whether a CDN endpoint serves the bundles bucket."
+  type        = bool
+}
