@@ -62,7 +62,7 @@ def refusal(state: str) -> ApiError:
     """Return why a device that is not accepted may not do what it asked for."""
     if state == DeviceState.DECOMMISSIONED:
         return Forbidden("decommissioned", "This device was decommissioned; an operator has to enrol a new key.")
-    return Forbidden("pending", "This device waits for an operator's approval; go on sending heartbeats.")
+    return Forbidden("pending", "This device is waiting for an operator's approval; continue to send heartbeats.")
 
 
 class DeviceSignature(BaseAuthentication):

@@ -61,7 +61,7 @@ def _existing(public_key: str) -> Registration | None:
     if device is None:
         return None
     if device.state == DeviceState.DECOMMISSIONED:
-        raise Forbidden("decommissioned", "This key was decommissioned; make a new one to enrol this machine again.")
+        raise Forbidden("decommissioned", "This key was decommissioned; generate a new key to enrol this machine.")
     return Registration(device, is_new=False)
 
 

@@ -262,7 +262,7 @@ def _check_sequence(sequence: int, last_sequence: int) -> None:
     if sequence <= last_sequence:
         raise Conflict(
             "sequence_used",
-            "This sequence number was used; go on with `next_sequence`.",
+            "This sequence number was used; continue with `next_sequence`.",
             next_sequence=last_sequence + 1,
         )
     if sequence - last_sequence > MAX_SEQUENCE_JUMP:

@@ -78,7 +78,7 @@ def _json(value: Any) -> str:
 
 
 def _refuse(field: str, message: str) -> NoReturn:
-    raise BadRequest("invalid", "Some fields are not as they should be.", fields={field: [message]})
+    raise BadRequest("invalid", "Some fields are not valid.", fields={field: [message]})
 
 
 def _text(body: dict[str, Any], field: str, max_length: int) -> str:

@@ -127,6 +127,6 @@ def _clock_skew(now: float) -> NotSigned:
     server_time = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return NotSigned(
         "clock_skew",
-        f"`created` is more than {CLOCK_SKEW_SECONDS} seconds from the server's time; sign again by `server_time`.",
+        f"`created` is more than {CLOCK_SKEW_SECONDS} seconds from the server's time; sign again with `server_time`.",
         server_time=server_time,
     )

@@ -80,8 +80,8 @@ def _accept_new(state: State, command_id: int, kind: object, payload: Any) -> No
     handler = HANDLERS.get(kind) if isinstance(kind, str) else None
     if handler is None:
         shown = kind if isinstance(kind, str) and _KIND.fullmatch(kind) else "?"
-        log.warning("Command %d has the kind %s, which this agent does not know.", command_id, shown)
-        finish(state, command_id, CommandResult.UNKNOWN_COMMAND, f"This agent does not know the kind {shown}.")
+        log.warning("Command %d has the kind %s, which this agent does not support.", command_id, shown)
+        finish(state, command_id, CommandResult.UNKNOWN_COMMAND, f"This agent does not support the command {shown}.")
         return
     try:
         result = handler(state, command_id, payload)

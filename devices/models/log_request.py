@@ -195,7 +195,7 @@ class LogRequest(StatefulModel):
             raise Conflict("log_request_ended", f"This log request is {self.state}: it accepts no more batches.")
         if batch.number != self.batches + 1:
             next_batch = self.batches + 1
-            raise Conflict("batch_gap", "Earlier batches are missing: go on with `next_batch`.", next_batch=next_batch)
+            raise Conflict("batch_gap", "Batches are missing; continue with `next_batch`.", next_batch=next_batch)
 
     def _size_with(self, batch: LogBatchContent) -> int:
         size = self.size + len(batch.text.encode())
