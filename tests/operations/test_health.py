@@ -108,7 +108,7 @@ def test_a_database_that_hangs_is_not_waited_for(client: Client, silent_port: in
 @pytest.mark.django_db
 def test_a_migration_is_not_applied(client: Client) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM django_migrations WHERE app = 'tokens'")
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'tokens' AND name LIKE '0001%'")
     assert problem(client, 503) == {
         "part": "migrations",
         "problem": "One migration is not applied.",
