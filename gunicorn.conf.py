@@ -1,4 +1,4 @@
-"""How the control plane is served: few processes with threads, the application loaded once, before the fork."""
+"""gunicorn's configuration: a few processes with threads. The application is loaded once, before the fork."""
 
 import logging
 import os
@@ -15,12 +15,12 @@ from foundation.environment import Environment
 from operations.monitoring import multiprocess_dir
 
 env = Environment()
-logging.captureWarnings(True)  # else libraries write lines of another shape
-OWN_FIGURES = multiprocess_dir.VARIABLE not in os.environ
-if OWN_FIGURES:
+logging.captureWarnings(True)  # so that warnings of libraries use the format of the log
+OWNS_METRICS_DIR = multiprocess_dir.VARIABLE not in os.environ
+if OWNS_METRICS_DIR:
     os.environ[multiprocess_dir.VARIABLE] = str(multiprocess_dir.make_directory())
 
-# Both read the variable that was just set.
+# These imports read the variable that was just set.
 from foundation.logs import FORMATTERS  # noqa: E402
 from operations.database.preflight import refuse_ungranted  # noqa: E402
 from operations.monitoring.dead_workers import add_up  # noqa: E402
@@ -30,7 +30,7 @@ worker_class = "gthread"
 workers = env.number("WEB_WORKERS", 2, least=1, most=64)
 threads = env.number("WEB_THREADS", 4, least=1, most=64)
 preload_app = True
-# The C parser where it is installed, as in the image: it has no wheels, and a laptop may have no compiler.
+# Use the C parser where it is installed, as in the image. It has no wheels, and a laptop may have no compiler.
 http_parser = "auto"
 control_socket_disable = True
 graceful_timeout = 25
@@ -39,14 +39,14 @@ keepalive = 5
 max_requests = 100_000
 max_requests_jitter = 10_000
 limit_request_line = 4094
-# Whether to believe X-Forwarded-* is TRUSTED_PROXY's to say, not gunicorn's.
+# The setting TRUSTED_PROXY decides whether X-Forwarded-* is trusted, so gunicorn does not evaluate it.
 forwarded_allow_ips = ""
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - heartbeats of workers, not of devices
 accesslog = None
 
 
 class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - gunicorn's name for this setting
-    """gunicorn's own lines look like all others."""
+    """Format gunicorn's log lines like all others."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
@@ -55,7 +55,7 @@ class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - gunicorn's nam
 
 
 def on_starting(server: Any) -> None:
-    """A role without grants is a mistake of setting up: say so at once, in words."""
+    """Exit with an explanation if the database's role lacks a privilege."""
     refuse_ungranted()
 
 
@@ -64,5 +64,5 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def on_exit(server: Any) -> None:
-    if OWN_FIGURES:
+    if OWNS_METRICS_DIR:
         shutil.rmtree(os.environ[multiprocess_dir.VARIABLE], ignore_errors=True)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Django's command line for the control plane: `./manage.py help` lists what there is."""
+"""Django's command line for the control plane: `./manage.py help` lists the commands."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Pages that show several apps: health, the start page, the status."""
+"""Pages that combine several apps: health, the start page, the status."""
 
 from typing import Any
 
@@ -20,17 +20,17 @@ from devices.models import Device
 from foundation.events.models import Event
 from operations.monitoring.health import findings
 
-SHOWN = 8
+SHOWN_ROWS = 8
 
 
 @never_cache
 @require_safe
 def health(request: HttpRequest) -> JsonResponse:
     """Answer 200 `ok` or `degraded`, or 503 `failing` if heartbeats are not accepted, and say how to fix it."""
-    problems_found = findings()
-    failing = any(finding.stops_heartbeats for finding in problems_found)
-    problems = [{"part": finding.part, "problem": finding.problem, "mend": finding.mend} for finding in problems_found]
-    state = "failing" if failing else "degraded" if problems_found else "ok"
+    found = findings()
+    failing = any(finding.stops_heartbeats for finding in found)
+    problems = [{"part": finding.part, "problem": finding.problem, "mend": finding.fix} for finding in found]
+    state = "failing" if failing else "degraded" if found else "ok"
     answer = JsonResponse(
         {"status": state, "version": settings.VERSION, "problems": problems}, status=503 if failing else 200
     )
@@ -42,7 +42,7 @@ def health(request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def live(request: HttpRequest) -> JsonResponse:
-    """Answer that the process runs. It does not ask the database."""
+    """Answer 200 while the process runs, without asking the database."""
     return JsonResponse({"status": "ok", "version": settings.VERSION})
 
 
@@ -61,7 +61,7 @@ def figures() -> dict[str, Any]:
 
 def with_bars(deployments: Any) -> list[Deployment]:
     """Return the newest of these deployments, each with its progress bars."""
-    shown = list(deployments[:SHOWN])
+    shown = list(deployments[:SHOWN_ROWS])
     counts = DeviceDeployment.objects.filter(deployment__in=shown).counts()
     for deployment in shown:
         deployment.bars = bars(counts.get(deployment.pk, {}))
@@ -69,9 +69,9 @@ def with_bars(deployments: Any) -> list[Deployment]:
 
 
 def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Add to the start page what this person may see. Each number links to its list."""
-    counted = figures()
-    devices, deployments, bundles = counted["devices"], counted["deployments"], counted["bundles"]
+    """Add to the context what this person may see. Each number links to its list."""
+    status = figures()
+    devices, deployments, bundles = status["devices"], status["deployments"], status["bundles"]
     tiles = [
         ("online", devices["online"], "good", "devices", "device", "liveness=online"),
         ("offline", devices["offline"], "bad", "devices", "device", "liveness=offline"),
@@ -80,16 +80,16 @@ def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         ("ready bundles", bundles["ready"], "plain", "bundles", "bundle", "state__exact=ready"),
     ]
     context["tiles"] = [
-        {"name": name, "count": count, "tone": tone, "url": f"{reverse(f'admin:{room}_{model}_changelist')}?{chosen}"}
-        for name, count, tone, room, model, chosen in tiles
-        if request.user.has_perm(f"{room}.view_{model}") or request.user.has_perm(f"{room}.change_{model}")
+        {"name": name, "count": count, "tone": tone, "url": f"{reverse(f'admin:{app}_{model}_changelist')}?{query}"}
+        for name, count, tone, app, model, query in tiles
+        if request.user.has_perm(f"{app}.view_{model}") or request.user.has_perm(f"{app}.change_{model}")
     ]
     failed = DeviceDeployment.objects.unsuccessful().select_related("device", "deployment__bundle")
     if deployments["are_held"]:
         context["held"] = Hold.objects.active().first()
     context["running"] = with_bars(Deployment.objects.running().select_related("bundle").defer("bundle__manifest"))
-    context["failures"] = failed.defer("deployment__bundle__manifest").order_by("-finished_at")[:SHOWN]
-    context["events"] = Event.objects.all()[:SHOWN]
+    context["failures"] = failed.defer("deployment__bundle__manifest").order_by("-finished_at")[:SHOWN_ROWS]
+    context["events"] = Event.objects.all()[:SHOWN_ROWS]
     return context
 
 
@@ -119,5 +119,5 @@ class StatusAnswer(serializers.Serializer[Any]):
 class Status(APIView):
     @extend_schema(responses=StatusAnswer)
     def get(self, request: Request) -> Response:
-        """How the fleet is doing, in a few numbers."""
+        """Return the state of the fleet in a few numbers."""
         return Response(figures())

@@ -1,1 +1,1 @@
-"""For whoever runs Kernex: the database role, backups, monitoring, the scheduler command."""
+"""Operations: database roles, backups, monitoring, and the management commands."""

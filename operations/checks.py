@@ -1,4 +1,4 @@
-"""Checks of `manage.py check --deploy` beside Django's own."""
+"""Kernex's checks for `manage.py check --deploy`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,18 +12,18 @@ from django.http.request import validate_host
 
 
 @register(Tags.security, deploy=True)
-def storage_outlives_and_is_shared(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Find bundles on a local disk that App Platform would delete, or that other instances could not see."""
+def storage_is_persistent_and_shared(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Find bundles on a local disk that App Platform deletes, or that other instances cannot read."""
     if not isinstance(storages["default"], FileSystemStorage):
         return []
     hint = "Keep bundles in S3-compatible storage."
-    found: list[CheckMessage] = []
+    messages: list[CheckMessage] = []
     if settings.ON_APP_PLATFORM:
-        found.append(Error("App Platform loses its local disk at each deployment.", hint=hint, id="kernex.E001"))
+        messages.append(Error("App Platform loses its local disk at each deployment.", hint=hint, id="kernex.E001"))
     if settings.INSTANCES > 1:
         message = f"KERNEX_INSTANCES is {settings.INSTANCES}, but a local disk is not shared between instances."
-        found.append(Error(message, hint=hint, id="kernex.E002"))
-    return found
+        messages.append(Error(message, hint=hint, id="kernex.E002"))
+    return messages
 
 
 @register(Tags.security, deploy=True)
@@ -31,30 +31,30 @@ def storage_is_reachable(app_configs: Sequence[AppConfig] | None, **_: Any) -> l
     """Find storage without TLS: devices use it only if it is on the same host as the control plane."""
     if not settings.STORAGE_BUCKET or settings.BROWSER_STORAGE.startswith("https://"):
         return []
-    hint = "Set STORAGE_ENDPOINT_URL, or STORAGE_PUBLIC_ENDPOINT_URL beside it, to an https:// address."
+    hint = "Set STORAGE_ENDPOINT_URL, or STORAGE_PUBLIC_ENDPOINT_URL beside it, to an https:// URL."
     message = f"Devices and publishers are sent to {settings.BROWSER_STORAGE}: not https."
     return [Warning(message, hint=hint, id="kernex.W005")]
 
 
 @register(Tags.security, deploy=True)
 def address_is_reachable(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Find settings under which devices and browsers would not reach this control plane, or not safely."""
-    found: list[CheckMessage] = []
+    """Find settings with which devices and browsers could not reach this control plane, or only without TLS."""
+    messages: list[CheckMessage] = []
     if not settings.SECURE:
-        hint = "Set PUBLIC_URL to the https:// address of the proxy or platform."
-        found.append(Warning(f"PUBLIC_URL is {settings.PUBLIC_URL}: not https.", hint=hint, id="kernex.W001"))
+        hint = "Set PUBLIC_URL to the https:// URL of the proxy or platform."
+        messages.append(Warning(f"PUBLIC_URL is {settings.PUBLIC_URL}: not https.", hint=hint, id="kernex.W001"))
     if settings.SECURE and not settings.TRUSTED_PROXY:
         hint = (
             "Set TRUSTED_PROXY=true if the proxy sets X-Forwarded-Proto itself; otherwise all requests are redirected."
         )
-        found.append(
+        messages.append(
             Warning("TLS ends in front of this process, and no proxy is trusted.", hint=hint, id="kernex.W002")
         )
     if "*" in settings.ALLOWED_HOSTS:
         hint = "Name the hosts, separated by commas."
-        found.append(Warning("ALLOWED_HOSTS allows every host.", hint=hint, id="kernex.W003"))
+        messages.append(Warning("ALLOWED_HOSTS allows every host.", hint=hint, id="kernex.W003"))
     host = urlsplit(settings.PUBLIC_URL).hostname or ""
     if not validate_host(f"[{host}]" if ":" in host else host, settings.ALLOWED_HOSTS):
         hint = f"Add {host} to ALLOWED_HOSTS; otherwise every request to PUBLIC_URL is refused."
-        found.append(Warning("ALLOWED_HOSTS lacks the host of PUBLIC_URL.", hint=hint, id="kernex.W004"))
-    return found
+        messages.append(Warning("ALLOWED_HOSTS lacks the host of PUBLIC_URL.", hint=hint, id="kernex.W004"))
+    return messages

@@ -1,4 +1,4 @@
-"""Making a backup beside a running control plane."""
+"""Create a backup beside a running control plane."""
 
 import logging
 import tempfile
@@ -29,19 +29,19 @@ logger = logging.getLogger(__name__)
 PREFIX = "kernex-"
 DUMP, BLOB_LIST = "database.dump", "blobs.txt"
 CHUNK_SIZE = 1024 * 1024
-# Held while a backup is made. Two numbers of our own: other programs in this database will hardly use them.
+# Held while a backup is made. Other programs in this database are unlikely to use these two numbers.
 LOCK_KEY = (0x6B65726E, 4)
 
 
 class BackupRunning(Exception):
-    """Another process makes a backup of this database. Nothing was done."""
+    """Another process is making a backup of this database. Nothing was done."""
 
 
 @contextmanager
 def only_backup() -> Iterator[None]:
     """Hold this database's lock for backups, on a connection of its own. Raises `BackupRunning`."""
-    address = dsn_of(settings.DATABASES["default"])
-    with psycopg.connect(address, autocommit=True, connect_timeout=10) as session:
+    dsn = dsn_of(settings.DATABASES["default"])
+    with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as session:
         row = session.execute("SELECT pg_try_advisory_lock(%s, %s)", LOCK_KEY).fetchone()
         if row != (True,):
             raise BackupRunning("Another backup of this database is running; nothing was done.")
@@ -55,10 +55,10 @@ def make(place: Place, *, with_blobs: bool, programs: Path | None, track: Track)
     2. List the blobs after the dump, so that the list holds all that the dump names.
     3. With `with_blobs`, copy the blobs that the place does not hold yet.
     4. Write backup.json last: a backup that was interrupted has none.
-    5. Record an event. A backup of a database that can only be read is kept without one.
+    5. Record an event. If the database is read-only, the backup is kept without one.
 
-    `track(things, title, count)` shows the progress. Raises `DumpFailed`, `PlaceFailed`, and `Unavailable` while
-    storage is away.
+    `track(things, title, count)` shows the progress. Raises `DumpFailed`, `PlaceFailed`, and `Unavailable` if
+    storage cannot be used.
     """
     name = f"{PREFIX}{timezone.now():%Y%m%dT%H%M%SZ}"
     with tempfile.TemporaryDirectory(prefix="kernex-backup-") as directory:
@@ -97,13 +97,13 @@ def copy_blobs(place: Place, name: str, work: Path, *, with_blobs: bool, track: 
 
 
 def age() -> timedelta | None:
-    """Return how long ago the last backup was made; None if none ever was."""
+    """Return how long ago the last backup was made; None if there is none."""
     made_at = Event.objects.filter(kind=BACKUP_MADE).aggregate(at=Max("at"))["at"]
     return None if made_at is None else timezone.now() - made_at
 
 
 def copy_out(sha256: str, place: Place, part: Path) -> bool:
-    """Copy one blob to the place, unless it is there: its content never changes. False if storage has lost it."""
+    """Copy one blob to the place, unless the place has it. Return False if storage has lost or damaged it."""
     name = blob_name(sha256)
     if place.has(name):
         return True

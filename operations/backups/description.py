@@ -1,4 +1,4 @@
-"""backup.json: what a backup says about itself."""
+"""backup.json: the description of a backup."""
 
 import hashlib
 import json
@@ -27,10 +27,10 @@ class FileDescription:
 
 @dataclass(frozen=True, slots=True)
 class BlobListDescription:
-    """The list of blobs (blobs.txt), and what became of the blobs themselves.
+    """The list of blobs (blobs.txt), and whether the blobs were copied.
 
-    `are_copied` says whether the backup holds their bytes, too. `lost` are the digests of blobs that storage did not
-    have any more.
+    `are_copied` says whether the backup holds their bytes, too. `lost` are the digests of blobs that storage has
+    lost or damaged.
     """
 
     sha256: str

@@ -1,4 +1,4 @@
-"""Where backups are kept: a directory, or a bucket that the storage key in the settings can write to."""
+"""Destinations of backups: a directory, or a bucket that the storage key in the settings can write to."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from django.conf import settings
 from bundles.storage.disk import make_directory, sync_directory
 from bundles.storage.s3_client import ABSENT, Bucket, code_of
 
-# Three root classes: errors that the store answered, errors of the connection, errors of boto3's transfers.
+# Three root classes: error responses, connection errors, and errors of boto3's transfers.
 BUCKET_ERRORS = (ClientError, BotoCoreError, Boto3Error)
 
 

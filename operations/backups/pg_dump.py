@@ -16,7 +16,7 @@ class DumpFailed(Exception):
 
 
 def dump(database: dict[str, Any], target: Path, programs: Path | None = None) -> None:
-    """Write the schema `public` to `target` as one consistent state. The database may be in use meanwhile.
+    """Write the schema `public` to `target` as one consistent state. The database may be in use.
 
     `programs` is the directory of pg_dump, if not on PATH. Raises `DumpFailed`.
     """
@@ -47,42 +47,42 @@ def load(database: dict[str, Any], source: Path, programs: Path | None = None) -
 
 def _listed(source: Path, programs: Path | None) -> list[str]:
     """Return options that load everything but the schema `public`, which exists and belongs to another role."""
-    done = subprocess.run(
+    process = subprocess.run(
         [_program("pg_restore", programs), "--list", source], capture_output=True, text=True, check=False
     )
-    if done.returncode != 0:
-        raise DumpFailed(f"{source.name} is not a dump that this pg_restore can read: {_reason(done.stderr)}")
-    kept = [line for line in done.stdout.splitlines() if " SCHEMA - public " not in line]
+    if process.returncode != 0:
+        raise DumpFailed(f"{source.name} is not a dump that this pg_restore can read: {_reason(process.stderr)}")
+    kept = [line for line in process.stdout.splitlines() if " SCHEMA - public " not in line]
     listing = source.with_suffix(".list")
     listing.write_text("\n".join(kept))
     return [f"--use-list={listing}"]
 
 
 def _run(name: str, programs: Path | None, database: dict[str, Any], *words: str) -> None:
-    """Run a program with the DSN in its environment: everybody could read a password in the argument list."""
+    """Run a program with the DSN in its environment: every user of the machine can read argument lists."""
     parts = conninfo_to_dict(dsn_of(database))
-    known = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
-    known |= {"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT"}
-    given = {variable: str(parts[word]) for word, variable in known.items() if parts.get(word)}
-    target = ["--dbname", given["PGDATABASE"]] if name == "pg_restore" else []
+    variables = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
+    variables |= {"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT"}
+    environment = {variable: str(parts[word]) for word, variable in variables.items() if parts.get(word)}
+    target = ["--dbname", environment["PGDATABASE"]] if name == "pg_restore" else []
     command = [_program(name, programs), "--no-owner", "--no-privileges", "--no-password", *target, *words]
-    done = subprocess.run(command, env={**os.environ, **given}, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        hint = " Give the directory of newer programs by --programs." if "version mismatch" in done.stderr else ""
-        raise DumpFailed(f"{name} failed: {_reason(done.stderr)}{hint}")
+    process = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    if process.returncode != 0:
+        hint = " Name the directory of newer programs with --programs." if "version mismatch" in process.stderr else ""
+        raise DumpFailed(f"{name} failed: {_reason(process.stderr)}{hint}")
 
 
 def _program(name: str, programs: Path | None) -> str:
-    found = shutil.which(name, path=str(programs) if programs else None)
-    if found is None:
+    program = shutil.which(name, path=str(programs) if programs else None)
+    if program is None:
         where = f"in {programs}" if programs else "on PATH"
         raise DumpFailed(
-            f"{name} was not found {where}: install postgresql-client, or give its directory by --programs."
+            f"{name} was not found {where}: install postgresql-client, or name its directory with --programs."
         )
-    return found
+    return program
 
 
 def _reason(stderr: str) -> str:
-    """Return the first lines of an error text, where PostgreSQL's programs say what is wrong."""
+    """Return the first two lines of an error text, which name the cause."""
     lines = [line for line in stderr.strip().splitlines() if line.strip()]
     return " ".join(lines[:2]) or "it gave no reason."

@@ -1,4 +1,4 @@
-"""Restoring a backup into an empty database. Deployments are held until an operator has checked the result."""
+"""Restore a backup into an empty database. Deployments are held until an operator has checked the result."""
 
 import tempfile
 from collections.abc import Iterator
@@ -22,9 +22,10 @@ from operations.backups.create import BLOB_LIST, CHUNK_SIZE, DUMP, blob_name
 from operations.backups.description import FILE_NAME, BackupDescription, DamagedDescription, FileDescription
 from operations.backups.destinations import Place
 from operations.database.granting import dsn_of
+from operations.database.runtime_role import REVOKE_EVENT_DELETION
 
 ACTOR = "restore"
-# Devices remember commands by their ids, so ids that were given out after the backup must not be given out again.
+# Devices remember commands by id, so ids that were assigned after the backup must not be assigned again.
 SKIPPED_IDS = 10_000_000
 _SKIP_IDS = """
     SELECT setval(pg_get_serial_sequence('devices_command', 'id'), greatest(max(id), 1) + %s) FROM devices_command
@@ -52,10 +53,11 @@ class Restored:
 def restore(place: Place, name: str, *, programs: Path | None, track: Track) -> Restored:
     """Restore a backup into the empty database of the settings.
 
-    1. Check everything first: the backup is complete, the database is empty, and nobody uses it.
+    1. Check everything first: the backup is complete, the database is empty, and no session uses it.
     2. Load the dump in one transaction; migrate it to this release.
-    3. Hold deployments: the database is older than the fleet.
-    4. Bring back the blobs that storage lacks, and list those that are nowhere.
+    3. Revoke what PostgreSQL grants to everyone by default: a dump holds no privileges.
+    4. Hold deployments: the database is older than the fleet.
+    5. Copy the blobs that storage lacks, and list those that are nowhere.
 
     Raises `RestoreRefused`, `DumpFailed`, `PlaceFailed`.
     """
@@ -66,6 +68,7 @@ def restore(place: Place, name: str, *, programs: Path | None, track: Track) -> 
         pg_dump.load(settings.DATABASES["default"], work / DUMP, programs)
         call_command("migrate", verbosity=0, interactive=False)
         with transaction.atomic():
+            revoke_event_deletion()
             hold_deployments(description)
         listed = [line.split() for line in (work / BLOB_LIST).read_text().splitlines()]
         absent = [sha256 for sha256, size in track(listed, "checking", len(listed)) if not has_blob(sha256, int(size))]
@@ -78,7 +81,7 @@ def restore(place: Place, name: str, *, programs: Path | None, track: Track) -> 
 
 
 def fetch(place: Place, name: str, work: Path) -> BackupDescription:
-    """Bring the backup's files to `work`. Raises `RestoreRefused` if they are not what backup.json says."""
+    """Copy the backup's files to `work`. Raises `RestoreRefused` if they are not what backup.json says."""
     if not place.has(f"{name}/{FILE_NAME}"):
         raise RestoreRefused(
             f"{name} has no {FILE_NAME}: it is not a backup, or one that was interrupted."
@@ -99,7 +102,7 @@ def fetch(place: Place, name: str, work: Path) -> BackupDescription:
 def refuse_unless_empty_and_alone() -> None:
     """Raise `RestoreRefused` unless the database has no tables and no other sessions.
 
-    A scheduler or a web server would hand out old commands before they are held.
+    A scheduler or a web server would deliver old commands before deployments are held.
     """
     # A connection of its own: the pool has several, and they would count as other sessions.
     with psycopg.connect(dsn_of(settings.DATABASES["default"])) as session:
@@ -114,13 +117,19 @@ def refuse_unless_empty_and_alone() -> None:
         raise RestoreRefused(f"{others} sessions use {name}: stop web servers and schedulers until it is restored.")
 
 
+def revoke_event_deletion() -> None:
+    """Revoke EXECUTE on `delete_old_events` from PUBLIC again. The dump was loaded without privileges."""
+    with connection.cursor() as cursor:
+        cursor.execute(REVOKE_EVENT_DELETION)
+
+
 def hold_deployments(description: BackupDescription) -> Hold:
     """Hold deployments, skip command ids, and record the restore."""
-    held = Hold.begin(f"restored from the backup of {description.made_at}", actor=ACTOR)
+    hold = Hold.begin(f"restored from the backup of {description.made_at}", actor=ACTOR)
     with connection.cursor() as cursor:
         cursor.execute(_SKIP_IDS, [SKIPPED_IDS])
     record_event("installation.restored", f"Restored from the backup of {description.made_at}.", actor=ACTOR)
-    return held
+    return hold
 
 
 def has_blob(sha256: str, size: int) -> bool:
@@ -128,7 +137,7 @@ def has_blob(sha256: str, size: int) -> bool:
 
 
 def copy_in(sha256: str, place: Place, part: Path) -> bool:
-    """Bring a blob back into storage, verified. False if the place does not have it, or has other content there."""
+    """Copy a blob into storage, verified. Return False if the place lacks it, or has other content in its place."""
     if not place.has(blob_name(sha256)):
         return False
     place.get(blob_name(sha256), part)

@@ -1,4 +1,4 @@
-"""Deleting old backups from a place, so that a nightly job does not fill it."""
+"""Retention: delete old backups, so that a nightly job does not fill the place."""
 
 import tempfile
 from pathlib import Path
@@ -17,7 +17,7 @@ def complete_backups(place: Place) -> list[str]:
 def delete_old_backups(place: Place, keep: int) -> list[str]:
     """Delete all but the newest `keep` complete backups, and what only they needed. Return the deleted names.
 
-    Older backups that were interrupted go, too. Call it while no backup is being made (`only_backup`), with a place
+    Older interrupted backups are deleted, too. Call it while no backup is being made (`only_backup`), with a place
     that belongs to this installation alone. Raises `PlaceFailed`.
     """
     kept = complete_backups(place)[:keep]
@@ -25,7 +25,7 @@ def delete_old_backups(place: Place, keep: int) -> list[str]:
         return []
     old = sorted(name for name in place.directories() if name.startswith(PREFIX) and name < kept[-1])
     for name in old:
-        # backup.json goes first: whatever is interrupted here leaves an incomplete backup, not a damaged one.
+        # backup.json is deleted first: an interruption leaves an incomplete backup, not a damaged one.
         place.delete(f"{name}/{FILE_NAME}")
         place.delete_directory(name)
     if old:

@@ -17,8 +17,8 @@ def grant(connection: Connection, role: Role, report: Callable[[str], object], d
     """Grant what is missing, one statement each, as the role of `connection`. Return what is still missing.
 
     `report` gets one line for each statement that succeeded or was refused. Two grants at once wait for each other.
-    With `dsn`, the DSN of the application's role, that role itself sets what only it may set. `connection` is in
-    autocommit.
+    With `dsn`, the DSN of the application's role, that role itself runs statements that the admin may not. `connection`
+    must be in autocommit.
     """
     connection.execute("SELECT pg_advisory_lock(%s, %s)", LOCK_KEY)
     try:
@@ -29,14 +29,14 @@ def grant(connection: Connection, role: Role, report: Callable[[str], object], d
             unmet = missing(connection, role)
         for need in unmet:
             meet(connection, need, report, dsn)
-        # PostgreSQL only warns about a grant that had no effect: look again.
+        # PostgreSQL only warns about a grant that had no effect, so check again.
         return missing(connection, role)
     finally:
         connection.execute("SELECT pg_advisory_unlock(%s, %s)", LOCK_KEY)
 
 
 def meet(connection: Connection, need: Need, report: Callable[[str], object], dsn: str = "") -> None:
-    """Meet one need. `report` gets its statement, or why it was refused. With `dsn` the role itself may try."""
+    """Meet one need. `report` gets the statement, or why it was refused. With `dsn`, the role itself may run it."""
     statement = need.statement.as_string(connection).partition(" PASSWORD ")[0]
     try:
         connection.execute(need.statement)

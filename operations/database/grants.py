@@ -1,7 +1,7 @@
-"""What the application's role needs in the database: a query that finds each need, and the SQL that meets it.
+"""The application's role's needs in the database: an SQL condition that checks each, and the statement that meets it.
 
-Since PostgreSQL 15 only a database's owner may create tables in schema `public`. A role that a provider's console made
-has no such right, and fails at its first migration. This module says what a role lacks, in a sentence each;
+Since PostgreSQL 15 only a database's owner may create tables in schema `public`. A role that was created in a
+provider's console lacks that right and fails at its first migration. This module finds what a role lacks;
 `operations.database.granting` grants it. Neither imports Django.
 """
 
@@ -42,7 +42,7 @@ _PUBLIC_CREATES = f"EXISTS (SELECT FROM {_SCHEMA_ACL} AND grantee = 0 AND privil
 class Role:
     """The application's role, as DATABASE_URL names it.
 
-    It has to own `tables` to migrate them. `connection_limit` is how many connections it may open; None stands for all
+    It has to own `tables` to migrate them. `connection_limit` is how many connections it may open; None means all
     that the server offers.
     """
 
@@ -109,7 +109,7 @@ def access_needs(role: Role) -> Iterator[Need]:
         "has_database_privilege(%(role)s, %(database)s, 'CONNECT')",
     )
     yield Need(
-        f"{role.name} may not use what is in schema {SCHEMA}.",
+        f"{role.name} may not use objects in schema {SCHEMA}.",
         sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(role.identifier),
         "has_schema_privilege(%(role)s, 'public', 'USAGE')",
     )
@@ -143,7 +143,7 @@ def _kind_needs(role: Role, admin: str, kind: str, relkinds: str, rights: str, o
     yield Need(
         f"{role.name} lacks rights on {kind}s of another owner in schema {SCHEMA}.",
         sql.SQL(f"GRANT {on.format('ALL ')} IN SCHEMA public TO {{}}").format(role.identifier),
-        # CASE keeps PostgreSQL from asking about relations of another kind.
+        # CASE keeps PostgreSQL from checking relations of another kind.
         "NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace"
         f" AND CASE WHEN relkind IN ({relkinds}) THEN NOT ({each}) ELSE false END)",
     )
@@ -173,7 +173,7 @@ def setting_needs(role: Role) -> Iterator[Need]:
 
 
 def connection_limit(connection: Connection, role: Role) -> Need:
-    """Return the wish that the role cannot use up all connections of the server, should something leak them.
+    """Return the need (a wish) that a connection leak in this role cannot use up the server.
 
     Since PostgreSQL 16 an admin may limit only roles that it made.
     """
@@ -227,7 +227,7 @@ def missing(connection: Connection, role: Role) -> list[Need]:
 
 
 def holds(connection: Connection, role: Role, need: Need) -> bool:
-    """Whether a need is met."""
+    """Return whether a need is met."""
     return _ask(connection, role, need.holds, need.detail)
 
 
@@ -242,13 +242,13 @@ def hidden_password(connection: Connection, role: Role) -> str:
     return connection.pgconn.encrypt_password(role.password.encode(), role.name.encode(), b"scram-sha-256").decode()
 
 
-def as_sql(found: Iterable[Need]) -> str:
+def as_sql(unmet: Iterable[Need]) -> str:
     """Return statements that a person can paste into a console."""
-    return "\n".join(f"-- {need.lack}\n{need.statement.as_string(None)};" for need in found)
+    return "\n".join(f"-- {need.lack}\n{need.statement.as_string(None)};" for need in unmet)
 
 
 def obstacle(connection: Connection) -> str:
-    """Return why the connected role cannot work here at all, in PostgreSQL's words; empty if it can."""
+    """Return PostgreSQL's error text if the connected role cannot work in this database; empty if it can."""
     row = connection.execute(
         "SELECT has_schema_privilege('public', 'USAGE'), has_schema_privilege('public', 'CREATE'),"
         " EXISTS (SELECT FROM pg_tables WHERE schemaname = 'public' AND tablename = 'django_migrations')"

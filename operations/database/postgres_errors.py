@@ -6,7 +6,7 @@ import re
 _UNGRANTED = re.compile(
     "permission denied for [a-z]+ [^\\s)]+|role .* is not permitted to log in|.*authentication failed.*"
 )
-# The first match counts. Strangers may read these: they name no host, user or table.
+# The first match counts. /health shows these texts to anyone, so they name no host, user or table.
 _MEANINGS = {
     "authentication failed": "it refuses the role or password of DATABASE_URL",
     "does not exist": "it does not know the role or database of DATABASE_URL",
@@ -22,7 +22,7 @@ _MEANINGS = {
 
 
 def ungranted(error: Exception) -> str:
-    """Return PostgreSQL's own words if the role lacks what `grant_perms` grants; empty for other problems."""
+    """Return PostgreSQL's error text if the role lacks what `grant_perms` grants; empty for other problems."""
     match = _UNGRANTED.search(str(error))
     return match[0] if match else ""
 

@@ -13,7 +13,7 @@ from operations.database.postgres_errors import ungranted
 def refuse_ungranted() -> None:
     """Exit with a paragraph if the database's role lacks what Kernex needs.
 
-    An unreachable database is not a reason: it may come back, and until then /health says so. The check uses a
+    An unreachable database is not a reason to exit: it may recover, and /health reports it until then. The check uses a
     connection of its own, because a pool opened before the fork would be shared.
     """
     database = settings.DATABASES["default"]

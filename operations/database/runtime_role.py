@@ -1,4 +1,4 @@
-"""A second role for web server and scheduler, for data alone. Migrations still run as the role that owns the tables.
+"""A second role for web server and scheduler, limited to data. Migrations still run as the role that owns the tables.
 
 A stolen password of this role cannot change the schema, rewrite events or delete recent ones, make roles, or read
 files. PostgreSQL itself denies each of these.
@@ -26,6 +26,7 @@ from operations.database.grants import (
 ADDED_TO = frozenset({"events_event"})
 READ = frozenset({"django_migrations"})
 DELETE_OLD_EVENTS = "public.delete_old_events(integer, integer)"
+REVOKE_EVENT_DELETION = f"REVOKE EXECUTE ON FUNCTION {DELETE_OLD_EVENTS} FROM PUBLIC"
 _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tableowner = current_user ORDER BY 1"
 
 
@@ -37,7 +38,7 @@ def rights_on(table: str) -> str:
 
 
 def admins_needs(role: Role, verifier: str) -> Iterator[Need]:
-    """Yield what the database's owner grants: the role, and access to the database."""
+    """Yield the needs that the database's owner meets: the role, and access to the database."""
     yield existence(role, verifier)
     yield from access_needs(role)
     yield Need(
@@ -49,11 +50,11 @@ def admins_needs(role: Role, verifier: str) -> Iterator[Need]:
 
 
 def owners_needs(role: Role, tables: list[str]) -> Iterator[Need]:
-    """Yield what the owner of the tables grants: data, table by table, and what migrations will make."""
+    """Yield the needs that the owner of the tables meets: rights on each table, and on what migrations will make."""
     for table in tables:
         yield from _table_needs(role, table)
     yield Need(
-        f"{role.name} may not draw from the sequences.",
+        f"{role.name} may not use the sequences.",
         sql.SQL("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {}").format(role.identifier),
         "NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace AND CASE WHEN relkind = 'S'"
         " THEN NOT has_sequence_privilege(%(role)s, oid, 'USAGE') ELSE false END)",
@@ -70,13 +71,13 @@ def _event_deletion_needs(role: Role) -> Iterator[Need]:
     """
     exists = f"to_regprocedure('{DELETE_OLD_EVENTS}') IS NULL"
     yield Need(
-        f"{role.name} may not delete events past their age.",
+        f"{role.name} may not delete expired events.",
         sql.SQL(f"GRANT EXECUTE ON FUNCTION {DELETE_OLD_EVENTS} TO {{}}").format(role.identifier),
         f"{exists} OR has_function_privilege(%(role)s, to_regprocedure('{DELETE_OLD_EVENTS}'), 'EXECUTE')",
     )
     yield Need(
-        "Every role may delete events past their age.",
-        sql.SQL(f"REVOKE EXECUTE ON FUNCTION {DELETE_OLD_EVENTS} FROM PUBLIC"),
+        "Every role may delete expired events.",
+        sql.SQL(REVOKE_EVENT_DELETION),
         f"{exists} OR NOT EXISTS (SELECT FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) AS acl"
         f" WHERE pg_proc.oid = to_regprocedure('{DELETE_OLD_EVENTS}') AND acl.grantee = 0)",
     )
@@ -85,16 +86,16 @@ def _event_deletion_needs(role: Role) -> Iterator[Need]:
 def _table_needs(role: Role, table: str) -> Iterator[Need]:
     rights = rights_on(table)
     excess = [right for right in ("INSERT", "UPDATE", "DELETE", "TRUNCATE") if right not in rights]
-    place, name = sql.Identifier("public", table), role.identifier
+    qualified_name, name = sql.Identifier("public", table), role.identifier
     yield Need(
         f"{role.name} lacks rights on the table {table}.",
-        sql.SQL(f"GRANT {rights} ON {{}} TO {{}}").format(place, name),
+        sql.SQL(f"GRANT {rights} ON {{}} TO {{}}").format(qualified_name, name),
         " AND ".join(f"has_table_privilege(%(role)s, %(detail)s, '{right}')" for right in rights.split(", ")),
         detail=f"public.{table}",
     )
     yield Need(
-        f"{role.name} may do more with the table {table} than it should.",
-        sql.SQL(f"REVOKE {', '.join(excess)} ON {{}} FROM {{}}").format(place, name),
+        f"{role.name} has more rights on the table {table} than it should.",
+        sql.SQL(f"REVOKE {', '.join(excess)} ON {{}} FROM {{}}").format(qualified_name, name),
         " AND ".join(f"NOT has_table_privilege(%(role)s, %(detail)s, '{right}')" for right in excess),
         detail=f"public.{table}",
     )
@@ -125,10 +126,13 @@ def missing(connection: Connection, role: Role, needs: Iterable[Need]) -> list[N
 def grant_runtime(
     admin: Connection, owner: Connection, role: Role, report: Callable[[str], object], *, is_check: bool = False
 ) -> list[Need]:
-    """Grant what is missing, or only find it. Return what is still missing. Both connections are in autocommit."""
+    """Grant what is missing, and return what is still missing. With `is_check`, only return it.
+
+    Both connections must be in autocommit. `report` gets one line for each statement.
+    """
     needs = [*admins_needs(role, hidden_password(admin, role)), connection_limit(admin, role)]
-    left = _grant(admin, role, needs, report, is_check)
-    return left + _grant(owner, role, list(owners_needs(role, tables_of(owner))), report, is_check)
+    unmet = _grant(admin, role, needs, report, is_check)
+    return unmet + _grant(owner, role, list(owners_needs(role, tables_of(owner))), report, is_check)
 
 
 def _grant(

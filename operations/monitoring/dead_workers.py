@@ -1,7 +1,8 @@
-"""What workers counted that are gone.
+"""Merge the metrics files of ended workers.
 
-prometheus-client writes one file a worker and kind, and never removes any. Workers are replaced every so often: what a
-dead one counted is added to one file, under a lock that a reader of /metrics holds too.
+prometheus-client writes one file per worker and metric type, and never removes one. gunicorn replaces workers from time
+to time, so the files would pile up. The counts of ended workers move to one file, under the lock that readers of
+/metrics also hold.
 """
 
 import fcntl
@@ -15,29 +16,33 @@ from prometheus_client.mmap_dict import MmapedDict
 from operations.monitoring.multiprocess_dir import directory
 
 _FILE = re.compile(r"(counter|histogram)_([0-9]+)\.db")
-_NOBODY = 0
+_ENDED_WORKERS = 0
 
 
 def add_up(alive: Collection[int]) -> None:
-    """Move the figures of workers that are gone into one file. Does nothing while somebody reads: next time will do."""
-    place = directory()
-    if place is None:
+    """Move the counts of ended workers into one file. Do nothing while a reader holds the lock: the next call does it.
+
+    `alive` holds the process ids of the running workers.
+    """
+    metrics_dir = directory()
+    if metrics_dir is None:
         return
-    with (place / "lock").open("a") as lock:
+    with (metrics_dir / "lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return
-        for path in sorted(place.iterdir()):
+        for path in sorted(metrics_dir.iterdir()):
             match = _FILE.fullmatch(path.name)
-            if match and int(match[2]) not in {_NOBODY, os.getpid(), *alive}:
-                _add(path, place / f"{match[1]}_{_NOBODY}.db")
+            if match and int(match[2]) not in {_ENDED_WORKERS, os.getpid(), *alive}:
+                _merge(path, metrics_dir / f"{match[1]}_{_ENDED_WORKERS}.db")
 
 
-def _add(source: Path, target: Path) -> None:
+def _merge(source: Path, target: Path) -> None:
+    """Add the values of `source` to `target`, and delete `source`."""
     total = MmapedDict(str(target))  # type: ignore[no-untyped-call]
-    for key, value, stamp, _ in MmapedDict.read_all_values_from_file(str(source)):  # type: ignore[no-untyped-call]
-        kept, _ = total.read_value(key)  # type: ignore[no-untyped-call]
-        total.write_value(key, kept + value, stamp)  # type: ignore[no-untyped-call]
+    for key, value, timestamp, _ in MmapedDict.read_all_values_from_file(str(source)):  # type: ignore[no-untyped-call]
+        counted, _ = total.read_value(key)  # type: ignore[no-untyped-call]
+        total.write_value(key, counted + value, timestamp)  # type: ignore[no-untyped-call]
     total.close()  # type: ignore[no-untyped-call]
     source.unlink()

@@ -1,4 +1,4 @@
-"""Defects reported to Sentry, where SENTRY_DSN names a project. Without it this does nothing."""
+"""Error reports to the Sentry project of SENTRY_DSN. Without that setting, nothing is reported."""
 
 import logging
 from typing import Any
@@ -10,12 +10,12 @@ from sentry_sdk.integrations.logging import LoggingIntegration
 
 from foundation.logs import without_secrets
 
-# What a report keeps of a request: neither headers nor cookies nor a body.
-KEPT = {"method", "url"}
+# The fields of a request that a report keeps: no headers, no cookies, no body.
+REPORTED_FIELDS = {"method", "url"}
 
 
 def report_defects() -> None:
-    """Called once by each kind of process, when the settings are there."""
+    """Start reporting defects. Each process calls this once, after it has loaded the settings."""
     if not settings.SENTRY_DSN:
         return
     sentry_sdk.init(
@@ -30,9 +30,9 @@ def report_defects() -> None:
 
 
 def scrubbed(event: Any, hint: dict[str, Any]) -> Any:
-    """The report without what could be a secret."""
+    """Return the report without fields that could hold a secret."""
     if "request" in event:
-        event["request"] = {name: value for name, value in event["request"].items() if name in KEPT}
+        event["request"] = {name: value for name, value in event["request"].items() if name in REPORTED_FIELDS}
     for exception in event.get("exception", {}).get("values", []):
         exception["value"] = without_secrets(str(exception.get("value") or ""))
     return event

@@ -1,6 +1,6 @@
-"""Whether this control plane can do its work: what stops heartbeats is `failing`, what stops less is `degraded`.
+"""Whether this control plane can do its work: `failing` if heartbeats are refused, `degraded` for lesser problems.
 
-Whoever may ask is not known, so what is answered names no host, user or table; the log says more.
+Anyone may ask, so answers name no host, user or table. The log has the details.
 """
 
 import logging
@@ -25,8 +25,8 @@ GRANT = "python manage.py grant_perms"
 MIGRATE = "python manage.py migrate"
 SCHEDULE = "python manage.py run_scheduler"
 RELEASE = "python manage.py release_deployments"
-# The privileges without which the tables are of no use, and which migrations were run here.
-_ASK = """
+# The privileges that Kernex cannot work without, and whether migrations have ever run.
+_PRIVILEGES = """
     SELECT has_schema_privilege('public', 'USAGE'), has_schema_privilege('public', 'CREATE'),
         (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname = ANY(%s)
             AND NOT (has_table_privilege(oid, 'SELECT')
@@ -41,19 +41,19 @@ _ASK = """
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One part that is not as it should be. `mend` is the command or step that helps."""
+    """A problem of one part of the installation. `fix` is the command or advice that solves it."""
 
     part: str
     problem: str
-    mend: str
+    fix: str
     stops_heartbeats: bool = True
 
 
 def findings() -> list[Finding]:
-    """What is wrong right now; empty when all is well. Never raises for a backend that is away."""
+    """Return the present problems. Never raise if the database or storage is unavailable."""
     try:
         with connection.cursor() as cursor:
-            cursor.execute(_ASK, [[*own_tables()], [*READ], [*READ, *ADDED_TO]])
+            cursor.execute(_PRIVILEGES, [[*own_tables()], [*READ], [*READ, *ADDED_TO]])
             uses, creates, unusable, is_migrated, is_runtime_role = cursor.fetchone()
             applied: set[tuple[str, str]] = set()
             if uses and is_migrated and not unusable:
@@ -67,22 +67,22 @@ def findings() -> list[Finding]:
     if waiting:
         problem = "One migration is not applied." if waiting == 1 else f"{waiting} migrations are not applied."
         return [Finding("migrations", problem, MIGRATE), *_storage()]
-    return [*_standing_still(), *_storage()]
+    return [*_blocked_deployments(), *_storage()]
 
 
-def _standing_still() -> list[Finding]:
-    """What keeps deployments from going on while heartbeats do."""
-    found = []
+def _blocked_deployments() -> list[Finding]:
+    """Return what stops deployments but not heartbeats."""
+    problems = []
     try:
         if holder() is None:
-            problem = "No scheduler runs: deployments, uploads and deadlines wait."
-            found.append(Finding("scheduler", problem, SCHEDULE, stops_heartbeats=False))
-        held = Hold.objects.active().first()
-        if held is not None:
-            found.append(Finding("deployments", f"Deployments are {held}.", RELEASE, stops_heartbeats=False))
+            problem = "No scheduler is running: deployments, uploads and deadlines wait."
+            problems.append(Finding("scheduler", problem, SCHEDULE, stops_heartbeats=False))
+        hold = Hold.objects.active().first()
+        if hold is not None:
+            problems.append(Finding("deployments", f"Deployments are {hold}.", RELEASE, stops_heartbeats=False))
     except DatabaseError as error:
         return [_unreachable(error)]
-    return found
+    return problems
 
 
 def _grants_problem(unusable: int) -> str:
@@ -98,19 +98,23 @@ def _unreachable(error: DatabaseError) -> Finding:
 
 @cache
 def migrations() -> frozenset[tuple[str, str]]:
-    """All migrations that this code brings, by application and name."""
+    """Return all migrations of this release as (app label, name)."""
     return frozenset(MigrationLoader(None).graph.nodes)
 
 
 def _storage() -> list[Finding]:
     try:
-        has_room = blobs().has_space_for(0)
+        is_usable = blobs().has_space_for(0)
     except (OSError, ApiError) as error:
         logger.warning("bundle storage cannot be used: %s", error)
-        has_room = False
-    if has_room:
+        is_usable = False
+    if is_usable:
         return []
-    mend = "Check STORAGE_BUCKET, its address and its key." if settings.STORAGE_BUCKET else "Check STORAGE_DIR."
+    fix = (
+        "Check STORAGE_BUCKET, STORAGE_ENDPOINT_URL and the access key."
+        if settings.STORAGE_BUCKET
+        else "Check STORAGE_DIR."
+    )
     return [
-        Finding("storage", "Bundle storage cannot be used: uploads and downloads wait.", mend, stops_heartbeats=False)
+        Finding("storage", "Bundle storage cannot be used: uploads and downloads wait.", fix, stops_heartbeats=False)
     ]

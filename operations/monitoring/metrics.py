@@ -1,9 +1,10 @@
-"""GET /metrics: the requests of all workers and the state of the fleet, in Prometheus' text format."""
+"""GET /metrics: the requests of all workers and the state of the fleet, in Prometheus's text format."""
 
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from math import inf
 
@@ -27,86 +28,103 @@ from foundation.scheduler import holder
 from operations.backups.create import age
 from operations.monitoring import multiprocess_dir
 
-KEPT_SECONDS = 10
+CACHE_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One gauge of the fleet: its values by the label's values. Without a label, the only key is the empty string."""
+
+    name: str
+    help: str
+    values: Mapping[str, float]
+    label: str = ""
+
+    def as_metric(self) -> GaugeMetricFamily:
+        gauge = GaugeMetricFamily(f"kernex_{self.name}", self.help, labels=[self.label] if self.label else [])
+        for label_value, value in self.values.items():
+            gauge.add_metric([label_value] if self.label else [], value)
+        return gauge
 
 
 class Fleet:
-    """The fleet's figures, counted at most once in `KEPT_SECONDS` by each process, by one thread at a time."""
+    """The fleet's figures. Each process counts them at most once per `CACHE_SECONDS`, in one thread at a time."""
 
-    def __init__(self, count: Callable[[], dict[str, dict[str, float]]]) -> None:
+    def __init__(self, count: Callable[[], list[Figure]]) -> None:
         self.count = count
         self.lock = threading.Lock()
         self.counted_at = float("-inf")
-        self.counts: dict[str, dict[str, float]] | None = None
+        self.cached: list[Figure] | None = None
 
-    def figures(self) -> dict[str, dict[str, float]] | None:
-        """What was counted; None if the database cannot say."""
+    def figures(self) -> list[Figure] | None:
+        """Return the figures; None if the database cannot be used."""
         with self.lock:
-            if time.monotonic() - self.counted_at > KEPT_SECONDS:
+            if time.monotonic() - self.counted_at > CACHE_SECONDS:
                 try:
-                    self.counts = self.count()
+                    self.cached = self.count()
                 except Error:
-                    self.counts = None
+                    self.cached = None
                 self.counted_at = time.monotonic()
-            return self.counts
+            return self.cached
 
 
-def count() -> dict[str, dict[str, float]]:
-    """The fleet's figures by name, each by its label's values. Raises `Error` without a database."""
-    since_backup = age()
-    return {
-        "devices": {**Device.objects.counts()},
-        "commands_open": {"": Command.objects.open().count()},
-        "deployments_running": {"": Deployment.objects.running().count()},
-        "device_deployments_failed": {"": failed_lately()},
-        "deployments_held": {"": int(Hold.objects.active().exists())},
-        "scheduler_running": {"": int(holder() is not None)},
-        "backup_age_seconds": {"": inf if since_backup is None else int(since_backup.total_seconds())},
-    }
+def count() -> list[Figure]:
+    """Count the fleet's figures. Raises `Error` if the database cannot be used."""
+    backup_age = age()
+
+    def single(name: str, text: str, value: float) -> Figure:
+        return Figure(name, text, {"": value})
+
+    return [
+        Figure("devices", "Devices by state; online and offline are accepted ones.", Device.objects.counts(), "state"),
+        single("commands_open", "Commands that no device has acknowledged.", Command.objects.open().count()),
+        single("deployments_running", "Deployments that have not ended.", Deployment.objects.running().count()),
+        single(
+            "device_deployments_failed",
+            "Device deployments that ended without success within the last hour.",
+            recent_failures(),
+        ),
+        single(
+            "deployments_held", "1 while deployments are held after a restore.", int(Hold.objects.active().exists())
+        ),
+        single("scheduler_running", "1 if a scheduler runs.", int(holder() is not None)),
+        single(
+            "backup_age_seconds",
+            "Seconds since the last `manage.py backup`; +Inf if there was none.",
+            inf if backup_age is None else int(backup_age.total_seconds()),
+        ),
+    ]
 
 
-def failed_lately() -> int:
-    """Device deployments that ended otherwise than wished within the last hour."""
+def recent_failures() -> int:
+    """Return how many device deployments ended without success within the last hour."""
     return DeviceDeployment.objects.unsuccessful().filter(finished_at__gte=timezone.now() - timedelta(hours=1)).count()
 
 
 FLEET = Fleet(count)
-HELP = {
-    "devices": ("Devices by state; online and offline are accepted ones.", "state"),
-    "commands_open": ("Commands that no device acknowledged yet.", ""),
-    "deployments_running": ("Deployments that have not ended.", ""),
-    "device_deployments_failed": ("Device deployments that ended otherwise than wished within the last hour.", ""),
-    "deployments_held": ("1 while deployments are held after a restore.", ""),
-    "scheduler_running": ("1 if a scheduler is at work.", ""),
-    "backup_age_seconds": ("Seconds since the last `manage.py backup`; +Inf if none was ever made.", ""),
-}
 
 
 class FleetCollector(Collector):
-    """The figures as gauges. Without a database, `kernex_database_up` is 0 and the others are left out."""
+    """The figures as gauges. Without a database, `kernex_database_up` is 0 and there are no other gauges."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
 
     def collect(self) -> Iterator[Metric]:
-        counts = self.fleet.figures()
-        yield GaugeMetricFamily("kernex_database_up", "1 if the database answers.", 0 if counts is None else 1)
-        for name, values in (counts or {}).items():
-            text, label = HELP[name]
-            gauge = GaugeMetricFamily(f"kernex_{name}", text, labels=[label] if label else [])
-            for word, value in values.items():
-                gauge.add_metric([word] if label else [], value)
-            yield gauge
+        figures = self.fleet.figures()
+        yield GaugeMetricFamily("kernex_database_up", "1 if the database answers.", 0 if figures is None else 1)
+        for figure in figures or []:
+            yield figure.as_metric()
 
 
 def may_read(request: HttpRequest) -> bool:
-    """Who shows METRICS_TOKEN or a usable API token, and any process of this machine."""
+    """Return whether the client sent METRICS_TOKEN or a usable API token, or is a process of this machine."""
     words = request.META.get("HTTP_AUTHORIZATION", "").split()
     if len(words) == 2 and words[0].lower() == "bearer":
-        given = words[1]
-        if settings.METRICS_TOKEN and secrets.compare_digest(given.encode(), settings.METRICS_TOKEN.encode()):
+        secret = words[1]
+        if settings.METRICS_TOKEN and secrets.compare_digest(secret.encode(), settings.METRICS_TOKEN.encode()):
             return True
-        token = ApiToken.objects.usable().for_secret(given).select_related("user").first()
+        token = ApiToken.objects.usable().for_secret(secret).select_related("user").first()
         return token is not None and token.is_within_rights()
     return is_from_this_machine(request)
 
@@ -115,21 +133,23 @@ def may_read(request: HttpRequest) -> bool:
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
     try:
-        may = may_read(request)
-    except Error as error:  # whether an API token is good, only the database knows
+        is_allowed = may_read(request)
+    except Error as error:  # API tokens are checked in the database
         refusal = translate(error)
         if refusal is None:
             raise
         return refuse(request, refusal)
-    if not may:
-        refused = HttpResponse("Show METRICS_TOKEN or an API token.\n", status=401, content_type="text/plain")
-        refused["WWW-Authenticate"] = 'Bearer realm="kernex"'
-        return refused
+    if not is_allowed:
+        unauthorized = HttpResponse(
+            "Send METRICS_TOKEN or an API token as a Bearer token.\n", status=401, content_type="text/plain"
+        )
+        unauthorized["WWW-Authenticate"] = 'Bearer realm="kernex"'
+        return unauthorized
     return HttpResponse(exposition(), content_type=CONTENT_TYPE_LATEST)
 
 
 def exposition() -> bytes:
-    """Everything there is to say, in Prometheus' text format."""
+    """Return all metrics in Prometheus's text format."""
     fleet = CollectorRegistry()
     fleet.register(FleetCollector(FLEET))
     if multiprocess_dir.directory() is None:

@@ -1,4 +1,4 @@
-"""The directory in which the workers of one web server keep their figures for /metrics, so that each answers for all.
+"""The directory in which the workers of one web server share their metrics, so that any worker can answer /metrics.
 
 prometheus-client looks for this directory when it is first imported, so this module does not import it.
 """
@@ -15,32 +15,32 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def directory() -> Path | None:
-    """Where the figures are shared; None in a process that counts for itself."""
-    named = os.environ.get(VARIABLE)
-    return Path(named) if named else None
+    """Return the shared directory; None in a process that counts only its own requests."""
+    path = os.environ.get(VARIABLE)
+    return Path(path) if path else None
 
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Keep the files as they are for as long."""
-    place = directory()
-    if place is None:
+    """Hold the lock that keeps `dead_workers` from changing the files."""
+    metrics_dir = directory()
+    if metrics_dir is None:
         yield
         return
-    with (place / "lock").open("a") as lock:
+    with (metrics_dir / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield
 
 
-def remove_left_over(parent: Path, prefix: str) -> None:
-    """Delete the directories of web servers that were killed. Their names end in the process's id."""
+def remove_leftovers(parent: Path, prefix: str) -> None:
+    """Delete the directories of web servers that were killed. The process id follows `prefix` in a directory's name."""
     for path in parent.glob(f"{prefix}*"):
-        number = path.name.removeprefix(prefix).partition("-")[0]
-        if number.isdigit() and path.stat().st_uid == os.geteuid() and not Path(f"/proc/{number}").exists():
+        pid = path.name.removeprefix(prefix).partition("-")[0]
+        if pid.isdigit() and path.stat().st_uid == os.geteuid() and not Path(f"/proc/{pid}").exists():
             shutil.rmtree(path, ignore_errors=True)
 
 
 def make_directory(prefix: str = "kernex-metrics-") -> Path:
-    """A new directory for this web server, below the usual place for temporary files."""
-    remove_left_over(Path(tempfile.gettempdir()), prefix)
+    """Make a directory for this web server below the system's temporary directory, and return its path."""
+    remove_leftovers(Path(tempfile.gettempdir()), prefix)
     return Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-"))

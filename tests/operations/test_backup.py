@@ -117,6 +117,16 @@ def test_everything_comes_back(empty: dict[str, str], place: Path, backup: dict[
     assert list(Path(empty["STORAGE_DIR"]).glob("uploads/*")) == []
 
 
+def test_event_deletion_stays_revoked_from_public(empty: dict[str, str], place: Path, backup: dict[str, Any]) -> None:
+    """A dump holds no privileges, and PostgreSQL grants EXECUTE on a new function to everyone."""
+    assert restore(empty, place, backup["name"]).returncode == 0
+    is_public = (
+        "SELECT EXISTS (SELECT FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) AS acl"
+        " WHERE proname = 'delete_old_events' AND acl.grantee = 0)"
+    )
+    assert ask(empty, is_public) is False
+
+
 def test_nothing_is_offered_until_it_is_released(empty: dict[str, str], place: Path, backup: dict[str, Any]) -> None:
     restore(empty, place, backup["name"])
     assert ask(empty, "SELECT state, attempt FROM deployments_devicedeployment") == ("waiting", 2)
@@ -221,7 +231,7 @@ def test_a_database_that_a_provider_restored_is_held_by_hand(source: Live) -> No
 def test_missing_programs_are_a_sentence(source: Live, tmp_path: Path) -> None:
     done = manage(source.environment, "backup", str(tmp_path), "--programs", str(tmp_path))
     assert done.returncode == 1
-    assert "There is no pg_dump" in done.stderr
+    assert "pg_dump was not found" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -91,7 +91,7 @@ def test_the_role_leaves_connections_to_people(place: Place) -> None:
 def test_a_limit_that_is_none_is_refused(new_place: Place, wrong: str) -> None:
     ran = new_place.grant("--connection-limit", wrong)
     assert ran.code != 0
-    assert "is no whole number from 1 to" in ran.err
+    assert "is not a whole number from 1 to" in ran.err
 
 
 def test_said_twice_it_changes_nothing(place: Place) -> None:

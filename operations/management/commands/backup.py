@@ -21,7 +21,7 @@ SHOWN_BLOBS = 10
 
 
 def positive(text: str) -> int:
-    """argparse's type for a whole number from 1."""
+    """Parse a whole number from 1, as argparse's `type`."""
     if not (text.isascii() and text.isdigit() and int(text) >= 1):
         raise ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
@@ -29,22 +29,22 @@ def positive(text: str) -> int:
 
 class Command(BaseCommand):
     help = (
-        "Back up the database and the list of blobs, beside a running control plane. On a local disk add --blobs: then "
-        "the blobs are copied, too, each once per place. Exit code 0 and one line: the backup is complete. Exit code "
+        "Back up the database and the list of blobs of a running control plane. If bundles are on a local disk, add "
+        "--blobs to copy the blobs, too, each once per destination. Exit code 0: the backup is complete. Exit code "
         "1: it failed, another backup is running, or storage has lost blobs."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("place", help="a directory, or s3://BUCKET/PREFIX (with the key in the STORAGE_ variables)")
-        parser.add_argument("--blobs", action="store_true", help="also copy the blobs that the place does not have")
+        parser.add_argument("place", help="a directory, or s3://BUCKET/PREFIX (uses the key in STORAGE_ACCESS_KEY)")
+        parser.add_argument("--blobs", action="store_true", help="also copy the blobs that the destination lacks")
         parser.add_argument(
             "--keep",
             type=positive,
             metavar="N",
-            help="afterwards delete all but the newest N complete backups of the place, and blobs that only they need",
+            help="then delete all but the newest N complete backups, and the blobs that only the deleted ones need",
         )
         parser.add_argument("--programs", type=Path, help="the directory of pg_dump, if it is not on PATH")
-        parser.add_argument("--json", action="store_true", help="one JSON object instead of a line for people")
+        parser.add_argument("--json", action="store_true", help="print one JSON object instead of a line for people")
 
     def handle(self, *args: Any, **options: Any) -> None:
         deleted: list[str] = []
@@ -67,8 +67,8 @@ class Command(BaseCommand):
             self.stdout.write(sentence(name, description, deleted))
         if lost := description.blobs.lost:
             raise CommandError(
-                f"The backup is complete, but storage has lost {len(lost)} of its blobs, or has other content in their"
-                f" place: push their bundles again. {', '.join(lost[:SHOWN_BLOBS])}"
+                f"The backup is complete, but storage has lost or damaged {len(lost)} of its blobs:"
+                f" push their bundles again. {', '.join(lost[:SHOWN_BLOBS])}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Django's migrate, safe to start twice at once, and with a sentence where a privilege is missing."""
+"""Django's migrate with a lock against concurrent runs, and with a clear error if a privilege is missing."""
 
 from contextlib import suppress
 from typing import Any
@@ -18,25 +18,28 @@ CONNECT_SECONDS = 5
 
 
 class Command(Migrate):
-    help = f"{Migrate.help} Two at once wait for each other."
+    help = f"{Migrate.help} Concurrent runs wait for each other."
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Around all of it: Django's checks of the models ask the database before `handle` does."""
+        """Run the command, and turn database errors into sentences.
+
+        This wraps `execute`, because Django's model checks query the database before `handle` runs.
+        """
         database = connections[options.get("database") or DEFAULT_DB_ALIAS].settings_dict
         role = str(database["USER"])
         try:
-            # A pool would only say that it waited in vain; a session of its own says why.
+            # The pool would only report a timeout. A connection outside the pool reports the reason.
             psycopg.connect(dsn_of(database), connect_timeout=CONNECT_SECONDS).close()
             return super().execute(*args, **options)
         except (OperationalError, psycopg.OperationalError, MigrationSchemaMissing) as error:
-            # The second wraps the refusal to create Django's own table.
+            # MigrationSchemaMissing wraps the error from creating the table django_migrations.
             if denied := ungranted(error):
                 raise CommandError(explanation(role, denied)) from None
             if isinstance(error, MigrationSchemaMissing):
                 raise
             if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
                 raise CommandError(
-                    "A table that has to change is in use. What was migrated so far stays; run migrate again."
+                    "A table that a migration changes is in use. Migrations that ran stay applied; run migrate again."
                 ) from None
             raise CommandError(f"The database cannot be reached: {str(error).strip()}") from error
         except ProgrammingError as error:
@@ -45,7 +48,7 @@ class Command(Migrate):
             raise CommandError(explanation(role, str(error.__cause__.diag.message_primary))) from None
 
     def handle(self, *args: Any, **options: Any) -> str | None:
-        """Migrate while no other does."""
+        """Migrate while holding the lock."""
         connection = connections[options.get("database") or DEFAULT_DB_ALIAS]
         try:
             migration_locks.begin(connection)

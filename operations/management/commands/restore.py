@@ -17,21 +17,22 @@ from operations.backups.retention import complete_backups
 
 SHOWN = 10
 NEXT = """Deployments are held until you release them: python manage.py release_deployments, or in the admin.
-Look first at what came back to life: API tokens and enrolment tokens that were revoked, devices that were
-decommissioned, and people who were deactivated after the backup. Devices that were enrolled since are unknown."""
+First check what the restore undid: API tokens and enrolment tokens that were revoked, devices that were
+decommissioned, and people who were deactivated after the backup are active again. Devices that enrolled after the
+backup are unknown and must enrol again."""
 
 
 class Command(BaseCommand):
     help = (
-        "Restore a backup into the empty database of DATABASE_URL, and hold deployments; without a name, list the"
-        " backups of a place. Exit code 1: refused or failed, and nothing was restored; or blobs are missing."
+        "Restore a backup into the empty database of DATABASE_URL, and hold deployments. Without a name, list the"
+        " backups. Exit code 1: the restore failed and changed nothing, or it succeeded and blobs are missing."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("place", help="the directory or s3://BUCKET/PREFIX that `backup` was given")
+        parser.add_argument("place", help="the directory or s3://BUCKET/PREFIX that was given to `backup`")
         parser.add_argument("name", nargs="?", help="which backup, such as kernex-20260131T120000Z")
         parser.add_argument("--programs", type=Path, help="the directory of pg_restore, if it is not on PATH")
-        parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
+        parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines for people")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -49,7 +50,9 @@ class Command(BaseCommand):
             self.stdout.write(f"Restored the state of {description.made_at}, {description.devices} devices.\n{NEXT}")
         if missing:
             names = ", ".join(missing[:SHOWN])
-            raise CommandError(f"{len(missing)} blobs are in neither storage nor backup; bring them back: {names}")
+            raise CommandError(
+                f"{len(missing)} blobs are in neither storage nor backup; push their bundles again: {names}"
+            )
 
     def list(self, names: list[str], options: dict[str, Any]) -> None:
         if options["json"]:

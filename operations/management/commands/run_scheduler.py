@@ -1,4 +1,4 @@
-"""The scheduler: a process beside the web workers that runs everything time-driven."""
+"""The scheduler: a process beside the web server that runs all time-driven tasks."""
 
 import signal
 import threading
@@ -28,10 +28,13 @@ TASKS = [
 
 
 class Command(BaseCommand):
-    help = "Run the time-driven tasks of all apps until SIGTERM. A second scheduler waits and takes over."
+    help = (
+        "Run the time-driven tasks of all apps until SIGTERM. A second scheduler waits, and takes over if the first "
+        "one ends."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--once", action="store_true", help="run every task once; exit code 1 if one failed")
+        parser.add_argument("--once", action="store_true", help="run each task once; exit code 1 if a task failed")
 
     def handle(self, *args: Any, **options: Any) -> None:
         report_defects()
@@ -46,12 +49,13 @@ class Command(BaseCommand):
             scheduler.run()
 
     def run_once(self, scheduler: Scheduler) -> None:
+        """Run each task once. Raises `CommandError` if another scheduler runs, or if a task failed."""
         try:
             if not scheduler.lock.take():
                 if scheduler.lock.database_is_away:
                     raise CommandError("The database cannot be reached; the log says why.")
-                at_work = holder()
-                raise CommandError(f"A scheduler on {at_work.host if at_work else 'another host'} is at work already.")
+                other = holder()
+                raise CommandError(f"A scheduler is already running on {other.host if other else 'another host'}.")
             failed = scheduler.run_once()
         finally:
             scheduler.lock.release()
