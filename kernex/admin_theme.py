@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
-# Teal. White text on 500 and darker has a contrast of at least 4.5 : 1.
+# Teal: white text on 500 and darker has a contrast of at least 4.5 : 1.
 PRIMARY = {
     "50": "#f0fdfa", "100": "#ccfbf1", "200": "#99f6e4", "300": "#5eead4", "400": "#2dd4bf", "500": "#0d9488",
     "600": "#0f766e", "700": "#0f766e", "800": "#115e59", "900": "#134e4a", "950": "#042f2e",
@@ -15,20 +15,20 @@ PRIMARY = {
 
 
 def static_file(path: str) -> Callable[[HttpRequest], str]:
-    """Return the URL of a static file as a callable: hashed names are known only when a page is made."""
+    """Return the URL of a static file as a callable: hashed names are known only when a page is rendered."""
     return lambda request: static(f"kernex/{path}")
 
 
 def item(title: str, icon: str, model: str, permission: str = "") -> dict[str, Any]:
     """Return a sidebar entry that leads to a model's list, shown to those who may see that list.
 
-    `permission` replaces the model's own permissions where another one opens the list.
+    `permission` replaces the model's own permissions if another permission allows viewing the list.
     """
     app, name = model.split(".")
     permissions = [permission] if permission else [f"{app}.view_{name}", f"{app}.change_{name}"]
 
     def may_see(request: HttpRequest) -> bool:
-        return any(request.user.has_perm(each) for each in permissions)
+        return any(request.user.has_perm(permission) for permission in permissions)
 
     link = reverse_lazy(f"admin:{app}_{name}_changelist")
     return {"title": title, "icon": icon, "link": link, "permission": may_see}

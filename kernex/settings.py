@@ -62,7 +62,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Fleet
 HEARTBEAT_SAMPLE_SECONDS = env.number("HEARTBEAT_SAMPLE_SECONDS", 900, least=1, most=86_400)
 HEARTBEAT_KEEP_DAYS = env.number("HEARTBEAT_KEEP_DAYS", 7, least=1, most=366)
-# One heartbeat per device in so many seconds in the long run (0: no limit), and so many at once.
+# On average one heartbeat per device in this many seconds (0: no limit), and this many in a burst.
 HEARTBEAT_LIMIT_SECONDS = env.number("HEARTBEAT_LIMIT_SECONDS", 1, least=0, most=3600)
 HEARTBEAT_LIMIT_BURST = env.number("HEARTBEAT_LIMIT_BURST", 20, least=1, most=1000)
 COMMAND_KEEP_DAYS = env.number("COMMAND_KEEP_DAYS", 30, least=1, most=366)
@@ -71,7 +71,7 @@ LOG_MAX_SIZE = env.number("LOG_MAX_SIZE", 1_048_576, least=1024, most=4_194_304)
 LOG_REQUEST_EXPIRY_SECONDS = env.number("LOG_REQUEST_EXPIRY_SECONDS", 86_400, least=60, most=2_592_000)
 LOG_KEEP_DAYS = env.number("LOG_KEEP_DAYS", 7, least=1, most=366)
 EVENT_KEEP_DAYS = env.number("EVENT_KEEP_DAYS", 365, least=30, most=36_500)
-# How many threads each web process has; gunicorn.conf.py starts them.
+# Threads per web process; gunicorn.conf.py starts them.
 WEB_THREADS = env.number("WEB_THREADS", 4, least=1, most=64)
 DEVICE_DEADLINE_SECONDS = env.number("DEVICE_DEADLINE_SECONDS", 86_400, least=10, most=31_536_000)
 
@@ -90,7 +90,7 @@ for name in ("endpoint_url", "public_endpoint_url"):
     if not (BUCKET[name] or "https://").startswith(("http://", "https://")):
         raise BadSetting(f"STORAGE_{name.upper()} is {BUCKET[name]!r}: it accepts the storage's https:// URL.")
 if STORAGE_BUCKET and not (BUCKET["access_key"] and BUCKET["secret_key"]):
-    raise BadSetting("STORAGE_BUCKET is set: it needs STORAGE_ACCESS_KEY and STORAGE_SECRET_KEY, its key.")
+    raise BadSetting("STORAGE_BUCKET is set: it needs its key in STORAGE_ACCESS_KEY and STORAGE_SECRET_KEY.")
 if BUCKET["access_key"] and not STORAGE_BUCKET:
     raise BadSetting("STORAGE_ACCESS_KEY is set, STORAGE_BUCKET is not: name the bucket that bundles are kept in.")
 BROWSER_STORAGE = BUCKET["public_endpoint_url"] or BUCKET["endpoint_url"] or "https://*.amazonaws.com"
@@ -189,8 +189,8 @@ AXES_DISABLE_ACCESS_LOG = True  # sign-ins are events
 AXES_ENABLE_ADMIN = False
 AXES_CLIENT_IP_CALLABLE = "foundation.api.client_address.client_address"
 
-# What a person needs to have so that an API token of theirs may have a role, and keep it: each request asks again.
-# Every role reads everything. The role admin is for superusers.
+# The permissions that an owner needs for an API token of each role. Each request checks them again. Every role may
+# read everything. The role admin is for superusers.
 _READ = ["devices.view_device", "bundles.view_bundle", "deployments.view_deployment"]
 ROLE_PERMISSIONS = {
     "viewer": _READ,
@@ -201,9 +201,9 @@ ROLE_PERMISSIONS = {
 # API
 MAX_BODY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_SIZE
-# The largest form of somebody who is signed in to the admin, such as one with an archive.
+# The largest form, in bytes, that a person who is signed in to the admin may send, such as one with an archive.
 FORM_UPLOAD_MAX_SIZE = env.number("FORM_UPLOAD_MAX_SIZE", 2 * 1024**3, least=1024**2, most=1024**4)
-# Requests per minute, as many at once, counted across all processes; 0 means no limit.
+# Requests per minute across all processes, of which all may come at once; 0 means no limit.
 TOKEN_REQUESTS_PER_MINUTE = env.number("TOKEN_REQUESTS_PER_MINUTE", 6000, least=0, most=1_000_000)
 DEVICE_REQUESTS_PER_MINUTE = env.number("DEVICE_REQUESTS_PER_MINUTE", 1200, least=0, most=1_000_000)
 REGISTRATIONS_PER_MINUTE = env.number("REGISTRATIONS_PER_MINUTE", 600, least=0, most=1_000_000)
@@ -222,7 +222,7 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Kernex",
-    "DESCRIPTION": "Ships versioned bundles to fleets of edge devices and knows that they run there.",
+    "DESCRIPTION": "Ships versioned bundles to fleets of edge devices and verifies that they run.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
@@ -250,7 +250,7 @@ CONTENT_SECURITY_POLICY = {
         "script-src": ["'self'", "'unsafe-eval'"],
         "style-src": ["'self'", "'unsafe-inline'"],
         "img-src": ["'self'", "data:"],
-        # The admin sends archives to storage itself.
+        # Pages of the admin send archives directly to storage.
         "connect-src": ["'self'", *([BROWSER_STORAGE] if STORAGE_BUCKET else [])],
         "object-src": ["'none'"],
         "base-uri": ["'self'"],
@@ -269,7 +269,7 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
-        # Django gives these handlers of their own: mail to admins, and lines without an id.
+        # Django's own handlers for these would mail admins, and would log lines without a request id.
         "django": {"handlers": [], "level": LOG_LEVEL, "propagate": True},
         "django.server": {"handlers": [], "level": LOG_LEVEL, "propagate": True},
         # foundation.accounts.sign_in writes one line for each attempt.

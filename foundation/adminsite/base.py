@@ -25,24 +25,24 @@ def actor_of(request: HttpRequest) -> str:
 
 
 def is_confirmed(request: HttpRequest) -> bool:
-    """Whether the person confirmed on the page of `OperatorAdmin.ask`."""
+    """Return whether the person confirmed on the page of `OperatorAdmin.ask`."""
     return request.POST.get("confirmed") == "yes"
 
 
 @dataclass(frozen=True)
 class Action:
-    """An action that says what it will do, asks, and then does it to each chosen object.
+    """An action that describes its effect, asks for confirmation, and then applies to each chosen object.
 
-    It stands in the `actions` of an `OperatorAdmin`, which offers it in the list and as a button on the object's page.
-    `act` gets the object and the actor's name; an `ApiError` of it is shown beside the objects that it concerns.
+    Add it to the `actions` of an `OperatorAdmin`, which offers it in the list and as a button on the object's page.
+    `act` gets the object and the actor's name. If it raises an `ApiError`, the message is shown with the object.
     """
 
     name: str
     description: str  # in the list of actions
     button: str  # on the object's page
-    title: str  # of the page that asks, and on its button
-    consequence: str  # what will happen, for people
-    done: str  # what is counted afterwards: "Published: 3."
+    title: str  # of the confirmation page and its button
+    consequence: str  # shown on the confirmation page
+    done: str  # shown afterwards with a count: "Published: 3."
     act: Callable[[Any, str], object]
     permission: str = "change"
     is_final: bool = False
@@ -71,7 +71,7 @@ class Action:
 
 
 def is_key(field: "Field[Any, Any]", text: str) -> bool:
-    """Whether this text can be a value of a primary key."""
+    """Return whether this text can be a value of a primary key."""
     try:
         field.to_python(text)
     except ValidationError:
@@ -80,15 +80,15 @@ def is_key(field: "Field[Any, Any]", text: str) -> bool:
 
 
 class BaseAdmin(ModelAdmin):
-    """The base of all admin classes: made-up requests are answered 400, and lists filter by what they offer."""
+    """The base of all admin classes: forged requests are answered 400, and lists accept only offered filters."""
 
-    # The permissions on this model that its pages ask for: what superusers can grant to others.
+    # The permissions on this model that its pages check. Superusers can grant these to others.
     offered_permissions: tuple[str, ...] = ()
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """Refuse requests that no page of the admin sends and that the database would not accept."""
-        asked = [text for texts in request.GET.lists() for text in (texts[0], *texts[1])]
-        if any("\0" in text for text in asked):
+        values = [text for texts in request.GET.lists() for text in (texts[0], *texts[1])]
+        if any("\0" in text for text in values):
             raise SuspiciousOperation("NUL in the query of a list")
         if not all(is_key(self.opts.pk, text) for text in request.POST.getlist(ACTION_CHECKBOX_NAME)):
             raise SuspiciousOperation("a selected key is not valid")
@@ -104,17 +104,17 @@ class BaseAdmin(ModelAdmin):
         return field in named and super().lookup_allowed(lookup, value, request)
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        """Write nothing to Django's own log: what happens is an event."""
+        """Write nothing to Django's log: events record changes instead."""
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        """As above."""
+        """Write nothing, as in `log_addition`."""
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
-        """As above."""
+        """Write nothing, as in `log_addition`."""
 
 
 class OperatorAdmin(BaseAdmin):
-    """The base for operators' pages: nothing is deleted, actions ask first, and long lists stay cheap."""
+    """The base for operators' pages: no deletion, confirmed actions, and cheap long lists."""
 
     list_per_page = 50
     show_full_result_count = False
@@ -131,20 +131,20 @@ class OperatorAdmin(BaseAdmin):
         return False
 
     def has_right(self, request: HttpRequest, right: str) -> bool:
-        """Whether this person has a permission such as `deployments.add_deployment`."""
+        """Return whether this person has a permission such as `deployments.add_deployment`."""
         return request.user.has_perm(right)
 
     def buttons_for(self, obj: Any) -> dict[str, str]:
-        """Return the actions that make sense for this object now, by name, with the texts of their buttons."""
+        """Return the actions that apply to this object now: names and button labels."""
         declared = [action for action in self.actions or () if isinstance(action, Action)]
         return {action.name: action.button for action in declared if action.applies_to(obj)}
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """Fill in nothing from the URL, which may contain anything."""
+        """Take no initial values from the URL, because a link could set any value."""
         return {}
 
     def changeform_view(self, request: HttpRequest, object_id: str | None = None, *args: Any, **more: Any) -> Any:
-        """Show a refusal as a message. The view's transaction was rolled back."""
+        """Show an `ApiError` as a message. The view's transaction was rolled back."""
         try:
             return super().changeform_view(request, object_id, *args, **more)
         except ApiError as error:
@@ -159,7 +159,9 @@ class OperatorAdmin(BaseAdmin):
             "save_label": "Save" if obj else self.add_button,
             "show_save_and_add_another": False,
             "show_save_and_continue": False,
-            "steps": [(name, said) for name, said in self.buttons_for(obj).items() if name in allowed] if obj else [],
+            "buttons": [(name, label) for name, label in self.buttons_for(obj).items() if name in allowed]
+            if obj
+            else [],
             "checkbox_name": ACTION_CHECKBOX_NAME,
         }
         return super().render_change_form(request, context, *args, **more)
@@ -173,14 +175,14 @@ class OperatorAdmin(BaseAdmin):
 
     def return_url(self, request: HttpRequest) -> str:
         """Return the URL where an action was started: an object's page if the object exists, else the list."""
-        chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
-        is_one = request.POST.get("begun_on") == "object" and len(chosen) == 1
-        if is_one and self.get_object(request, chosen[0]) is not None:
-            return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=chosen)
+        selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        is_object_page = request.POST.get("begun_on") == "object" and len(selected) == 1
+        if is_object_page and self.get_object(request, selected[0]) is not None:
+            return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=selected)
         return request.get_full_path()
 
     def attempt(self, request: HttpRequest, objects: QuerySet[Any], act: Callable[[Any], object], done: str) -> None:
-        """Call `act` for each object; show how many it was done for, and why it was refused for the others."""
+        """Call `act` for each object. Show how many succeeded, and why the others were refused."""
         count = 0
         refused: dict[str, list[str]] = {}
         for obj in objects:
@@ -191,7 +193,7 @@ class OperatorAdmin(BaseAdmin):
             else:
                 count += 1
         for message, names in refused.items():
-            self.message_user(request, f"{some(names)}: {message}", messages.ERROR)
+            self.message_user(request, f"{shorten(names)}: {message}", messages.ERROR)
         if count:
             self.message_user(request, f"{done}: {count}.", messages.SUCCESS)
 
@@ -206,7 +208,7 @@ class OperatorAdmin(BaseAdmin):
         form: Any = None,
         is_final: bool = False,
     ) -> HttpResponse:
-        """Return the page that says what will happen, to which objects, and asks for confirmation."""
+        """Return the confirmation page, which shows the effect and the objects."""
         context = {
             **self.admin_site.each_context(request),
             "title": title,
@@ -244,7 +246,7 @@ class TokenAdmin(OperatorAdmin):
 
 
 class ReadOnlyAdmin(OperatorAdmin):
-    """The base for what was reported or has happened: it is shown, never edited."""
+    """The base for reports and history, which people may view but not edit."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -253,7 +255,7 @@ class ReadOnlyAdmin(OperatorAdmin):
         return False
 
 
-def some(names: list[str], most: int = 3) -> str:
-    """Return a few names, and how many more there are."""
+def shorten(names: list[str], most: int = 3) -> str:
+    """Return the first names, and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

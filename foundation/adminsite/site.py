@@ -1,4 +1,4 @@
-"""The admin site: unfold's, with events for sign-ins and a page of its own for addresses that lead nowhere."""
+"""The admin site: unfold's site with events for sign-ins and its own page for unknown URLs."""
 
 from typing import Any
 

@@ -308,4 +308,4 @@ def test_ten_wrong_passwords_lead_to_a_page_that_says_so(client: Client, alice: 
 def test_refusals_are_pages(staff: object, client: Client, boss: Client) -> None:
     strict = Client(enforce_csrf_checks=True)
     assert "open for too long" in strict.post("/admin/login/", {"username": "alice"}).content.decode()
-    assert "There is no page at this address" in boss.get("/admin/nonsense").content.decode()
+    assert "There is no page at this URL" in boss.get("/admin/nonsense").content.decode()

@@ -125,7 +125,7 @@ def test_the_end_of_a_failed_device_deployments_message_is_shown_and_the_rest_on
 
 def test_a_deployment_that_is_planned_or_found_no_device_says_so(boss: Client) -> None:
     deployment = make_planning_deployment(make_bundle(device_types=["cam"]), make_device(device_type="edge"))
-    assert "going through the chosen devices" in boss.get(page_of("deployments", deployment)).content.decode()
+    assert "planning the chosen devices" in boss.get(page_of("deployments", deployment)).content.decode()
     plan()
     assert "no devices" in boss.get(page_of("deployments", deployment)).content.decode()
 
@@ -219,5 +219,5 @@ def test_a_page_that_does_not_exist_keeps_the_sidebar(boss: Client) -> None:
     answer = boss.get("/admin/nonsense/")
     page = answer.content.decode()
     assert answer.status_code == 404
-    assert "There is no page at this address." in page
+    assert "There is no page at this URL." in page
     assert 'href="/admin/devices/device/"' in page

@@ -1,4 +1,4 @@
-"""Dates as ISO 8601 has them, in the time zone of the settings (UTC)."""
+"""ISO 8601 dates and times, in the time zone of the settings (UTC)."""
 
 DATE_FORMAT = "Y-m-d"
 SHORT_DATE_FORMAT = DATE_FORMAT

@@ -1,47 +1,47 @@
-// Bars get their width, a running deployment stays fresh, and a secret is shown once. No outside host.
+// Draws progress bars, refreshes a running deployment, and keeps a reload from creating a second token.
 "use strict";
 
 function draw(card, bars) {
-  const bar = card.querySelector(".kx-bar");
+  const barElement = card.querySelector(".kx-bar");
   const legend = card.querySelector(".kx-legend");
-  bar.replaceChildren(...bars.map((one) => {
+  barElement.replaceChildren(...bars.map((bar) => {
     const part = document.createElement("span");
-    part.className = `kx-part kx-${one.tone}`;
-    part.style.width = `${one.percent}%`;
-    part.title = `${one.state}: ${one.count}`;
+    part.className = `kx-part kx-${bar.tone}`;
+    part.style.width = `${bar.percent}%`;
+    part.title = `${bar.state}: ${bar.count}`;
     return part;
   }));
-  legend.replaceChildren(...bars.map((one) => {
+  legend.replaceChildren(...bars.map((bar) => {
     const text = document.createElement("span");
     const count = document.createElement("strong");
-    text.className = `kx-${one.tone}-text`;
-    count.textContent = one.count;
-    text.append(count, ` ${one.state}`);
+    text.className = `kx-${bar.tone}-text`;
+    count.textContent = bar.count;
+    text.append(count, ` ${bar.state}`);
     return text;
   }));
 }
 
-// What is running is asked for every two seconds; a server that is away, every ten.
-async function follow(card) {
-  let told;
+// Poll a running deployment every two seconds, and every ten seconds while the server does not answer.
+async function poll(card) {
+  let progress;
   try {
-    const answer = await fetch(card.dataset.url, { headers: { Accept: "application/json" }, redirect: "error" });
-    if (!answer.ok) throw new Error(answer.statusText);
-    told = await answer.json();
+    const response = await fetch(card.dataset.url, { headers: { Accept: "application/json" }, redirect: "error" });
+    if (!response.ok) throw new Error(response.statusText);
+    progress = await response.json();
   } catch {
-    setTimeout(() => follow(card), 10000);
+    setTimeout(() => poll(card), 10000);
     return;
   }
-  draw(card, told.bars);
-  if (told.is_running) setTimeout(() => follow(card), 2000);
+  draw(card, progress.bars);
+  if (progress.is_running) setTimeout(() => poll(card), 2000);
   else location.reload();
 }
 
 document.addEventListener("DOMContentLoaded", () => {
   for (const part of document.querySelectorAll(".kx-part")) part.style.width = `${part.dataset.percent}%`;
-  // Loading the page of a secret again would make another token: it becomes the list.
+  // Reloading the page of a secret would create another token, so its URL becomes that of the list.
   const secret = document.getElementById("kx-secret");
   if (secret) history.replaceState(null, "", secret.dataset.listUrl);
   const card = document.getElementById("kx-progress");
-  if (card && card.dataset.running === "yes") setTimeout(() => follow(card), 2000);
+  if (card && card.dataset.running === "yes") setTimeout(() => poll(card), 2000);
 });
