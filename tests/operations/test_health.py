@@ -145,7 +145,7 @@ def test_no_scheduler_runs(client: Client, scheduler: Lock) -> None:
     scheduler.release()
     assert problem(client, 200) == {
         "part": "scheduler",
-        "problem": "No scheduler runs: deployments, uploads and deadlines wait.",
+        "problem": "No scheduler is running: deployments, uploads and deadlines wait.",
         "mend": "python manage.py run_scheduler",
     }
 
