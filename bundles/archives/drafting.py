@@ -17,6 +17,7 @@ from bundles.models import Blob, Bundle, Upload, UploadState
 from bundles.publishing import draft
 from bundles.storage.interface import blobs
 from bundles.uploads.part_routes import PART_SIZE
+from bundles.uploads.protocol import check_space
 from foundation.errors import ApiError
 
 
@@ -62,6 +63,7 @@ class _Contents:
             return
         if len(self.files) == MAX_FILES:
             raise BadBundle("too_many_files", f"The archive has more than {MAX_FILES} files.")
+        check_space(member.size)
         hashed, upload = Hashed(member.chunks()), uuid4()
         try:
             blobs().write(upload, 0, hashed, lambda: True)

@@ -41,9 +41,10 @@ BROKEN = (
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One regular file of an archive. Read `content` before the next member."""
+    """One regular file of an archive. Read `content`, which has at most `size` bytes, before the next member."""
 
     path: str
+    size: int
     mode: int
     content: "IO[bytes] | _Counted"
 
@@ -147,7 +148,7 @@ def _tar_members(file: IO[bytes] | gzip.GzipFile, budget: _Budget) -> Iterator[M
             content = tar.extractfile(entry)
             if content is None:
                 raise _bad_type(entry.name)
-            yield Member(_plain_path(entry.name), _mode(entry.mode), content)
+            yield Member(_plain_path(entry.name), entry.size, _mode(entry.mode), content)
     # A tar ends with a block of zeros. Without one, it was cut off between two members.
     if counted.last != bytes(TAR_BLOCK_SIZE):
         raise BadBundle("broken_archive", "The archive is cut off.")
@@ -170,7 +171,8 @@ def _zip_members(file: BinaryIO, budget: _Budget) -> Iterator[Member]:
             if not entry.orig_filename.isascii() and not entry.flag_bits & 0x800:
                 raise BadBundle("bad_path", f"The path {entry.orig_filename!a} is not marked as UTF-8.")
             with archive.open(entry) as content:
-                yield Member(_plain_path(entry.orig_filename), _mode(unix_mode), _Counted(content, budget))
+                path, size = _plain_path(entry.orig_filename), entry.file_size
+                yield Member(path, size, _mode(unix_mode), _Counted(content, budget))
 
 
 def _bad_type(name: str) -> BadBundle:

@@ -77,8 +77,16 @@ def _check_limits(user: User, upload: Upload) -> None:
             "too_many_uploads",
             f"You have {settings.UPLOADS_OPEN_MAX} open uploads: complete some, or wait until they expire.",
         )
-    others = Upload.objects.exclude(pk=upload.pk)
-    if not blobs().has_space_for(upload.size, reserved=others.outstanding_size()):
+    check_space(upload.size, besides=upload)
+
+
+def check_space(size: int, *, besides: Upload | None = None) -> None:
+    """Raise `StorageFull` unless `size` more bytes fit with what open uploads have announced and not sent yet.
+
+    `besides` is an upload whose announced bytes do not count.
+    """
+    uploads = Upload.objects.all() if besides is None else Upload.objects.exclude(pk=besides.pk)
+    if not blobs().has_space_for(size, reserved=uploads.outstanding_size()):
         raise StorageFull
 
 

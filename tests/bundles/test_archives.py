@@ -2,19 +2,21 @@
 
 import gzip
 import io
+import shutil
 import stat
 import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bundles.archives import reader
 from bundles.archives.drafting import draft_from_archive
-from bundles.errors import BadBundle
+from bundles.errors import BadBundle, StorageFull
 from bundles.models import Blob, Bundle, Upload
 from bundles.publishing import publish
 from bundles.uploads.verification import verify_bundles, verify_uploads
@@ -167,6 +169,19 @@ def test_it_keeps_nothing_if_the_version_exists(storage: Path) -> None:
     with pytest.raises(Conflict):
         draft(tar_of({"a": b"2"}))
     assert Upload.objects.count() == len(list((storage / "uploads").iterdir())) == 1
+
+
+@pytest.mark.parametrize("pack", [tar_of, zip_of])
+def test_it_leaves_the_space_that_open_uploads_reserved(
+    pack: Callable[[dict[str, bytes]], bytes], storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Upload.objects.create(sha256="a" * 64, size=600, part_size=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(StorageFull):
+        draft(pack({"first": b"1", "second": b"x" * 401}))
+    assert list((storage / "uploads").iterdir()) == []
+    assert (Upload.objects.count(), Bundle.objects.count()) == (1, 0)
+    assert draft(pack({"first": b"1", "second": b"x" * 400})).file_count == 2
 
 
 def test_directories_count_as_entries(monkeypatch: pytest.MonkeyPatch) -> None:
