@@ -1,4 +1,4 @@
-"""What holds for every file of the repository."""
+"""Rules for every file of the repository."""
 
 import re
 import subprocess
@@ -8,9 +8,9 @@ import pytest
 
 from tests.live import ROOT
 
-LONGEST = 300
-# Nothing of these may come along in a lock file: it would bind everybody to one machine's registry.
-BINDING = ("--index-url", "--extra-index-url", "--find-links", "--trusted-host", "file:", "://")
+MAX_LINES = 300
+# A lock file must not contain any of these: they would bind it to one machine's registry.
+REGISTRY_OPTIONS = ("--index-url", "--extra-index-url", "--find-links", "--trusted-host", "file:", "://")
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -25,13 +25,13 @@ def requirements(ending: str) -> list[Path]:
 def test_no_python_file_is_too_long() -> None:
     sources = [path for path in tracked("*.py") if "tests" not in path.parts]
     assert sources
-    assert {str(path) for path in sources if len(path.read_text().splitlines()) > LONGEST} == set()
+    assert {str(path) for path in sources if len(path.read_text().splitlines()) > MAX_LINES} == set()
 
 
 @pytest.mark.parametrize("path", requirements("txt"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_requirements_are_hashed_and_bound_to_no_registry(path: Path) -> None:
+def test_requirements_are_hashed_and_not_bound_to_a_registry(path: Path) -> None:
     lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
-    assert [line for line in lines if any(word in line for word in BINDING)] == []
+    assert [line for line in lines if any(option in line for option in REGISTRY_OPTIONS)] == []
     text = "\n".join(lines).replace("\\\n", " ")
     pins = [line for line in text.splitlines() if line.strip()]
     assert pins
@@ -53,13 +53,15 @@ def test_no_key_database_or_secret_is_committed() -> None:
     assert [path for path in texts if private.search(path.read_text())] == []
 
 
-def test_imports_are_absolute_and_stand_at_the_top() -> None:
+def test_imports_are_absolute_and_at_the_top_of_the_file() -> None:
     inside = re.compile(r"^[ \t]+(?:from [\w.]+ )?import ", re.MULTILINE)
     relative = re.compile(r"^\s*from \.", re.MULTILINE)
-    rooms = tracked("kernex", "operations", "deployments", "devices", "bundles", "foundation", "agent", "kernex_cli")
-    sources = {path: path.read_text() for path in rooms if path.suffix == ".py"}
+    package_files = tracked(
+        "kernex", "operations", "deployments", "devices", "bundles", "foundation", "agent", "kernex_cli"
+    )
+    sources = {path: path.read_text() for path in package_files if path.suffix == ".py"}
     assert [path for path, text in sources.items() if relative.search(text)] == []
-    found = [
+    nested_imports = [
         path for path, text in sources.items() if inside.search(re.sub(r"if TYPE_CHECKING:.*\n(    .*\n)+", "", text))
     ]
-    assert found == []
+    assert nested_imports == []

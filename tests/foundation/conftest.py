@@ -1,4 +1,4 @@
-"""A running control plane and a database of the test's own, as in tests/operations."""
+"""The running control plane and the databases of tests/operations."""
 
 from tests.live import live
 from tests.operations.conftest import new_place, newest

@@ -7,7 +7,7 @@ import pytest
 import requests
 from django.test import Client
 
-from tests.foundation.wire import Answer, request, send
+from tests.foundation.raw_http import RawResponse, request, send
 from tests.live import Live
 
 GROUPS = "/api/v1/groups"
@@ -15,14 +15,14 @@ REGISTER = "/api/v1/devices/register"
 LIMIT = 256 * 1024
 
 
-def refusal(answer: Answer) -> tuple[int, str]:
-    """Status and code. Every refusal carries the id under which the log knows it."""
-    assert len(answer.headers["x-request-id"]) >= 16
-    return answer.status, answer.error["code"]
+def refusal(response: RawResponse) -> tuple[int, str]:
+    """Return status and error code. Check that the response has a request id."""
+    assert len(response.headers["x-request-id"]) >= 16
+    return response.status, response.error["code"]
 
 
-def post(live: Live, body: bytes, *, end: bool = False, **headers: str | None) -> Answer:
-    """An operator's request with this body."""
+def post(live: Live, body: bytes, *, end: bool = False, **headers: str | None) -> RawResponse:
+    """Send this body with an API token."""
     return send(live.port, request("POST", GROUPS, body, token=live.token, **headers), end=end)
 
 
@@ -62,8 +62,8 @@ def test_a_bad_body_is_refused(live: Live, why: str) -> None:
     assert refusal(post(live, body)) == (status, code)
 
 
-def test_depth_32_and_256_kib_are_taken(live: Live) -> None:
-    """Right as far as the parser is concerned; the fields are another matter."""
+def test_depth_32_and_256_kib_are_accepted(live: Live) -> None:
+    """The parser accepts the body; field validation refuses it."""
     assert refusal(post(live, nested(32))) == (400, "invalid")
     body = b'{"name": "' + b"a" * (LIMIT - 12) + b'"}'
     assert len(body) == LIMIT
@@ -89,19 +89,16 @@ def test_another_content_type_is_refused(live: Live, why: str) -> None:
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"', "utf8"])
-def test_utf8_may_be_said(live: Live, charset: str) -> None:
-    answer = post(live, b'{"name": ""}', content_type=f"application/json; charset={charset}")
-    assert refusal(answer) == (400, "invalid")
+def test_an_explicit_utf8_charset_is_accepted(live: Live, charset: str) -> None:
+    response = post(live, b'{"name": ""}', content_type=f"application/json; charset={charset}")
+    assert refusal(response) == (400, "invalid")
 
 
 def test_any_accept_header_gets_json(live: Live) -> None:
     """A device that sends a strange header does not lose its heartbeats."""
     for accept in ("text/html", "image/png", "application/json; q=0", "\xff"):
-        answer = send(live.port, request("GET", GROUPS, token=live.token, accept=accept), method="GET")
-        assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
-
-
-# -- Where the body ends
+        response = send(live.port, request("GET", GROUPS, token=live.token, accept=accept), method="GET")
+        assert (response.status, response.headers["content-type"]) == (200, "application/json")
 
 
 def test_a_chunked_body_is_refused(live: Live) -> None:
@@ -113,33 +110,30 @@ def test_a_chunked_body_is_refused(live: Live) -> None:
         assert refusal(send(live.port, head + chunked)) == (411, "length_required")
 
 
-def test_a_body_that_is_cut_is_refused(live: Live) -> None:
-    answer = post(live, b'{"name": "x"}', end=True, content_length="100")
-    assert refusal(answer) == (400, "body_cut")
+def test_a_truncated_body_is_refused(live: Live) -> None:
+    response = post(live, b'{"name": "x"}', end=True, content_length="100")
+    assert refusal(response) == (400, "body_cut")
 
 
 @pytest.mark.parametrize("length", ["-1", "+5", "1e3", "0x10", "ten", "5, 5", "1_0", "9" * 30])
-def test_a_mad_length_is_refused(live: Live, length: str) -> None:
-    """By whoever sees it first: gunicorn answers in its own words, and closes."""
-    answer = post(live, b'{"name": "x"}', content_length=length)
-    assert answer.status in {400, 413}
-    assert answer.headers["connection"] == "close"
+def test_an_invalid_content_length_is_refused(live: Live, length: str) -> None:
+    """Gunicorn or Django refuses it, whichever reads it first, and closes the connection."""
+    response = post(live, b'{"name": "x"}', content_length=length)
+    assert response.status in {400, 413}
+    assert response.headers["connection"] == "close"
 
 
-def test_two_lengths_and_both_framings_are_refused(live: Live) -> None:
-    """Else a proxy and this server could disagree about where a request ends."""
+def test_two_lengths_or_a_length_with_chunks_are_refused(live: Live) -> None:
+    """Otherwise a proxy and this server could disagree about where a request ends."""
     head = request("POST", GROUPS, token=live.token, content_type="application/json").rstrip(b"\r\n")
     twice = b"\r\nContent-Length: 2\r\nContent-Length: 20\r\n\r\n{}"
     both = b"\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     for framing in (twice, both):
-        answer = send(live.port, head + framing)
-        assert 400 <= answer.status < 500
+        response = send(live.port, head + framing)
+        assert 400 <= response.status < 500
 
 
-# -- Addresses, methods and hosts
-
-
-ADDRESSES = {
+TARGETS = {
     "unknown": ("/api/v1/nothing", 404, "not_found"),
     "with a slash": (GROUPS + "/", 404, "not_found"),
     "no UUID": ("/api/v1/devices/x", 404, "not_found"),
@@ -152,20 +146,20 @@ ADDRESSES = {
 }
 
 
-@pytest.mark.parametrize("why", ADDRESSES)
-def test_a_bad_address_is_refused(live: Live, why: str) -> None:
-    target, status, code = ADDRESSES[why]
-    answer = send(live.port, request("GET", target, token=live.token), method="GET")
+@pytest.mark.parametrize("why", TARGETS)
+def test_a_bad_path_or_query_is_refused(live: Live, why: str) -> None:
+    target, status, code = TARGETS[why]
+    response = send(live.port, request("GET", target, token=live.token), method="GET")
     if not target.startswith("/api/v1/.."):
-        assert refusal(answer) == (status, code)
-    assert answer.status == status
+        assert refusal(response) == (status, code)
+    assert response.status == status
 
 
-def test_a_method_that_is_not_taken_is_refused(live: Live) -> None:
+def test_an_unsupported_method_is_refused(live: Live) -> None:
     for method in ("PUT", "DELETE", "PATCH", "TRACE", "PROPFIND", "S3CRET"):
-        answer = send(live.port, request(method, GROUPS, token=live.token), method=method)
-        assert refusal(answer) == (405, "method_not_allowed")
-        assert "POST" in answer.headers["allow"]
+        response = send(live.port, request(method, GROUPS, token=live.token), method=method)
+        assert refusal(response) == (405, "method_not_allowed")
+        assert "POST" in response.headers["allow"]
 
 
 def test_options_and_head_are_answered(live: Live) -> None:
@@ -179,16 +173,16 @@ def test_options_and_head_are_answered(live: Live) -> None:
 
 @pytest.mark.parametrize("host", ["evil.example.com", "", "127.0.0.1:x", "a b", "127.0.0.1@evil", "evil/../"])
 def test_a_bad_host_is_refused(live: Live, host: str) -> None:
-    answer = send(live.port, request("GET", GROUPS, token=live.token, host=host), method="GET")
-    assert refusal(answer) == (400, "bad_host")
-    # The same outside the API, in a sentence.
+    response = send(live.port, request("GET", GROUPS, token=live.token, host=host), method="GET")
+    assert refusal(response) == (400, "bad_host")
+    # Outside the API, the refusal is a page.
     page = send(live.port, request("GET", "/admin/login/", host=host), method="GET")
     assert page.status == 400
     assert "evil" not in page.body.decode()
 
 
-def test_no_request_at_all_is_refused(live: Live) -> None:
-    for words in (
+def test_bytes_that_are_not_http_are_refused(live: Live) -> None:
+    for sent in (
         b"\r\n\r\n\r\n",
         b"s3cret\r\n\r\n",
         b"GET\r\n\r\n",
@@ -196,12 +190,12 @@ def test_no_request_at_all_is_refused(live: Live) -> None:
         b"\x16\x03\x01\x00\xa5",
     ):
         with socket.create_connection(("127.0.0.1", live.port), timeout=30) as connection:
-            connection.sendall(words)
+            connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)
-            said = b""
+            received = b""
             while chunk := connection.recv(10_000):
-                said += chunk
-        assert not said or said.startswith((b"HTTP/1.1 4", b"HTTP/1.1 505")), said
+                received += chunk
+        assert not received or received.startswith((b"HTTP/1.1 4", b"HTTP/1.1 505")), received
 
 
 def test_long_lines_and_many_headers_are_refused(live: Live) -> None:
@@ -211,25 +205,24 @@ def test_long_lines_and_many_headers_are_refused(live: Live) -> None:
     assert 400 <= send(live.port, many, method="GET").status < 500
 
 
-# -- Who asks
-
-
-@pytest.mark.parametrize("word", ["", "Bearer", "Bearer a b", "Bearer kxa_unknown", "Basic YTpi", "Bearer \xff\xfe"])
-def test_without_a_good_token_nothing_is_told(live: Live, word: str) -> None:
-    answer = send(live.port, request("GET", GROUPS, authorization=word), method="GET")
-    status, code = refusal(answer)
+@pytest.mark.parametrize(
+    "authorization", ["", "Bearer", "Bearer a b", "Bearer kxa_unknown", "Basic YTpi", "Bearer \xff\xfe"]
+)
+def test_a_missing_or_invalid_token_is_refused(live: Live, authorization: str) -> None:
+    response = send(live.port, request("GET", GROUPS, authorization=authorization), method="GET")
+    status, code = refusal(response)
     assert (status, code) in {(401, "not_authenticated"), (401, "bad_token")}
-    assert answer.headers["www-authenticate"] == 'Bearer realm="kernex"'
+    assert response.headers["www-authenticate"] == 'Bearer realm="kernex"'
 
 
-def test_an_unsigned_device_is_told_before_its_body_is_read(live: Live) -> None:
-    answer = send(live.port, request("POST", REGISTER, b"{"))
-    assert refusal(answer) == (401, "not_signed")
-    assert answer.headers["www-authenticate"] == "Signature"
+def test_an_unsigned_device_request_is_refused_before_its_body_is_read(live: Live) -> None:
+    response = send(live.port, request("POST", REGISTER, b"{"))
+    assert refusal(response) == (401, "not_signed")
+    assert response.headers["www-authenticate"] == "Signature"
 
 
 @pytest.mark.django_db
-def test_pages_for_people_are_no_json(client: Client) -> None:
+def test_pages_outside_the_api_are_html(client: Client) -> None:
     page = client.get("/nothing")
     assert (page.status_code, page["Content-Type"]) == (404, "text/html; charset=utf-8")
     assert "X-Request-Id" in page
@@ -237,23 +230,23 @@ def test_pages_for_people_are_no_json(client: Client) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("path", ["/nothing", "/api/v1/groups"])
-def test_a_defect_of_ours_is_logged_with_its_id(
+def test_a_server_error_is_logged_with_its_request_id(
     path: str, client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also where a page for an error fails, as without collectstatic."""
+    """The defect is also logged if rendering the error page fails, as it does without collectstatic."""
     client.raise_request_exception = False
     monkeypatch.setattr("foundation.accounts.authentication.BearerToken.authenticate", None)
     monkeypatch.setattr("django.views.defaults.loader.get_template", None)
-    answer = client.get(path)
-    assert answer.status_code == 500
+    response = client.get(path)
+    assert response.status_code == 500
     (line,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert line.exc_info is not None
     if path.startswith("/api/"):
-        assert answer.json()["error"]["request_id"] == answer["X-Request-Id"]
+        assert response.json()["error"]["request_id"] == response["X-Request-Id"]
 
 
-def test_after_all_that_it_still_works(live: Live) -> None:
+def test_the_server_still_works_after_these_requests(live: Live) -> None:
     assert requests.get(f"{live.url}/health", timeout=30).status_code == 200
     assert "Traceback" not in (live.directory / "web.log").read_text()
-    made = post(live, json.dumps({"name": "manners"}).encode())
-    assert made.status == 201
+    created = post(live, json.dumps({"name": "conventions"}).encode())
+    assert created.status == 201

@@ -7,14 +7,14 @@ from foundation.batches import run_in_batches
 
 
 @pytest.mark.django_db(transaction=True)
-def test_it_goes_on_while_batches_are_full() -> None:
+def test_it_continues_while_batches_are_full() -> None:
     counts = iter([10, 10, 3, 99])
     assert run_in_batches(lambda: next(counts), size=10) == 23
     assert next(counts) == 99
 
 
 @pytest.mark.django_db(transaction=True)
-def test_it_ends_when_time_is_up() -> None:
+def test_it_stops_when_time_is_up() -> None:
     counts = iter([10, 10])
     assert run_in_batches(lambda: next(counts), size=10, seconds=-1) == 10
 

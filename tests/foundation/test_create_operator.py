@@ -1,4 +1,4 @@
-"""`manage.py create_operator`: a person who may log in, and at wish a token; said twice, nothing changes."""
+"""`manage.py create_operator`: creates a user who may log in and, on request, an API token. It is idempotent."""
 
 import io
 import json
@@ -15,36 +15,36 @@ from foundation.accounts.models import ApiToken, Role
 pytestmark = pytest.mark.django_db
 
 
-def create(*words: str) -> dict[str, Any]:
-    """What the command told, as programs read it."""
+def create(*arguments: str) -> dict[str, Any]:
+    """Run the command and return its JSON output."""
     out = io.StringIO()
-    call_command("create_operator", *words, "--json", stdout=out)
-    told: dict[str, Any] = json.loads(out.getvalue())
-    return told
+    call_command("create_operator", *arguments, "--json", stdout=out)
+    output: dict[str, Any] = json.loads(out.getvalue())
+    return output
 
 
-def say(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def set_stdin(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
 
 
-def test_a_password_is_made_and_shown_once(client: Client) -> None:
-    told = create("alice")
-    assert len(told["password"]) == 16
-    page = client.post("/admin/login/?next=/admin/", {"username": "alice", "password": told["password"]})
+def test_a_password_is_generated_and_shown_once(client: Client) -> None:
+    output = create("alice")
+    assert len(output["password"]) == 16
+    page = client.post("/admin/login/?next=/admin/", {"username": "alice", "password": output["password"]})
     assert (page.status_code, page["Location"]) == (302, "/admin/")
     assert User.objects.get().has_perms(["devices.change_device", "deployments.add_deployment"])
-    assert told["password"] not in User.objects.get().password
+    assert output["password"] not in User.objects.get().password
 
 
-def test_a_password_may_be_given_through_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    say(monkeypatch, "correct horse battery staple\n")
+def test_a_password_may_come_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_stdin(monkeypatch, "correct horse battery staple\n")
     assert create("alice", "--password-stdin") == {"name": "alice"}
     assert User.objects.get().check_password("correct horse battery staple")
 
 
 @pytest.mark.parametrize("password", ["", "short", "password1234", "111111111111"])
 def test_a_weak_password_is_refused(password: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    say(monkeypatch, f"{password}\n")
+    set_stdin(monkeypatch, f"{password}\n")
     with pytest.raises(CommandError) as refused:
         create("alice", "--password-stdin")
     assert "password" in str(refused.value)
@@ -58,25 +58,25 @@ def test_a_name_that_cannot_log_in_is_refused(name: str) -> None:
     assert not User.objects.exists()
 
 
-def test_who_exists_keeps_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_user_keeps_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
     before = create("alice")
-    say(monkeypatch, "another long password\n")
+    set_stdin(monkeypatch, "another long password\n")
     assert create("alice", "--password-stdin") == {"name": "alice"}
     assert create("alice") == {"name": "alice"}
     assert User.objects.get().check_password(before["password"])
 
 
 @pytest.mark.parametrize("role", Role.values)
-def test_a_token_is_issued_at_wish(role: str, client: Client) -> None:
+def test_a_token_is_issued_on_request(role: str, client: Client) -> None:
     create("alice")
     assert not ApiToken.objects.exists()
-    told = create("alice", "--token", role)
+    output = create("alice", "--token", role)
     assert ApiToken.objects.get().role == role
-    answer = client.get("/api/v1/status", headers={"Authorization": f"Bearer {told['token']}"})
-    assert answer.status_code == 200
+    response = client.get("/api/v1/status", headers={"Authorization": f"Bearer {output['token']}"})
+    assert response.status_code == 200
 
 
-def test_people_read_lines() -> None:
+def test_the_default_output_is_one_line_per_value() -> None:
     out = io.StringIO()
     call_command("create_operator", "alice", "--token", "viewer", stdout=out)
     assert [line.partition(": ")[0] for line in out.getvalue().splitlines()] == ["name", "password", "token"]

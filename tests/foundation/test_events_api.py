@@ -29,15 +29,15 @@ def events() -> list[int]:
     ]
 
 
-def ids(answer: Any) -> list[int]:
-    assert answer.status_code == 200, answer.content
-    return [event["id"] for event in answer.json()["results"]]
+def ids(response: Any) -> list[int]:
+    assert response.status_code == 200, response.content
+    return [event["id"] for event in response.json()["results"]]
 
 
 def test_a_viewer_reads_events_newest_first(viewer: Person, events: list[int]) -> None:
-    answer = viewer.get("/events")
-    assert ids(answer)[:3] == events[::-1]  # the API token's own event is older
-    event = answer.json()["results"][2]
+    response = viewer.get("/events")
+    assert ids(response)[:3] == events[::-1]  # the API token's own event is older
+    event = response.json()["results"][2]
     assert event.pop("at").endswith("Z")
     assert event == {
         "id": events[0], "kind": "device.registered", "actor": "device", "message": "shelf-4 was registered.",

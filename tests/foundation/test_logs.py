@@ -1,4 +1,4 @@
-"""Log lines: one shape, each with its request's id, never with a secret."""
+"""Log lines: one format, each with its request id, never with a secret."""
 
 import io
 import json
@@ -35,8 +35,8 @@ SECRETS = {
 
 
 @pytest.fixture
-def written() -> Iterator[io.StringIO]:
-    """What a logger of its own writes as JSON."""
+def json_log() -> Iterator[io.StringIO]:
+    """Capture what a separate logger writes as JSON."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(FORMATTERS["json"]())
@@ -49,33 +49,33 @@ def written() -> Iterator[io.StringIO]:
 
 
 @pytest.mark.parametrize("why", SECRETS)
-def test_a_secret_is_not_written(why: str, written: io.StringIO) -> None:
-    """Neither from the text, nor from an argument, nor from a traceback."""
+def test_a_secret_is_not_written(why: str, json_log: io.StringIO) -> None:
+    """This holds for the text, for arguments and for tracebacks."""
     sentence, secret = SECRETS[why]
-    said = sentence.format(secret)
+    message = sentence.format(secret)
     logger = logging.getLogger("tests.logs")
-    logger.warning(said)
-    logger.warning("it said: %s", said)
+    logger.warning(message)
+    logger.warning("it said: %s", message)
     try:
-        raise ValueError(said)
+        raise ValueError(message)
     except ValueError:
         logger.exception("it failed")
-    lines = written.getvalue().splitlines()
+    lines = json_log.getvalue().splitlines()
     assert len(lines) == 3
-    assert secret not in written.getvalue()
-    assert json.loads(lines[0])["message"].split()[0] == said.split()[0] or why == "a key"
-    text = FORMATTERS["text"]().format(logging.makeLogRecord({"msg": said, "exc_info": None}))
+    assert secret not in json_log.getvalue()
+    assert json.loads(lines[0])["message"].split()[0] == message.split()[0] or why == "a key"
+    text = FORMATTERS["text"]().format(logging.makeLogRecord({"msg": message, "exc_info": None}))
     assert secret not in text
 
 
 @settings(derandomize=True, database=None, deadline=None, max_examples=200)
 @given(st.text(max_size=40), st.from_regex(r"[A-Za-z0-9_-]{43}", fullmatch=True), st.text(max_size=40))
-def test_no_token_of_ours_gets_through(before: str, secret: str, after: str) -> None:
+def test_tokens_are_removed_from_any_text(before: str, secret: str, after: str) -> None:
     for prefix in ("kxa_", "kxe_"):
         assert secret not in without_secrets(f"{before} {prefix}{secret} {after}")
 
 
-def test_ordinary_words_stay() -> None:
+def test_ordinary_text_is_unchanged() -> None:
     for text in (
         "password authentication failed for user app", "Bearer", "http://127.0.0.1:8000/health", "a basic idea",
         "INSERT INTO x (password) VALUES (%s)",
@@ -83,12 +83,12 @@ def test_ordinary_words_stay() -> None:
         assert without_secrets(text) == text
 
 
-def test_json_is_one_object_a_line(written: io.StringIO) -> None:
+def test_json_is_one_object_per_line(json_log: io.StringIO) -> None:
     logger = logging.getLogger("tests.logs")
     with request_id.during("a-word"):
         logger.warning("two\nlines and a \u2028 separator, \x1b[31m colour")
     logger.warning("outside of a request")
-    first, second = map(json.loads, written.getvalue().split("\n")[:2])
+    first, second = map(json.loads, json_log.getvalue().split("\n")[:2])
     assert {**first, "at": ""} == {
         "at": "", "level": "WARNING", "logger": "tests.logs", "request_id": "a-word",
         "message": "two\nlines and a \u2028 separator, \x1b[31m colour",
@@ -97,62 +97,56 @@ def test_json_is_one_object_a_line(written: io.StringIO) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first["at"])
 
 
-def test_a_traceback_is_a_member_of_the_line(written: io.StringIO) -> None:
+def test_a_traceback_is_a_member_of_the_line(json_log: io.StringIO) -> None:
     try:
         int("no number")
     except ValueError:
         logging.getLogger("tests.logs").exception("it failed")
-    (line,) = written.getvalue().splitlines()
+    (line,) = json_log.getvalue().splitlines()
     assert json.loads(line)["traceback"].startswith("Traceback (most recent call last):\n")
 
 
-# -- In requests
-
-
 @pytest.mark.django_db
-def test_each_answer_has_an_id_of_its_own(client: Client) -> None:
+def test_each_response_has_its_own_request_id(client: Client) -> None:
     ids = [client.get(path)["X-Request-Id"] for path in ("/health/live", "/health/live", "/api/v1/nothing", "/nothing")]
     assert len(set(ids)) == 4
-    assert all(re.fullmatch("[0-9a-f]{16}", word) for word in ids)
+    assert all(re.fullmatch("[0-9a-f]{16}", response_id) for response_id in ids)
     assert request_id.current() == ""
 
 
 @pytest.mark.django_db
-def test_what_is_the_clients_affair_is_not_logged(client: Client, caplog: pytest.LogCaptureFixture) -> None:
-    """Else whoever asks for what is not there fills the disk."""
+def test_client_errors_are_not_logged(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """Otherwise clients that request unknown paths could fill the disk."""
     for path in ("/nothing", "/api/v1/nothing", "/api/v1/devices", "/admin/"):
         client.get(path)
     client.post("/admin/login/", {"username": "alice", "password": "s3cret"}, headers={"Host": "evil"})
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-# -- Of whole processes
-
-
 @pytest.mark.parametrize("form", FORMATTERS)
-def test_every_line_of_the_processes_has_the_shape(form: str, new_place: Place, tmp_path: Path) -> None:
-    """gunicorn's too, and those of a request that fails for want of a table."""
+def test_every_line_of_a_process_has_the_format(form: str, new_place: Place, tmp_path: Path) -> None:
+    """This includes lines of gunicorn, and lines of a request that fails because a table is missing."""
     assert new_place.grant().code == 0
     if form == "text":
-        (tmp_path / "static").mkdir()  # without it, a library warns in its own way
+        (tmp_path / "static").mkdir()  # without it, a library writes a warning in its own format
     environment = new_place.environment(DATABASE_POOL="2", LOG_FORMAT=form, STATIC_ROOT=str(tmp_path / "static"))
     live = Live(tmp_path, environment, free_port())
     try:
         live.start_web()
         for path in ("/api/v1/devices", "/health"):
             headers = {"Authorization": "Bearer kxa_s3cret-word"}
-            answer = requests.get(live.url + path, headers=headers, timeout=30)
-            assert answer.status_code == 503
+            response = requests.get(live.url + path, headers=headers, timeout=30)
+            assert response.status_code == 503
     finally:
         live.stop()
     lines = (tmp_path / "web.log").read_text().splitlines()
     assert len(lines) > 4
     assert "s3cret" not in "".join(lines)
     if form == "json":
-        said = [json.loads(line) for line in lines]
-        assert all({"at", "level", "logger", "message"} <= line.keys() for line in said)
-        ids = [line["request_id"] for line in said if "request_id" in line]
-        assert "py.warnings" in {line["logger"] for line in said}
+        records = [json.loads(line) for line in lines]
+        assert all({"at", "level", "logger", "message"} <= line.keys() for line in records)
+        ids = [line["request_id"] for line in records if "request_id" in line]
+        assert "py.warnings" in {line["logger"] for line in records}
     else:
         assert [line for line in lines if not LINE.fullmatch(line)] == []
         ids = [match[1] for line in lines if (match := re.search(r" \[([0-9a-f]{16})\]: ", line))]
@@ -160,14 +154,14 @@ def test_every_line_of_the_processes_has_the_shape(form: str, new_place: Place, 
 
 
 def test_a_command_writes_no_secret(new_place: Place) -> None:
-    """Also at the most talkative level, where libraries tell what they send."""
+    """This holds at the DEBUG level too, where libraries log what they send."""
     assert new_place.grant().code == 0
     environment = new_place.environment(LOG_LEVEL="DEBUG")
     assert manage(environment, "migrate").code == 0
-    made = manage(environment, "create_operator", "alice", "--password-stdin", text="a long s3cret word\n")
-    assert made.code == 0
-    assert "s3cret" not in made.out + made.err
-    assert new_place.password not in made.out + made.err
+    result = manage(environment, "create_operator", "alice", "--password-stdin", text="a long s3cret word\n")
+    assert result.code == 0
+    assert "s3cret" not in result.out + result.err
+    assert new_place.password not in result.out + result.err
 
 
 @pytest.mark.django_db
@@ -182,14 +176,14 @@ FORGERY = "x\n2026-01-31T12:00:00.000Z INFO kernex: all is well"
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r", "\x0b", "\x1b[2K", "\x85", "\u2028", "\u2029", "\x9b"])
-def test_a_value_cannot_begin_a_line_or_speak_to_the_terminal(ending: str) -> None:
+def test_a_value_cannot_start_a_line_or_send_terminal_codes(ending: str) -> None:
     record = logging.LogRecord("kernex", logging.INFO, "", 0, "name: %s", (f"a{ending}b",), None)
     line = Text().format(record)
     assert ending not in line
     assert len(line.splitlines()) == 1
 
 
-def test_an_exception_cannot_forge_a_line_either() -> None:
+def test_an_exception_cannot_forge_a_line() -> None:
     try:
         raise ValueError(FORGERY)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What operators send: a member that is not known is refused, everywhere."""
+"""Every JSON body of operators is refused if it has an unknown member."""
 
 import json
 from typing import Any
@@ -11,26 +11,28 @@ from foundation.api.schema_view import document
 from tests.devices.operators import Person
 from tests.factories import make_group, make_token, make_user
 
-# Devices and servers are not updated at once: these ignore what they do not know (docs/device-api.md).
-OF_DEVICES = {"register", "heartbeat", "attributes", "result", "batches"}
+# Devices and servers are updated at different times, so these ignore unknown members (docs/device-api.md).
+DEVICE_ENDPOINTS = {"register", "heartbeat", "attributes", "result", "batches"}
 
 
-def bodies() -> dict[str, dict[str, Any]]:
-    """The schema of every JSON body that operators send, by its address."""
-    told = json.loads(document())
-    found = {}
-    for path, operations in told["paths"].items():
+def body_schemas() -> dict[str, dict[str, Any]]:
+    """Return the schema of every JSON body that operators send, by method and path."""
+    schema_document = json.loads(document())
+    schemas = {}
+    for path, operations in schema_document["paths"].items():
         for method, operation in operations.items():
             content = operation.get("requestBody", {}).get("content", {}).get("application/json")
-            if content and path.rsplit("/", 1)[1] not in OF_DEVICES:
-                found[f"{method} {path}"] = told["components"]["schemas"][content["schema"]["$ref"].rsplit("/", 1)[1]]
-    return found
+            if content and path.rsplit("/", 1)[1] not in DEVICE_ENDPOINTS:
+                schemas[f"{method} {path}"] = schema_document["components"]["schemas"][
+                    content["schema"]["$ref"].rsplit("/", 1)[1]
+                ]
+    return schemas
 
 
-def test_the_schema_says_so() -> None:
-    found = bodies()
-    assert len(found) >= 7
-    assert [name for name, schema in found.items() if schema.get("additionalProperties") is not False] == []
+def test_the_schema_allows_no_additional_properties() -> None:
+    schemas = body_schemas()
+    assert len(schemas) >= 7
+    assert [name for name, schema in schemas.items() if schema.get("additionalProperties") is not False] == []
 
 
 @pytest.mark.django_db
@@ -48,8 +50,8 @@ def test_a_misspelt_member_is_refused(
     client: Client, method: str, path: str, body: dict[str, Any], unknown: str
 ) -> None:
     make_group("lab")
-    answer = Person(client, make_token(make_user(), "admin")).call(method, path, body)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid"), answer.content
-    assert list(answer.json()["error"]["fields"]) == [unknown]
-    assert "This member is unknown. The members are " in answer.content.decode()
+    response = Person(client, make_token(make_user(), "admin")).call(method, path, body)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid"), response.content
+    assert list(response.json()["error"]["fields"]) == [unknown]
+    assert "This member is unknown. The members are " in response.content.decode()
     assert (Group.objects.count(), EnrolmentToken.objects.count()) == (1, 0)

@@ -1,4 +1,4 @@
-"""What holds of every body and every header, not only of those that somebody thought of."""
+"""Property tests of body and header parsing: generated input, a fixed seed."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from foundation.api.client_address import client_address, is_from_this_machine
 from foundation.api.parsers import MAX_DEPTH, parse_json
 from foundation.errors import BadRequest
 
-# The same examples in each run: a red test is red for everybody.
+# Each run uses the same examples, so that a failure is reproducible.
 bounded = settings(derandomize=True, database=None, deadline=None, max_examples=300)
 CODES = {"not_json", "not_utf8", "too_deep", "bad_text", "number_out_of_range"}
 
@@ -28,7 +28,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=20,
 )
-# Close to JSON, so that most of it gets past the first character.
+# Close to JSON, so that the parser gets past the first character of most examples.
 fragments = st.lists(
     st.sampled_from(
         [b"{", b"}", b"[", b"]", b",", b":", b'"', b'"a"', b"\\u0000", b"\\ud800", b"1", b"-", b".5", b"e999",
@@ -39,7 +39,7 @@ fragments = st.lists(
 
 
 def outcome(body: bytes) -> tuple[str, Any]:
-    """The code of a refusal, or an empty one and the value. Anything else that is raised is a defect."""
+    """Return the code and message of a refusal, or an empty code and the value. Any other exception is a defect."""
     try:
         return "", parse_json(body)
     except BadRequest as refused:
@@ -54,28 +54,28 @@ def depth(value: Any) -> int:
 
 @bounded
 @given(values)
-def test_what_may_be_said_is_understood(value: Any) -> None:
+def test_valid_json_is_parsed(value: Any) -> None:
     for text in (json.dumps(value), json.dumps(value, ensure_ascii=False, indent=1)):
         assert parse_json(text.encode()) == value
 
 
 @bounded
 @given(fragments | st.binary(max_size=60))
-def test_any_bytes_are_understood_or_refused(body: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
     code, value = outcome(body)
     assert code in {"", *CODES}
     if code:
         assert len(value) < 400
         return
-    # What was taken, PostgreSQL's jsonb and every other reader of JSON take too.
-    said = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    assert "\\u0000" not in said
-    assert json.loads(said.encode()) == value
+    # PostgreSQL's jsonb and every other JSON parser accept what this parser accepts.
+    serialized = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    assert "\\u0000" not in serialized
+    assert json.loads(serialized.encode()) == value
 
 
 @bounded
 @given(st.integers(MAX_DEPTH - 1, MAX_DEPTH + 1) | st.integers(1, 3 * MAX_DEPTH), st.data())
-def test_the_depth_is_counted_through_lists_and_objects(levels: int, data: st.DataObject) -> None:
+def test_depth_counts_lists_and_objects(levels: int, data: st.DataObject) -> None:
     value: Any = 1
     for is_list in data.draw(st.lists(st.booleans(), min_size=levels, max_size=levels)):
         value = [value] if is_list else {"a": value}
@@ -88,7 +88,7 @@ def test_the_depth_is_counted_through_lists_and_objects(levels: int, data: st.Da
 
 @bounded
 @given(st.integers(), st.booleans())
-def test_whole_numbers_end_at_64_bits(number: int, is_key_deep: bool) -> None:
+def test_integers_are_limited_to_64_bits(number: int, is_key_deep: bool) -> None:
     for value in (number, number * 2**60):
         body = json.dumps({"a": [value]} if is_key_deep else value).encode()
         fits = -(2**63) <= value < 2**63
@@ -97,9 +97,9 @@ def test_whole_numbers_end_at_64_bits(number: int, is_key_deep: bool) -> None:
 
 @bounded
 @given(texts, texts)
-def test_nul_and_surrogates_are_found_anywhere(before: str, after: str) -> None:
-    for bad in ("\x00", "\ud800", "\udfff"):
-        text = before + bad + after
+def test_nul_and_surrogates_are_refused_anywhere(before: str, after: str) -> None:
+    for refused_character in ("\x00", "\ud800", "\udfff"):
+        text = before + refused_character + after
         shapes: list[Any] = [text, {text: 1}, [{"a": text}], {"a": {text: []}}]
         for value in shapes:
             assert outcome(json.dumps(value).encode())[0] == "bad_text"
@@ -107,15 +107,15 @@ def test_nul_and_surrogates_are_found_anywhere(before: str, after: str) -> None:
 
 @bounded
 @given(st.floats())
-def test_no_number_is_infinite(number: float) -> None:
+def test_infinite_numbers_are_refused(number: float) -> None:
     body = repr(number).encode()
     assert outcome(body) == ("", number) if math.isfinite(number) else outcome(body)[0] == "not_json"
 
 
 @bounded
 @given(st.text(max_size=80), st.integers(1, 10), st.booleans())
-def test_an_address_is_always_an_address(forwarded: str, hops: int, is_trusted: bool) -> None:
-    """It is kept in the database's `inet` and in the admin's lock-out: what a client invents never gets there."""
+def test_the_client_address_is_always_an_ip_address(forwarded: str, hops: int, is_trusted: bool) -> None:
+    """It is stored in an `inet` column and used by the admin's lockout, so clients must not choose its text."""
     request = RequestFactory().get("/", REMOTE_ADDR="192.0.2.1", HTTP_X_FORWARDED_FOR=forwarded)
     with override_settings(TRUSTED_PROXY=is_trusted, TRUSTED_PROXY_HOPS=hops):
         assert str(ip_address(client_address(request)))
@@ -134,7 +134,9 @@ def test_an_address_is_always_an_address(forwarded: str, hops: int, is_trusted: 
         (1, "", "192.0.2.1"),
     ],
 )
-def test_only_the_own_proxies_are_believed(hops: int, forwarded: str, address: str, settings: Settings) -> None:
+def test_only_trusted_proxies_set_the_client_address(
+    hops: int, forwarded: str, address: str, settings: Settings
+) -> None:
     settings.TRUSTED_PROXY, settings.TRUSTED_PROXY_HOPS = True, hops
     request = RequestFactory().get("/", REMOTE_ADDR="192.0.2.1", HTTP_X_FORWARDED_FOR=forwarded)
     assert client_address(request) == address
@@ -142,14 +144,14 @@ def test_only_the_own_proxies_are_believed(hops: int, forwarded: str, address: s
 
 @bounded
 @given(st.text(max_size=80) | st.from_regex(r"[A-Za-z0-9._-]{60,70}\n?"), st.booleans())
-def test_a_request_id_is_always_one_word(given_id: str, is_trusted: bool) -> None:
-    """It goes into log lines and into a header: a line break there would forge both."""
+def test_a_request_id_has_only_safe_characters(given_id: str, is_trusted: bool) -> None:
+    """It is written to log lines and to a header; a line break would forge both."""
     with override_settings(TRUSTED_PROXY=is_trusted):
-        word = request_id.of(RequestFactory().get("/", HTTP_X_REQUEST_ID=given_id))
-    assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", word)
-    assert is_trusted or word != given_id
+        result_id = request_id.of(RequestFactory().get("/", HTTP_X_REQUEST_ID=given_id))
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", result_id)
+    assert is_trusted or result_id != given_id
 
 
-def test_the_id_of_a_trusted_proxy_is_kept() -> None:
+def test_the_request_id_of_a_trusted_proxy_is_kept() -> None:
     with override_settings(TRUSTED_PROXY=True):
         assert request_id.of(RequestFactory().get("/", HTTP_X_REQUEST_ID="a-word.1")) == "a-word.1"

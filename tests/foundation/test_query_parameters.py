@@ -1,4 +1,4 @@
-"""Lists refuse what they do not know, and validate what they know."""
+"""Query parameters of lists: unknown ones are refused, known ones are validated."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ class GroupFilter(serializers.Serializer[Any]):
     name = serializers.CharField(required=False, max_length=5)
 
 
-class GroupAnswer(serializers.ModelSerializer[Group]):
+class GroupSerializer(serializers.ModelSerializer[Group]):
     class Meta:
         model = Group
         fields = ("name",)
@@ -29,7 +29,7 @@ class GroupAnswer(serializers.ModelSerializer[Group]):
 class Groups(ListView[Group]):
     authentication_classes = ()
     permission_classes = ()
-    serializer_class = GroupAnswer
+    serializer_class = GroupSerializer
     filter_class = GroupFilter
 
     def get_queryset(self) -> Any:
@@ -39,18 +39,18 @@ class Groups(ListView[Group]):
         return self.list(request)
 
 
-def ask(query: str, method: str = "get") -> Any:
+def request_groups(query: str, method: str = "get") -> Any:
     return Groups.as_view()(getattr(APIRequestFactory(), method)(f"/groups?{query}"))
 
 
 def error(query: str) -> tuple[int, str]:
-    answer = ask(query)
-    return answer.status_code, answer.data["error"]["code"]
+    response = request_groups(query)
+    return response.status_code, response.data["error"]["code"]
 
 
 @pytest.mark.parametrize("query", ["", "name=a", "page_size=2", "name=a&page_size=2"])
 def test_known_parameters_are_accepted(query: str) -> None:
-    assert ask(query).status_code == 200
+    assert request_groups(query).status_code == 200
 
 
 @pytest.mark.parametrize("query", ["nmae=a", "name=a&bundle=x", "Name=a", "%00=1", "=", "page=2"])
@@ -58,13 +58,13 @@ def test_an_unknown_parameter_is_refused(query: str) -> None:
     assert error(query) == (400, "unknown_parameter")
 
 
-def test_the_refusal_names_what_there_is() -> None:
-    body = ask("nmae=a").data["error"]
+def test_the_refusal_lists_the_known_parameters() -> None:
+    body = request_groups("nmae=a").data["error"]
     assert body["parameters"] == ["name", "cursor", "page_size"]
     assert "'nmae'" in body["message"]
 
 
-def test_a_parameter_that_comes_twice_is_refused() -> None:
+def test_a_repeated_parameter_is_refused() -> None:
     assert error("name=a&name=b") == (400, "repeated_parameter")
 
 
@@ -72,14 +72,14 @@ def test_a_wrong_value_is_refused() -> None:
     assert error("name=toolong") == (400, "invalid")
 
 
-def test_filters_filter() -> None:
+def test_a_filter_limits_the_results() -> None:
     for name in "ab":
         Group.objects.create(name=name)
-    assert [row["name"] for row in ask("name=a").data["results"]] == ["a"]
+    assert [row["name"] for row in request_groups("name=a").data["results"]] == ["a"]
 
 
-def test_writes_do_not_read_the_query() -> None:
-    assert ask("nosuch=1", "post").status_code == 200
+def test_a_post_ignores_the_query() -> None:
+    assert request_groups("nosuch=1", "post").status_code == 200
 
 
 def list_views() -> list[type]:

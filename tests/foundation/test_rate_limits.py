@@ -1,4 +1,4 @@
-"""Rate limits: as many at once as a minute allows, then one after the other; across processes; in one statement."""
+"""Rate limits: a burst of one minute's requests, then one at a time; shared by all processes; one statement."""
 
 import threading
 from collections import Counter
@@ -16,7 +16,7 @@ from tests.factories import make_token, make_user
 
 
 def age(key: str, seconds: float) -> None:
-    """Let time pass for one key."""
+    """Move the limit of one key into the past by some seconds."""
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE rate_limits_ratelimit SET theoretical_arrival_at = theoretical_arrival_at"
@@ -26,14 +26,14 @@ def age(key: str, seconds: float) -> None:
 
 
 @pytest.mark.django_db
-def test_a_key_may_send_a_minutes_requests_at_once_and_no_more() -> None:
+def test_a_burst_is_limited_to_one_minutes_requests() -> None:
     assert [seconds_to_wait("a", 6) for _ in range(6)] == [0] * 6
     assert seconds_to_wait("a", 6) == 10
     assert seconds_to_wait("b", 6) == 0
 
 
 @pytest.mark.django_db
-def test_the_wait_is_exact_and_a_refused_request_costs_nothing() -> None:
+def test_the_wait_is_exact_and_a_refused_request_is_not_counted() -> None:
     for _ in range(6):
         seconds_to_wait("a", 6)
     age("a", 9)
@@ -43,7 +43,7 @@ def test_the_wait_is_exact_and_a_refused_request_costs_nothing() -> None:
 
 
 @pytest.mark.django_db
-def test_it_is_one_statement(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+def test_a_check_is_one_statement(django_assert_num_queries: DjangoAssertNumQueries) -> None:
     with django_assert_num_queries(2):
         assert [seconds_to_wait("a", 1) for _ in range(2)] == [0, 60]
 
@@ -52,7 +52,7 @@ def test_it_is_one_statement(django_assert_num_queries: DjangoAssertNumQueries) 
 def test_processes_share_one_limit() -> None:
     start = threading.Barrier(8)
 
-    def ask(_: int) -> list[int]:
+    def send_requests(_: int) -> list[int]:
         start.wait()
         try:
             return [seconds_to_wait("a", 50) for _ in range(10)]
@@ -60,13 +60,13 @@ def test_processes_share_one_limit() -> None:
             connection.close()
 
     with ThreadPoolExecutor(8) as pool:
-        waits = [wait for answers in pool.map(ask, range(8)) for wait in answers]
+        waits = [wait for waits_of_thread in pool.map(send_requests, range(8)) for wait in waits_of_thread]
     admitted = Counter(wait == 0 for wait in waits)[True]
     assert 50 <= admitted <= 53, "one may be admitted for each 1.2 s that the test takes"
 
 
 @pytest.mark.django_db
-def test_the_scheduler_deletes_what_limits_nothing_any_more() -> None:
+def test_the_scheduler_deletes_unused_limits() -> None:
     for key in "ab":
         seconds_to_wait(key, 1)
     age("a", 61)
@@ -75,14 +75,14 @@ def test_the_scheduler_deletes_what_limits_nothing_any_more() -> None:
 
 
 @pytest.mark.django_db
-def test_the_table_is_not_logged() -> None:
+def test_the_table_is_unlogged() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT relpersistence FROM pg_class WHERE relname = 'rate_limits_ratelimit'")
         assert cursor.fetchone() == ("u",)
 
 
 @pytest.mark.django_db
-def test_an_api_token_that_asks_too_often_is_answered_429(client: Client, settings: Settings) -> None:
+def test_an_api_token_over_its_limit_gets_429(client: Client, settings: Settings) -> None:
     settings.TOKEN_REQUESTS_PER_MINUTE = 2
     first, second = (f"Bearer {make_token(make_user(), 'viewer')}" for _ in range(2))
     statuses = [client.get("/api/v1/devices", headers={"Authorization": first}).status_code for _ in range(2)]
@@ -95,7 +95,7 @@ def test_an_api_token_that_asks_too_often_is_answered_429(client: Client, settin
 
 
 @pytest.mark.django_db
-def test_0_switches_the_limit_off(client: Client, settings: Settings) -> None:
+def test_a_limit_of_0_disables_it(client: Client, settings: Settings) -> None:
     settings.TOKEN_REQUESTS_PER_MINUTE = 0
     headers = {"Authorization": f"Bearer {make_token(make_user(), 'viewer')}"}
     assert client.get("/api/v1/devices", headers=headers).status_code == 200

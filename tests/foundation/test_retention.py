@@ -1,4 +1,4 @@
-"""Nothing grows without end: events, sessions and failed attempts are deleted past their age, in batches."""
+"""Retention: old events, sessions and failed sign-ins are deleted in batches."""
 
 from datetime import timedelta
 
@@ -25,7 +25,7 @@ def messages() -> list[str]:
     return list(Event.objects.order_by("id").values_list("message", flat=True))
 
 
-def test_events_are_deleted_past_their_age(settings: Settings) -> None:
+def test_old_events_are_deleted(settings: Settings) -> None:
     settings.EVENT_KEEP_DAYS = 100
     make_event("old", days_old=100.1)
     make_event("young", days_old=99.9)
@@ -36,7 +36,7 @@ def test_events_are_deleted_past_their_age(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(("keep_days", "batch_size"), [(0, 100), (-400, 100), (29, 100), (-(2**31), 2**31 - 1)])
-def test_the_database_keeps_thirty_days_whatever_it_is_asked(keep_days: int, batch_size: int) -> None:
+def test_the_database_always_keeps_thirty_days(keep_days: int, batch_size: int) -> None:
     make_event("older", days_old=30.1)
     make_event("younger", days_old=29.9)
     with connection.cursor() as cursor:
@@ -45,14 +45,14 @@ def test_the_database_keeps_thirty_days_whatever_it_is_asked(keep_days: int, bat
 
 
 @pytest.mark.parametrize("batch_size", [-1, 0])
-def test_a_batch_has_a_size(batch_size: int) -> None:
+def test_a_batch_size_below_one_deletes_nothing(batch_size: int) -> None:
     make_event("old", days_old=900)
     with connection.cursor() as cursor:
         cursor.execute("SELECT delete_old_events(31, %s)", [batch_size])
     assert messages() == ["old"]
 
 
-def test_one_call_deletes_at_most_ten_thousand() -> None:
+def test_one_call_deletes_at_most_ten_thousand_events() -> None:
     Event.objects.bulk_create(Event(kind="a.test", message="old", actor="a") for _ in range(10_010))
     Event.objects.update(at=timezone.now() - timedelta(days=900))
     with connection.cursor() as cursor:
@@ -69,7 +69,7 @@ def test_expired_sessions_are_deleted() -> None:
     assert Session.objects.get().session_key == "alive"
 
 
-def test_attempts_that_lock_nobody_out_are_deleted() -> None:
+def test_failed_sign_ins_are_deleted_when_they_no_longer_lock_anyone_out() -> None:
     for name, hours in (("old", 1.1), ("fresh", 0.9)):
         attempt = AccessAttempt.objects.create(username=name, failures_since_start=1)
         AccessAttempt.objects.filter(pk=attempt.pk).update(attempt_time=timezone.now() - timedelta(hours=hours))

@@ -19,19 +19,19 @@ from foundation.scheduler import Holder, Lock, Scheduler, Task, holder
 from operations.management.commands import run_scheduler
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# Inside a transaction the database shows one unchanging picture of its sessions.
+# Inside a transaction, the view of sessions does not change.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
 
 
 def fails() -> int:
-    raise RuntimeError("a defect in a step")
+    raise RuntimeError("a defect in a task")
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def lock() -> Iterator[Lock]:
 
 
 class Work:
-    """A step that counts its runs and ends the loop after so many."""
+    """A task that counts its runs and stops the loop after `runs` of them."""
 
     def __init__(self, scheduler_stop: threading.Event, runs: int = 1) -> None:
         self.stop = scheduler_stop
@@ -56,27 +56,27 @@ class Work:
         return 0
 
 
-def test_it_runs_every_step_until_told_to_stop() -> None:
+def test_it_runs_every_task_until_stopped() -> None:
     stop = threading.Event()
-    often, seldom = Work(stop, 5), Work(stop, 99)
-    Scheduler([Task("often", often, 0.05), Task("seldom", seldom, 3600)], stop).run()
-    assert (often.runs, seldom.runs) == (5, 1)
+    frequent, rare = Work(stop, 5), Work(stop, 99)
+    Scheduler([Task("often", frequent, 0.05), Task("seldom", rare, 3600)], stop).run()
+    assert (frequent.runs, rare.runs) == (5, 1)
 
 
-def test_a_failing_step_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_task_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
     stop = threading.Event()
     work = Work(stop, 3)
     with caplog.at_level(logging.ERROR):
         scheduler = Scheduler([Task("broken", fails, 0.01), Task("work", work, 0.01)], stop)
         scheduler.run()
     assert work.runs == 3
-    # It is logged with its traceback, and tried again only after a pause.
+    # It is logged with its traceback, and retried only after a pause.
     assert [record.exc_info is not None for record in caplog.records] == [True]
     assert scheduler.due_at["broken"] > time.monotonic() + 1
 
 
-def test_looking_long_in_vain_is_not_repeated_at_once() -> None:
-    def look() -> int:
+def test_a_slow_task_without_work_is_not_repeated_at_once() -> None:
+    def find_nothing() -> int:
         time.sleep(0.05)
         return 0
 
@@ -84,36 +84,36 @@ def test_looking_long_in_vain_is_not_repeated_at_once() -> None:
         time.sleep(0.05)
         return 1
 
-    scheduler = Scheduler([Task("look", look, 0.01), Task("work", work, 0.01)])
+    scheduler = Scheduler([Task("look", find_nothing, 0.01), Task("work", work, 0.01)])
     scheduler.run_once()
     assert scheduler.due_at["look"] > time.monotonic() + 0.1
     assert scheduler.due_at["work"] < time.monotonic() + 0.1
 
 
-def test_a_connection_lost_by_one_step_is_replaced_for_the_next() -> None:
-    def lose() -> int:
+def test_a_connection_lost_by_a_task_is_replaced_for_the_next() -> None:
+    def lose_connection() -> int:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
         return 0
 
-    def ask() -> int:
+    def query() -> int:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
         return 1
 
-    assert Scheduler([Task("lose", lose, 1), Task("ask", ask, 1)]).run_once() == ["lose"]
+    assert Scheduler([Task("lose", lose_connection, 1), Task("ask", query, 1)]).run_once() == ["lose"]
 
 
-def test_no_step_begins_after_the_stop() -> None:
+def test_no_task_starts_after_the_stop() -> None:
     stop = threading.Event()
     first, second = Work(stop), Work(stop)
     Scheduler([Task("first", first, 1), Task("second", second, 1)], stop).run()
     assert (first.runs, second.runs) == (1, 0)
 
 
-def test_only_one_holds_the_lock(lock: Lock) -> None:
+def test_only_one_scheduler_holds_the_lock(lock: Lock) -> None:
     other = Lock()
-    # Handed over at once, not when the database notices that a session has ended.
+    # The handover is immediate; it does not wait until the database notices that a session has ended.
     for _ in range(20):
         assert lock.take()
         assert not other.take()
@@ -122,21 +122,21 @@ def test_only_one_holds_the_lock(lock: Lock) -> None:
         other.release()
 
 
-def test_the_database_knows_who_works(lock: Lock) -> None:
+def test_the_database_names_the_lock_holder(lock: Lock) -> None:
     assert holder() is None
     lock.take()
-    at_work = holder()
-    assert isinstance(at_work, Holder)
-    assert at_work.host in os.uname().nodename
+    first_holder = holder()
+    assert isinstance(first_holder, Holder)
+    assert first_holder.host in os.uname().nodename
     time.sleep(0.01)
     assert lock.is_held()
-    later = holder()
-    assert later is not None
-    assert later.seen_at > at_work.seen_at
-    assert later.since == at_work.since
+    later_holder = holder()
+    assert later_holder is not None
+    assert later_holder.seen_at > first_holder.seen_at
+    assert later_holder.since == first_holder.since
 
 
-def test_a_lost_session_is_noticed(lock: Lock) -> None:
+def test_a_lost_session_is_detected(lock: Lock) -> None:
     lock.take()
     assert lock.session is not None
     with lock.session.cursor() as cursor:
@@ -148,7 +148,7 @@ def test_a_lost_session_is_noticed(lock: Lock) -> None:
     assert lock.take()
 
 
-def test_a_database_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lock_can_be_acquired_after_a_database_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     port = connection.settings_dict["PORT"]
     lock = Lock()
     monkeypatch.setitem(connection.settings_dict, "PORT", "1")
@@ -158,33 +158,30 @@ def test_a_database_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) 
     lock.release()
 
 
-def test_once_runs_each_step_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_once_runs_each_task_once(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(threading.Event(), 99)
     monkeypatch.setattr(run_scheduler, "TASKS", [Task("work", work, 1)])
     call_command("run_scheduler", "--once")
     assert work.runs == 1
 
 
-def test_once_tells_which_steps_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_once_names_the_failed_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_scheduler, "TASKS", [Task("broken", fails, 1)])
     with pytest.raises(CommandError, match="broken"):
         call_command("run_scheduler", "--once")
     assert holder() is None
 
 
-def test_once_leaves_the_work_to_whoever_is_at_it(lock: Lock) -> None:
+def test_once_fails_while_another_scheduler_runs(lock: Lock) -> None:
     lock.take()
     with pytest.raises(CommandError, match="at work already"):
         call_command("run_scheduler", "--once")
 
 
-def test_every_room_has_its_steps_in_the_list() -> None:
-    names = [step.name for step in run_scheduler.TASKS]
+def test_the_list_has_the_tasks_of_every_app() -> None:
+    names = [task.name for task in run_scheduler.TASKS]
     assert len(names) == len(set(names))
     assert {"verify uploads", "offer", "enforce deadlines", "finish"} <= set(names)
-
-
-# -- As processes
 
 
 @pytest.fixture
@@ -193,14 +190,14 @@ def start() -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     url = "postgresql://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**database)
     processes: list[subprocess.Popen[bytes]] = []
 
-    def begin() -> subprocess.Popen[bytes]:
+    def start_scheduler() -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, "manage.py", "run_scheduler"], cwd=ROOT, env=os.environ | {"DATABASE_URL": url}
         )
         processes.append(process)
         return process
 
-    yield begin
+    yield start_scheduler
     for process in processes:
         with suppress(ProcessLookupError):
             process.kill()
@@ -227,7 +224,7 @@ def test_a_second_scheduler_takes_over_when_the_first_dies(start: Callable[[], s
     wait_for(lambda: holder_pid() == second.pid)
 
 
-def test_sigterm_ends_it_cleanly(start: Callable[[], subprocess.Popen[bytes]]) -> None:
+def test_sigterm_stops_it_cleanly(start: Callable[[], subprocess.Popen[bytes]]) -> None:
     process = start()
     wait_for(lambda: holder_pid() == process.pid)
     process.send_signal(signal.SIGTERM)
@@ -235,7 +232,7 @@ def test_sigterm_ends_it_cleanly(start: Callable[[], subprocess.Popen[bytes]]) -
     assert holder() is None
 
 
-def test_a_restarted_database_is_found_again(start: Callable[[], subprocess.Popen[bytes]]) -> None:
+def test_it_reconnects_after_a_database_restart(start: Callable[[], subprocess.Popen[bytes]]) -> None:
     process = start()
     wait_for(lambda: holder_pid() == process.pid)
     before = holder()

@@ -1,4 +1,4 @@
-"""The scheduler under trouble: two at once, killed in the middle of a step, steps that fail and recover."""
+"""Scheduler faults: two processes at once, a kill during a task, tasks that fail and recover."""
 
 import os
 import signal
@@ -28,44 +28,44 @@ Start = Callable[[], "subprocess.Popen[bytes]"]
 def wait_for(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 30
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Begins a scheduler as a process of its own, on this test's database."""
+    """Return a function that starts a scheduler process on this test's database."""
     database = connection.settings_dict
     url = "postgresql://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**database)
     processes: list[subprocess.Popen[bytes]] = []
 
-    def begin() -> "subprocess.Popen[bytes]":
+    def start_scheduler() -> "subprocess.Popen[bytes]":
         command = [sys.executable, "manage.py", "run_scheduler"]
         processes.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | {"DATABASE_URL": url}))
         return processes[-1]
 
-    yield begin
+    yield start_scheduler
     for process in processes:
         process.kill()
         process.wait()
 
 
 def make_silent_devices(count: int) -> list[Device]:
-    """Devices that fell silent, of which nobody took note yet."""
+    """Create devices that went offline without an event so far."""
     long_ago = timezone.now() - timedelta(days=1)
     devices = [make_device() for _ in range(count)]
     Device.objects.update(last_heartbeat_at=long_ago)
     return devices
 
 
-def noted() -> int:
+def offline_event_count() -> int:
     return Event.objects.filter(kind="device.offline").count()
 
 
-def test_every_step_twice_at_once_is_applied_once() -> None:
-    """A holder that lost its session without noticing works beside its successor for a moment."""
+def test_concurrent_runs_of_every_task_have_one_effect() -> None:
+    """A scheduler that lost its session without noticing briefly runs beside its successor."""
     make_silent_devices(40)
-    way = make_device_deployment("waiting")
+    device_deployment = make_device_deployment("waiting")
     failed: list[str] = []
     together = threading.Barrier(3)
 
@@ -80,42 +80,42 @@ def test_every_step_twice_at_once_is_applied_once() -> None:
     for thread in threads:
         thread.join()
     assert failed == []
-    assert noted() == 40
+    assert offline_event_count() == 40
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM devices_command WHERE device_deployment_id = %s", [way.pk])
+        cursor.execute("SELECT count(*) FROM devices_command WHERE device_deployment_id = %s", [device_deployment.pk])
         assert cursor.fetchone() == (1,)
 
 
-def test_two_processes_do_each_thing_once(start: Start) -> None:
-    both = [start(), start()]
+def test_two_processes_record_each_event_once(start: Start) -> None:
+    schedulers = [start(), start()]
     wait_for(holder)
     make_silent_devices(10)
-    wait_for(lambda: noted() >= 10)
-    both[0].send_signal(signal.SIGTERM)
-    both[1].send_signal(signal.SIGTERM)
-    assert [process.wait(20) for process in both] == [0, 0]
-    assert noted() == 10
+    wait_for(lambda: offline_event_count() >= 10)
+    schedulers[0].send_signal(signal.SIGTERM)
+    schedulers[1].send_signal(signal.SIGTERM)
+    assert [process.wait(20) for process in schedulers] == [0, 0]
+    assert offline_event_count() == 10
 
 
-def test_a_scheduler_killed_in_the_middle_of_a_step_leaves_it_to_the_next(start: Start) -> None:
+def test_the_next_scheduler_repeats_a_task_whose_process_was_killed(start: Start) -> None:
     first = start()
     wait_for(holder)
     with transaction.atomic(), connection.cursor() as cursor:
-        # The step that writes this event stands still, with its devices already changed and not committed.
+        # The task blocks while it writes this event; its devices are already changed but not committed.
         cursor.execute("LOCK TABLE events_event IN SHARE MODE")
-        make_device_silent_elsewhere()
-        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'events_event'::regclass"
-        wait_for(lambda: _ask(waits) > 0)
+        commit_silent_device()
+        blocked_inserts = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'events_event'::regclass"
+        wait_for(lambda: query_number(blocked_inserts) > 0)
         first.kill()
         first.wait()
     second = start()
-    wait_for(lambda: noted() == 1)
+    wait_for(lambda: offline_event_count() == 1)
     assert second.poll() is None
     assert Device.objects.get().offline_noted_at is not None
 
 
-def make_device_silent_elsewhere() -> None:
-    """Commit a silent device while this thread's own transaction goes on."""
+def commit_silent_device() -> None:
+    """Commit a silent device from another thread, while this thread's transaction stays open."""
 
     def make() -> None:
         make_silent_devices(1)
@@ -126,33 +126,33 @@ def make_device_silent_elsewhere() -> None:
     thread.join()
 
 
-def _ask(question: str) -> int:
+def query_number(statement: str) -> int:
     with connection.cursor() as cursor:
-        cursor.execute(question)
+        cursor.execute(statement)
         return int(cursor.fetchone()[0])
 
 
-def test_a_begun_step_is_finished_before_the_end(start: Start) -> None:
+def test_a_running_task_finishes_before_the_process_stops(start: Start) -> None:
     process = start()
     wait_for(holder)
-    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'events_event'::regclass"
+    blocked_inserts = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'events_event'::regclass"
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("LOCK TABLE events_event IN SHARE MODE")
-        make_device_silent_elsewhere()
-        wait_for(lambda: _ask(waits) > 0)
+        commit_silent_device()
+        wait_for(lambda: query_number(blocked_inserts) > 0)
         process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         assert process.poll() is None
     assert process.wait(20) == 0
-    assert noted() == 1
+    assert offline_event_count() == 1
 
 
-def test_a_step_that_goes_on_failing_is_tried_less_and_less_and_recovers() -> None:
+def test_a_failing_task_backs_off_and_recovers() -> None:
     is_broken = True
 
     def sometimes() -> int:
         if is_broken:
-            raise RuntimeError("a defect in a step")
+            raise RuntimeError("a defect in a task")
         return 0
 
     scheduler = Scheduler([Task("sometimes", sometimes, 0.01)])
@@ -166,8 +166,8 @@ def test_a_step_that_goes_on_failing_is_tried_less_and_less_and_recovers() -> No
     assert scheduler.due_at["sometimes"] < time.monotonic() + 1
 
 
-def test_whatever_a_step_raises_the_others_run() -> None:
-    ran: list[str] = []
+def test_other_tasks_run_whatever_a_task_raises() -> None:
+    finished_tasks: list[str] = []
 
     def breaks_the_transaction() -> int:
         with transaction.atomic(), connection.cursor() as cursor:
@@ -179,14 +179,14 @@ def test_whatever_a_step_raises_the_others_run() -> None:
         raise KeyError
 
     def last() -> int:
-        ran.append("last")
+        finished_tasks.append("last")
         return Device.objects.count()
 
-    steps = [Task("one", breaks_the_transaction, 1), Task("two", leaves_an_open_cursor, 1), Task("three", last, 1)]
-    assert Scheduler(steps).run_once() == ["one", "two"]
-    assert ran == ["last"]
+    tasks = [Task("one", breaks_the_transaction, 1), Task("two", leaves_an_open_cursor, 1), Task("three", last, 1)]
+    assert Scheduler(tasks).run_once() == ["one", "two"]
+    assert finished_tasks == ["last"]
 
 
-def test_steps_have_names_and_sensible_rhythms() -> None:
-    assert len({step.name for step in TASKS}) == len(TASKS)
-    assert [step.name for step in TASKS if not 0.1 <= step.every_seconds <= 3600] == []
+def test_tasks_have_unique_names_and_sensible_intervals() -> None:
+    assert len({task.name for task in TASKS}) == len(TASKS)
+    assert [task.name for task in TASKS if not 0.1 <= task.every_seconds <= 3600] == []

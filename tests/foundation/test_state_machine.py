@@ -1,4 +1,4 @@
-"""The one primitive for changes of state: what the table allows happens once, everything else not at all."""
+"""The transition primitive: allowed transitions happen once, all others never."""
 
 import threading
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ ALLOWED = {("off", "on"), ("off", "broken"), ("on", "off"), ("on", "broken")}
 
 @pytest.fixture
 def lamps(transactional_db: None) -> Iterator[Any]:
-    """A stateful model with a table of its own."""
+    """A stateful model with its own database table."""
     with isolate_apps("foundation.events"):
 
         class Lamp(StatefulModel):
@@ -57,39 +57,39 @@ def lamps(transactional_db: None) -> Iterator[Any]:
 
 @pytest.mark.parametrize("source", LampState)
 @pytest.mark.parametrize("target", LampState)
-def test_a_row_moves_exactly_as_its_table_allows(lamps: Any, source: LampState, target: LampState) -> None:
+def test_an_object_changes_exactly_as_its_table_allows(lamps: Any, source: LampState, target: LampState) -> None:
     lamp = lamps.objects.create(state=source)
     if not any(target == allowed for _, allowed in ALLOWED):
         with pytest.raises(UnknownTransition):
             lamp.transition_to(target)
         return
     assert lamp.transition_to(target, reason="tested") is ((source, target) in ALLOWED)
-    moved = (source, target) in ALLOWED
-    for row in (lamp, lamps.objects.get(pk=lamp.pk)):
-        assert row.state == (target if moved else source)
-        assert row.reason == ("tested" if moved else "")
-        assert (row.changed_at is not None) is (moved and target == LampState.BROKEN)
+    is_allowed = (source, target) in ALLOWED
+    for current in (lamp, lamps.objects.get(pk=lamp.pk)):
+        assert current.state == (target if is_allowed else source)
+        assert current.reason == ("tested" if is_allowed else "")
+        assert (current.changed_at is not None) is (is_allowed and target == LampState.BROKEN)
 
 
-def test_only_from_narrows_the_sources(lamps: Any) -> None:
+def test_only_from_limits_the_source_states(lamps: Any) -> None:
     lamp = lamps.objects.create(state=LampState.OFF)
     assert not lamp.transition_to(LampState.BROKEN, only_from=[LampState.ON])
     assert lamp.transition_to(LampState.BROKEN, only_from=[LampState.OFF])
 
 
-def test_a_source_that_the_table_does_not_have_is_a_defect(lamps: Any) -> None:
+def test_a_source_state_without_that_transition_raises(lamps: Any) -> None:
     with pytest.raises(UnknownTransition, match="no move to on from broken"):
         lamps.objects.transition_to(LampState.ON, only_from=[LampState.BROKEN])
 
 
-def test_many_rows_move_in_one_update(lamps: Any) -> None:
+def test_many_objects_change_in_one_update(lamps: Any) -> None:
     for state in (LampState.OFF, LampState.ON, LampState.BROKEN):
         lamps.objects.create(state=state)
     assert lamps.objects.transition_to(LampState.BROKEN, reason="storm") == 2
     assert lamps.objects.filter(reason="storm", changed_at__isnull=False).count() == 2
 
 
-def test_of_many_who_race_one_wins(lamps: Any) -> None:
+def test_exactly_one_of_several_racing_transitions_wins(lamps: Any) -> None:
     lamp = lamps.objects.create()
     start = threading.Barrier(6)
 
@@ -104,11 +104,11 @@ def test_of_many_who_race_one_wins(lamps: Any) -> None:
         assert sum(pool.map(switch_on, range(6))) == 1
 
 
-def test_a_table_that_leads_to_a_state_without_a_row_is_refused() -> None:
+def test_a_table_without_an_entry_for_a_target_state_raises() -> None:
     with pytest.raises(UnknownTransition, match="on"):
         Transitions({LampState.OFF: {LampState.ON}})
 
 
-def test_a_table_says_what_is_final_and_what_is_allowed() -> None:
+def test_a_table_knows_final_states_and_allowed_transitions() -> None:
     assert [state for state in LampState if LAMP_TRANSITIONS.is_final(state)] == [LampState.BROKEN]
     assert {(a, b) for a in LampState for b in LampState if LAMP_TRANSITIONS.allows(a, b)} == ALLOWED

@@ -1,4 +1,4 @@
-"""A token never may more than its owner may now."""
+"""A token never has more rights than its owner has now."""
 
 from datetime import timedelta
 
@@ -33,12 +33,12 @@ def issue(user: User, role: str) -> str:
 
 def call(secret: str, method: str = "GET", path: str = "groups") -> tuple[int, str]:
     headers = {"Authorization": f"Bearer {secret}"}
-    answer = Client().generic(method, f"/api/v1/{path}", "{}", content_type="application/json", headers=headers)
-    return answer.status_code, answer.json().get("error", {}).get("code", "")
+    response = Client().generic(method, f"/api/v1/{path}", "{}", content_type="application/json", headers=headers)
+    return response.status_code, response.json().get("error", {}).get("code", "")
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator", "publisher"])
-def test_a_token_ends_where_its_owner_loses_one_of_the_roles_permissions(settings: Settings, role: str) -> None:
+def test_a_token_is_refused_if_its_owner_lacks_a_permission_of_its_role(settings: Settings, role: str) -> None:
     user = owner(settings, role)
     secret = issue(user, role)
     assert call(secret) == (200, "")
@@ -49,7 +49,7 @@ def test_a_token_ends_where_its_owner_loses_one_of_the_roles_permissions(setting
     assert call(secret) == (200, "")
 
 
-def test_permissions_of_a_group_count_and_end_with_it(settings: Settings) -> None:
+def test_permissions_of_a_user_group_count_while_the_owner_is_a_member(settings: Settings) -> None:
     user, group = User.objects.create_user("bob"), Group.objects.create(name="day shift")
     group.permissions.set(permissions(settings, "operator"))
     user.groups.add(group)
@@ -59,7 +59,7 @@ def test_permissions_of_a_group_count_and_end_with_it(settings: Settings) -> Non
     assert call(secret, "POST") == (403, "role_forbids")
 
 
-def test_a_former_superuser_has_no_admin_token_any_more() -> None:
+def test_the_admin_token_of_a_former_superuser_is_refused() -> None:
     user = User.objects.create_superuser("root")
     secret = issue(user, "admin")
     assert call(secret) == (200, "")
@@ -67,29 +67,29 @@ def test_a_former_superuser_has_no_admin_token_any_more() -> None:
     assert call(secret) == (403, "role_forbids")
 
 
-def test_a_role_that_no_longer_exists_may_nothing() -> None:
+def test_a_token_with_an_unknown_role_is_refused() -> None:
     secret = issue(User.objects.create_user("bob"), "approver")
     assert call(secret) == (403, "role_forbids")
 
 
-def test_metrics_are_not_shown_either(client: Client) -> None:
+def test_metrics_are_refused_to_an_owner_without_permissions(client: Client) -> None:
     secret = issue(User.objects.create_user("bob"), "viewer")
     assert client.get("/metrics", headers={"Authorization": f"Bearer {secret}"}).status_code == 401
 
 
-def test_it_costs_two_queries_and_none_for_a_superuser(
+def test_the_check_costs_two_queries_and_none_for_a_superuser(
     settings: Settings, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     settings.TOKEN_REQUESTS_PER_MINUTE = 0
     for secret, queries in ((issue(owner(settings, "viewer"), "viewer"), 4),
                             (issue(User.objects.create_superuser("root"), "viewer"), 2)):  # fmt: skip
-        call(secret)  # stores when the token was used
+        call(secret)  # stores the time of use
         with django_assert_num_queries(queries):
             assert call(secret) == (200, "")
 
 
 @pytest.mark.parametrize("seconds", [0, -1, -86_400])
-def test_no_token_is_made_already_expired(seconds: int) -> None:
+def test_a_token_cannot_be_issued_already_expired(seconds: int) -> None:
     with pytest.raises(BadRequest, match="already be expired"):
         ApiToken.issue(
             User.objects.create_user("bob"), "viewer", "late", timezone.now() + timedelta(seconds=seconds), actor="a"
@@ -98,7 +98,7 @@ def test_no_token_is_made_already_expired(seconds: int) -> None:
     assert not Event.objects.exists()
 
 
-def test_the_admin_refuses_an_expired_time_beside_its_field(client: Client) -> None:
+def test_the_admin_shows_the_refusal_of_a_past_expiry_at_its_field(client: Client) -> None:
     root = User.objects.create_superuser("root")
     client.force_login(root)
     body = {"name": "late", "user": root.pk, "role": "viewer", "expires_at_0": "2020-01-01", "expires_at_1": "00:00"}

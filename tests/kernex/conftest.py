@@ -1,4 +1,4 @@
-"""A device that signs, as in tests/devices."""
+"""The signing device of tests/devices."""
 
 from tests.devices.actors import device, make_signing
 

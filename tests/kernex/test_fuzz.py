@@ -1,6 +1,6 @@
-"""Made-up requests after the OpenAPI document, to every operation, as everybody: never a 5xx, always the one shape.
+"""Fuzz tests from the OpenAPI document: every operation, every kind of caller, never a 5xx, one form of error.
 
-Seeded and bounded: the same requests each time. `make check-all` makes more of them.
+Each run sends the same requests. `make check-all` sends more of them.
 """
 
 import json
@@ -23,18 +23,18 @@ from tests.devices.signing import SigningDevice, sign
 from tests.factories import make_bundle, make_deployment, make_device, make_enrolment_token, make_token, make_user
 
 SCHEMA = schemathesis.openapi.from_dict(json.loads(document()))
-FOUND: list[Any] = [one.ok() for one in SCHEMA.get_all_operations() if isinstance(one, Ok)]
-OPERATIONS = {f"{one.method.upper()} {one.path}": one for one in FOUND}
+LOADED: list[Any] = [result.ok() for result in SCHEMA.get_all_operations() if isinstance(result, Ok)]
+OPERATIONS = {f"{operation.method.upper()} {operation.path}": operation for operation in LOADED}
 HOST = "testserver"
 Headers = Callable[[str, str, bytes], dict[str, str]]
 
 
 @dataclass
-class World:
-    """What exists, so that some of the made-up requests hit something; and who asks."""
+class FuzzTargets:
+    """Ids of existing objects, so that some generated requests reach one, and the headers of each caller."""
 
     ids: dict[str, str]
-    people: dict[str, Headers]
+    callers: dict[str, Headers]
 
 
 def with_token(secret: str) -> Headers:
@@ -42,15 +42,15 @@ def with_token(secret: str) -> Headers:
 
 
 @pytest.fixture
-def world(db: None, device: SigningDevice) -> World:
+def existing(db: None, device: SigningDevice) -> FuzzTargets:
     bundle = make_bundle("vad@1.0.0", {"model": b"m" * 100})
     deployment = make_deployment(bundle, make_device(name="edge-9"))
     token, _ = make_enrolment_token()
     alice = make_user()
     tokens = {role: make_token(alice, role) for role in ("admin", "viewer")}
-    people = {role: with_token(secret) for role, secret in tokens.items()}
-    people["nobody"] = lambda method, target, body: {}
-    people["a device"] = lambda method, target, body: sign(
+    callers = {role: with_token(secret) for role, secret in tokens.items()}
+    callers["nobody"] = lambda method, target, body: {}
+    callers["a device"] = lambda method, target, body: sign(
         device.key, method, HOST, target, body, sequence=7 if target.endswith("/heartbeat") else None
     )
     ids = {
@@ -58,22 +58,22 @@ def world(db: None, device: SigningDevice) -> World:
         "name": "vad", "version": "1.0.0", "sha256": bundle.files.get().sha256,
         "manifest_sha256": bundle.manifest_sha256, "number": "1",
     }  # fmt: skip
-    return World(ids, people)
+    return FuzzTargets(ids, callers)
 
 
 @pytest.mark.parametrize("operation", sorted(OPERATIONS))
-def test_made_up_requests(client: Client, world: World, operation: str) -> None:
-    attack(client, world, operation, examples=4)
+def test_generated_requests_are_answered_below_500(client: Client, existing: FuzzTargets, operation: str) -> None:
+    fuzz(client, existing, operation, examples=4)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("operation", sorted(OPERATIONS))
-def test_many_made_up_requests(client: Client, world: World, operation: str) -> None:
-    attack(client, world, operation, examples=40)
+def test_many_generated_requests_are_answered_below_500(client: Client, existing: FuzzTargets, operation: str) -> None:
+    fuzz(client, existing, operation, examples=40)
 
 
-def attack(client: Client, world: World, operation: str, examples: int) -> None:
+def fuzz(client: Client, existing: FuzzTargets, operation: str, examples: int) -> None:
     client.raise_request_exception = False
 
     @settings(
@@ -81,20 +81,20 @@ def attack(client: Client, world: World, operation: str, examples: int) -> None:
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(case=OPERATIONS[operation].as_strategy())
-    def ask(case: Case[Any]) -> None:
-        for path in (str(case.formatted_path), address(case.path, world.ids)):
-            for who, headers in world.people.items():
+    def send_case(case: Case[Any]) -> None:
+        for path in (str(case.formatted_path), existing_path(case.path, existing.ids)):
+            for caller, headers in existing.callers.items():
                 with transaction.atomic():
-                    check(send(client, case, path, headers), f"{who}: {case.method} {path}")
+                    check(send(client, case, path, headers), f"{caller}: {case.method} {path}")
                     transaction.set_rollback(True)
 
-    ask()
+    send_case()
 
 
-def address(path: str, ids: dict[str, str]) -> str:
-    """The operation's path with what exists."""
-    for name, known in ids.items():
-        path = path.replace(f"{{{name}}}", known)
+def existing_path(path: str, ids: dict[str, str]) -> str:
+    """Return an operation's path with the ids of existing objects."""
+    for name, existing_id in ids.items():
+        path = path.replace(f"{{{name}}}", existing_id)
     return path.replace("{upload_id}", ids["device_id"])
 
 
@@ -126,11 +126,11 @@ def encoded(body: Any) -> bytes:
         return str(body).encode("utf-8", "surrogatepass")
 
 
-def check(answer: Any, what: str) -> None:
-    # 507: who announces more bytes than the disk has room for is told so.
-    assert answer.status_code < 500 or answer.status_code == 507, f"{what}: {answer.status_code}"
-    if answer.status_code >= 400:
-        assert answer["Content-Type"] == "application/json", what
-        error = answer.json()["error"]
+def check(response: Any, what: str) -> None:
+    # 507: the request announced more bytes than the disk has free.
+    assert response.status_code < 500 or response.status_code == 507, f"{what}: {response.status_code}"
+    if response.status_code >= 400:
+        assert response["Content-Type"] == "application/json", what
+        error = response.json()["error"]
         assert error["code"], what
         assert error["message"], what

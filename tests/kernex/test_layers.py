@@ -1,4 +1,4 @@
-"""The layers of the code base: every module stands on one, and Django can find each app's parts where it looks."""
+"""The layers of the code base: each module belongs to one layer or is listed as an exception."""
 
 import subprocess
 import tomllib
@@ -7,13 +7,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 LAYERS = ["kernex", "operations", "deployments", "devices | bundles", "foundation"]
 APART = {"kernex_cli", "agent", "dev"}
-# Programs of their own, imported by nothing: the demonstration's bundle, the tests, what gunicorn and Django start.
+# Nothing imports these: the demonstration's bundle, the tests, the entry points of gunicorn and Django.
 SCRIPTS = {"demo", "tests", "manage.py", "gunicorn.conf.py"}
 
 
 def contracts() -> dict[str, dict[str, object]]:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-    return {"roots": settings["root_packages"], **{one["name"]: one for one in settings["contracts"]}}
+    return {"roots": settings["root_packages"], **{contract["name"]: contract for contract in settings["contracts"]}}
 
 
 def modules() -> list[str]:
@@ -22,14 +22,14 @@ def modules() -> list[str]:
 
 
 def test_the_control_plane_has_five_layers() -> None:
-    (layers,) = [one["layers"] for name, one in contracts().items() if name.startswith("The control plane")]
+    (layers,) = [contract["layers"] for name, contract in contracts().items() if name.startswith("The control plane")]
     assert layers == LAYERS
 
 
-def test_every_module_is_on_a_layer_or_apart() -> None:
+def test_every_module_is_on_a_layer_or_a_listed_exception() -> None:
     packages = {name for layer in LAYERS for name in layer.split(" | ")} | APART
-    homeless = [path for path in modules() if path.split("/")[0] not in packages | SCRIPTS]
-    assert not homeless, "Put these modules on a layer; see docs/architecture.md."
+    unassigned = [path for path in modules() if path.split("/")[0] not in packages | SCRIPTS]
+    assert not unassigned, "Put these modules on a layer; see docs/architecture.md."
     assert set(contracts()["roots"]) == packages
 
 

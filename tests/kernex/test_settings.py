@@ -1,4 +1,4 @@
-"""Every setting: a wrong value stops the process with one sentence that names it, and secrets may come from files."""
+"""Settings: a wrong value stops the process with one sentence that names it; values may come from files."""
 
 import os
 import re
@@ -13,11 +13,11 @@ import pytest
 from foundation.environment import BadSetting, Environment
 from tests.operations.places import ROOT
 
-RIGHT = {"SECRET_KEY": "x" * 50, "DATABASE_URL": "postgresql://app:s3cret@db.example.com/kernex_db"}
-LOOKS = "import kernex.settings"
-SERVES = "import runpy; runpy.run_path('gunicorn.conf.py')"
-# What each variable that accepts only some values is given here to choke on.
-WRONG: dict[str, list[str]] = {
+VALID = {"SECRET_KEY": "x" * 50, "DATABASE_URL": "postgresql://app:s3cret@db.example.com/kernex_db"}
+IMPORT_SETTINGS = "import kernex.settings"
+RUN_GUNICORN_CONFIG = "import runpy; runpy.run_path('gunicorn.conf.py')"
+# Invalid values for each variable that is validated.
+INVALID: dict[str, list[str]] = {
     "SECRET_KEY": ["", "s3cret-and-short"],
     "DATABASE_URL": [
         "", "s3cret", "mysql://app:s3cret@db/x", "postgresql+asyncpg://app:s3cret@db/x", "postgresql://db/x",
@@ -61,93 +61,99 @@ WRONG: dict[str, list[str]] = {
     "WEB_WORKERS": ["0", "65", "two"],
     "WEB_THREADS": ["0"],
 }  # fmt: skip
-SERVED = {"WEB_WORKERS", "WEB_THREADS"}
-# Any text will do for these; or they only matter to a command with tests of its own.
-FREE = {
+GUNICORN_VARIABLES = {"WEB_WORKERS", "WEB_THREADS"}
+# These accept any text, or only a command reads them and has its own tests.
+UNVALIDATED = {
     "ADMIN_DATABASE_URL", "ADMIN_PASSWORD", "ALLOWED_HOSTS", "BIND", "DIGITALOCEAN_APP_ID", "RUNTIME_PASSWORD",
     "SECRET_KEY_FALLBACKS", "STATIC_ROOT", "STORAGE_DIR", "STORAGE_REGION", "STORAGE_SECRET_KEY",
 }  # fmt: skip
 READING = re.compile(r'\benv\.(?:text|flag|number|choice|words|database)\(\s*"([A-Z_]+)"')
 
 
-def begin(script: str, **changes: str) -> tuple[int, str]:
-    """Start a process with these variables alone. Returns how it ended and what it said."""
-    environment = {"PATH": os.environ["PATH"], "TMPDIR": os.environ.get("TMPDIR", "/tmp"), **RIGHT, **changes}
+def run_script(script: str, **changes: str) -> tuple[int, str]:
+    """Start a process with these variables alone. Return its exit code and standard error."""
+    environment = {"PATH": os.environ["PATH"], "TMPDIR": os.environ.get("TMPDIR", "/tmp"), **VALID, **changes}
     environment = {name: value for name, value in environment.items() if value}
-    ran = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
-    return ran.returncode, ran.stderr.strip()
+    return completed.returncode, completed.stderr.strip()
 
 
-def test_every_variable_is_tried() -> None:
+def test_every_variable_is_covered_here() -> None:
     files = [ROOT / "kernex/settings.py", ROOT / "gunicorn.conf.py", *ROOT.glob("[a-z]*/**/management/commands/*.py")]
     read = {name for path in files for name in READING.findall(path.read_text())}
-    assert read == WRONG.keys() | FREE
+    assert read == INVALID.keys() | UNVALIDATED
 
 
-def sentence(name: str, value: str) -> str:
-    """What the settings module ends with when this variable has this value. Without a process: they are many."""
+def settings_error(name: str, value: str) -> str:
+    """Return the error of the settings module for one value. Runs in this process, because there are many values."""
     with pytest.MonkeyPatch.context() as patch:
-        for variable in (*WRONG, *FREE):
+        for variable in (*INVALID, *UNVALIDATED):
             patch.delenv(variable, raising=False)
-        for variable, right in RIGHT.items():
-            patch.setenv(variable, right)
+        for variable, valid_value in VALID.items():
+            patch.setenv(variable, valid_value)
         patch.setenv(name, value)
         with pytest.raises(BadSetting) as refused:
             runpy.run_path(str(ROOT / "kernex/settings.py"))
     return str(refused.value)
 
 
-@pytest.mark.parametrize("name", sorted(WRONG.keys() - SERVED))
+@pytest.mark.parametrize("name", sorted(INVALID.keys() - GUNICORN_VARIABLES))
 def test_a_wrong_value_ends_in_one_sentence(name: str) -> None:
-    for value in WRONG[name]:
-        said = sentence(name, value)
-        assert re.fullmatch(rf"{name}\b[^\n]*\.", said), (value, said)
-        assert "s3cret" not in said
+    for value in INVALID[name]:
+        error = settings_error(name, value)
+        assert re.fullmatch(rf"{name}\b[^\n]*\.", error), (value, error)
+        assert "s3cret" not in error
 
 
-@pytest.mark.parametrize("name", ["DATABASE_URL", "DATABASE_POOL", *sorted(SERVED)])
-def test_the_process_ends_with_that_sentence_alone(name: str) -> None:
-    code, said = begin(SERVES if name in SERVED else LOOKS, **{name: WRONG[name][-1]})
+@pytest.mark.parametrize("name", ["DATABASE_URL", "DATABASE_POOL", *sorted(GUNICORN_VARIABLES)])
+def test_the_process_prints_only_that_sentence(name: str) -> None:
+    code, error = run_script(
+        RUN_GUNICORN_CONFIG if name in GUNICORN_VARIABLES else IMPORT_SETTINGS, **{name: INVALID[name][-1]}
+    )
     assert code == 1
-    assert re.fullmatch(rf"{name}\b[^\n]*\.", said), said
+    assert re.fullmatch(rf"{name}\b[^\n]*\.", error), error
 
 
-def test_right_values_are_taken() -> None:
-    assert begin(LOOKS) == (0, "")
-    assert begin(SERVES) == (0, "")
-    assert begin(LOOKS, KERNEX_DEBUG="Off", LOG_LEVEL="DEBUG", DATABASE_POOL=" 0 ", TRUSTED_PROXY="YES") == (0, "")
+def test_valid_values_are_accepted() -> None:
+    assert run_script(IMPORT_SETTINGS) == (0, "")
+    assert run_script(RUN_GUNICORN_CONFIG) == (0, "")
+    assert run_script(
+        IMPORT_SETTINGS, KERNEX_DEBUG="Off", LOG_LEVEL="DEBUG", DATABASE_POOL=" 0 ", TRUSTED_PROXY="YES"
+    ) == (0, "")
 
 
 def test_a_value_may_come_from_a_file(tmp_path: Path) -> None:
-    """As orchestrators mount secrets: with a line break at the end."""
-    for name, value in {**RIGHT, "DATABASE_POOL": "7", "TRUSTED_PROXY": "true", "ALLOWED_HOSTS": "a,b"}.items():
+    """Orchestrators mount secrets as files, with a line break at the end."""
+    for name, value in {**VALID, "DATABASE_POOL": "7", "TRUSTED_PROXY": "true", "ALLOWED_HOSTS": "a,b"}.items():
         (tmp_path / name).write_text(f"{value}\n")
     files = {f"{path.name}_FILE": str(path) for path in tmp_path.iterdir()}
-    script = f"{LOOKS} as s; assert (s.DATABASE_POOL, s.TRUSTED_PROXY, s.ALLOWED_HOSTS) == (7, True, ['a', 'b'])"
-    assert begin(script, SECRET_KEY="", DATABASE_URL="", **files) == (0, "")
+    script = (
+        f"{IMPORT_SETTINGS} as s; assert (s.DATABASE_POOL, s.TRUSTED_PROXY, s.ALLOWED_HOSTS) == (7, True, ['a', 'b'])"
+    )
+    assert run_script(script, SECRET_KEY="", DATABASE_URL="", **files) == (0, "")
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     for path in ("missing", "binary", "."):
-        code, said = begin(LOOKS, SECRET_KEY="", SECRET_KEY_FILE=str(tmp_path / path))
+        code, error = run_script(IMPORT_SETTINGS, SECRET_KEY="", SECRET_KEY_FILE=str(tmp_path / path))
         assert code == 1
-        assert re.fullmatch(r"SECRET_KEY_FILE points to [^\n]+, which cannot be read: [^\n]+\.", said), said
+        assert re.fullmatch(r"SECRET_KEY_FILE points to [^\n]+, which cannot be read: [^\n]+\.", error), error
 
 
-def test_a_value_said_twice_is_refused(tmp_path: Path) -> None:
+def test_a_setting_with_a_value_and_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("y" * 50)
-    code, said = begin(LOOKS, SECRET_KEY_FILE=str(tmp_path / "key"))
-    assert (code, said) == (1, "SECRET_KEY and SECRET_KEY_FILE are both set: keep one of them.")
+    code, error = run_script(IMPORT_SETTINGS, SECRET_KEY_FILE=str(tmp_path / "key"))
+    assert (code, error) == (1, "SECRET_KEY and SECRET_KEY_FILE are both set: keep one of them.")
 
 
 def database(url: str) -> dict[str, Any]:
     return Environment({"DATABASE_URL": url}).database("DATABASE_URL")
 
 
-def test_the_database_is_read_as_libpq_would() -> None:
+def test_the_database_url_is_parsed_as_libpq_does() -> None:
     read = database("postgres://app%40x:p%2Fw%3A@[2001:db8::1]:5433/na%20me?sslmode=require&sslrootcert=/ca.pem")
     assert read == {
         "ENGINE": "django.db.backends.postgresql", "USER": "app@x", "PASSWORD": "p/w:", "HOST": "2001:db8::1",
@@ -156,14 +162,14 @@ def test_the_database_is_read_as_libpq_would() -> None:
     assert database("postgresql://app@db/x")["PORT"] == "5432"
 
 
-def test_a_password_with_special_characters_is_named_as_the_cause() -> None:
+def test_an_unescaped_password_is_reported_without_its_text() -> None:
     with pytest.raises(BadSetting) as refused:
         database("postgresql://app:p#ss/w[rd@db.example.com/x")
     assert "DATABASE_URL" in str(refused.value)
     assert "w[rd" not in str(refused.value)
 
 
-def test_words_are_separated_by_commas() -> None:
+def test_lists_are_separated_by_commas() -> None:
     env = Environment({"WORDS": " a, ,b,, c ", "NONE": " , "})
     assert env.words("WORDS") == ["a", "b", "c"]
     assert env.words("NONE", ["x"]) == ["x"]

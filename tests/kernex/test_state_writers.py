@@ -1,4 +1,4 @@
-"""A state changes in one place, `foundation/state_machine.py`: no other module writes a `state` of an existing row."""
+"""Guard: only `foundation/state_machine.py` writes the `state` of an existing row."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ WRITING_CALLS = {"update", "bulk_update", "update_or_create", "save", "setattr"}
 SQL = re.compile(r"\bUPDATE\b[^;]*\bSET\b(?:(?!\bWHERE\b|\bFROM\b)[^;])*?[\s,(\"]state\"?\s*=", re.IGNORECASE)
 
 
-def writers(tree: ast.AST) -> list[int]:
+def writing_lines(tree: ast.AST) -> list[int]:
     """Return the lines of a module that write a state."""
     return [node.lineno for node in ast.walk(tree) if isinstance(node, ast.stmt | ast.expr) and is_writer(node)]
 
@@ -31,16 +31,16 @@ def is_writer(node: ast.stmt | ast.expr) -> bool:
 
 
 def names_state(call: ast.Call) -> bool:
-    """Whether a call is `update(state=…)`, `save(update_fields=["state"])`, `setattr(row, "state", …)` or the like."""
+    """Return whether a call writes a state, such as `update(state=…)` or `save(update_fields=["state"])`."""
     if any(keyword.arg == "state" for keyword in call.keywords):
         return True
     lists = [keyword.value for keyword in call.keywords if keyword.arg in {"update_fields", "fields"}]
-    words = [part for argument in (*call.args, *lists) for part in (argument, *getattr(argument, "elts", []))]
-    return any(isinstance(word, ast.Constant) and word.value == "state" for word in words)
+    literals = [part for argument in (*call.args, *lists) for part in (argument, *getattr(argument, "elts", []))]
+    return any(isinstance(literal, ast.Constant) and literal.value == "state" for literal in literals)
 
 
 def passes_a_dict_with_state(function: ast.FunctionDef) -> bool:
-    """Whether a function has `changes = {"state": …}` and `.update(**changes)`."""
+    """Return whether a function has `changes = {"state": …}` and `.update(**changes)`."""
     parts = list(ast.walk(function))
     assigned = {
         target.id
@@ -59,7 +59,7 @@ def passes_a_dict_with_state(function: ast.FunctionDef) -> bool:
 
 
 @pytest.mark.parametrize(
-    "text",
+    "code",
     [
         "rows.update(state='x')",
         "rows.filter(a=1).update(b=2, state=S.X)",
@@ -74,12 +74,12 @@ def passes_a_dict_with_state(function: ast.FunctionDef) -> bool:
         "SQL = 'INSERT INTO t (state) VALUES (1) ON CONFLICT (id) DO UPDATE SET state = 1'",
     ],
 )
-def test_the_guard_sees_a_writer(text: str) -> None:
-    assert writers(ast.parse(text))
+def test_the_guard_finds_a_writer(code: str) -> None:
+    assert writing_lines(ast.parse(code))
 
 
 @pytest.mark.parametrize(
-    "text",
+    "code",
     [
         "Row(state='x')",
         "Row.objects.create(state='x')",
@@ -89,17 +89,17 @@ def test_the_guard_sees_a_writer(text: str) -> None:
         "rows.transition_to(State.X)",
     ],
 )
-def test_the_guard_lets_a_reader_and_a_new_row_pass(text: str) -> None:
-    assert not writers(ast.parse(text))
+def test_the_guard_ignores_readers_and_new_rows(code: str) -> None:
+    assert not writing_lines(ast.parse(code))
 
 
-def test_nothing_but_the_primitive_writes_a_state() -> None:
-    found = {}
+def test_only_the_primitive_writes_a_state() -> None:
+    violations = {}
     for package in PACKAGES:
         for path in (ROOT / package).rglob("*.py"):
             name = str(path.relative_to(ROOT))
             if "migrations" in path.parts or name == PRIMITIVE:
                 continue
-            if lines := writers(ast.parse(path.read_text())):
-                found[name] = lines
-    assert not found, "Change states by `transition_to` (foundation/state_machine.py)."
+            if lines := writing_lines(ast.parse(path.read_text())):
+                violations[name] = lines
+    assert not violations, "Change states by `transition_to` (foundation/state_machine.py)."

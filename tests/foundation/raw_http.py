@@ -1,4 +1,4 @@
-"""Requests byte by byte, as no honest client would send them."""
+"""HTTP requests as raw bytes, including malformed ones."""
 
 import json
 import socket
@@ -8,25 +8,25 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Answer:
+class RawResponse:
     status: int
     headers: dict[str, str]
     body: bytes
 
     @property
     def error(self) -> dict[str, Any]:
-        """The error object; fails if the answer has another shape."""
+        """The error object. Fails if the response has another form."""
         assert self.headers["content-type"] == "application/json", self
-        said = json.loads(self.body)
-        assert list(said) == ["error"], said
-        error: dict[str, Any] = said["error"]
+        document = json.loads(self.body)
+        assert list(document) == ["error"], document
+        error: dict[str, Any] = document["error"]
         assert isinstance(error["code"], str), error
         assert isinstance(error["message"], str), error
         return error
 
 
-def send(port: int, request: bytes, *, method: str = "POST", end: bool = False) -> Answer:
-    """Send these bytes and read one answer. With `end`, nothing more will come from here."""
+def send(port: int, request: bytes, *, method: str = "POST", end: bool = False) -> RawResponse:
+    """Send these bytes and read one response. With `end`, close the sending side afterwards."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(request)
         if end:
@@ -34,7 +34,7 @@ def send(port: int, request: bytes, *, method: str = "POST", end: bool = False) 
         response = HTTPResponse(connection, method=method)
         response.begin()
         headers = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, headers, response.read())
+        return RawResponse(response.status, headers, response.read())
 
 
 def request(
@@ -46,7 +46,7 @@ def request(
     host: str | None = "127.0.0.1",
     **headers: str | None,
 ) -> bytes:
-    """The bytes of one request. A header that is None is left out; `_` in names stands for `-`."""
+    """Return the bytes of one request. A header that is None is omitted; `_` in names stands for `-`."""
     lines: dict[str, str | None] = {"host": host, "connection": "close"}
     if body:
         lines |= {"content-type": "application/json", "content-length": str(len(body))}
