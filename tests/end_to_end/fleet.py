@@ -1,4 +1,4 @@
-"""A device with the real agent, and what people do with the real command line."""
+"""A real agent as a device, and deployments through the real command line and API."""
 
 import json
 import os
@@ -16,7 +16,7 @@ PROGRAM = """
 import json, os, sys, time
 path = os.path.join(os.environ["KERNEX_STATE_DIR"], "health.json")
 with open(path + ".new", "w") as file:
-    json.dump({"healthy": HEALTHY, "message": "as told", "verdict": {"segments": 3}}, file)
+    json.dump({"healthy": HEALTHY, "message": "set by the test", "verdict": {"segments": 3}}, file)
 os.replace(path + ".new", path)
 while True:
     time.sleep(1)
@@ -25,7 +25,7 @@ while True:
 
 @contextmanager
 def agent_process(live: Live, directory: Path) -> Iterator[Path]:
-    """A real agent in group `lab`, named after `directory`. Yields its state directory."""
+    """Run a real agent in group `lab`, named after `directory`. Yield its state directory."""
     state = directory / "device"
     environment = {
         "PATH": os.environ["PATH"], "KERNEX_AGENT_SERVER": live.url, "KERNEX_AGENT_STATE_DIR": str(state),
@@ -44,7 +44,7 @@ def agent_process(live: Live, directory: Path) -> Iterator[Path]:
 
 
 def push(live: Live, directory: Path, version: str, healthy: bool) -> None:
-    """Publish `demo@version`, whose program says how it is."""
+    """Publish `demo@version`, whose program reports `healthy` in its health file."""
     directory.mkdir()
     (directory / "run.py").write_text(PROGRAM.replace("HEALTHY", str(healthy)))
     description = {"run": {"command": ["python3", "run.py"]}, "health": {"file": "health.json", "timeout_seconds": 20}}
@@ -53,46 +53,50 @@ def push(live: Live, directory: Path, version: str, healthy: bool) -> None:
         "PATH": os.environ["PATH"], "HOME": str(directory), "KERNEX_SERVER": live.url, "KERNEX_TOKEN": live.token,
     }  # fmt: skip
     command = [sys.executable, "-m", "kernex_cli", "push", str(directory), "--name", "demo", "--version", version]
-    pushed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert pushed.returncode == 0, pushed.stderr
+    completed = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr
 
 
 def deploy(live: Live, device: str, version: str) -> str:
-    """Order it. Returns the deployment's id."""
-    made = live.call("POST", "/deployments", {"bundle": f"demo@{version}", "devices": [device], "groups": []})
-    assert made.status_code == 201, made.text
-    deployment = str(made.json()["id"])
+    """Deploy `demo@version` to a device. Return the deployment's id once it is planned."""
+    created = live.call("POST", "/deployments", {"bundle": f"demo@{version}", "devices": [device], "groups": []})
+    assert created.status_code == 201, created.text
+    deployment = str(created.json()["id"])
     wait_for(lambda: live.call("GET", f"/deployments/{deployment}").json()["state"] != "planning")
     return deployment
 
 
-def way_of(live: Live, deployment: str) -> dict[str, Any]:
-    """The one device's way through it, as it is now."""
-    row: dict[str, Any] = live.call("GET", f"/deployments/{deployment}/devices").json()["results"][0]
-    return row
+def device_deployment_of(live: Live, deployment: str) -> dict[str, Any]:
+    """Return the only device deployment of a deployment, as it is now."""
+    device_deployment: dict[str, Any] = live.call("GET", f"/deployments/{deployment}/devices").json()["results"][0]
+    return device_deployment
 
 
-def end_of(live: Live, deployment: str) -> dict[str, Any]:
-    """How the one device of a deployment ended, once the scheduler has ended the deployment too."""
+def final_device_deployment(live: Live, deployment: str) -> dict[str, Any]:
+    """Wait until a deployment has finished. Return its only device deployment."""
     wait_for(lambda: live.call("GET", f"/deployments/{deployment}").json()["finished_at"])
-    return way_of(live, deployment)
+    return device_deployment_of(live, deployment)
 
 
 def device_called(live: Live, name: str) -> dict[str, Any] | None:
-    found = [row for row in live.call("GET", "/devices").json()["results"] if row["name"] == name]
-    return found[0] if found else None
+    devices = [
+        device_deployment
+        for device_deployment in live.call("GET", "/devices").json()["results"]
+        if device_deployment["name"] == name
+    ]
+    return devices[0] if devices else None
 
 
 def online(live: Live, name: str) -> str:
-    """Wait until the device of that name is online. Returns its id."""
+    """Wait until the device of that name is online. Return its id."""
     wait_for(lambda: (device_called(live, name) or {}).get("online"))
     device = device_called(live, name)
     assert device is not None
     return str(device["id"])
 
 
-def wait_for(holds: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.1)

@@ -20,7 +20,7 @@ from foundation.api import request_id
 from foundation.logs import FORMATTERS, Text, without_secrets
 from tests.factories import make_user
 from tests.live import Live
-from tests.operations.places import Place, manage
+from tests.operations.databases import Database, manage
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z [A-Z]+ [a-z_A-Z.]+( \[[\w.-]+\])?: .*")
 SECRETS = {
@@ -124,12 +124,12 @@ def test_client_errors_are_not_logged(client: Client, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("form", FORMATTERS)
-def test_every_line_of_a_process_has_the_format(form: str, new_place: Place, tmp_path: Path) -> None:
+def test_every_line_of_a_process_has_the_format(form: str, newest_database: Database, tmp_path: Path) -> None:
     """This includes lines of gunicorn, and lines of a request that fails because a table is missing."""
-    assert new_place.grant().code == 0
+    assert newest_database.grant().code == 0
     if form == "text":
         (tmp_path / "static").mkdir()  # without it, a library writes a warning in its own format
-    environment = new_place.environment(DATABASE_POOL="2", LOG_FORMAT=form, STATIC_ROOT=str(tmp_path / "static"))
+    environment = newest_database.environment(DATABASE_POOL="2", LOG_FORMAT=form, STATIC_ROOT=str(tmp_path / "static"))
     live = Live(tmp_path, environment, free_port())
     try:
         live.start_web()
@@ -153,15 +153,15 @@ def test_every_line_of_a_process_has_the_format(form: str, new_place: Place, tmp
     assert ids != []
 
 
-def test_a_command_writes_no_secret(new_place: Place) -> None:
+def test_a_command_writes_no_secret(newest_database: Database) -> None:
     """This holds at the DEBUG level too, where libraries log what they send."""
-    assert new_place.grant().code == 0
-    environment = new_place.environment(LOG_LEVEL="DEBUG")
+    assert newest_database.grant().code == 0
+    environment = newest_database.environment(LOG_LEVEL="DEBUG")
     assert manage(environment, "migrate").code == 0
     result = manage(environment, "create_operator", "alice", "--password-stdin", text="a long s3cret word\n")
     assert result.code == 0
     assert "s3cret" not in result.out + result.err
-    assert new_place.password not in result.out + result.err
+    assert newest_database.password not in result.out + result.err
 
 
 @pytest.mark.django_db

@@ -18,7 +18,7 @@ from foundation.events.models import Event
 from foundation.scheduler import LONGEST_PAUSE_SECONDS, Scheduler, Task, holder
 from operations.management.commands.run_scheduler import TASKS
 from tests.factories import make_device, make_device_deployment
-from tests.operations.places import ROOT
+from tests.operations.databases import ROOT
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

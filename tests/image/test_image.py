@@ -10,7 +10,7 @@ import requests
 
 from dev.image import BASE, Builder
 from dev.postgres import free_port
-from tests.end_to_end.fleet import deploy, end_of, online, push
+from tests.end_to_end.fleet import deploy, final_device_deployment, online, push
 from tests.image.container import LIMIT_BYTES, USER, Image, finished, running, unpacked, until, volume
 from tests.live import Live, own_database
 
@@ -64,7 +64,7 @@ def test_a_device_installs_a_bundle_from_a_control_plane_under_its_limits(
         device = stack.enter_context(running(agent, tmp_path, [], agent_settings, state))
         name = online(live, "in-a-container")
         push(live, tmp_path / "one", "1", healthy=True)
-        assert end_of(live, deploy(live, name, "1"))["state"] == "succeeded"
+        assert final_device_deployment(live, deploy(live, name, "1"))["state"] == "succeeded"
 
         # The other half is for load, and for boto3, which only a bucket needs.
         assert web.memory_peak() < LIMIT_BYTES // 2

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from foundation.environment import BadSetting, Environment
-from tests.operations.places import ROOT
+from tests.operations.databases import ROOT
 
 VALID = {"SECRET_KEY": "x" * 50, "DATABASE_URL": "postgresql://app:s3cret@db.example.com/kernex_db"}
 IMPORT_SETTINGS = "import kernex.settings"

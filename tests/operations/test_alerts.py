@@ -1,4 +1,4 @@
-"""deploy/alerts.yml: Prometheus takes it, each alert fires when it should, and the runbook knows each."""
+"""deploy/alerts.yml: Prometheus accepts it, each alert fires when it should, and the runbook documents each."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import Settings
 
 from foundation.events.models import BACKUP_MADE, record_event
-from tests.operations.places import ROOT
+from tests.operations.databases import ROOT
 from tests.tools import need
 
 PATH, CASES = ROOT / "deploy" / "alerts.yml", ROOT / "tests" / "operations" / "alerts.yml"
@@ -19,20 +19,20 @@ RULES: list[dict[str, Any]] = yaml.safe_load(PATH.read_text())["groups"][0]["rul
 RUNBOOK = (ROOT / "docs" / "operations.md").read_text()
 
 
-@pytest.mark.parametrize("words", [("check", "rules", str(PATH)), ("test", "rules", str(CASES))])
-def test_prometheus_takes_it_and_each_fires_when_it_should(words: tuple[str, ...]) -> None:
-    ran = subprocess.run([need("promtool"), *words], capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+@pytest.mark.parametrize("arguments", [("check", "rules", str(PATH)), ("test", "rules", str(CASES))])
+def test_prometheus_accepts_the_rules_and_each_alert_fires_when_it_should(arguments: tuple[str, ...]) -> None:
+    completed = subprocess.run([need("promtool"), *arguments], capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
-def test_each_alert_has_a_case_and_a_line_in_the_runbook() -> None:
+def test_each_alert_has_a_test_case_and_a_runbook_entry() -> None:
     names = [rule["alert"] for rule in RULES]
     assert sorted(set(re.findall(r"Kernex[A-Za-z]+", CASES.read_text()))) == sorted(names)
     assert re.findall(r"^\| `(Kernex[A-Za-z]+)` \|", RUNBOOK, re.MULTILINE) == names
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
-def test_it_says_how_urgent_it_is_and_where_to_read(rule: dict[str, Any]) -> None:
+def test_each_alert_has_a_severity_and_a_runbook_link(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in {"page", "ticket"}
     page, _, section = rule["annotations"]["runbook"].partition("#")
     assert page == "docs/operations.md"
@@ -40,7 +40,7 @@ def test_it_says_how_urgent_it_is_and_where_to_read(rule: dict[str, Any]) -> Non
 
 
 @pytest.mark.django_db
-def test_it_asks_for_nothing_that_is_not_there(client: Client, settings: Settings) -> None:
+def test_each_alert_uses_existing_metrics_and_labels(client: Client, settings: Settings) -> None:
     record_event(BACKUP_MADE, "", actor="manage.py")
     settings.METRICS_TOKEN = "a-token-for-scrapers-alone"
     client.get("/api/v1/devices")

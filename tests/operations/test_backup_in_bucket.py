@@ -1,4 +1,4 @@
-"""Backups in a bucket: the way there and back, and what a damaged backup, a wrong key or a bucket that is away do."""
+"""Backups in a bucket: backup, restore, damaged backups, a wrong key, an unreachable bucket."""
 
 import json
 from collections.abc import Callable
@@ -8,100 +8,102 @@ import pytest
 
 from tests.bundles.storage.conftest import SECRET, Place, place, s3_port
 from tests.live import Live
-from tests.operations.test_backup import PROGRAMS, ask, empty, manage, source
+from tests.operations.test_backup import PROGRAMS, empty_environment, fetch, manage, source
 
-__all__ = ["empty", "place", "s3_port", "source"]
+__all__ = ["empty_environment", "place", "s3_port", "source"]
 
 TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
 
 
 @pytest.fixture
-def here(source: Live, place: Place) -> dict[str, str]:
+def source_environment(source: Live, place: Place) -> dict[str, str]:
     """The environment of the control plane whose backups go into the bucket."""
     return {**source.environment, **place.environment}
 
 
 @pytest.fixture
-def elsewhere(empty: dict[str, str], place: Place) -> dict[str, str]:
+def restore_environment(empty_environment: dict[str, str], place: Place) -> dict[str, str]:
     """The environment of another machine that has the key of the same bucket."""
-    return {**empty, **place.environment}
+    return {**empty_environment, **place.environment}
 
 
-def address(place: Place) -> str:
+def bucket_url(place: Place) -> str:
     return f"s3://{place.name}/nightly"
 
 
-def back_up(here: dict[str, str], place: Place, *words: str) -> dict[str, Any]:
-    done = manage(here, "backup", address(place), "--json", "--programs", PROGRAMS, *words)
-    assert done.returncode == 0, done.stderr
-    about: dict[str, Any] = json.loads(done.stdout)
-    return about
+def back_up(source_environment: dict[str, str], place: Place, *arguments: str) -> dict[str, Any]:
+    result = manage(source_environment, "backup", bucket_url(place), "--json", "--programs", PROGRAMS, *arguments)
+    assert result.returncode == 0, result.stderr
+    description: dict[str, Any] = json.loads(result.stdout)
+    return description
 
 
-def refusal(environment: dict[str, str], *words: str) -> str:
-    """What a command said that ended with 1."""
-    done = manage(environment, *words, "--programs", PROGRAMS)
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    assert SECRET not in done.stderr
-    return done.stderr
+def refusal(environment: dict[str, str], *arguments: str) -> str:
+    """Run a command that must exit with 1. Return its standard error."""
+    result = manage(environment, *arguments, "--programs", PROGRAMS)
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    assert SECRET not in result.stderr
+    return result.stderr
 
 
-def test_everything_comes_back(here: dict[str, str], elsewhere: dict[str, str], place: Place) -> None:
-    name = back_up(here, place, "--blobs")["name"]
+def test_everything_is_restored(
+    source_environment: dict[str, str], restore_environment: dict[str, str], place: Place
+) -> None:
+    name = back_up(source_environment, place, "--blobs")["name"]
     blobs = [key for key in place.listed() if key.startswith("nightly/blobs/")]
     assert len(blobs) == 2
-    done = manage(elsewhere, "restore", address(place), name, "--programs", PROGRAMS)
-    assert done.returncode == 0, done.stderr
-    assert ask(elsewhere, "SELECT name, state FROM devices_device") == ("edge-1", "accepted")
+    result = manage(restore_environment, "restore", bucket_url(place), name, "--programs", PROGRAMS)
+    assert result.returncode == 0, result.stderr
+    assert fetch(restore_environment, "SELECT name, state FROM devices_device") == ("edge-1", "accepted")
     for key in blobs:
         assert place.get(key.removeprefix("nightly/")) == place.get(key)
     assert place.begun() == []
 
 
-def test_without_a_name_the_whole_ones_are_listed(here: dict[str, str], place: Place) -> None:
-    name = back_up(here, place)["name"]
+def test_without_a_name_complete_backups_are_listed(source_environment: dict[str, str], place: Place) -> None:
+    name = back_up(source_environment, place)["name"]
     place.put("nightly/kernex-20990101T000000Z/database.dump", b"cut off")
     place.put("kernex-20990101T000000Z/backup.json", b"of somebody else")
-    listed = manage(here, "restore", address(place))
+    listed = manage(source_environment, "restore", bucket_url(place))
     assert (listed.returncode, listed.stdout) == (0, f"{name}\n")
 
 
-def test_a_blob_that_the_bucket_holds_is_sent_once(here: dict[str, str], place: Place) -> None:
-    back_up(here, place, "--blobs")
+def test_a_blob_in_the_bucket_is_not_sent_again(source_environment: dict[str, str], place: Place) -> None:
+    back_up(source_environment, place, "--blobs")
     before = place.line.up
-    dump = back_up(here, place, "--blobs")["dump"]
-    assert place.line.up - before - dump["size"] < 100_000  # the larger blob alone is more
+    dump = back_up(source_environment, place, "--blobs")["dump"]
+    assert place.line.up - before - dump["size"] < 100_000  # the larger blob alone is larger than this
 
 
 Damage = Callable[[Place, str], None]
 
 
-def flip_the_dump(place: Place, name: str) -> None:
+def flip_a_bit_of_the_dump(place: Place, name: str) -> None:
     key = f"nightly/{name}/database.dump"
     content = bytearray(place.get(key))
     content[len(content) // 2] ^= 1
     place.put(key, bytes(content))
 
 
-def cut_the_dump(place: Place, name: str) -> None:
+def truncate_the_dump(place: Place, name: str) -> None:
     key = f"nightly/{name}/database.dump"
     place.put(key, place.get(key)[:-100])
 
 
-def swap_the_list(place: Place, name: str) -> None:
+def empty_the_blob_list(place: Place, name: str) -> None:
     place.put(f"nightly/{name}/blobs.txt", b"")
 
 
-def lose_the_dump(place: Place, name: str) -> None:
+def delete_the_dump(place: Place, name: str) -> None:
     place.client.delete_object(Bucket=place.name, Key=f"nightly/{name}/database.dump")
 
 
-def lose_the_description(place: Place, name: str) -> None:
+def delete_the_description(place: Place, name: str) -> None:
     place.client.delete_object(Bucket=place.name, Key=f"nightly/{name}/backup.json")
 
 
-def cut_the_description(place: Place, name: str) -> None:
+def truncate_the_description(place: Place, name: str) -> None:
     key = f"nightly/{name}/backup.json"
     place.put(key, place.get(key)[:-20])
 
@@ -113,37 +115,41 @@ def empty_the_description(place: Place, name: str) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        flip_the_dump, cut_the_dump, swap_the_list, lose_the_dump, lose_the_description, cut_the_description,
-        empty_the_description,
+        flip_a_bit_of_the_dump, truncate_the_dump, empty_the_blob_list, delete_the_dump, delete_the_description,
+        truncate_the_description, empty_the_description,
     ],
 )  # fmt: skip
 def test_a_damaged_backup_changes_nothing(
-    here: dict[str, str], elsewhere: dict[str, str], place: Place, damage: Damage
+    source_environment: dict[str, str], restore_environment: dict[str, str], place: Place, damage: Damage
 ) -> None:
-    name = back_up(here, place)["name"]
+    name = back_up(source_environment, place)["name"]
     damage(place, name)
-    refusal(elsewhere, "restore", address(place), name)
-    assert ask(elsewhere, TABLES) == 0
+    refusal(restore_environment, "restore", bucket_url(place), name)
+    assert fetch(restore_environment, TABLES) == 0
 
 
-def test_a_wrong_key_is_a_sentence(here: dict[str, str], place: Place) -> None:
-    said = refusal({**here, "STORAGE_SECRET_KEY": "wrong"}, "backup", address(place))
-    assert f"The bucket {place.name} cannot be used" in said
+def test_a_wrong_key_is_reported(source_environment: dict[str, str], place: Place) -> None:
+    error = refusal({**source_environment, "STORAGE_SECRET_KEY": "wrong"}, "backup", bucket_url(place))
+    assert f"The bucket {place.name} cannot be used" in error
     assert place.listed() == []
 
 
-def test_a_bucket_that_does_not_exist_is_a_sentence(here: dict[str, str], elsewhere: dict[str, str]) -> None:
-    assert "The bucket nowhere cannot be used" in refusal(here, "backup", "s3://nowhere/nightly")
-    refusal(elsewhere, "restore", "s3://nowhere/nightly", "kernex-20260131T120000Z")
-    assert ask(elsewhere, TABLES) == 0
+def test_a_missing_bucket_is_reported(source_environment: dict[str, str], restore_environment: dict[str, str]) -> None:
+    assert "The bucket nowhere cannot be used" in refusal(source_environment, "backup", "s3://nowhere/nightly")
+    refusal(restore_environment, "restore", "s3://nowhere/nightly", "kernex-20260131T120000Z")
+    assert fetch(restore_environment, TABLES) == 0
 
 
-def test_a_bucket_that_is_away_is_a_sentence(here: dict[str, str], elsewhere: dict[str, str], place: Place) -> None:
-    name = back_up(here, place)["name"]
+def test_an_unreachable_bucket_is_reported(
+    source_environment: dict[str, str], restore_environment: dict[str, str], place: Place
+) -> None:
+    name = back_up(source_environment, place)["name"]
     place.line.cut()
-    assert f"The bucket {place.name} cannot be used" in refusal(here, "backup", address(place))
-    assert f"The bucket {place.name} cannot be used" in refusal(elsewhere, "restore", address(place), name)
-    assert ask(elsewhere, TABLES) == 0
+    assert f"The bucket {place.name} cannot be used" in refusal(source_environment, "backup", bucket_url(place))
+    assert f"The bucket {place.name} cannot be used" in refusal(restore_environment, "restore", bucket_url(place), name)
+    assert fetch(restore_environment, TABLES) == 0
     place.line.mend()
-    assert manage(elsewhere, "restore", address(place), name, "--programs", PROGRAMS).returncode == 1  # without blobs
-    assert ask(elsewhere, TABLES) > 0
+    assert (
+        manage(restore_environment, "restore", bucket_url(place), name, "--programs", PROGRAMS).returncode == 1
+    )  # the backup has no blobs
+    assert fetch(restore_environment, TABLES) > 0

@@ -1,11 +1,11 @@
-"""Every management command of ours: documented, tested, and willing to say what it is for."""
+"""Every management command of Kernex is documented, tested, and has help texts."""
 
 import re
 
 import pytest
 from django.core.management import get_commands, load_command_class
 
-from tests.operations.places import ROOT, manage
+from tests.operations.databases import ROOT, manage
 
 APPS = ("operations", "deployments", "devices", "bundles", "foundation")
 COMMANDS = sorted(name for name, app in get_commands().items() if str(app).partition(".")[0] in APPS)
@@ -13,7 +13,7 @@ DOCUMENTS = "\n".join(path.read_text() for path in [ROOT / "README.md", *(ROOT /
 TESTS = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py") if path.name != "test_commands.py")
 
 
-def test_there_are_commands() -> None:
+def test_the_list_has_the_known_commands() -> None:
     assert {"create_operator", "grant_perms", "migrate", "run_scheduler"} <= set(COMMANDS)
 
 
@@ -24,14 +24,14 @@ def test_it_is_documented(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_it_is_tested(name: str) -> None:
-    """Run by a test, by its name as a word of a command."""
+    """A test runs the command by its name."""
     constants = re.findall(rf'^([A-Z_]+) = "{name}"$', TESTS, re.MULTILINE)
-    spoken = "|".join([f'"{name}"', *(rf"\b{constant}\b" for constant in constants)])
-    assert re.search(rf"(call_command|manage|manage\.py|run|Popen|command)[^\n]*[(\[ ,]({spoken})", TESTS)
+    mentions = "|".join([f'"{name}"', *(rf"\b{constant}\b" for constant in constants)])
+    assert re.search(rf"(call_command|manage|manage\.py|run|Popen|command)[^\n]*[(\[ ,]({mentions})", TESTS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_it_says_what_it_and_each_option_is_for(name: str) -> None:
+def test_it_and_each_option_have_a_help_text(name: str) -> None:
     command = load_command_class(str(get_commands()[name]), name)
     assert command.help.strip().endswith(".")
     parser = command.create_parser("manage.py", name)
@@ -43,6 +43,6 @@ def test_help_needs_no_database() -> None:
         "PATH": "/usr/bin:/bin", "SECRET_KEY": "x" * 50, "DATABASE_URL": "postgresql://app@127.0.0.1:1/nothing",
     }  # fmt: skip
     for name in COMMANDS:
-        ran = manage(environment, name, "--help")
-        assert (ran.code, ran.err) == (0, ""), name
-        assert ran.out.startswith("usage: manage.py ")
+        result = manage(environment, name, "--help")
+        assert (result.code, result.err) == (0, ""), name
+        assert result.out.startswith("usage: manage.py ")

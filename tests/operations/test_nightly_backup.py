@@ -1,4 +1,4 @@
-"""`manage.py backup` as a nightly job: one line, exit codes, old backups deleted, never two at once."""
+"""`manage.py backup` as a nightly job: one line of output, exit codes, retention, never two at once."""
 
 import json
 import shutil
@@ -18,36 +18,36 @@ from tests.operations.test_backup import PROGRAMS, manage, source
 __all__ = ["source"]
 
 
-def make_backup(place: Path, name: str, *blobs: str, is_complete: bool = True) -> None:
-    (place / name).mkdir(parents=True)
-    (place / name / "database.dump").write_text("a dump")
-    (place / name / "blobs.txt").write_text("".join(f"{blob} 1\n" for blob in blobs))
+def make_backup(directory: Path, name: str, *blobs: str, is_complete: bool = True) -> None:
+    (directory / name).mkdir(parents=True)
+    (directory / name / "database.dump").write_text("a dump")
+    (directory / name / "blobs.txt").write_text("".join(f"{blob} 1\n" for blob in blobs))
     if is_complete:
-        (place / name / "backup.json").write_text("{}")
+        (directory / name / "backup.json").write_text("{}")
     for blob in blobs:
-        (place / "blobs" / blob[:2]).mkdir(parents=True, exist_ok=True)
-        (place / "blobs" / blob[:2] / blob).write_text("b")
+        (directory / "blobs" / blob[:2]).mkdir(parents=True, exist_ok=True)
+        (directory / "blobs" / blob[:2] / blob).write_text("b")
 
 
-def stored_blobs(place: Path) -> set[str]:
-    return {path.name for path in (place / "blobs").glob("*/*")}
+def stored_blobs(directory: Path) -> set[str]:
+    return {path.name for path in (directory / "blobs").glob("*/*")}
 
 
-def test_all_but_the_newest_go_with_the_blobs_that_only_they_need(tmp_path: Path) -> None:
+def test_old_backups_are_deleted_with_the_blobs_that_only_they_need(tmp_path: Path) -> None:
     make_backup(tmp_path, "kernex-1", "aa1", "bb1")
     make_backup(tmp_path, "kernex-2", is_complete=False)
     make_backup(tmp_path, "kernex-3", "bb1", "cc1")
     make_backup(tmp_path, "kernex-4", "cc1")
     make_backup(tmp_path, "kernex-5", "dd1", is_complete=False)
     (tmp_path / "lost+found").mkdir()
-    place = Directory(tmp_path)
-    assert delete_old_backups(place, keep=2) == ["kernex-1", "kernex-2"]
-    assert complete_backups(place) == ["kernex-4", "kernex-3"]
+    directory = Directory(tmp_path)
+    assert delete_old_backups(directory, keep=2) == ["kernex-1", "kernex-2"]
+    assert complete_backups(directory) == ["kernex-4", "kernex-3"]
     assert stored_blobs(tmp_path) == {"bb1", "cc1", "dd1"}
     assert {path.name for path in tmp_path.iterdir()} == {
         "kernex-3", "kernex-4", "kernex-5", "blobs", "lost+found"
     }  # fmt: skip
-    assert delete_old_backups(place, keep=2) == []
+    assert delete_old_backups(directory, keep=2) == []
 
 
 @pytest.mark.parametrize("keep", [1, 5])
@@ -75,39 +75,39 @@ def test_a_deletion_that_is_interrupted_leaves_no_damaged_backup(
     assert delete_old_backups(Directory(tmp_path), keep=1) == ["kernex-1"]
 
 
-def backup(source: Live, place: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    return manage(source.environment, "backup", str(place), "--programs", PROGRAMS, *words)
+def backup(source: Live, directory: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return manage(source.environment, "backup", str(directory), "--programs", PROGRAMS, *arguments)
 
 
 def test_one_line_on_success_and_the_older_backup_is_deleted(source: Live, tmp_path: Path) -> None:
     make_backup(tmp_path, "kernex-20200101T000000Z", "aa1")
-    done = backup(source, tmp_path, "--blobs", "--keep", "1")
-    assert (done.returncode, len(done.stdout.splitlines())) == (0, 1), done.stderr
-    assert "2 blobs (copied); deleted kernex-20200101T000000Z." in done.stdout
+    result = backup(source, tmp_path, "--blobs", "--keep", "1")
+    assert (result.returncode, len(result.stdout.splitlines())) == (0, 1), result.stderr
+    assert "2 blobs (copied); deleted kernex-20200101T000000Z." in result.stdout
     assert len(stored_blobs(tmp_path)) == 2
     document: dict[str, Any] = json.loads(backup(source, tmp_path, "--json", "--keep", "9").stdout)
     assert document["deleted"] == []
 
 
 @pytest.mark.parametrize("keep", ["0", "-1", "all"])
-def test_it_keeps_at_least_one(source: Live, tmp_path: Path, keep: str) -> None:
-    done = backup(source, tmp_path, "--keep", keep)
-    assert done.returncode != 0
-    assert "is not a whole number from 1" in done.stderr
+def test_keeping_less_than_one_is_refused(source: Live, tmp_path: Path, keep: str) -> None:
+    result = backup(source, tmp_path, "--keep", keep)
+    assert result.returncode != 0
+    assert "is not a whole number from 1" in result.stderr
 
 
-def test_of_two_at_once_one_does_nothing(source: Live, tmp_path: Path) -> None:
+def test_a_second_concurrent_backup_does_nothing(source: Live, tmp_path: Path) -> None:
     with psycopg.connect(source.environment["DATABASE_URL"], autocommit=True) as other:
         other.execute("SELECT pg_advisory_lock(%s, %s)", LOCK_KEY)
-        done = backup(source, tmp_path, "--keep", "1")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "Another backup of this database is running" in done.stderr
+        result = backup(source, tmp_path, "--keep", "1")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "Another backup of this database is running" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_database_that_is_away_is_a_sentence(source: Live, tmp_path: Path) -> None:
-    away = {**source.environment, "DATABASE_URL": "postgresql://a:b@127.0.0.1:1/c"}
-    done = manage(away, "backup", str(tmp_path), "--programs", PROGRAMS)
-    assert done.returncode == 1
-    assert "The database cannot be reached" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_an_unreachable_database_is_reported(source: Live, tmp_path: Path) -> None:
+    environment = {**source.environment, "DATABASE_URL": "postgresql://a:b@127.0.0.1:1/c"}
+    result = manage(environment, "backup", str(tmp_path), "--programs", PROGRAMS)
+    assert result.returncode == 1
+    assert "The database cannot be reached" in result.stderr
+    assert "Traceback" not in result.stderr

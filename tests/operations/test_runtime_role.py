@@ -1,4 +1,4 @@
-"""The second role: enough for web server and scheduler, and each thing beyond denied by PostgreSQL itself."""
+"""The runtime role: it can run web server and scheduler, and PostgreSQL denies everything else."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import requests
 
 from tests.end_to_end.fleet import wait_for
 from tests.live import Live, running
-from tests.operations.places import Place, manage
+from tests.operations.databases import Database, manage
 
 PASSWORD = "runtime-password"
 FORBIDDEN = [
@@ -51,7 +51,7 @@ FORBIDDEN = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A control plane, migrated as `kernex_app`, whose processes run as the second role."""
+    """A control plane, migrated as `kernex_app`, whose processes use the runtime role."""
     with running(tmp_path_factory.mktemp("runtime")) as live:
         live.stop()
         granted = grant(live)
@@ -61,32 +61,32 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         yield live
 
 
-class Granted:
+class GrantResult:
     def __init__(self, returncode: int, out: str, err: str) -> None:
         self.returncode, self.out, self.err = returncode, out, err
 
 
-def role_of(live: Live) -> str:
+def runtime_role_of(live: Live) -> str:
     return f"runtime_{live.environment['DATABASE_URL'].rpartition('_')[2]}"
 
 
-def grant(live: Live, *words: str) -> Granted:
+def grant(live: Live, *arguments: str) -> GrantResult:
     admin = os.environ["KERNEX_TEST_ADMIN_URL"].rpartition("/")[0]
     database = live.environment["DATABASE_URL"].rpartition("/")[2]
     environment = {
         **live.environment, "ADMIN_DATABASE_URL": f"{admin}/{database}", "RUNTIME_PASSWORD": PASSWORD,
     }  # fmt: skip
-    ran = manage(environment, "grant_perms", "--runtime-role", role_of(live), *words)
-    return Granted(ran.code, ran.out, ran.err)
+    result = manage(environment, "grant_perms", "--runtime-role", runtime_role_of(live), *arguments)
+    return GrantResult(result.code, result.out, result.err)
 
 
 def runtime_url(live: Live) -> str:
-    address = live.environment["DATABASE_URL"].partition("@")[2]
-    return f"postgresql://{role_of(live)}:{PASSWORD}@{address}"
+    host_and_database = live.environment["DATABASE_URL"].partition("@")[2]
+    return f"postgresql://{runtime_role_of(live)}:{PASSWORD}@{host_and_database}"
 
 
 @pytest.mark.parametrize("statement", FORBIDDEN)
-def test_it_is_denied(server: Live, statement: str) -> None:
+def test_a_forbidden_statement_is_denied(server: Live, statement: str) -> None:
     with (
         psycopg.connect(server.environment["DATABASE_URL"], autocommit=True) as connection,
         pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedFile)),
@@ -94,7 +94,7 @@ def test_it_is_denied(server: Live, statement: str) -> None:
         connection.execute(statement.encode())
 
 
-def test_it_deletes_old_events_by_the_one_function_and_nothing_younger(server: Live) -> None:
+def test_it_can_delete_only_old_events_through_the_function(server: Live) -> None:
     with psycopg.connect(server.environment["DATABASE_URL"], autocommit=True) as connection:
         for days in (40, 20):
             connection.execute(
@@ -102,15 +102,15 @@ def test_it_deletes_old_events_by_the_one_function_and_nothing_younger(server: L
                 " VALUES (now() - %s * interval '1 day', 'a.test', 'a', 'a', '{}')",
                 [days],
             )
-        # A function of the same name in a schema of the caller's own is never called instead.
+        # A table of the caller with the same name is never used instead.
         connection.execute("SET search_path = pg_temp, public")
         connection.execute("CREATE TEMPORARY TABLE events_event (id bigint, at timestamptz)")
         assert connection.execute("SELECT public.delete_old_events(0, 1000)").fetchone() == (1,)
-        left = connection.execute("SELECT count(*) FROM public.events_event WHERE kind = 'a.test'").fetchone()
-    assert left == (1,)
+        remaining = connection.execute("SELECT count(*) FROM public.events_event WHERE kind = 'a.test'").fetchone()
+    assert remaining == (1,)
 
 
-def test_web_server_and_scheduler_do_their_work(server: Live) -> None:
+def test_web_server_and_scheduler_work(server: Live) -> None:
     assert server.call("POST", "/groups", {"name": "lab", "interval_seconds": 5}).status_code == 201
     assert server.enrolment_token()
     assert server.call("GET", "/devices").status_code == 200
@@ -118,11 +118,11 @@ def test_web_server_and_scheduler_do_their_work(server: Live) -> None:
         assert connection.execute("SELECT count(*) > 0 FROM events_event").fetchone() == (True,)
 
 
-def test_health_is_content(server: Live) -> None:
+def test_health_is_ok(server: Live) -> None:
     wait_for(lambda: requests.get(f"{server.url}/health", timeout=10).json()["status"] == "ok")
 
 
-def test_a_second_grant_changes_nothing_and_a_check_is_content(tmp_path: Path) -> None:
+def test_granting_is_idempotent_and_the_check_passes(tmp_path: Path) -> None:
     with running(tmp_path) as live:
         live.stop()
         assert grant(live, "--check").returncode == 1
@@ -134,23 +134,23 @@ def test_a_second_grant_changes_nothing_and_a_check_is_content(tmp_path: Path) -
         assert grant(live, "--check").returncode == 0
 
 
-def test_a_role_that_was_granted_before_the_migrations_may_delete_old_events(place: Place) -> None:
-    """On each version of PostgreSQL. A stranger may not, and neither may anybody empty the table by it."""
-    place.grant()
-    environment = place.environment(ADMIN_DATABASE_URL=place.admin_url, RUNTIME_PASSWORD=PASSWORD)
-    runtime, stranger = f"{place.role}_web", f"{place.role}_stranger"
+def test_a_role_granted_before_the_migrations_may_delete_old_events(database: Database) -> None:
+    """On each version of PostgreSQL. Other roles may not call the function."""
+    database.grant()
+    environment = database.environment(ADMIN_DATABASE_URL=database.admin_url, RUNTIME_PASSWORD=PASSWORD)
+    runtime, other_role = f"{database.role}_web", f"{database.role}_stranger"
     assert manage(environment, "grant_perms", "--runtime-role", runtime).code == 0
     assert manage(environment, "migrate").code == 0
-    place.run(place.superuser_url, f"CREATE ROLE {stranger} LOGIN PASSWORD '{PASSWORD}'")
+    database.run(database.superuser_url, f"CREATE ROLE {other_role} LOGIN PASSWORD '{PASSWORD}'")
     call = "SELECT delete_old_events(30, 10)"
-    assert place.run(place.url, call) == [(0,)]
-    assert place.run(place.postgres.url(runtime, PASSWORD, place.database), call) == [(0,)]
+    assert database.run(database.url, call) == [(0,)]
+    assert database.run(database.postgres.url(runtime, PASSWORD, database.name), call) == [(0,)]
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        place.run(place.postgres.url(stranger, PASSWORD, place.database), call)
+        database.run(database.postgres.url(other_role, PASSWORD, database.name), call)
 
 
-def test_the_owner_itself_is_refused_as_second_role(new_place: Place) -> None:
-    environment = new_place.environment(ADMIN_DATABASE_URL=new_place.admin_url, RUNTIME_PASSWORD=PASSWORD)
-    ran = manage(environment, "grant_perms", "--runtime-role", new_place.role)
-    assert ran.code == 1
-    assert "other than DATABASE_URL's" in ran.err
+def test_the_owner_is_refused_as_runtime_role(newest_database: Database) -> None:
+    environment = newest_database.environment(ADMIN_DATABASE_URL=newest_database.admin_url, RUNTIME_PASSWORD=PASSWORD)
+    result = manage(environment, "grant_perms", "--runtime-role", newest_database.role)
+    assert result.code == 1
+    assert "other than DATABASE_URL's" in result.err

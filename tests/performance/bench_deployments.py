@@ -67,26 +67,26 @@ def add_devices(postgres: Postgres, template: Any, count: int) -> None:
 
 
 def request(path: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
-    """Send one request, print how long it took, and return the answer."""
+    """Send one request, print how long it took, and return the response body."""
     from django.test import Client
 
-    begun = time.monotonic()
-    answer = Client().post(path, body, content_type="application/json", headers=headers)
+    started_at = time.monotonic()
+    response = Client().post(path, body, content_type="application/json", headers=headers)
     name = "start, request" if path.endswith("deployments") else "cancel, request"
-    print(f"{name:32} {1000 * (time.monotonic() - begun):8.0f} ms")
-    assert answer.status_code in {200, 201}, answer.content
-    result: dict[str, Any] = answer.json()
+    print(f"{name:32} {1000 * (time.monotonic() - started_at):8.0f} ms")
+    assert response.status_code in {200, 201}, response.content
+    result: dict[str, Any] = response.json()
     return result
 
 
 def run_task(name: str, task: Callable[[], int], expected: int) -> None:
     """Run one task of the scheduler until it has handled what is expected, and print its rate."""
-    begun, handled, longest = time.monotonic(), 0, 0.0
+    started_at, handled, longest = time.monotonic(), 0, 0.0
     while handled < expected:
-        run_begun = time.monotonic()
+        run_started_at = time.monotonic()
         handled += task()
-        longest = max(longest, time.monotonic() - run_begun)
-    seconds = time.monotonic() - begun
+        longest = max(longest, time.monotonic() - run_started_at)
+    seconds = time.monotonic() - started_at
     print(f"{name:32} {seconds:8.1f} s  {handled / seconds:10.0f} per second, longest run {longest:.1f} s")
 
 

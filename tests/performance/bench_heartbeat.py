@@ -58,7 +58,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Figures:
-    """What one view cost: requests per second, and CPU seconds a request of the web server and of PostgreSQL."""
+    """The cost of one view: requests per second, and CPU seconds per request of the web server and of PostgreSQL."""
 
     rate: float
     web: float
@@ -72,8 +72,8 @@ class Figures:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--heartbeats", type=int, default=8_000, help="how many are measured (default %(default)s)")
-    parser.add_argument("--devices", type=int, default=400, help="who send them (default %(default)s)")
-    parser.add_argument("--connections", type=int, default=8, help="at the same time (default %(default)s)")
+    parser.add_argument("--devices", type=int, default=400, help="how many devices send them (default %(default)s)")
+    parser.add_argument("--connections", type=int, default=8, help="concurrent connections (default %(default)s)")
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="kernex-bench-") as directory,
@@ -110,7 +110,7 @@ def enrol(postgres: Postgres, count: int) -> list[Device]:
 def measure(
     postgres: Postgres, live: Live, devices: list[Device], count: int, connections: int
 ) -> tuple[Figures, Figures]:
-    """The figures of the heartbeat and of the bare view, each over several turns."""
+    """Return the figures of the heartbeat and of the bare view, each averaged over several turns."""
     assert postgres.process is not None
     assert live.web is not None
     port, processes, share = live.port, (live.web.pid, postgres.process.pid), count // ROUNDS
@@ -124,11 +124,13 @@ def measure(
 
 
 def mean(turns: list[Figures]) -> Figures:
-    def over(values: list[float]) -> float:
+    def average(values: list[float]) -> float:
         return sum(values) / len(values)
 
     return Figures(
-        over([turn.rate for turn in turns]), over([turn.web for turn in turns]), over([turn.database for turn in turns])
+        average([turn.rate for turn in turns]),
+        average([turn.web for turn in turns]),
+        average([turn.database for turn in turns]),
     )
 
 
@@ -139,16 +141,16 @@ def request(port: int, path: str, headers: dict[str, str], body: bytes) -> bytes
 
 
 def heartbeats(port: int, devices: list[Device], count: int) -> list[bytes]:
-    """Signed requests, one device after the other, again and again."""
-    made = []
+    """Return signed requests of the devices in rotation."""
+    signed_requests = []
     for number in range(count):
         device = devices[number % len(devices)]
         device.sequence += 1
         path = f"/api/v1/devices/{device.id}/heartbeat"
         body = json.dumps(heartbeat_body(metrics={"cpu_percent": number % 100, "memory": 2**30})).encode()
         headers = sign(device.key, "POST", f"127.0.0.1:{port}", path, body, sequence=device.sequence)
-        made.append(request(port, path, headers, body))
-    return made
+        signed_requests.append(request(port, path, headers, body))
+    return signed_requests
 
 
 def bare_requests(port: int, count: int) -> list[bytes]:
@@ -156,7 +158,7 @@ def bare_requests(port: int, count: int) -> list[bytes]:
 
 
 def run(port: int, processes: tuple[int, int], requests: list[bytes], connections: int) -> Figures:
-    """Send all requests over that many connections, each waiting for an answer before it goes on.
+    """Send all requests over that many connections, each waiting for a response before it sends the next.
 
     A device's requests stay in order on one connection as long as the number of devices is a multiple of theirs.
     """
@@ -171,12 +173,12 @@ def run(port: int, processes: tuple[int, int], requests: list[bytes], connection
     elapsed = time.perf_counter() - start
     if sum(answered) != len(requests):
         raise SystemExit(f"Only {sum(answered)} of {len(requests)} requests were answered with 200.")
-    spent = [cpu_seconds(pid) - ago for pid, ago in zip(processes, before, strict=True)]
+    spent = [cpu_seconds(pid) - earlier for pid, earlier in zip(processes, before, strict=True)]
     return Figures(len(requests) / elapsed, spent[0] / len(requests), spent[1] / len(requests))
 
 
 def send(port: int, requests: list[bytes], answered: list[int]) -> None:
-    """Send one after the other until one is not answered with 200; note how many were."""
+    """Send requests one by one until a response is not 200. Append the number of successes to `answered`."""
     count = 0
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -189,14 +191,14 @@ def send(port: int, requests: list[bytes], answered: list[int]) -> None:
 
 
 def receive(connection: socket.socket) -> bytes:
-    """One answer, whose length its headers say."""
-    answer = b""
-    while b"\r\n\r\n" not in answer:
+    """Read one response with a Content-Length. Return its head."""
+    received = b""
+    while b"\r\n\r\n" not in received:
         part = connection.recv(65536)
         if not part:
             return b""
-        answer += part
-    head, _, body = answer.partition(b"\r\n\r\n")
+        received += part
+    head, _, body = received.partition(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
     while len(body) < length:
         body += connection.recv(65536)
@@ -204,11 +206,11 @@ def receive(connection: socket.socket) -> bytes:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process and all below it have used so far, with those that have ended."""
+    """Return the CPU seconds of a process and its descendants so far, including those that have ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:  # it ended a moment ago; its parent counts it
+    except FileNotFoundError:  # it has just ended; its parent counts it
         return 0
     own = sum(int(ticks) for ticks in fields[11:15]) * TICK_SECONDS
     return own + sum(cpu_seconds(int(child)) for child in children)

@@ -3,7 +3,7 @@
     python -m tests.performance.big_bundle [--size MIB]
 
 Starts PostgreSQL, gunicorn (2 workers), the scheduler and a real agent, pushes one bundle of `--size` MiB (2048
-unless told), and kills with SIGKILL: the web server during the upload, then the agent and again the web server
+by default), and kills with SIGKILL: the web server during the upload, then the agent and again the web server
 during the download. Prints, for each process, how far its memory rose above where it idled, the summed PSS of the
 control plane and the idle agent's RSS. Exits 1 if the bundle does not arrive, or if bytes were sent twice in bulk.
 """
@@ -33,17 +33,17 @@ POLL_SECONDS = 0.05
 
 
 def tree(pid: int) -> list[int]:
-    """`pid` and all that descend from it."""
-    found = [pid]
-    for parent in found:
+    """Return `pid` and the ids of all its descendants."""
+    pids = [pid]
+    for parent in pids:
         for children in Path(f"/proc/{parent}/task").glob("*/children"):
             with suppress(OSError):
-                found += [int(child) for child in children.read_text().split()]
-    return found
+                pids += [int(child) for child in children.read_text().split()]
+    return pids
 
 
 def memory(pid: int, line: str) -> int:
-    """A figure of /proc/PID/status or smaps_rollup in bytes; 0 for a process that is gone."""
+    """Return a figure of /proc/PID/status or smaps_rollup in bytes, or 0 if the process has ended."""
     file = "smaps_rollup" if line == "Pss" else "status"
     with suppress(OSError):
         match = re.search(rf"^{line}:\s+(\d+) kB", Path(f"/proc/{pid}/{file}").read_text(), re.MULTILINE)
@@ -51,8 +51,8 @@ def memory(pid: int, line: str) -> int:
     return 0
 
 
-class Watch(threading.Thread):
-    """Samples how much memory each process of some trees holds; `rise` is its peak above its first sample."""
+class MemoryWatch(threading.Thread):
+    """Sample the memory of all processes below `roots`. `rise` is the peak above the first sample."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -70,16 +70,16 @@ class Watch(threading.Thread):
             time.sleep(POLL_SECONDS)
 
 
-def until(what: str, done: Callable[[], object]) -> None:
+def wait_until(what: str, condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not done():
+    while not condition():
         if time.monotonic() > deadline:
             raise SystemExit(f"FAILED: {what} did not happen within {PATIENCE_SECONDS} s")
         time.sleep(POLL_SECONDS)
 
 
 def bytes_below(directory: Path) -> int:
-    """What the files below `directory` occupy on disk."""
+    """Return the disk usage of the files below `directory` in bytes."""
     total = 0
     for path in directory.rglob("*"):
         with suppress(OSError):
@@ -88,7 +88,7 @@ def bytes_below(directory: Path) -> int:
 
 
 def make_bundle(directory: Path, size: int) -> None:
-    """A directory with one file of `size` random bytes and a trivial health check."""
+    """Create a bundle directory with one file of `size` random bytes and a trivial health check."""
     directory.mkdir()
     block = os.urandom(MIB)
     with (directory / "model.bin").open("wb") as file:
@@ -99,7 +99,7 @@ def make_bundle(directory: Path, size: int) -> None:
 
 @contextmanager
 def database(directory: Path) -> Iterator[None]:
-    """A PostgreSQL of this run's own, announced the way `tests.live` looks for it."""
+    """Run a separate PostgreSQL, announced by the environment variables that `tests.live` reads."""
     with Postgres(directory) as server:
         with psycopg.connect(server.admin_url, autocommit=True) as admin:
             admin.execute(
@@ -134,46 +134,51 @@ def push(live: Live, bundle: Path) -> subprocess.Popen[bytes]:
 
 
 def measure(live: Live, directory: Path, size: int) -> None:
-    watch = Watch()
+    watch = MemoryWatch()
     watch.start()
     assert live.web is not None
     assert live.scheduler is not None
     state, storage = directory / "agent", directory / "storage"
     agent = start_agent(live, state)
-    until("the device", lambda: live.call("GET", "/devices").json()["results"])
+    wait_until("the device", lambda: live.call("GET", "/devices").json()["results"])
     time.sleep(5)
     print(f"idle agent RSS            {memory(agent.pid, 'VmRSS') / MIB:7.1f} MiB")
     watch.roots |= {"web": live.web.pid, "scheduler": live.scheduler.pid, "agent": agent.pid}
 
-    begun = time.monotonic()
+    started_at = time.monotonic()
     pushing = push(live, directory / "bundle")
-    watch.roots["push"] = pushing.pid  # from its first moment on: its rise includes all that it imports
-    until("half of the upload", lambda: bytes_below(storage) > size // 2)
+    watch.roots["push"] = pushing.pid  # watched from its start, so that its rise includes its imports
+    wait_until("half of the upload", lambda: bytes_below(storage) > size // 2)
     live.kill_web()
     live.start_web()
     watch.roots["web"] = live.web.pid
     if pushing.wait(PATIENCE_SECONDS):
         raise SystemExit("FAILED: kernex push")
-    print(f"pushed in                 {time.monotonic() - begun:7.1f} s, server killed once in the middle")
+    print(f"pushed in                 {time.monotonic() - started_at:7.1f} s, server killed once in the middle")
 
-    begun = time.monotonic()
+    started_at = time.monotonic()
     devices = [device["id"] for device in live.call("GET", "/devices").json()["results"]]
-    made = live.call("POST", "/deployments", {"bundle": "big@1", "devices": devices, "groups": []}).json()
-    until("a third of the download", lambda: bytes_below(state) > size // 3)
+    deployment = live.call("POST", "/deployments", {"bundle": "big@1", "devices": devices, "groups": []}).json()
+    wait_until("a third of the download", lambda: bytes_below(state) > size // 3)
     agent.kill()
     agent.wait()
     kept = bytes_below(state)
     agent = start_agent(live, state)
     watch.roots["agent"] = agent.pid
-    until("two thirds of the download", lambda: bytes_below(state) > size * 2 // 3)
+    wait_until("two thirds of the download", lambda: bytes_below(state) > size * 2 // 3)
     live.kill_web()
     time.sleep(2)
     live.start_web()
     watch.roots["web"] = live.web.pid
-    until("the deployment's end", lambda: live.call("GET", f"/deployments/{made['id']}").json()["state"] == "finished")
-    counts = live.call("GET", f"/deployments/{made['id']}").json()["counts"]
+    wait_until(
+        "the deployment's end",
+        lambda: live.call("GET", f"/deployments/{deployment['id']}").json()["state"] == "finished",
+    )
+    counts = live.call("GET", f"/deployments/{deployment['id']}").json()["counts"]
     ended = {state: count for state, count in counts.items() if count}
-    print(f"deployed in               {time.monotonic() - begun:7.1f} s, agent and server killed once each: {ended}")
+    print(
+        f"deployed in               {time.monotonic() - started_at:7.1f} s, agent and server killed once each: {ended}"
+    )
     print(f"kept over the agent's kill {kept / MIB:6.0f} of {size // MIB} MiB")
     for name, rise in sorted(watch.rise.items()):
         print(f"memory above idle, {name:10} {rise / MIB:5.1f} MiB at most in one process")
