@@ -1,4 +1,4 @@
-"""People who use the admin: each with a Django client that is logged in."""
+"""Users of the admin, each with a signed-in Django client."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.live import Live, running
 
 @pytest.fixture(autouse=True)
 def plain_static_files(settings: Settings) -> None:
-    """Names without hashes: no collectstatic before the tests."""
+    """Use static file names without hashes, so that tests need no collectstatic."""
     backend = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     settings.STORAGES = {**settings.STORAGES, "staticfiles": backend}
 
@@ -25,7 +25,7 @@ def alice(db: None) -> User:
 
 @pytest.fixture
 def boss(alice: User) -> Client:
-    """A superuser's client."""
+    """A superuser's signed-in client."""
     client = Client()
     client.force_login(alice)
     return client
@@ -33,13 +33,13 @@ def boss(alice: User) -> Client:
 
 @pytest.fixture
 def staff(db: None) -> Callable[..., Client]:
-    """Makes clients of staff with some permissions, such as `devices.view_device`."""
+    """Return a function that creates a staff user's client with permissions such as `devices.view_device`."""
 
-    def make(*rights: str, name: str = "bob") -> Client:
+    def make(*permissions: str, name: str = "bob") -> Client:
         user = User.objects.create_user(name, password="correct horse battery", is_staff=True)
-        for right in rights:
-            room, codename = right.split(".")
-            user.user_permissions.add(Permission.objects.get(content_type__app_label=room, codename=codename))
+        for permission in permissions:
+            app, codename = permission.split(".")
+            user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=codename))
         client = Client()
         client.force_login(user)
         return client
@@ -49,7 +49,7 @@ def staff(db: None) -> Callable[..., Client]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """A control plane of this module's own, for the browser."""
+    """A separate control plane for each module with browser tests."""
     static: Path = tmp_path_factory.mktemp("static")
     with running(tmp_path_factory.mktemp("live"), KERNEX_DEBUG=0, STATIC_ROOT=static) as live:
         yield live

@@ -1,4 +1,4 @@
-"""Pictures of the admin's pages, of any installation that runs: `python -m tests.admin.pictures http://… DIRECTORY`.
+"""Screenshots of the admin of a running installation: `python -m tests.admin.pictures http://… DIRECTORY`.
 
 Reads the password of the operator from standard input. For the pictures in docs/, fill an empty installation with
 `python -m tests.admin.seed` first.
@@ -12,7 +12,7 @@ from playwright.sync_api import Page, sync_playwright
 from tests.admin.test_browser import ARGUMENTS, LISTS, PHONE, WIDE
 from tests.tools import need
 
-LOOKS = (("light", WIDE), ("dark", WIDE), ("light", PHONE))
+VARIANTS = (("light", WIDE), ("dark", WIDE), ("light", PHONE))
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     directory.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=need("chromium"), args=ARGUMENTS)
-        for colours, size in LOOKS:
+        for colours, size in VARIANTS:
             context = browser.new_context(viewport=size, color_scheme=colours)  # type: ignore[arg-type]
             page = context.new_page()
             page.goto(f"{url}/admin/")
@@ -29,21 +29,21 @@ def main() -> None:
             page.get_by_label("Password").fill(password)
             page.get_by_role("button", name="Log in").click()
             page.wait_for_url(f"{url}/admin/")
-            take(page, url, directory, f"{colours}-{size['width']}")
+            save_screenshots(page, url, directory, f"{colours}-{size['width']}")
             context.close()
 
 
-def take(page: Page, url: str, directory: Path, look: str) -> None:
-    """The start page, every list, and the first object of each."""
-    page.screenshot(path=directory / f"start-{look}.png")
-    for one in LISTS:
-        name = one.replace("/", "-")
-        page.goto(f"{url}/admin/{one}/")
-        page.screenshot(path=directory / f"{name}-list-{look}.png")
-        first = page.locator(f"#result_list tbody a[href*='/admin/{one}/']").first
+def save_screenshots(page: Page, url: str, directory: Path, variant: str) -> None:
+    """Save screenshots of the start page, every list, and the first object of each list."""
+    page.screenshot(path=directory / f"start-{variant}.png")
+    for model in LISTS:
+        name = model.replace("/", "-")
+        page.goto(f"{url}/admin/{model}/")
+        page.screenshot(path=directory / f"{name}-list-{variant}.png")
+        first = page.locator(f"#result_list tbody a[href*='/admin/{model}/']").first
         if first.count():
             page.goto(url + str(first.get_attribute("href")))
-            page.screenshot(path=directory / f"{name}-{look}.png")
+            page.screenshot(path=directory / f"{name}-{variant}.png")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Data as a small fleet has it, for the browser and for pictures: `python -m tests.admin.seed` fills DATABASE_URL."""
+"""Data of a small fleet for browser tests and screenshots: `python -m tests.admin.seed` fills DATABASE_URL."""
 
 import hashlib
 from datetime import timedelta
@@ -20,7 +20,7 @@ from foundation.events.models import Event, record_event  # noqa: E402
 from tests.factories import make_bundle, make_deployment  # noqa: E402
 
 ACTOR = "operator:alice"
-PLACES = ("warehouse-north", "warehouse-south", "lab")
+SITES = ("warehouse-north", "warehouse-south", "lab")
 FAILURES = {
     "rolled_back": ("unhealthy", "health.json says healthy: false: 38 of 40 clips were told apart, 39 are needed"),
     "failed": ("download_failed", "The server answered 503 for 15 minutes."),
@@ -30,15 +30,15 @@ FAILURES = {
 
 
 def seed() -> None:
-    """40 devices in all states, bundles in all states, deployments that run, have ended, were cancelled."""
+    """Create 40 devices and several bundles in all states, and running, finished and cancelled deployments."""
     random = Random(7)
     alice = User.objects.filter(is_superuser=True).first()
     groups = [
-        Group.make(ACTOR, name=place, description=f"Cameras and sensors of the {place.replace('-', ' ')}")
-        for place in PLACES
+        Group.make(ACTOR, name=site, description=f"Cameras and sensors of the {site.replace('-', ' ')}")
+        for site in SITES
     ]
     devices = [device(random, number, groups[number % 3]) for number in range(40)]
-    accepted = [one for one in devices if one.state == "accepted"]
+    accepted = [device_row for device_row in devices if device_row.state == "accepted"]
     for group in groups:
         expires_at = timezone.now() + timedelta(days=7)
         EnrolmentToken.issue(
@@ -46,10 +46,10 @@ def seed() -> None:
         )
     ApiToken.issue(alice, Role.PUBLISHER, "build server", actor="operator:alice")
     old, new, vision = bundles()
-    finished(random, make_deployment(old, *accepted[:20], note="First version for everyone"), "finished")
-    finished(random, make_deployment(vision, *accepted[5:12], note="Trial, stopped: too slow"), "cancelled")
-    running(random, make_deployment(new, *accepted[:24], note="Better with wind noise"))
-    past(random)
+    finish_deployment(random, make_deployment(old, *accepted[:20], note="First version for everyone"), "finished")
+    finish_deployment(random, make_deployment(vision, *accepted[5:12], note="Trial, stopped: too slow"), "cancelled")
+    run_deployment(random, make_deployment(new, *accepted[:24], note="Better with wind noise"))
+    add_events(random)
 
 
 def bundles() -> tuple[Bundle, Bundle, Bundle]:
@@ -67,45 +67,55 @@ def bundles() -> tuple[Bundle, Bundle, Bundle]:
 
 def device(random: Random, number: int, group: Group) -> Device:
     state = "pending" if number in {7, 22, 31} else "decommissioned" if number in {12, 28} else "accepted"
-    silent = number in {3, 17, 25, 36}
+    is_silent = number in {3, 17, 25, 36}
     now = timezone.now()
-    heard: Any = now - (timedelta(hours=random.randint(2, 90)) if silent else timedelta(seconds=random.randint(0, 50)))
+    last_heartbeat_at: Any = now - (
+        timedelta(hours=random.randint(2, 90)) if is_silent else timedelta(seconds=random.randint(0, 50))
+    )
     reported: dict[str, Any] = {}
     if state == "accepted":
         reported = {
-            "agent_version": "0.1.0", "status": "idle", "boot_id": f"{number:04x}-4b1d", "last_heartbeat_at": heard,
+            "agent_version": "0.1.0", "status": "idle", "boot_id": f"{number:04x}-4b1d",
+            "last_heartbeat_at": last_heartbeat_at,
             "metrics": {"cpu_percent": random.randint(3, 60), "memory_free": 812_000_000, "disk_free": 9_400_000_000},
             "running_bundles": {"vad": {"version": "1.0.0", "manifest_sha256": "0" * 64, "healthy": number != 14}},
             "attributes": {"camera": "imx477", "firmware": "2024.11"}, "attributes_version": 3, "accepted_at": now,
         }  # fmt: skip
-    made = Device.objects.create(
+    created = Device.objects.create(
         public_key=hashlib.sha256(str(number).encode()).hexdigest()[:42] + "A", name=f"edge-{number:03}", group=group,
         state=state, device_type="jetson" if number % 4 == 0 else "edge", tags=["outdoor"] if number % 5 == 0 else [],
         hardware={"model": "Raspberry Pi 5", "memory": 8_000_000_000, "machine": "aarch64"}, **reported,
     )  # fmt: skip
     samples = [
-        HeartbeatSample(device=made, at=heard - timedelta(minutes=15 * back), status="idle", metrics={"cpu_percent": 9})
+        HeartbeatSample(
+            device=created,
+            at=last_heartbeat_at - timedelta(minutes=15 * back),
+            status="idle",
+            metrics={"cpu_percent": 9},
+        )
         for back in range(4 if state == "accepted" else 0)
     ]
     HeartbeatSample.objects.bulk_create(samples)
-    return made
+    return created
 
 
-def put(row: DeviceDeployment, state: str, at: Any, **fields: Any) -> None:
-    """Bring a row into a state as if the device had said so."""
+def set_state(device_deployment: DeviceDeployment, state: str, at: Any, **fields: Any) -> None:
+    """Put a device deployment into a state as if the device had reported it."""
     now = timezone.now()
     code, message = FAILURES.get(state, ("", ""))
     fields |= {"state": state, "reason_code": code, "message": message, "state_changed_at": at, "offered_at": at}
     fields |= {"deadline_at": now + timedelta(hours=1), "finished_at": at if state in FINAL_STATES else None}
-    DeviceDeployment.objects.filter(pk=row.pk).update(**fields)
+    DeviceDeployment.objects.filter(pk=device_deployment.pk).update(**fields)
 
 
-def finished(random: Random, deployment: Deployment, state: str) -> None:
+def finish_deployment(random: Random, deployment: Deployment, state: str) -> None:
     at = timezone.now() - timedelta(hours=random.randint(5, 30))
-    rows = list(DeviceDeployment.objects.filter(deployment=deployment))
+    device_deployments = list(DeviceDeployment.objects.filter(deployment=deployment))
     endings = ["rolled_back", "failed", "rejected"] if state == "finished" else ["timed_out", *["cancelled"] * 4]
-    for number, row in enumerate(rows):
-        put(row, endings[number] if number < len(endings) else "succeeded", at + timedelta(minutes=number))
+    for number, device_deployment in enumerate(device_deployments):
+        set_state(
+            device_deployment, endings[number] if number < len(endings) else "succeeded", at + timedelta(minutes=number)
+        )
     counts = DeviceDeployment.objects.filter(deployment=deployment).counts()[deployment.pk]
     Deployment.objects.filter(pk=deployment.pk).update(
         state=state, finished_at=at, created_at=at - timedelta(hours=1), final_counts=counts
@@ -113,22 +123,22 @@ def finished(random: Random, deployment: Deployment, state: str) -> None:
     record_event(f"deployment.{state}", f"{deployment.bundle} has ended.", actor="scheduler", deployment=deployment.pk)
 
 
-def running(random: Random, deployment: Deployment) -> None:
+def run_deployment(random: Random, deployment: Deployment) -> None:
     states = ["succeeded"] * 11 + ["rolled_back"] + ["checking"] * 2 + ["installing"] * 2 + ["downloading"] * 4
     now = timezone.now()
-    for row, state in zip(DeviceDeployment.objects.filter(deployment=deployment), states, strict=False):
-        share = {"bytes_done": 1_400_000, "bytes_total": 2_328_164} if state == "downloading" else {}
-        put(row, state, now - timedelta(seconds=random.randint(5, 400)), **share)
+    for device_deployment, state in zip(DeviceDeployment.objects.filter(deployment=deployment), states, strict=False):
+        progress = {"bytes_done": 1_400_000, "bytes_total": 2_328_164} if state == "downloading" else {}
+        set_state(device_deployment, state, now - timedelta(seconds=random.randint(5, 400)), **progress)
     Deployment.objects.filter(pk=deployment.pk).update(created_at=now - timedelta(minutes=9))
 
 
-def past(random: Random) -> None:
-    """Events of a working week."""
-    for one in Device.objects.accepted()[:30]:
-        record_event("device.registered", f"Device {one} registered.", actor="device", device=one.pk)
-        record_event("device.approved", f"Device {one} was approved.", actor=ACTOR, device=one.pk)
-    for one in Device.objects.offline():
-        record_event("device.offline", f"Device {one} has gone silent.", actor="scheduler", device=one.pk)
+def add_events(random: Random) -> None:
+    """Create events and spread them over the past days."""
+    for device_row in Device.objects.accepted()[:30]:
+        record_event("device.registered", f"Device {device_row} registered.", actor="device", device=device_row.pk)
+        record_event("device.approved", f"Device {device_row} was approved.", actor=ACTOR, device=device_row.pk)
+    for device_row in Device.objects.offline():
+        record_event("device.offline", f"Device {device_row} has gone silent.", actor="scheduler", device=device_row.pk)
     at = timezone.now()
     for event in Event.objects.all():
         at -= timedelta(seconds=random.randint(20, 900))

@@ -29,29 +29,29 @@ LISTS = [
 
 @dataclass
 class Person:
-    """Someone at a browser; `troubles` are errors of the console, refused requests, and requests to other hosts."""
+    """A browser page; `problems` are console errors, failed requests, and requests to other hosts."""
 
     page: Page
     url: str
-    troubles: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
-    def watch(self) -> None:
-        self.page.on("console", self.listen)
-        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
-        self.page.on("request", lambda request: self.look_at(request.url))
-        self.page.on("response", self.read)
+    def record_problems(self) -> None:
+        self.page.on("console", self.record_console_error)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("request", lambda request: self.record_foreign_request(request.url))
+        self.page.on("response", self.record_failed_response)
 
-    def listen(self, said: ConsoleMessage) -> None:
-        if said.type == "error":
-            self.troubles.append(said.text)
+    def record_console_error(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.problems.append(message.text)
 
-    def read(self, got: Response) -> None:
-        if got.status >= 400:
-            self.troubles.append(f"{got.status} {got.url}")
+    def record_failed_response(self, response: Response) -> None:
+        if response.status >= 400:
+            self.problems.append(f"{response.status} {response.url}")
 
-    def look_at(self, url: str) -> None:
+    def record_foreign_request(self, url: str) -> None:
         if not url.startswith((self.url + "/", "data:", "blob:")):
-            self.troubles.append(f"outside: {url}")
+            self.problems.append(f"outside: {url}")
 
     def log_in(self, password: str) -> None:
         self.page.goto(f"{self.url}/admin/")
@@ -60,11 +60,11 @@ class Person:
         self.page.get_by_role("button", name="Log in").click()
         expect(self.page.get_by_role("link", name=re.compile("online"))).to_be_visible()
 
-    def see(self, path: str) -> None:
+    def open_admin(self, path: str) -> None:
         self.page.goto(f"{self.url}/admin/{path}")
 
-    def choose(self, name: str, action: str) -> None:
-        """Tick a row of the list, and run an action on it."""
+    def run_list_action(self, name: str, action: str) -> None:
+        """Select an object of the list and run an action on it."""
         self.page.get_by_role("row", name=re.compile(name)).locator("input.action-select").check()
         self.page.locator("select[name=action]").select_option(action)
         self.page.get_by_title("Run the selected action").click()
@@ -73,19 +73,19 @@ class Person:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=need("chromium"), args=ARGUMENTS)
-        yield started
-        started.close()
+        chromium = playwright.chromium.launch(executable_path=need("chromium"), args=ARGUMENTS)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="module")
 def fleet(server: Live) -> Live:
-    """The server with a small fleet."""
+    """The server with the data of a small fleet."""
     for command in (["-m", "tests.admin.seed"], ["manage.py", "collectstatic", "--no-input", "-v0"]):
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, *command], env=server.environment, cwd=ROOT, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, done.stderr[-2000:]
+        assert completed.returncode == 0, completed.stderr[-2000:]
     server.kill_web()
     server.start_web()
     return server
@@ -93,28 +93,28 @@ def fleet(server: Live) -> Live:
 
 @pytest.fixture(params=["light"])
 def person(request: pytest.FixtureRequest, browser: Browser, fleet: Live) -> Iterator[Person]:
-    """An operator who has logged in, and meets no trouble until the test ends."""
+    """A signed-in operator. Fails if the browser had problems during the test."""
     context = browser.new_context(viewport=WIDE, color_scheme=request.param)  # type: ignore[arg-type]
-    someone = Person(context.new_page(), fleet.url)
-    someone.watch()
-    someone.log_in(fleet.password)
-    yield someone
+    operator = Person(context.new_page(), fleet.url)
+    operator.record_problems()
+    operator.log_in(fleet.password)
+    yield operator
     context.close()
-    assert someone.troubles == []
+    assert operator.problems == []
 
 
 def test_a_pending_device_is_approved(person: Person) -> None:
-    person.see("devices/device/?state__exact=pending")
-    person.choose("edge-007", "approve")
+    person.open_admin("devices/device/?state__exact=pending")
+    person.run_list_action("edge-007", "approve")
     expect(person.page.get_by_text("They are offered deployments")).to_be_visible()
     person.page.get_by_role("button", name="Approve devices").click()
     expect(person.page.get_by_text("Approved: 1.")).to_be_visible()
-    person.see("devices/device/?q=edge-007")
+    person.open_admin("devices/device/?q=edge-007")
     expect(person.page.get_by_role("row", name=re.compile("edge-007"))).to_contain_text("accepted")
 
 
 def test_a_pending_device_is_rejected_from_its_own_page(person: Person) -> None:
-    person.see("devices/device/?q=edge-022")
+    person.open_admin("devices/device/?q=edge-022")
     person.page.get_by_role("link", name="edge-022").click()
     person.page.get_by_role("button", name="Reject").click()
     person.page.get_by_role("button", name="Reject devices").click()
@@ -122,8 +122,8 @@ def test_a_pending_device_is_rejected_from_its_own_page(person: Person) -> None:
     expect(person.page.get_by_role("heading", name="What the device reports")).to_be_visible()
 
 
-def test_the_secret_of_a_token_is_seen_once(person: Person) -> None:
-    person.see("devices/enrolmenttoken/add/")
+def test_the_secret_of_a_token_is_shown_once(person: Person) -> None:
+    person.open_admin("devices/enrolmenttoken/add/")
     person.page.get_by_label("Name").fill("night shift")
     person.page.locator("#id_group").select_option(label="lab")
     person.page.get_by_role("button", name="Make the token").click()
@@ -135,14 +135,14 @@ def test_the_secret_of_a_token_is_seen_once(person: Person) -> None:
 
 
 def test_a_bundle_is_deployed_and_the_deployment_cancelled(person: Person) -> None:
-    person.see("devices/device/?q=edge-033")
-    person.choose("edge-033", "deploy")
+    person.open_admin("devices/device/?q=edge-033")
+    person.run_list_action("edge-033", "deploy")
     person.page.get_by_label("Bundle").select_option(label="shelf-vision@0.9.2")
     person.page.get_by_label("Note").fill("one device")
     person.page.get_by_role("button", name="Deploy a bundle").click()
     expect(person.page.get_by_text("The deployment of shelf-vision@0.9.2 was started.")).to_be_visible()
     expect(person.page.locator(".kx-part").first).to_have_attribute("style", re.compile("width: 100%"))
-    # The bar follows what the server says, without a new page.
+    # The progress bar updates without loading the page again.
     expect(person.page.locator(".kx-legend")).to_contain_text("offered", timeout=20_000)
     person.page.get_by_role("button", name="Cancel this deployment").click()
     person.page.get_by_role("button", name="Cancel deployments").click()
@@ -153,7 +153,7 @@ def test_an_archive_is_uploaded(person: Person, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(os.urandom(50_000))
     with tarfile.open(tmp_path / "bundle.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "model.onnx", "model.onnx")
-    person.see("bundles/bundle/add/")
+    person.open_admin("bundles/bundle/add/")
     person.page.get_by_label("Name").fill("Bad Name")
     person.page.get_by_label("Version").fill("3.0.0")
     person.page.locator("input[type=file]").set_input_files(tmp_path / "bundle.tar.gz")
@@ -166,31 +166,31 @@ def test_an_archive_is_uploaded(person: Person, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("person", ["light", "dark"], indirect=True)
-def test_every_list_its_form_and_its_first_object_fit_the_page(person: Person) -> None:
+def test_lists_forms_and_objects_fit_the_page_width(person: Person) -> None:
     for size in (WIDE, PHONE):
         person.page.set_viewport_size(size)  # type: ignore[arg-type]
-        for path in ["", *(f"{one}/" for one in LISTS), *(f"{one}/add/" for one in LISTS if can_add(one))]:
-            person.see(path)
-            fits(person.page)
-        for one in LISTS:
-            person.see(f"{one}/")
-            first = person.page.locator(f"#result_list tbody a[href*='/admin/{one}/']").first
+        for path in ["", *(f"{model}/" for model in LISTS), *(f"{model}/add/" for model in LISTS if can_add(model))]:
+            person.open_admin(path)
+            check_width(person.page)
+        for model in LISTS:
+            person.open_admin(f"{model}/")
+            first = person.page.locator(f"#result_list tbody a[href*='/admin/{model}/']").first
             if first.count():
                 person.page.goto(person.url + str(first.get_attribute("href")))
-                fits(person.page)
+                check_width(person.page)
 
 
-def can_add(one: str) -> bool:
-    return one not in {"devices/device", "events/event"}
+def can_add(model: str) -> bool:
+    return model not in {"devices/device", "events/event"}
 
 
-def fits(page: Page) -> None:
-    """Nothing sticks out to the right."""
-    over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert over <= 0, f"{page.url} is {over} px too wide"
+def check_width(page: Page) -> None:
+    """Check that the page does not overflow horizontally."""
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0, f"{page.url} is {overflow} px too wide"
 
 
-def test_the_api_shows_itself_without_an_outside_host(person: Person) -> None:
+def test_the_api_documentation_loads_nothing_from_other_hosts(person: Person) -> None:
     person.page.goto(f"{person.url}/api/v1/docs")
     expect(person.page.get_by_role("heading", name=re.compile("Kernex"))).to_be_visible(timeout=20_000)
     expect(person.page.get_by_text("/api/v1/devices/register").first).to_be_visible()

@@ -1,4 +1,4 @@
-"""What operators decide goes through the rooms: it is checked, refused with a sentence, and leaves an event."""
+"""Operators' decisions in the admin: checked by the models, refused with a message, recorded as events."""
 
 import io
 import tarfile
@@ -15,7 +15,7 @@ from deployments.planning import plan
 from devices.models import Device, EnrolmentToken, Group
 from foundation.accounts.models import ApiToken
 from foundation.events.models import Event
-from tests.admin.acting import LISTS, act, page_of, said
+from tests.admin.actions import LISTS, object_url, run_action, shown_messages
 from tests.factories import (
     make_bundle,
     make_deployment,
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 EXPIRY = {"expires_at_0": "2030-01-01", "expires_at_1": "12:00:00"}
 
 
-def kinds() -> list[str]:
+def event_kinds() -> list[str]:
     return list(Event.objects.order_by("id").values_list("kind", flat=True))
 
 
@@ -43,39 +43,39 @@ def archive(**contents: bytes) -> SimpleUploadedFile:
     return SimpleUploadedFile("bundle.tar.gz", out.getvalue())
 
 
-def test_an_action_asks_first_and_says_what_it_does(boss: Client) -> None:
+def test_an_action_asks_for_confirmation_and_explains_itself(boss: Client) -> None:
     device = make_device(name="edge-1", state="pending")
-    asked = act(boss, "devices", "approve", device, confirmed=False)
-    assert asked.status_code == 200
-    assert "edge-1" in asked.content.decode()
-    assert "They are offered deployments" in asked.content.decode()
+    confirmation = run_action(boss, "devices", "approve", device, confirmed=False)
+    assert confirmation.status_code == 200
+    assert "edge-1" in confirmation.content.decode()
+    assert "They are offered deployments" in confirmation.content.decode()
     device.refresh_from_db()
     assert device.state == "pending"
-    assert said(act(boss, "devices", "approve", device)) == ["Approved: 1."]
+    assert shown_messages(run_action(boss, "devices", "approve", device)) == ["Approved: 1."]
     device.refresh_from_db()
     assert device.state == "accepted"
     assert Event.objects.get(kind="device.approved").actor == "operator:alice"
 
 
 @pytest.mark.parametrize("action", ["approve", "reject", "decommission"])
-def test_a_device_is_decided_on_from_its_own_page_and_leads_back_there(boss: Client, action: str) -> None:
+def test_an_action_on_a_devices_page_redirects_back_to_it(boss: Client, action: str) -> None:
     device = make_device(state="pending")
-    answer = act(boss, "devices", action, device, begun_on="object")
-    assert answer["Location"] == page_of("devices", device)
+    response = run_action(boss, "devices", action, device, begun_on="object")
+    assert response["Location"] == object_url("devices", device)
 
 
-def test_a_refusal_of_the_room_becomes_a_message(boss: Client) -> None:
-    gone, waiting = make_device(name="edge-1", state="decommissioned"), make_device(state="pending")
-    answer = act(boss, "devices", "approve", gone, waiting)
-    assert said(answer) == ["edge-1: A device that is decommissioned cannot be approved.", "Approved: 1."]
+def test_a_refusal_is_shown_as_a_message(boss: Client) -> None:
+    decommissioned, waiting = make_device(name="edge-1", state="decommissioned"), make_device(state="pending")
+    response = run_action(boss, "devices", "approve", decommissioned, waiting)
+    assert shown_messages(response) == ["edge-1: A device that is decommissioned cannot be approved.", "Approved: 1."]
 
 
-def test_edits_of_a_device_change_what_operators_decide_alone(boss: Client) -> None:
+def test_editing_a_device_changes_only_the_operators_fields(boss: Client) -> None:
     device = make_device(name="old", device_type="edge", metrics={"cpu": 1})
     other = make_group("other")
     reported = {"device_type": "toaster", "metrics": "{}", "state": "pending", "public_key": "x", "agent_version": "9"}
     body = {"name": "new", "group": other.pk, "tags": "outdoor,roof", **reported}
-    assert boss.post(page_of("devices", device), body).status_code == 302
+    assert boss.post(object_url("devices", device), body).status_code == 302
     changed = Device.objects.get()
     assert (changed.name, changed.group, changed.tags) == ("new", other, ["outdoor", "roof"])
     for field in ("device_type", "metrics", "state", "public_key", "agent_version"):
@@ -85,56 +85,60 @@ def test_edits_of_a_device_change_what_operators_decide_alone(boss: Client) -> N
 
 def test_a_bad_tag_is_refused(boss: Client) -> None:
     device = make_device()
-    answer = boss.post(page_of("devices", device), {"name": "", "group": device.group_id, "tags": "no spaces here"})
-    assert answer.status_code == 200
+    response = boss.post(
+        object_url("devices", device), {"name": "", "group": device.group_id, "tags": "no spaces here"}
+    )
+    assert response.status_code == 200
     assert Device.objects.get().tags == []
 
 
-def test_groups_are_made_and_edited_through_the_room(boss: Client) -> None:
+def test_creating_and_editing_a_group_records_events(boss: Client) -> None:
     body = {"name": "lab", "description": "", "interval_seconds": 30}
     assert boss.post(f"{LISTS['groups']}add/", body).status_code == 302
     group = Group.objects.get()
-    assert boss.post(page_of("groups", group), {**body, "interval_seconds": 15}).status_code == 302
+    assert boss.post(object_url("groups", group), {**body, "interval_seconds": 15}).status_code == 302
     group.refresh_from_db()
     assert group.interval_seconds == 15
-    assert kinds() == ["group.made", "group.edited"]
+    assert event_kinds() == ["group.made", "group.edited"]
 
 
-@pytest.mark.parametrize("wrong", [{"name": "lab"}, {"name": "two words"}, {"interval_seconds": 0}, {"name": ""}])
-def test_a_wrong_group_is_refused_on_the_form(boss: Client, wrong: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "invalid_fields", [{"name": "lab"}, {"name": "two words"}, {"interval_seconds": 0}, {"name": ""}]
+)
+def test_an_invalid_group_is_refused_on_the_form(boss: Client, invalid_fields: dict[str, object]) -> None:
     make_group("lab")
-    answer = boss.post(f"{LISTS['groups']}add/", {"name": "new", "interval_seconds": 60, **wrong})
-    assert answer.status_code == 200
+    response = boss.post(f"{LISTS['groups']}add/", {"name": "new", "interval_seconds": 60, **invalid_fields})
+    assert response.status_code == 200
     assert Group.objects.count() == 1
 
 
-def test_a_name_that_somebody_else_took_meanwhile_becomes_a_message(
-    boss: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_race_for_a_group_name_is_shown_as_a_message(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     make_group("lab")
     monkeypatch.setattr(Group, "validate_unique", lambda *args, **kwargs: None)
     monkeypatch.setattr(Group, "validate_constraints", lambda *args, **kwargs: None)
-    answer = boss.post(f"{LISTS['groups']}add/", {"name": "lab", "interval_seconds": 60})
-    assert said(answer) == ["There is a group of this name already."]
+    response = boss.post(f"{LISTS['groups']}add/", {"name": "lab", "interval_seconds": 60})
+    assert shown_messages(response) == ["There is a group of this name already."]
 
 
 def test_the_secret_of_an_enrolment_token_is_shown_once(boss: Client) -> None:
     body = {"name": "cameras", "group": make_group().pk, "uses_allowed": 5, **EXPIRY}
-    shown = boss.post(f"{LISTS['tokens']}add/", body)
-    assert "no-store" in shown["Cache-Control"]
+    shown_text = boss.post(f"{LISTS['tokens']}add/", body)
+    assert "no-store" in shown_text["Cache-Control"]
     token = EnrolmentToken.objects.get()
-    secret = shown.context["secret"]
+    secret = shown_text.context["secret"]
     assert EnrolmentToken.objects.for_secret(secret).get() == token
-    assert secret in shown.content.decode()
-    assert secret not in boss.get(page_of("tokens", token)).content.decode()
+    assert secret in shown_text.content.decode()
+    assert secret not in boss.get(object_url("tokens", token)).content.decode()
     assert secret not in boss.get(LISTS["tokens"]).content.decode()
     assert secret not in str(list(Event.objects.values_list("message", "data")))
-    assert kinds() == ["token.issued"]
+    assert event_kinds() == ["token.issued"]
 
 
-@pytest.mark.parametrize("wrong", [{"uses_allowed": 0}, {"uses_allowed": 10**7}, {"expires_at_0": "2020-01-01"}])
-def test_a_wrong_enrolment_token_is_refused_on_the_form(boss: Client, wrong: dict[str, object]) -> None:
-    body = {"name": "cameras", "group": make_group().pk, "uses_allowed": 5, **EXPIRY, **wrong}
+@pytest.mark.parametrize(
+    "invalid_fields", [{"uses_allowed": 0}, {"uses_allowed": 10**7}, {"expires_at_0": "2020-01-01"}]
+)
+def test_an_invalid_enrolment_token_is_refused_on_the_form(boss: Client, invalid_fields: dict[str, object]) -> None:
+    body = {"name": "cameras", "group": make_group().pk, "uses_allowed": 5, **EXPIRY, **invalid_fields}
     assert boss.post(f"{LISTS['tokens']}add/", body).status_code == 200
     assert not EnrolmentToken.objects.exists()
 
@@ -142,124 +146,126 @@ def test_a_wrong_enrolment_token_is_refused_on_the_form(boss: Client, wrong: dic
 def test_tokens_are_revoked(boss: Client, alice: User) -> None:
     token, _ = make_enrolment_token()
     api_token, _ = ApiToken.issue(alice, "viewer", "mine", actor="operator:alice")
-    act(boss, "tokens", "revoke", token)
-    act(boss, "API tokens", "revoke", api_token)
+    run_action(boss, "tokens", "revoke", token)
+    run_action(boss, "API tokens", "revoke", api_token)
     assert not EnrolmentToken.objects.usable().exists()
     assert not ApiToken.objects.usable().exists()
-    assert kinds()[-2:] == ["token.revoked", "api_token.revoked"]
+    assert event_kinds()[-2:] == ["token.revoked", "api_token.revoked"]
 
 
-def test_an_api_token_is_shown_once(boss: Client, alice: User) -> None:
-    shown = boss.post(f"{LISTS['API tokens']}add/", {"name": "ci", "user": alice.pk, "role": "publisher"})
-    assert "no-store" in shown["Cache-Control"]
-    assert ApiToken.objects.for_secret(shown.context["secret"]).get().role == "publisher"
-    assert kinds() == ["api_token.issued"]
+def test_the_secret_of_an_api_token_is_shown_once(boss: Client, alice: User) -> None:
+    shown_text = boss.post(f"{LISTS['API tokens']}add/", {"name": "ci", "user": alice.pk, "role": "publisher"})
+    assert "no-store" in shown_text["Cache-Control"]
+    assert ApiToken.objects.for_secret(shown_text.context["secret"]).get().role == "publisher"
+    assert event_kinds() == ["api_token.issued"]
 
 
 def test_a_bundle_is_deployed_to_chosen_devices(boss: Client) -> None:
     chosen, other, bundle = make_device(), make_device(), make_bundle()
-    answer = act(boss, "devices", "deploy", chosen, bundle=bundle.pk, note="trial")
+    response = run_action(boss, "devices", "deploy", chosen, bundle=bundle.pk, note="trial")
     plan()
     deployment = Deployment.objects.get()
-    assert answer["Location"] == page_of("deployments", deployment)
+    assert response["Location"] == object_url("deployments", deployment)
     assert (deployment.note, deployment.created_by.get_username()) == ("trial", "alice")  # type: ignore[union-attr]
-    assert [row.device_id for row in deployment.device_deployments.all()] == [chosen.pk]
-    assert other.pk not in {row.device_id for row in deployment.device_deployments.all()}
+    assert [device_deployment.device_id for device_deployment in deployment.device_deployments.all()] == [chosen.pk]
+    assert other.pk not in {device_deployment.device_id for device_deployment in deployment.device_deployments.all()}
 
 
-def test_deploying_without_a_ready_bundle_says_so(boss: Client) -> None:
+def test_deploying_without_a_ready_bundle_shows_a_message(boss: Client) -> None:
     make_bundle(state="draft")
-    answer = act(boss, "devices", "deploy", make_device(), confirmed=False)
-    assert said(answer) == ["No bundle is ready. Publish one first."]
+    response = run_action(boss, "devices", "deploy", make_device(), confirmed=False)
+    assert shown_messages(response) == ["No bundle is ready. Publish one first."]
 
 
 @pytest.mark.parametrize("state", ["draft", "withdrawn"])
 def test_a_bundle_that_is_not_ready_cannot_be_chosen(boss: Client, state: str) -> None:
     make_bundle("vad@1.0.0")
-    wrong = make_bundle("vad@2.0.0", state=state)
-    answer = act(boss, "devices", "deploy", make_device(), bundle=wrong.pk)
-    assert "Select a valid choice" in answer.content.decode()
+    unready = make_bundle("vad@2.0.0", state=state)
+    response = run_action(boss, "devices", "deploy", make_device(), bundle=unready.pk)
+    assert "Select a valid choice" in response.content.decode()
     assert not Deployment.objects.exists()
 
 
-def test_deploying_to_nobody_who_may_take_it_becomes_a_message(boss: Client) -> None:
-    answer = act(boss, "devices", "deploy", make_device(state="pending"), bundle=make_bundle().pk)
-    assert said(answer) == [
+def test_deploying_without_an_accepted_device_shows_a_message(boss: Client) -> None:
+    response = run_action(boss, "devices", "deploy", make_device(state="pending"), bundle=make_bundle().pk)
+    assert shown_messages(response) == [
         "No device can take vad@1.0.0: none of the chosen devices is accepted (approve those that wait)."
     ]
 
 
-def test_deploying_to_groups_asks_first_and_says_to_how_many_devices(boss: Client) -> None:
+def test_deploying_to_groups_asks_for_confirmation_with_the_device_count(boss: Client) -> None:
     device, bundle = make_device(), make_bundle()
     make_device(state="pending")
     body = {"bundle": bundle.pk, "groups": [device.group_id], "note": "all <of> them"}
-    question = boss.post(f"{LISTS['deployments']}add/", body)
-    assert question.status_code == 200
-    page = question.content.decode()
+    confirmation_page = boss.post(f"{LISTS['deployments']}add/", body)
+    assert confirmation_page.status_code == 200
+    page = confirmation_page.content.decode()
     assert "<strong>1</strong> accepted device in:" in page
     for field in ('name="bundle"', 'name="groups"', 'value="all &lt;of&gt; them"', 'name="confirmed" value="yes"'):
         assert field in page
     assert not Deployment.objects.exists()
-    answer = boss.post(f"{LISTS['deployments']}add/", {**body, "confirmed": "yes"})
+    response = boss.post(f"{LISTS['deployments']}add/", {**body, "confirmed": "yes"})
     deployment = Deployment.objects.get()
-    assert answer["Location"] == page_of("deployments", deployment)
+    assert response["Location"] == object_url("deployments", deployment)
     assert (deployment.note, deployment.created_by.get_username()) == ("all <of> them", "alice")  # type: ignore[union-attr]
-    assert kinds()[-1] == "deployment.started"
-    assert said(answer) == ["The deployment of vad@1.0.0 was started."]
+    assert event_kinds()[-1] == "deployment.started"
+    assert shown_messages(response) == ["The deployment of vad@1.0.0 was started."]
 
 
-def test_deploying_without_a_permission_is_refused_before_the_question(staff: Callable[..., Client]) -> None:
+def test_deploying_without_permission_is_refused_before_the_confirmation(staff: Callable[..., Client]) -> None:
     body = {"bundle": make_bundle().pk, "groups": [make_group().pk], "note": ""}
     viewer = staff("deployments.view_deployment")
-    for more in ({}, {"confirmed": "yes"}):
-        answer = viewer.post(f"{LISTS['deployments']}add/", {**body, **more})
-        assert answer.status_code == 403
+    for extra_fields in ({}, {"confirmed": "yes"}):
+        response = viewer.post(f"{LISTS['deployments']}add/", {**body, **extra_fields})
+        assert response.status_code == 403
     assert not Deployment.objects.exists()
 
 
-def test_deploying_to_an_empty_group_becomes_a_message(boss: Client) -> None:
+def test_deploying_to_an_empty_group_shows_a_message(boss: Client) -> None:
     body = {"bundle": make_bundle().pk, "groups": [make_group("empty").pk], "note": "", "confirmed": "yes"}
-    answer = boss.post(f"{LISTS['deployments']}add/", body)
-    assert said(answer) == ["No device can take vad@1.0.0: the chosen groups are empty."]
+    response = boss.post(f"{LISTS['deployments']}add/", body)
+    assert shown_messages(response) == ["No device can take vad@1.0.0: the chosen groups are empty."]
     assert not Deployment.objects.exists()
 
 
-def test_a_wrong_deployment_is_refused_on_the_form(boss: Client) -> None:
-    answer = boss.post(f"{LISTS['deployments']}add/", {"bundle": "", "groups": [], "note": ""})
-    assert "This field is required." in answer.content.decode()
+def test_an_invalid_deployment_is_refused_on_the_form(boss: Client) -> None:
+    response = boss.post(f"{LISTS['deployments']}add/", {"bundle": "", "groups": [], "note": ""})
+    assert "This field is required." in response.content.decode()
 
 
 def test_a_finished_deployment_cannot_be_cancelled(boss: Client) -> None:
-    running, done = make_deployment(make_bundle(), make_device()), make_device_deployment("succeeded").deployment
-    Deployment.objects.filter(pk=done.pk).update(state="finished", finished_at="2026-01-01T00:00:00Z")
-    messages = said(act(boss, "deployments", "cancel", running, done))
+    running, finished = make_deployment(make_bundle(), make_device()), make_device_deployment("succeeded").deployment
+    Deployment.objects.filter(pk=finished.pk).update(state="finished", finished_at="2026-01-01T00:00:00Z")
+    messages = shown_messages(run_action(boss, "deployments", "cancel", running, finished))
     assert "The deployment is finished and cannot be cancelled." in messages[0]
     assert messages[1] == "Cancelled: 1."
 
 
 def test_an_archive_becomes_a_draft(boss: Client) -> None:
     body = {"name": "vad", "version": "1.0.0", "archive": archive(model=b"weights")}
-    answer = boss.post(f"{LISTS['bundles']}add/", body)
+    response = boss.post(f"{LISTS['bundles']}add/", body)
     bundle = Bundle.objects.get()
-    assert answer["Location"] == page_of("bundles", bundle)
+    assert response["Location"] == object_url("bundles", bundle)
     assert (bundle.state, bundle.created_by.get_username()) == ("draft", "alice")  # type: ignore[union-attr]
     assert Event.objects.get(kind="bundle.drafted").actor == "operator:alice"
 
 
 @pytest.mark.parametrize(
-    ("body", "shown"),
+    ("body", "shown_text"),
     [
         ({"name": "Vad"}, "small letters"),
         ({"version": ""}, "This field is required."),
     ],
 )
-def test_what_is_wrong_with_an_archive_stands_on_the_form(boss: Client, body: dict[str, object], shown: str) -> None:
+def test_invalid_fields_of_an_archive_are_shown_on_the_form(
+    boss: Client, body: dict[str, object], shown_text: str
+) -> None:
     make_bundle("vad@1.0.0")
-    answer = boss.post(
+    response = boss.post(
         f"{LISTS['bundles']}add/", {"name": "vad", "version": "2.0.0", "archive": archive(a=b"b"), **body}
     )
-    assert answer.status_code == 200
-    assert shown in answer.content.decode()
+    assert response.status_code == 200
+    assert shown_text in response.content.decode()
     assert Bundle.objects.count() == 1
 
 
@@ -270,42 +276,42 @@ def test_what_is_wrong_with_an_archive_stands_on_the_form(boss: Client, body: di
         ({"version": "1.0.0"}, "exists with another manifest"),
     ],
 )
-def test_an_archive_that_makes_no_draft_is_a_message(boss: Client, body: dict[str, object], message: str) -> None:
+def test_a_refused_archive_is_shown_as_a_message(boss: Client, body: dict[str, object], message: str) -> None:
     make_bundle("vad@1.0.0")
     add = f"{LISTS['bundles']}add/"
-    answer = boss.post(add, {"name": "vad", "version": "2.0.0", "archive": archive(a=b"b"), **body})
-    assert answer["Location"] == add
-    assert message in said(answer)[-1]
+    response = boss.post(add, {"name": "vad", "version": "2.0.0", "archive": archive(a=b"b"), **body})
+    assert response["Location"] == add
+    assert message in shown_messages(response)[-1]
     assert Bundle.objects.count() == 1
 
 
 def test_bundles_are_published_and_withdrawn(boss: Client) -> None:
-    drafted, ready = make_bundle("vad@1.0.0", state="draft"), make_bundle("vad@2.0.0")
-    act(boss, "bundles", "publish", drafted)
-    act(boss, "bundles", "withdraw", ready)
+    draft, ready = make_bundle("vad@1.0.0", state="draft"), make_bundle("vad@2.0.0")
+    run_action(boss, "bundles", "publish", draft)
+    run_action(boss, "bundles", "withdraw", ready)
     assert dict(Bundle.objects.values_list("version", "state")) == {"1.0.0": "verifying", "2.0.0": "withdrawn"}
-    assert "is withdrawn and cannot be published" in said(act(boss, "bundles", "publish", ready))[-1]
+    assert "is withdrawn and cannot be published" in shown_messages(run_action(boss, "bundles", "publish", ready))[-1]
 
 
-def test_a_draft_is_discarded_and_leads_back_to_the_list(boss: Client) -> None:
-    drafted, ready = make_bundle("vad@1.0.0", state="draft"), make_bundle("vad@2.0.0")
-    answer = act(boss, "bundles", "discard", drafted, begun_on="object")
-    assert answer["Location"] == LISTS["bundles"]
-    assert said(answer) == ["Discarded: 1."]
-    assert "only a draft can be discarded" in said(act(boss, "bundles", "discard", ready))[-1]
+def test_discarding_a_draft_redirects_to_the_list(boss: Client) -> None:
+    draft, ready = make_bundle("vad@1.0.0", state="draft"), make_bundle("vad@2.0.0")
+    response = run_action(boss, "bundles", "discard", draft, begun_on="object")
+    assert response["Location"] == LISTS["bundles"]
+    assert shown_messages(response) == ["Discarded: 1."]
+    assert "only a draft can be discarded" in shown_messages(run_action(boss, "bundles", "discard", ready))[-1]
     assert [str(bundle) for bundle in Bundle.objects.all()] == ["vad@2.0.0"]
 
 
-def test_ten_wrong_passwords_lead_to_a_page_that_says_so(client: Client, alice: User) -> None:
+def test_ten_wrong_passwords_show_the_lockout_page(client: Client, alice: User) -> None:
     for _ in range(10):
-        answer = client.post("/admin/login/", {"username": "alice", "password": "wrong"})
-    assert answer.status_code == 429
-    assert "Too many wrong passwords" in answer.content.decode()
-    right = client.post("/admin/login/", {"username": "alice", "password": "correct horse battery"})
-    assert right.status_code == 429
+        response = client.post("/admin/login/", {"username": "alice", "password": "wrong"})
+    assert response.status_code == 429
+    assert "Too many wrong passwords" in response.content.decode()
+    correct_sign_in = client.post("/admin/login/", {"username": "alice", "password": "correct horse battery"})
+    assert correct_sign_in.status_code == 429
 
 
-def test_refusals_are_pages(staff: object, client: Client, boss: Client) -> None:
+def test_refusals_are_html_pages(staff: object, client: Client, boss: Client) -> None:
     strict = Client(enforce_csrf_checks=True)
     assert "open for too long" in strict.post("/admin/login/", {"username": "alice"}).content.decode()
     assert "There is no page at this URL" in boss.get("/admin/nonsense").content.decode()

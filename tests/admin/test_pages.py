@@ -1,4 +1,4 @@
-"""Every page answers, says what it is about, and costs the same however many rows there are."""
+"""Every page loads, has a name, and costs the same number of queries for any number of objects."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,7 +19,7 @@ from deployments.planning import plan
 from devices.models import Command, Device, HeartbeatSample
 from foundation.accounts.models import ApiToken
 from foundation.events.models import Event, record_event
-from tests.admin.acting import LISTS, page_of
+from tests.admin.actions import LISTS, object_url
 from tests.factories import (
     make_bundle,
     make_deployment,
@@ -34,17 +34,17 @@ from tests.factories import (
 pytestmark = pytest.mark.django_db
 
 
-def add_rows(page: str, start: int, end: int) -> None:
+def add_objects(page: str, start: int, end: int) -> None:
     for number in range(start, end):
-        ROWS[page](number)
+        FACTORIES[page](number)
 
 
-def make_command_token(number: int) -> None:
+def make_api_token(number: int) -> None:
     user = User.objects.create_user(f"robot-{number}")
     ApiToken.issue(user, "viewer", f"token {number}", actor="operator:alice")
 
 
-ROWS: dict[str, Callable[[int], Any]] = {
+FACTORIES: dict[str, Callable[[int], Any]] = {
     "devices": lambda number: make_device(name=f"edge-{number}", group=make_group(f"g{number % 3}")),
     "groups": lambda number: make_group(f"group-{number}"),
     "tokens": lambda number: make_enrolment_token(name=f"token {number}"),
@@ -55,147 +55,147 @@ ROWS: dict[str, Callable[[int], Any]] = {
     ),
     "users": lambda number: User.objects.create_user(f"person-{number}"),
     "user groups": lambda number: UserGroup.objects.create(name=f"people {number}"),
-    "API tokens": make_command_token,
+    "API tokens": make_api_token,
 }
 
 
-def queries(client: Client, address: str) -> int:
-    with CaptureQueriesContext(connection) as asked:
-        assert client.get(address).status_code == 200
-    return len(asked)
+def count_queries(client: Client, url: str) -> int:
+    with CaptureQueriesContext(connection) as captured:
+        assert client.get(url).status_code == 200
+    return len(captured)
 
 
-def test_the_bare_address_leads_to_the_admin(client: Client) -> None:
-    answer = client.get("/")
-    assert (answer.status_code, answer["Location"]) == (302, "/admin/")
+def test_the_root_url_redirects_to_the_admin(client: Client) -> None:
+    response = client.get("/")
+    assert (response.status_code, response["Location"]) == (302, "/admin/")
 
 
 @pytest.mark.parametrize("page", LISTS)
 def test_a_list_costs_the_same_for_5_and_60_rows(boss: Client, page: str) -> None:
-    add_rows(page, 0, 5)
-    boss.get(LISTS[page])  # what is asked once a process
-    few = queries(boss, LISTS[page])
-    add_rows(page, 5, 60)
-    assert queries(boss, LISTS[page]) == few <= 20
+    add_objects(page, 0, 5)
+    boss.get(LISTS[page])  # fills the caches that live as long as the process
+    few = count_queries(boss, LISTS[page])
+    add_objects(page, 5, 60)
+    assert count_queries(boss, LISTS[page]) == few <= 20
 
 
 def test_the_start_page_costs_the_same_for_one_and_many(boss: Client) -> None:
     make_device_deployment("failed")
     boss.get("/admin/")
-    few = queries(boss, "/admin/")
+    few = count_queries(boss, "/admin/")
     for number in range(8):
         make_device_deployment("rolled_back", bundle=make_bundle(f"vad@2.0.{number}"))
-    assert queries(boss, "/admin/") == few
+    assert count_queries(boss, "/admin/") == few
 
 
 @pytest.mark.parametrize("page", LISTS)
-def test_an_empty_list_answers(boss: Client, page: str) -> None:
+def test_an_empty_list_loads(boss: Client, page: str) -> None:
     assert boss.get(LISTS[page]).status_code == 200
-    nothing = boss.get(LISTS[page], {"q": "no such thing"})
-    assert nothing.status_code == 200
+    empty_result = boss.get(LISTS[page], {"q": "no such thing"})
+    assert empty_result.status_code == 200
     if page != "user groups":
-        assert "Nothing matches this search." in nothing.content.decode()
+        assert "Nothing matches this search." in empty_result.content.decode()
 
 
 @pytest.mark.parametrize("page", [page for page in LISTS if page not in {"devices", "events"}])
-def test_a_form_answers(boss: Client, page: str) -> None:
+def test_a_form_loads(boss: Client, page: str) -> None:
     assert boss.get(LISTS[page] + "add/").status_code == 200
 
 
 @pytest.mark.parametrize("state", ["waiting", "downloading", "succeeded", "rolled_back", "cancelled"])
 def test_the_pages_of_a_deployment_and_its_device_show_its_state(boss: Client, state: str) -> None:
-    row = make_device_deployment(state)
-    HeartbeatSample.objects.create(device=row.device, at=timezone.now(), status="idle", metrics={})
-    for page, obj in (("deployments", row.deployment), ("devices", row.device)):
-        assert row.get_state_display() in boss.get(page_of(page, obj)).content.decode()
+    device_deployment = make_device_deployment(state)
+    HeartbeatSample.objects.create(device=device_deployment.device, at=timezone.now(), status="idle", metrics={})
+    for page, obj in (("deployments", device_deployment.deployment), ("devices", device_deployment.device)):
+        assert device_deployment.get_state_display() in boss.get(object_url(page, obj)).content.decode()
 
 
-def test_the_end_of_a_failed_device_deployments_message_is_shown_and_the_rest_on_demand(boss: Client) -> None:
-    row = make_device_deployment("failed")
+def test_the_end_of_a_long_failure_message_is_shown_and_the_rest_on_demand(boss: Client) -> None:
+    device_deployment = make_device_deployment("failed")
     message = "\n".join(f"line {number} <of> many" for number in range(100)) + "\nValueError: the decisive line"
-    DeviceDeployment.objects.filter(pk=row.pk).update(message=message, late_state="rolled_back")
-    for page, obj in (("deployments", row.deployment), ("devices", row.device)):
-        shown = boss.get(page_of(page, obj)).content.decode()
-        before, _, on_demand = shown.partition("<summary>Whole message</summary>")
+    DeviceDeployment.objects.filter(pk=device_deployment.pk).update(message=message, late_state="rolled_back")
+    for page, obj in (("deployments", device_deployment.deployment), ("devices", device_deployment.device)):
+        page_text = boss.get(object_url(page, obj)).content.decode()
+        before, _, on_demand = page_text.partition("<summary>Whole message</summary>")
         assert "ValueError: the decisive line" in before
         assert "line 1 &lt;of&gt; many" not in before
         assert "line 1 &lt;of&gt; many" in on_demand
-        assert "After the end, the device reported: rolled back." in shown
+        assert "After the end, the device reported: rolled back." in page_text
 
 
-def test_a_deployment_that_is_planned_or_found_no_device_says_so(boss: Client) -> None:
+def test_a_deployment_shows_that_it_is_being_planned_or_has_no_devices(boss: Client) -> None:
     deployment = make_planning_deployment(make_bundle(device_types=["cam"]), make_device(device_type="edge"))
-    assert "planning the chosen devices" in boss.get(page_of("deployments", deployment)).content.decode()
+    assert "planning the chosen devices" in boss.get(object_url("deployments", deployment)).content.decode()
     plan()
-    assert "no devices" in boss.get(page_of("deployments", deployment)).content.decode()
+    assert "no devices" in boss.get(object_url("deployments", deployment)).content.decode()
 
 
 @pytest.mark.parametrize("state", ["draft", "verifying", "ready", "withdrawn"])
 def test_a_bundle_in_each_state_has_a_page(boss: Client, state: str) -> None:
     bundle = make_bundle(state=state)
-    shown = boss.get(page_of("bundles", bundle)).content.decode()
-    assert "model.onnx" in shown
-    assert bundle.manifest_sha256 in shown
+    page_text = boss.get(object_url("bundles", bundle)).content.decode()
+    assert "model.onnx" in page_text
+    assert bundle.manifest_sha256 in page_text
 
 
-def test_the_pages_of_tokens_groups_users_and_events_answer(boss: Client) -> None:
+def test_the_pages_of_tokens_groups_users_and_events_load(boss: Client) -> None:
     token, _ = make_enrolment_token()
     api_token, _ = ApiToken.issue(User.objects.get(), "viewer", "mine", actor="operator:alice")
     event = record_event("device.offline", "Gone.", actor="scheduler", device=make_device().pk, why={"a": [1]})
     pairs = [("tokens", token), ("groups", token.group), ("API tokens", api_token), ("events", event)]
     for page, obj in [*pairs, ("users", User.objects.get())]:
-        assert boss.get(page_of(page, obj)).status_code == 200
+        assert boss.get(object_url(page, obj)).status_code == 200
 
 
-def test_a_new_api_token_is_for_who_makes_it(boss: Client, alice: User) -> None:
+def test_a_new_api_token_is_for_its_creator_by_default(boss: Client, alice: User) -> None:
     make_user("another")
     form = boss.get(f"{LISTS['API tokens']}add/").context["adminform"].form
     assert form["user"].initial == alice.pk
 
 
-def test_an_unknown_object_leads_back_to_the_start(boss: Client) -> None:
+def test_an_unknown_object_redirects_to_the_start_page(boss: Client) -> None:
     for page in ("devices", "deployments", "bundles"):
         assert boss.get(f"{LISTS[page]}nonsense/change/").status_code == 302
 
 
 def test_what_a_device_reports_cannot_inject_html(boss: Client) -> None:
-    evil = "<script>alert(1)</script>"
-    running = {"vad": {"version": evil, "healthy": False, "manifest_sha256": evil, "verdict": {evil: evil}}}
-    device = make_device(name=evil, attributes={evil: evil}, metrics={evil: [evil]}, running_bundles=running)
-    for address in (page_of("devices", device), LISTS["devices"]):
-        assert evil not in boss.get(address).content.decode()
+    script = "<script>alert(1)</script>"
+    running = {"vad": {"version": script, "healthy": False, "manifest_sha256": script, "verdict": {script: script}}}
+    device = make_device(name=script, attributes={script: script}, metrics={script: [script]}, running_bundles=running)
+    for url in (object_url("devices", device), LISTS["devices"]):
+        assert script not in boss.get(url).content.decode()
 
 
-def test_the_progress_of_a_running_deployment_is_asked_for_alone(boss: Client) -> None:
-    row = make_device_deployment("downloading")
-    answer = boss.get(f"{LISTS['deployments']}{row.deployment_id}/progress")
-    assert answer.json()["is_running"] is True
-    assert [(bar["state"], bar["count"]) for bar in answer.json()["bars"]] == [("downloading", 1)]
+def test_the_progress_of_a_deployment_is_available_as_json(boss: Client) -> None:
+    device_deployment = make_device_deployment("downloading")
+    response = boss.get(f"{LISTS['deployments']}{device_deployment.deployment_id}/progress")
+    assert response.json()["is_running"] is True
+    assert [(bar["state"], bar["count"]) for bar in response.json()["bars"]] == [("downloading", 1)]
 
 
-def test_offline_devices_are_filtered_and_said_to_be_offline(boss: Client) -> None:
-    heard = timezone.now() - timedelta(days=2)
-    make_device(name="silent", last_heartbeat_at=heard)
+def test_the_offline_filter_shows_only_offline_devices(boss: Client) -> None:
+    last_heartbeat_at = timezone.now() - timedelta(days=2)
+    make_device(name="silent", last_heartbeat_at=last_heartbeat_at)
     make_device(name="talking", last_heartbeat_at=timezone.now())
-    shown = boss.get(LISTS["devices"], {"liveness": "offline"}).content.decode()
-    assert "silent" in shown
-    assert "2 days ago" in shown
-    assert "talking" not in shown
+    page_text = boss.get(LISTS["devices"], {"liveness": "offline"}).content.decode()
+    assert "silent" in page_text
+    assert "2 days ago" in page_text
+    assert "talking" not in page_text
 
 
-def test_a_tag_filters(boss: Client) -> None:
+def test_the_tag_filter_shows_only_tagged_devices(boss: Client) -> None:
     make_device(name="tagged", tags=["outdoor"])
     make_device(name="bare")
-    shown = boss.get(LISTS["devices"], {"tag": "outdoor"}).content.decode()
-    assert "tagged" in shown
-    assert "bare" not in shown
+    page_text = boss.get(LISTS["devices"], {"tag": "outdoor"}).content.decode()
+    assert "tagged" in page_text
+    assert "bare" not in page_text
 
 
-def test_reading_writes_nothing(boss: Client) -> None:
-    row = make_device_deployment("downloading")
+def test_viewing_pages_writes_nothing(boss: Client) -> None:
+    device_deployment = make_device_deployment("downloading")
     before = [model.objects.count() for model in (Event, Command, Device, DeviceDeployment)]
-    for page, obj in (("deployments", row.deployment), ("devices", row.device)):
-        boss.get(page_of(page, obj))
+    for page, obj in (("deployments", device_deployment.deployment), ("devices", device_deployment.device)):
+        boss.get(object_url(page, obj))
     assert [model.objects.count() for model in (Event, Command, Device, DeviceDeployment)] == before
 
 
@@ -209,15 +209,15 @@ def test_every_list_is_in_the_sidebar(boss: Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/admin/devices/device/", "/admin/tokens/apitoken/", "/admin/events/event/"])
-def test_a_list_has_the_name_of_what_it_shows(boss: Client, path: str) -> None:
+def test_a_list_has_a_correct_title(boss: Client, path: str) -> None:
     page = boss.get(path).content.decode()
     assert "to change" not in page
     assert "Api token" not in page
 
 
 def test_a_page_that_does_not_exist_keeps_the_sidebar(boss: Client) -> None:
-    answer = boss.get("/admin/nonsense/")
-    page = answer.content.decode()
-    assert answer.status_code == 404
+    response = boss.get("/admin/nonsense/")
+    page = response.content.decode()
+    assert response.status_code == 404
     assert "There is no page at this URL." in page
     assert 'href="/admin/devices/device/"' in page

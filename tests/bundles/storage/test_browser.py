@@ -55,11 +55,11 @@ def test_an_archive_goes_from_the_browser_to_storage(place: Place, tmp_path: Pat
         page = person.page
         before = line.up
         # Storage that does not know this page takes nothing from it.
-        person.see("bundles/bundle/add/")
+        person.open_admin("bundles/bundle/add/")
         fill(page, archive, "1.0.0")
         expect(page.get_by_text("Storage cannot be reached from this browser")).to_be_visible()
         manage(server, "prepare_bucket", "--origin", line.url)
-        person.see("bundles/bundle/add/")
+        person.open_admin("bundles/bundle/add/")
         fill(page, archive, "Bad Version")
         expect(page.get_by_text("small letters")).to_be_visible()
         fill(page, archive, "1.0.0")

@@ -1,4 +1,4 @@
-"""What people do in the admin, as requests."""
+"""Requests that operators send in the admin."""
 
 from typing import Any
 
@@ -13,16 +13,21 @@ LISTS = {
 }  # fmt: skip
 
 
-def act(client: Client, page: str, action: str, *objects: Any, confirmed: bool = True, **fields: Any) -> Any:
-    """Take an action of a list on some objects."""
-    body = {"action": action, "_selected_action": [str(one.pk) for one in objects], "select_across": "0", **fields}
+def run_action(client: Client, page: str, action: str, *objects: Any, confirmed: bool = True, **fields: Any) -> Any:
+    """Run an action of a list on some objects."""
+    body = {
+        "action": action,
+        "_selected_action": [str(selected.pk) for selected in objects],
+        "select_across": "0",
+        **fields,
+    }
     return client.post(LISTS[page], body | ({"confirmed": "yes"} if confirmed else {}))
 
 
-def said(answer: Any) -> list[str]:
-    """The messages that the next page shows."""
-    return [str(message) for message in get_messages(answer.wsgi_request)]
+def shown_messages(response: Any) -> list[str]:
+    """Return the messages that the next page shows."""
+    return [str(message) for message in get_messages(response.wsgi_request)]
 
 
-def page_of(page: str, obj: Any) -> str:
+def object_url(page: str, obj: Any) -> str:
     return f"{LISTS[page]}{obj.pk}/change/"
