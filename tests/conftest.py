@@ -1,4 +1,4 @@
-"""Real parts for every test: one PostgreSQL a run, one database a worker, reached as `kernex_app`."""
+"""Real services for every test: one PostgreSQL per run, one database per worker, used as `kernex_app`."""
 
 import os
 import secrets
@@ -21,19 +21,19 @@ from dev.postgres import APP, DATABASE, Postgres
 from operations.database.granting import grant
 from operations.database.grants import Role
 
-# Below it lies all that a run writes outside pytest's own directories; gone when the run ends.
+# Everything that a run writes outside pytest's directories is below this one. It is deleted when the run ends.
 SCRATCH = Path(tempfile.mkdtemp(prefix="kernex-tests-"))
 
 
 def start() -> Postgres | None:
-    """Start PostgreSQL before Django reads its settings; xdist's workers inherit the address."""
+    """Start PostgreSQL before Django reads its settings; xdist's workers inherit the URLs."""
     server = None
     os.environ.setdefault("SECRET_KEY", secrets.token_hex(32))
     os.environ.setdefault("DATABASE_POOL", "0")
     if "KERNEX_TEST_ADMIN_URL" not in os.environ:
         os.environ.setdefault("STORAGE_DIR", str(SCRATCH / "storage"))
         os.environ.setdefault("STATIC_ROOT", str(SCRATCH / "static"))
-        (SCRATCH / "static").mkdir()  # whitenoise warns of one that is not there
+        (SCRATCH / "static").mkdir()  # whitenoise warns about a missing directory
         server = Postgres(SCRATCH / "postgres", durable=False).start()
         with psycopg.connect(server.admin_url, autocommit=True) as admin:
             assert grant(admin, Role(APP, server.passwords.app, DATABASE), str) == []
@@ -41,12 +41,12 @@ def start() -> Postgres | None:
         os.environ["DATABASE_URL"] = server.app_url
     os.environ["DJANGO_SETTINGS_MODULE"] = "kernex.settings"
     django.setup()
-    # Names of static files as they are: hashed ones exist only after collectstatic.
+    # Unhashed names of static files: hashed ones exist only after collectstatic.
     settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     return server
 
 
-# While pytest imports this file, not later: the conftest files of the rooms import models.
+# Runs while pytest imports this file, because the conftest files of the apps import models.
 SERVER = start()
 
 
@@ -58,7 +58,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Make this worker's database as the admin, grant it, and migrate it as `kernex_app`."""
+    """Create this worker's database as the admin, grant it, and migrate it as `kernex_app`."""
     name = "test_" + getattr(request.config, "workerinput", {}).get("workerid", "main")
     with psycopg.connect(os.environ["KERNEX_TEST_ADMIN_URL"], autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
@@ -80,9 +80,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 100 MB."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk needs root")
-    place = tmp_path / "small"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "none", place], check=False).returncode:
+    directory = tmp_path / "small"
+    directory.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "none", directory], check=False).returncode:
         pytest.skip("nothing can be mounted here")
-    yield place
-    subprocess.run(["umount", place], check=True)
+    yield directory
+    subprocess.run(["umount", directory], check=True)

@@ -1,4 +1,4 @@
-"""Plain functions that create what tests need."""
+"""Functions that create the objects that tests need."""
 
 import hashlib
 import secrets
@@ -22,7 +22,7 @@ from foundation.accounts.models import ApiToken
 
 
 def make_user(username: str = "alice") -> User:
-    """A person with all rights: what their API tokens may do depends on the role alone."""
+    """Return a superuser, so that the rights of an API token depend on its role alone."""
     return User.objects.get_or_create(username=username, defaults={"is_superuser": True})[0]
 
 
@@ -36,7 +36,7 @@ def make_group(name: str = "lab", **fields: Any) -> Group:
 
 
 def make_enrolment_token(**fields: Any) -> tuple[EnrolmentToken, str]:
-    """A usable enrolment token and its string."""
+    """Return a usable enrolment token and its secret string."""
     defaults: dict[str, Any] = {
         "name": "a token",
         "expires_at": timezone.now() + timedelta(hours=1),
@@ -50,7 +50,7 @@ def make_enrolment_token(**fields: Any) -> tuple[EnrolmentToken, str]:
 
 
 def make_device(**fields: Any) -> Device:
-    """An accepted device of the group `lab`."""
+    """Create a device, by default accepted and in the group `lab`."""
     defaults: dict[str, Any] = {
         "public_key": secrets.token_urlsafe(32)[:42] + "A",
         "device_type": "edge",
@@ -65,7 +65,7 @@ def make_device(**fields: Any) -> Device:
 def make_bundle(
     label: str = "vad@1.0.0", contents: Mapping[str, bytes] | None = None, *, state: str = "ready", **members: Any
 ) -> Bundle:
-    """A bundle whose blobs are stored; `members` are further members of its manifest."""
+    """Create a bundle and store its blobs. `members` are further members of its manifest."""
     name, _, version = label.partition("@")
     contents = {"model.onnx": b"a model"} if contents is None else contents
     files = [
@@ -80,7 +80,7 @@ def make_bundle(
 
 
 def store_blob(content: bytes) -> str:
-    """Store bytes under their final key, with their row. Return their sha256."""
+    """Store a blob and its database row. Return its SHA-256 in hexadecimal."""
     sha256, upload = hashlib.sha256(content).hexdigest(), uuid4()
     blobs().write(upload, 0, [content], lambda: True)
     with blobs().sealed(upload) as sealed:
@@ -91,7 +91,7 @@ def store_blob(content: bytes) -> str:
 
 
 def make_deployment(bundle: Bundle, *devices: Device, **fields: Any) -> Deployment:
-    """A running deployment whose devices wait. `fields` are further ones of its `Definition`."""
+    """Create a running deployment whose devices wait. `fields` are further fields of its `Definition`."""
     deployment = make_planning_deployment(bundle, *devices, **fields)
     plan()
     deployment.refresh_from_db()
@@ -99,7 +99,7 @@ def make_deployment(bundle: Bundle, *devices: Device, **fields: Any) -> Deployme
 
 
 def make_planning_deployment(bundle: Bundle, *devices: Device, **fields: Any) -> Deployment:
-    """A deployment that was just started: the scheduler has not planned it yet."""
+    """Create a deployment that the scheduler has not planned yet."""
     definition = Definition(bundle, devices=[device.pk for device in devices], **fields)
     return start(definition, actor="operator:alice")
 
@@ -107,7 +107,7 @@ def make_planning_deployment(bundle: Bundle, *devices: Device, **fields: Any) ->
 def make_device_deployment(
     state: str = DeviceDeploymentState.WAITING, *, device: Device | None = None, bundle: Bundle | None = None
 ) -> DeviceDeployment:
-    """The only device deployment of a running deployment, put into any state."""
+    """Create a running deployment with one device deployment in the given state. Return the device deployment."""
     device = device or make_device()
     bundle = bundle or Bundle.objects.filter(name="vad", version="1.0.0").first() or make_bundle()
     deployment = make_deployment(bundle, device)

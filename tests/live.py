@@ -1,4 +1,4 @@
-"""A control plane as in production, for tests that need the whole of it: own database, gunicorn, scheduler.
+"""A complete control plane as in production: a separate database, gunicorn, and the scheduler.
 
 Use it by importing the fixture into a `conftest.py`: `from tests.live import live  # noqa: F401`.
 """
@@ -26,7 +26,7 @@ from operations.database.grants import Role
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_SECONDS = 60
-# Also older releases understand these commands.
+# Older releases have these commands too.
 PREPARE = """
 import io, json, sys, django
 django.setup()
@@ -65,35 +65,35 @@ class Live:
 
     @property
     def token(self) -> str:
-        """An API token that may do everything."""
+        """The API token with the role admin."""
         return self.tokens["admin"]
 
     def call(self, method: str, path: str, body: object = None, role: str = "admin") -> requests.Response:
-        """One request with an API token; `path` begins after `/api/v1`."""
+        """Send a request with an API token. `path` starts after `/api/v1`."""
         headers = {"Authorization": f"Bearer {self.tokens[role]}"}
         return requests.request(method, f"{self.url}/api/v1{path}", json=body, headers=headers, timeout=30)
 
     def group(self, name: str = "lab", interval_seconds: int = 1) -> str:
-        """The group of that name, made if there is none. Returns the name."""
-        made = self.call("POST", "/groups", {"name": name, "interval_seconds": interval_seconds})
-        assert made.status_code in {201, 400, 409}, made.text
+        """Create the group if it does not exist. Return its name."""
+        created = self.call("POST", "/groups", {"name": name, "interval_seconds": interval_seconds})
+        assert created.status_code in {201, 400, 409}, created.text
         return name
 
     def enrolment_token(self, group: str = "lab", uses: int = 1000, accepts_at_once: bool = True) -> str:
-        """The string of a new enrolment token."""
+        """Create an enrolment token. Return its secret string."""
         body = {
             "name": f"for {group}", "group": self.group(group), "uses_allowed": uses,
             "expires_in_seconds": 3600, "accepts_at_once": accepts_at_once,
         }  # fmt: skip
-        made = self.call("POST", "/enrolment-tokens", body)
-        assert made.status_code == 201, made.text
-        token: str = made.json()["token"]
+        created = self.call("POST", "/enrolment-tokens", body)
+        assert created.status_code == 201, created.text
+        token: str = created.json()["token"]
         return token
 
     def prepare(self) -> None:
-        """Migrate as `kernex_app`, make an operator and one API token a role."""
+        """Migrate as `kernex_app`. Create an operator and one API token per role."""
         command = [sys.executable, "-c", PREPARE, *ROLES]
-        made = subprocess.run(
+        created = subprocess.run(
             command,
             input=self.password,
             env=self.environment,
@@ -102,8 +102,8 @@ class Live:
             text=True,
             check=False,
         )
-        assert made.returncode == 0, made.stderr[-2000:]
-        self.tokens = json.loads(made.stdout)
+        assert created.returncode == 0, created.stderr[-2000:]
+        self.tokens = json.loads(created.stdout)
 
     def start_web(self) -> None:
         command = [
@@ -129,7 +129,7 @@ class Live:
         self.start_scheduler()
 
     def kill_web(self) -> None:
-        """Power off: the master and its workers at once, nothing is finished."""
+        """Kill gunicorn and its workers at once, as a power cut does."""
         _kill(self.web)
 
     def stop_scheduler(self) -> None:
@@ -164,13 +164,15 @@ def _kill(process: subprocess.Popen[bytes] | None) -> None:
     if process is None:
         return
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, 9)  # the group is the process's own: it was started in a new session
+        os.killpg(
+            process.pid, 9
+        )  # the process group has only this process and its children: it was started in a new session
     process.wait()
 
 
 @contextmanager
 def own_database() -> Iterator[str]:
-    """A database made and granted by the admin. Yields its address for `kernex_app`."""
+    """Create and grant a separate database. Yield its URL for `kernex_app`, and drop it afterwards."""
     name = f"live_{secrets.token_hex(6)}"
     admin_url = os.environ["KERNEX_TEST_ADMIN_URL"]
     with psycopg.connect(admin_url, autocommit=True) as admin:
@@ -185,7 +187,7 @@ def own_database() -> Iterator[str]:
 
 
 def _drop(admin: psycopg.Connection[Any], name: str) -> None:
-    """An autovacuum at work in it is the superuser's, and may not be ended: it is waited for."""
+    """Drop a database. Retry while the superuser's autovacuum uses it, which the admin may not terminate."""
     for tries_left in reversed(range(60)):
         try:
             admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
@@ -199,7 +201,7 @@ def _drop(admin: psycopg.Connection[Any], name: str) -> None:
 
 @contextmanager
 def running(directory: Path, code: Path | str = ROOT, **settings: Any) -> Iterator[Live]:
-    """A control plane with its data in `directory`; `settings` become further environment variables."""
+    """Run a control plane with its data in `directory`. `settings` are further environment variables."""
     with own_database() as url:
         port = free_port()
         environment = {
@@ -218,6 +220,6 @@ def running(directory: Path, code: Path | str = ROOT, **settings: Any) -> Iterat
 
 @pytest.fixture(scope="session")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """One control plane for all tests of a worker; tests name their own bundles, groups and devices."""
+    """One control plane for all tests of a worker. Each test uses its own names for bundles, groups and devices."""
     with running(tmp_path_factory.mktemp("live")) as server:
         yield server

@@ -1,4 +1,4 @@
-"""A device that says over HTTP what a test has it say."""
+"""A simulated device that sends signed requests over HTTP."""
 
 import json
 import secrets
@@ -21,44 +21,44 @@ class Machine:
     sequence: int = 0
 
     def send(self, path: str, body: Any, sequence: int | None = None) -> requests.Response:
-        """One signed request."""
-        sent = json.dumps(body).encode()
+        """Send one signed request."""
+        content = json.dumps(body).encode()
         authority = self.server.url.removeprefix("http://")
-        headers = sign(self.key, "POST", authority, f"/api/v1{path}", sent, sequence=sequence)
+        headers = sign(self.key, "POST", authority, f"/api/v1{path}", content, sequence=sequence)
         headers["Content-Type"] = "application/json"
-        return requests.post(f"{self.server.url}/api/v1{path}", data=sent, headers=headers, timeout=30)
+        return requests.post(f"{self.server.url}/api/v1{path}", data=content, headers=headers, timeout=30)
 
     def post(self, path: str, body: Any, sequence: int | None = None) -> Any:
-        """One signed request that has to succeed."""
-        answer = self.send(path, body, sequence)
-        assert answer.ok, answer.text
-        return answer.json()
+        """Send one signed request that must succeed. Return the body of the response."""
+        response = self.send(path, body, sequence)
+        assert response.ok, response.text
+        return response.json()
 
     def enrol(self, token: str) -> requests.Response:
-        """The request that registers."""
+        """Send the request that registers the device."""
         body = {"token": token, "public_key": key_text(self.key), "device_type": "edge", "hardware": {}}
         return self.send("/devices/register", body | {"name": self.name})
 
     def register(self, token: str) -> "Machine":
-        """Enrol, which has to succeed."""
-        answer = self.enrol(token)
-        assert answer.ok, answer.text
-        self.id = answer.json()["device_id"]
+        """Register the device, which must succeed. Return self."""
+        response = self.enrol(token)
+        assert response.ok, response.text
+        self.id = response.json()["device_id"]
         return self
 
-    def beat(self, **said: Any) -> requests.Response:
-        """The next heartbeat."""
+    def beat(self, **fields: Any) -> requests.Response:
+        """Send the next heartbeat."""
         self.sequence += 1
-        return self.send(f"/devices/{self.id}/heartbeat", heartbeat_body(**said), sequence=self.sequence)
+        return self.send(f"/devices/{self.id}/heartbeat", heartbeat_body(**fields), sequence=self.sequence)
 
-    def heartbeat(self, **said: Any) -> Any:
-        """The next heartbeat, which has to succeed."""
-        answer = self.beat(**said)
-        assert answer.ok, answer.text
-        return answer.json()
+    def heartbeat(self, **fields: Any) -> Any:
+        """Send the next heartbeat, which must succeed. Return the body of the response."""
+        response = self.beat(**fields)
+        assert response.ok, response.text
+        return response.json()
 
-    def report(self, command: dict[str, Any], number: int, state: str, **said: Any) -> Any:
-        """What the device says about a deploy command."""
+    def report(self, command: dict[str, Any], number: int, state: str, **fields: Any) -> Any:
+        """Report a state of a deploy command's device deployment."""
         payload = command["payload"]
         body = {
             "attempt": payload["attempt"],
@@ -66,6 +66,6 @@ class Machine:
             "state": state,
             "reason_code": "",
             "message": "",
-            **said,
+            **fields,
         }
         return self.post(f"/deployments/{payload['deployment_id']}/result", body)

@@ -31,7 +31,7 @@ def need(program: str) -> str:
 
 
 def unavailable(reason: str) -> NoReturn:
-    """Skip the test, or fail it where CI is set: there, everything has to be tested."""
+    """Skip the test, or fail it where CI is set, because CI must run every test."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""Requests without a pause while a test does something to the server."""
+"""Continuous requests from several threads while a test changes the server."""
 
 import threading
 import time
@@ -9,36 +9,36 @@ import requests
 
 PATIENCE_SECONDS = 60
 
-Ask = Callable[[], requests.Response]
+Sender = Callable[[], requests.Response]
 
 
 class Traffic:
-    """One thread for each way of asking.
+    """Send each of several requests repeatedly, in a thread of its own.
 
-    `answered` counts successes, `put_off` those answered by 503 with `Retry-After`; whatever else came back, or did not
-    come back, stands in `lost`.
+    `answered` counts successes, and `put_off` responses of 503 with `Retry-After`. `lost` has all other responses and
+    connection errors.
     """
 
-    def __init__(self, *asks: Ask) -> None:
+    def __init__(self, *senders: Sender) -> None:
         self.is_over = threading.Event()
         self.answered = 0
         self.put_off = 0
         self.lost: list[str] = []
-        self.threads = [threading.Thread(target=self.keep_asking, args=[ask]) for ask in asks]
+        self.threads = [threading.Thread(target=self.send_repeatedly, args=[send]) for send in senders]
 
-    def keep_asking(self, ask: Ask) -> None:
+    def send_repeatedly(self, send: Sender) -> None:
         while not self.is_over.is_set():
             try:
-                answer = ask()
+                response = send()
             except requests.RequestException as error:
                 self.lost.append(repr(error))
                 continue
-            if answer.ok:
+            if response.ok:
                 self.answered += 1
-            elif answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE and "Retry-After" in answer.headers:
+            elif response.status_code == HTTPStatus.SERVICE_UNAVAILABLE and "Retry-After" in response.headers:
                 self.put_off += 1
             else:
-                self.lost.append(f"{answer.request.url}: {answer.status_code} {answer.text[:200]}")
+                self.lost.append(f"{response.request.url}: {response.status_code} {response.text[:200]}")
 
     def __enter__(self) -> "Traffic":
         for thread in self.threads:
@@ -52,13 +52,13 @@ class Traffic:
 
 
 def wait_for_answers(traffic: Traffic) -> None:
-    """Until 50 more requests have succeeded."""
+    """Wait until 50 more requests have succeeded."""
     wanted = traffic.answered + 50
     wait(traffic, lambda: traffic.answered >= wanted)
 
 
-def wait(traffic: Traffic, holds: Callable[[], bool]) -> None:
+def wait(traffic: Traffic, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
+    while not condition():
         assert time.monotonic() < deadline, (traffic.answered, traffic.put_off, traffic.lost[:3])
         time.sleep(0.02)

@@ -38,7 +38,7 @@ def seed() -> None:
         for site in SITES
     ]
     devices = [device(random, number, groups[number % 3]) for number in range(40)]
-    accepted = [device_row for device_row in devices if device_row.state == "accepted"]
+    accepted = [fleet_device for fleet_device in devices if fleet_device.state == "accepted"]
     for group in groups:
         expires_at = timezone.now() + timedelta(days=7)
         EnrolmentToken.issue(
@@ -134,11 +134,13 @@ def run_deployment(random: Random, deployment: Deployment) -> None:
 
 def add_events(random: Random) -> None:
     """Create events and spread them over the past days."""
-    for device_row in Device.objects.accepted()[:30]:
-        record_event("device.registered", f"Device {device_row} registered.", actor="device", device=device_row.pk)
-        record_event("device.approved", f"Device {device_row} was approved.", actor=ACTOR, device=device_row.pk)
-    for device_row in Device.objects.offline():
-        record_event("device.offline", f"Device {device_row} has gone silent.", actor="scheduler", device=device_row.pk)
+    for fleet_device in Device.objects.accepted()[:30]:
+        record_event("device.registered", f"Device {fleet_device} registered.", actor="device", device=fleet_device.pk)
+        record_event("device.approved", f"Device {fleet_device} was approved.", actor=ACTOR, device=fleet_device.pk)
+    for fleet_device in Device.objects.offline():
+        record_event(
+            "device.offline", f"Device {fleet_device} has gone silent.", actor="scheduler", device=fleet_device.pk
+        )
     at = timezone.now()
     for event in Event.objects.all():
         at -= timedelta(seconds=random.randint(20, 900))
