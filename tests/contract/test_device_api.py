@@ -1,4 +1,4 @@
-"""The device API against its contract: `contract/device-api.json` is the story of one device, in order."""
+"""The device API against its contract: `device-api.json` has the requests of one device, in order."""
 
 import json
 import re
@@ -39,7 +39,7 @@ def key() -> SigningKey:
     return SigningKey(urlsafe_b64decode(SIGNATURES[0]["private_key"] + "="))
 
 
-class Story:
+class Replay:
     """Replays the examples against the server. `names` maps ids and times of the examples to those of this run."""
 
     def __init__(self) -> None:
@@ -53,9 +53,9 @@ class Story:
             text = text.replace(name, real)
         return json.loads(text)
 
-    def act(self, deed: str) -> None:
-        """Do what an example says an operator did before it."""
-        deeds: dict[str, Callable[[], None]] = {
+    def act(self, description: str) -> None:
+        """Do what an operator did before an example, according to its `after`."""
+        actions: dict[str, Callable[[], None]] = {
             "an operator approved the device": lambda: Device.objects.get().approve("operator:alice"),
             "an operator decommissioned the device": lambda: Device.objects.get().decommission("operator:alice"),
             "an operator deployed vad@1.0.0 to the device": self.deploy,
@@ -64,7 +64,7 @@ class Story:
                 lambda: self.request_logs(1)
             ),
         }
-        deeds[deed]()
+        actions[description]()
 
     def deploy(self) -> None:
         example = next(e for e in EXAMPLES if e.get("after") == "an operator deployed vad@1.0.0 to the device")
@@ -77,7 +77,7 @@ class Story:
         self.names[command["payload"]["deadline_at"]] = Command.objects.get().payload["deadline_at"]
 
     def request_logs(self, count: int) -> None:
-        """Ask for logs. `count` says how often this was done before."""
+        """Ask for logs. `count` is the number of earlier requests."""
         examples = [command for command in commands_of(EXAMPLES) if command["kind"] == "send_logs"]
         log_request = LogRequest.open_for(Device.objects.get(), actor="operator:alice").log_request
         self.names[examples[count]["payload"]["request_id"]] = str(log_request.pk)
@@ -115,18 +115,18 @@ def comparable(body: Any) -> Any:
 
 @pytest.mark.django_db
 def test_the_server_answers_as_in_the_examples() -> None:
-    story = Story()
+    replay = Replay()
     token, _ = make_enrolment_token(accepts_at_once=False)
     EnrolmentToken.objects.filter(pk=token.pk).update(secret_sha256=digest(EXAMPLES[0]["request"]["body"]["token"]))
     for example in EXAMPLES:
         if "after" in example:
-            story.act(example["after"])
-        response = story.call(example["request"])
+            replay.act(example["after"])
+        response = replay.call(example["request"])
         assert response.status_code == example["response"]["status"], (example["why"], response)
         body, expected = body_of(response), example["response"]["body"]
         if example is EXAMPLES[0]:
-            story.names[expected["device_id"]] = body["device_id"]
-        assert comparable(body) == comparable(story.translate(expected)), example["why"]
+            replay.names[expected["device_id"]] = body["device_id"]
+        assert comparable(body) == comparable(replay.translate(expected)), example["why"]
 
 
 def test_the_examples_cover_every_call_and_the_document_shows_them() -> None:
@@ -134,7 +134,7 @@ def test_the_examples_cover_every_call_and_the_document_shows_them() -> None:
         "register", "heartbeat", "attributes", "logs", "result", "manifest", "blob",
     }  # fmt: skip
     for example in EXAMPLES:
-        assert shown(example) in DOCUMENT, example["why"]
+        assert as_documented(example) in DOCUMENT, example["why"]
 
 
 def test_the_document_shows_the_example_of_a_signature() -> None:
@@ -143,7 +143,7 @@ def test_the_document_shows_the_example_of_a_signature() -> None:
         assert value in DOCUMENT
 
 
-def shown(example: dict[str, Any]) -> str:
+def as_documented(example: dict[str, Any]) -> str:
     """Return an example as the document prints it."""
     request, response = example["request"], example["response"]
     lines = [f"{request['method']} {request['path']}"]
@@ -151,12 +151,12 @@ def shown(example: dict[str, Any]) -> str:
         lines.append(f"Kernex-Sequence: {request['sequence']}")
     lines += [f"{name}: {value}" for name, value in request.get("headers", {}).items()]
     if request["body"] is not None:
-        lines += ["", written(request["body"])]
-    lines += ["", str(response["status"]), "", written(response["body"])]
+        lines += ["", as_text(request["body"])]
+    lines += ["", str(response["status"]), "", as_text(response["body"])]
     return f"*{example['why']}*\n\n```http\n" + "\n".join(lines) + "\n```\n"
 
 
-def written(body: Any) -> str:
+def as_text(body: Any) -> str:
     """Return a body as text, with one member per line if a single line would be long."""
     if isinstance(body, str):
         return body.rstrip("\n")
