@@ -55,7 +55,9 @@ class Fleet:
         return self.live.call("GET", "/deployments?page_size=5")
 
     def traffic(self) -> Traffic:
-        return Traffic(*[machine.beat for machine in self.reporting], self.enrol, self.make_group, self.look)
+        return Traffic(
+            *[machine.beat for machine in self.reporting], self.enrol, self.make_group, self.list_deployments
+        )
 
 
 def previous_release(migration: Path, to: Path) -> Path:
