@@ -1,1 +1,1 @@
-"""What every layer stands on and what knows no fleet: errors, API conventions, accounts, events, the scheduler loop."""
+"""The lowest layer, independent of the fleet: errors, API conventions, accounts, events, the scheduler loop."""

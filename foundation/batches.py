@@ -1,4 +1,4 @@
-"""Work that grows with the fleet, done by the scheduler a batch at a time."""
+"""Batches of scheduler work that grows with the fleet."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,10 +12,10 @@ RUN_SECONDS = 5.0
 
 
 def run_in_batches(work: Callable[[], int], *, size: int = BATCH_SIZE, seconds: float = RUN_SECONDS) -> int:
-    """Call `work` in one transaction after the other, until it handled less than a full batch or time is up.
+    """Call `work` repeatedly, each time in a transaction, until a batch is not full or time is up.
 
     `work` handles up to `size` rows and returns how many; it locks them with SKIP LOCKED, so that two schedulers share
-    them. Time is bounded so that the scheduler's other tasks get their turn. Returns how many rows were handled.
+    them. Time is limited so that the scheduler's other tasks run, too. Returns how many rows were handled.
     """
     ends_at = time.monotonic() + seconds
     handled = 0
@@ -28,7 +28,7 @@ def run_in_batches(work: Callable[[], int], *, size: int = BATCH_SIZE, seconds: 
 
 
 def time_boxed(items: Iterable[T], seconds: float = RUN_SECONDS) -> Iterator[T]:
-    """Yield items until time is up, and at least one. For work that may not run inside a transaction."""
+    """Yield items until time is up, and at least one. For work that must not run inside a transaction."""
     ends_at = time.monotonic() + seconds
     for item in items:
         yield item

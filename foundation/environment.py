@@ -1,8 +1,8 @@
 """Typed reading of the process environment, the source of every setting.
 
 Each reader gets the name of a variable and its default. It returns a value of the promised type, or raises `BadSetting`
-with a sentence that names the variable and what it accepts. Instead of `NAME`, `NAME_FILE` may be set to the path of a
-file with the value, as orchestrators mount secrets.
+with a sentence that names the variable and the accepted values. Instead of `NAME`, `NAME_FILE` may be set to the path
+of a file with the value, as orchestrators mount secrets.
 """
 
 import os
@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 class BadSetting(SystemExit):
-    """A variable has a value that it does not accept. As a `SystemExit` it ends the process with its sentence."""
+    """A variable has an invalid value. As a `SystemExit`, it ends the process with its message."""
 
 
 TRUE = frozenset({"1", "true", "yes", "on"})
@@ -21,7 +21,7 @@ FALSE = frozenset({"0", "false", "no", "off"})
 
 
 class Environment:
-    """The variables of one process, read once each by the settings module."""
+    """The environment variables of this process. The settings module reads each one once."""
 
     def __init__(self, variables: Mapping[str, str] = os.environ) -> None:
         self.variables = variables
@@ -73,7 +73,7 @@ class Environment:
         if not value:
             raise BadSetting(
                 f"{name} is not set: it accepts postgresql://USER:PASSWORD@HOST:PORT/DATABASE. "
-                "On a laptop, `make run` starts a PostgreSQL and sets it."
+                "On a laptop, `make run` starts PostgreSQL and sets it."
             )
         try:
             url = urlsplit(value)

@@ -6,22 +6,22 @@ ApiError
 ├── Forbidden 403           the caller may not do this
 ├── NotFound 404
 ├── MethodNotAllowed 405
-├── Conflict 409            a valid request, but not in the present state
+├── Conflict 409            the present state does not allow the request
 │   └── IllegalTransition
 ├── LengthRequired 411      a body without a length, or a chunked one
 ├── TooLarge 413
 ├── UnsupportedMedia 415    neither JSON nor UTF-8
 ├── TooManyRequests 429     carries Retry-After
-└── Unavailable 503         a backend is away; carries Retry-After
+└── Unavailable 503         a backend is unavailable; carries Retry-After
 """
 
 from collections.abc import Mapping
 
 
 class ApiError(Exception):
-    """A refusal with the same shape everywhere.
+    """An error that the API answers.
 
-    Programs branch on the stable `code`; `message` is a sentence for people; `extra` holds further members of the
+    Programs use the stable `code`; `message` is a sentence for people; `extra` holds further members of the
     error object, such as `next_sequence`.
     """
 

@@ -1,4 +1,4 @@
-"""Log lines as text for people or as JSON for machines, each with its request's id and without secrets."""
+"""Log formats: text for people and JSON for machines, both with the request's id and without secrets."""
 
 import json
 import logging
@@ -8,19 +8,19 @@ from typing import Any
 
 from foundation.api.request_id import current
 
-# Secrets that a library or a traceback may put into a line: our tokens, credentials in headers and in URLs.
+# Secrets that a library or a traceback may write into a line: our tokens, credentials in headers and in URLs.
 _SECRETS = (
     (re.compile(r"\bkx([ae])_[A-Za-z0-9_-]{4,}"), r"kx\1_…"),
     (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\1 …"),
     (re.compile(r"\b([a-z][a-z0-9+]*://[^\s:/@]*):[^\s/@]+@", re.IGNORECASE), r"\1:…@"),
     (re.compile(r"\b(password|secret_key)(\s*[=:]\s*)(?!%)[^\s,;)]+", re.IGNORECASE), r"\1\2…"),
 )
-# Characters with which a value could begin a line of its own, or rewrite what a terminal shows.
+# Characters with which a value could start a new line, or change what a terminal shows.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def without_secrets(text: str) -> str:
-    """Return `text` with an ellipsis in place of each token, password and credential that its form gives away."""
+    """Return `text` with an ellipsis in place of each token, password and credential that a pattern matches."""
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text
@@ -28,7 +28,7 @@ def without_secrets(text: str) -> str:
 
 def escaped(text: str) -> str:
     """Return `text` with its control characters written as escapes, so that no value can forge a line."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class Text(logging.Formatter):
@@ -53,7 +53,7 @@ class Text(logging.Formatter):
 
 
 class Json(Text):
-    """One JSON object per line: `at`, `level`, `logger`, `message`, if they exist `request_id`, `traceback`."""
+    """One JSON object per line: `at`, `level`, `logger`, `message`, and if present `request_id` and `traceback`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Locks of migrations: wait for another migration as long as it takes, but only briefly for a table's lock.
+"""Locks of migrations: wait without limit for another migration, but only briefly for a table's lock.
 
 A blocked statement has a snapshot, and building an index concurrently waits for every older snapshot. So a process that
 waits for another migration polls instead of blocking: otherwise the two would wait for each other.
@@ -13,8 +13,8 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 LOCK_KEY = (0x6B65726E, 2)
 POLL_SECONDS = 0.5
-# Rewriting a large table may take longer than a request may. Waiting for a table's lock may not: all heartbeats would
-# queue behind it.
+# Rewriting a large table may take long. Waiting for a table's lock must be short, because all heartbeats queue behind
+# the wait.
 NO_TIMEOUTS = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0"
 SHORT_LOCK_TIMEOUT = "SET lock_timeout = '3s'"
 RESET_TIMEOUTS = "RESET lock_timeout; RESET statement_timeout; RESET idle_in_transaction_session_timeout"

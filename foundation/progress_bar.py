@@ -12,7 +12,7 @@ Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 
 class Bar:
-    """A bar in one line, which is overwritten and erased at the end. `total` may grow meanwhile.
+    """A bar on one line, which is redrawn, and erased at the end. `total` may grow.
 
     With `in_bytes` it also shows the speed.
     """
@@ -46,7 +46,7 @@ class Bar:
 
 
 def tracker(screen: TextIO) -> Track:
-    """Return a function that shows a bar while a backup or a restore iterates over things."""
+    """Return a function that shows a bar while its caller iterates over things."""
 
     def track(things: Iterable[Any], title: str, count: int) -> Iterator[Any]:
         bar = Bar(screen, title, count)

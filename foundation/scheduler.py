@@ -1,8 +1,8 @@
-"""The loop that runs everything time-driven. Each app lists its tasks as `TASKS` in its module `scheduling`.
+"""The loop that runs all time-driven tasks. Each app lists its tasks as `TASKS` in its module `scheduling`.
 
-The scheduler that holds an advisory lock works, and further ones wait for it; the database releases the lock when the
-holder's connection ends. A holder may not notice at once that it lost its connection, so two schedulers may work for a
-moment: every task is safe to run twice at once. The session with the lock also shows whether a scheduler is alive.
+Only the scheduler that holds an advisory lock runs tasks; others wait for the lock. The database releases the lock when
+the holder's connection ends. A holder may notice the loss of its connection late, so two schedulers may run tasks for a
+moment: every task must be safe to run twice at once. The session with the lock also shows whether a scheduler is alive.
 """
 
 import logging
@@ -22,15 +22,15 @@ logger = logging.getLogger(__name__)
 
 # How events name the scheduler.
 ACTOR = "scheduler"
-# Two numbers of our own: other programs in this database will hardly use them.
+# Other programs in this database are unlikely to use these two numbers.
 LOCK_KEY = (0x6B65726E, 1)
-# How often the holder checks its session, and how often a waiting scheduler asks for the lock.
+# How often the holder checks its session, and how often a waiting scheduler tries to get the lock.
 PING_SECONDS = 2.0
 # A task that keeps failing is retried at least this often.
 LONGEST_PAUSE_SECONDS = 60.0
-# A task that found nothing to do pauses this many times as long as it took.
+# A task that had nothing to do pauses this many times as long as it took.
 IDLE_FACTOR = 4
-# With these the database notices within about a minute that the holder's machine is gone.
+# With these settings the database notices within about a minute that the holder's machine is unreachable.
 LOCK_SESSION = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
 HOLDER = """
     SELECT split_part(application_name, ' ', 3), backend_start, state_change
@@ -51,7 +51,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The working scheduler: its host, since when it works, and when it last gave a sign of life."""
+    """The running scheduler: its host, its start, and the time of its last query."""
 
     host: str
     since: datetime
@@ -59,7 +59,7 @@ class Holder:
 
 
 def holder() -> Holder | None:
-    """Return the working scheduler as the database sees it; None if no scheduler runs."""
+    """Return the running scheduler, as the database sees it; None if no scheduler runs."""
     with connection.cursor() as cursor:
         cursor.execute(HOLDER, LOCK_KEY)
         row = cursor.fetchone()
@@ -73,14 +73,14 @@ class Lock:
         self.session: BaseDatabaseWrapper | None = None
         self.database_is_away = False
 
-    def take(self) -> bool:
-        """Try to get the lock, without waiting. False if another scheduler has it or the database is away."""
+    def acquire(self) -> bool:
+        """Try to get the lock without waiting. Return False if another scheduler has it or the database is away."""
         try:
             if self.session is None:
                 self.session = _own_session()
             with self.session.cursor() as cursor:
                 cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", LOCK_KEY)
-                taken = bool(cursor.fetchone()[0])
+                is_acquired = bool(cursor.fetchone()[0])
         except Error as error:
             self.release()
             if not self.database_is_away:  # logged once per outage
@@ -88,10 +88,10 @@ class Lock:
             self.database_is_away = True
             return False
         self.database_is_away = False
-        return taken
+        return is_acquired
 
     def is_held(self) -> bool:
-        """Whether the session with the lock is still alive. This query is also the scheduler's sign of life."""
+        """Return whether the session with the lock is alive. This query also updates `Holder.seen_at`."""
         try:
             if self.session is None:
                 return False
@@ -103,7 +103,7 @@ class Lock:
             return False
 
     def release(self) -> None:
-        """Release the lock and end its session. Without the release the database may notice the end only later."""
+        """Release the lock and end its session. Without the release, the database may notice the end late."""
         session, self.session = self.session, None
         if session is None:
             return
@@ -123,7 +123,7 @@ def _own_session() -> BaseDatabaseWrapper:
 
 
 class Scheduler:
-    """Runs tasks when they are due, until `stop` is set. A running task is finished first."""
+    """Runs tasks when they are due, until `stop` is set. A running task ends first."""
 
     def __init__(self, tasks: Iterable[Task], stop: threading.Event | None = None) -> None:
         self.tasks = list(tasks)
@@ -133,11 +133,11 @@ class Scheduler:
         self.failures = {task.name: 0 for task in self.tasks}
 
     def run(self) -> None:
-        """Wait for the lock and work while it is held, again and again until `stop` is set."""
+        """Wait for the lock and run tasks while holding it, until `stop` is set."""
         try:
             while not self.stop.is_set():
-                if self.lock.take():
-                    logger.info("this scheduler is at work")
+                if self.lock.acquire():
+                    logger.info("this scheduler is running")
                     self.work()
                 else:
                     self.stop.wait(PING_SECONDS)
@@ -160,20 +160,20 @@ class Scheduler:
         return [task.name for task in self.tasks if not self.run_task(task)]
 
     def run_task(self, task: Task) -> bool:
-        """Run one task and decide when it is due again. False if it failed; the failure is logged."""
+        """Run one task and set when it is due again. Return False if it failed; the failure is logged."""
         began, handled = time.monotonic(), 0
         close_old_connections()
         try:
             handled = task.function()
         except Exception:
             self.failures[task.name] += 1
-            logger.exception("task %r failed; the other tasks go on", task.name)
+            logger.exception("task %r failed; the other tasks continue", task.name)
         else:
             self.failures[task.name] = 0
         ended, failures = time.monotonic(), self.failures[task.name]
         if handled:
             logger.info("task %r handled %d in %.2f s", task.name, handled, ended - began)
-        # A task that failed, or that took long and found nothing, is not repeated at once.
+        # A task that failed, or that took long without work, is delayed.
         failing = min(2.0**failures, LONGEST_PAUSE_SECONDS) if failures else 0.0
         idle = 0.0 if handled else min(IDLE_FACTOR * (ended - began), LONGEST_PAUSE_SECONDS)
         self.due_at[task.name] = ended + max(task.every_seconds, failing, idle)

@@ -17,7 +17,7 @@ docstring of their module. Nothing else writes a state column; a test looks for 
         transitions = UPLOAD_TRANSITIONS
         objects = UploadQuerySet.as_manager()      # a StatefulQuerySet
 
-    upload.transition_to(UploadState.VERIFYING)    # True: this call moved it. False: it cannot move there now.
+    upload.transition_to(UploadState.VERIFYING)    # True: this call changed it. False: its state does not allow it.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -30,35 +30,35 @@ M = TypeVar("M", bound=models.Model)
 
 
 class UnknownTransition(Exception):
-    """The code asked for a move that the model's table does not have: a defect, never the fault of a request."""
+    """The model's table does not have the requested transition: a defect of the code, not of a request."""
 
 
 class Transitions:
     """Which states may follow which. Every state is a key; a final state has no targets."""
 
-    def __init__(self, moves: Mapping[Any, Collection[Any]]) -> None:
-        self.moves = {str(source): frozenset(map(str, targets)) for source, targets in moves.items()}
-        unknown = {target for targets in self.moves.values() for target in targets} - self.moves.keys()
+    def __init__(self, table: Mapping[Any, Collection[Any]]) -> None:
+        self.targets = {str(source): frozenset(map(str, targets)) for source, targets in table.items()}
+        unknown = {target for targets in self.targets.values() for target in targets} - self.targets.keys()
         if unknown:
-            raise UnknownTransition(f"Moves lead to states without a row of their own: {', '.join(sorted(unknown))}.")
+            raise UnknownTransition(f"These target states are not keys of the table: {', '.join(sorted(unknown))}.")
 
     def allows(self, source: str, target: str) -> bool:
-        return str(target) in self.moves[str(source)]
+        return str(target) in self.targets[str(source)]
 
     def is_final(self, state: str) -> bool:
-        return not self.moves[str(state)]
+        return not self.targets[str(state)]
 
     def sources_of(self, target: str, among: Iterable[str] | None = None) -> tuple[str, ...]:
-        """The states from which `target` may be reached, optionally only those among some.
+        """Return the states from which `target` can be reached, optionally only those in `among`.
 
-        Raises `UnknownTransition` if there is none, or if the table does not allow one of those that are named.
+        Raises `UnknownTransition` if there are none, or if the table does not allow one of `among`.
         """
-        sources = {source for source, targets in self.moves.items() if str(target) in targets}
+        sources = {source for source, targets in self.targets.items() if str(target) in targets}
         wanted = sources if among is None else {str(source) for source in among}
         if not wanted or not wanted <= sources:
             impossible = ", ".join(sorted(wanted - sources)) or "any state"
-            raise UnknownTransition(f"There is no move to {target} from {impossible}.")
-        return tuple(source for source in self.moves if source in wanted)
+            raise UnknownTransition(f"There is no transition to {target} from {impossible}.")
+        return tuple(source for source in self.targets if source in wanted)
 
 
 class StatefulQuerySet(models.QuerySet[M]):
@@ -66,11 +66,11 @@ class StatefulQuerySet(models.QuerySet[M]):
         return self.filter(state__in=states)
 
     def transition_to(self, target: str, *, only_from: Iterable[str] | None = None, **fields: Any) -> int:
-        """Move those of these rows that may go to `target` now, by one conditional UPDATE. Returns how many moved.
+        """Change the rows that may go to `target` now, by one conditional UPDATE. Return how many changed.
 
-        Choose the rows by their own columns alone. A join would become a subquery, which PostgreSQL does not evaluate
-        again when another process changed the row first. Raises `UnknownTransition` for a move that is not in the
-        table.
+        Filter the rows by their own columns only. A join would become a subquery, which PostgreSQL does not evaluate
+        again when another process changed the row first. Raises `UnknownTransition` for a transition that is not in
+        the table.
         """
         transitions: Transitions = self.model.transitions  # type: ignore[attr-defined]
         sources = transitions.sources_of(target, among=only_from)
@@ -79,7 +79,7 @@ class StatefulQuerySet(models.QuerySet[M]):
 
 
 class StatefulModel(models.Model):
-    """A row with a `state`. Subclasses declare the column with their choices, and the table of moves."""
+    """A row with a `state`. Subclasses declare the column with their choices, and the table of transitions."""
 
     transitions: ClassVar[Transitions]
 
@@ -88,13 +88,13 @@ class StatefulModel(models.Model):
 
     @classmethod
     def stamps(cls, target: str) -> dict[str, Any]:
-        """Return the columns that always change with a move to `target`, such as the time of the end."""
+        """Return the columns that always change together with a transition to `target`, such as the end time."""
         return {}
 
     def transition_to(self, target: str, *, only_from: Iterable[str] | None = None, **fields: Any) -> bool:
-        """Move this row to `target`, by one conditional UPDATE. False if it cannot go there from its present state.
+        """Change this row's state to `target`, by one conditional UPDATE. Return False if its state does not allow it.
 
-        On success the object has the new values; otherwise it is unchanged, and `refresh_from_db` tells what won.
+        On success the object has the new values; otherwise it is unchanged, and `refresh_from_db` loads what won.
         """
         changes = {**type(self).stamps(target), **fields}
         rows: Any = type(self)._default_manager.filter(Q(pk=self.pk))

@@ -52,7 +52,9 @@ DATABASES["default"]["OPTIONS"] = {
 DATABASE_POOL = env.number("DATABASE_POOL", 4, least=0, most=64)
 if DATABASE_POOL:
     # One pool per process, opened after the fork. Each checkout checks the session and replaces a broken one. A
-    # request that waits longer than the timeout for a new session is answered 503 with Retry-After.
+    # request that waits longer than the timeout for a new session is answered 503 with Retry-After. psycopg_pool waits
+    # 0, 1 and 2 s after each broken session in a row, so after a restart of the database the first request of a
+    # process may also reach the timeout.
     DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": DATABASE_POOL, "timeout": 3}
 # The heartbeat's statement is prepared once per connection. PgBouncer in transaction mode loses prepared statements.
 DATABASE_PREPARE = env.flag("DATABASE_PREPARE", True)

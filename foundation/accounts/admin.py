@@ -1,7 +1,7 @@
 """The admin of people, groups of people and API tokens.
 
-Nobody hands out more than they have. Rights and groups are for superusers to change, and nobody edits the account of
-somebody who has permissions that they lack themselves. Every change is an event.
+Nobody can grant more than they have. Only superusers change permissions and groups, and nobody can edit an account that
+has permissions that they lack themselves. Every change is an event.
 """
 
 from typing import Any
@@ -25,17 +25,19 @@ admin.site.unregister(Group)
 
 
 def used_permissions() -> QuerySet[Permission]:
-    """Return the permissions that some page of the admin asks for."""
-    chosen = Permission.objects.none()
+    """Return the permissions that the admin's pages check."""
+    permissions = Permission.objects.none()
     for model, page in admin.site._registry.items():
         codenames = [f"{verb}_{model._meta.model_name}" for verb in getattr(page, "offered_permissions", ())]
         if codenames:
-            chosen |= Permission.objects.filter(content_type__app_label=model._meta.app_label, codename__in=codenames)
-    return chosen.select_related("content_type")
+            permissions |= Permission.objects.filter(
+                content_type__app_label=model._meta.app_label, codename__in=codenames
+            )
+    return permissions.select_related("content_type")
 
 
 def changes_of(form: Any) -> dict[str, Any]:
-    """Return what a form changes, for an event: the new value of each field, and nothing of a password."""
+    """Return a form's changes for an event: the new value of each field, except passwords."""
     changes: dict[str, Any] = {}
     for name in form.changed_data:
         value = form.cleaned_data.get(name)
@@ -50,12 +52,12 @@ def changes_of(form: Any) -> dict[str, Any]:
 
 
 class EventfulAdmin(BaseAdmin):
-    """Records each change as an event, with who did it and which fields changed."""
+    """The base for pages that record each change as an event, with the actor and the changed fields."""
 
     event_kind = ""
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
-        """Django calls this when everything is saved, and gives the result to `log_addition` or `log_change`."""
+        """Return the changes, which Django passes to `log_addition` or `log_change` after saving."""
         return changes_of(form)
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
@@ -98,7 +100,7 @@ class UserAdmin(DjangoUserAdmin, EventfulAdmin):  # type: ignore[type-arg, misc]
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """Guards also the page that sets a password. An account counts with its permissions even while inactive."""
+        """Also guards the page that sets a password. The permissions of an inactive account count, too."""
         if not super().has_change_permission(request, obj):
             return False
         if obj is None or request.user.is_superuser:
@@ -106,7 +108,7 @@ class UserAdmin(DjangoUserAdmin, EventfulAdmin):  # type: ignore[type-arg, misc]
         return not obj.is_superuser and granted_permissions(obj) <= granted_permissions(request.user)  # type: ignore[arg-type]
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        return False  # events name people; an account that is not active cannot do anything
+        return False  # events name people; deactivate an account instead
 
 
 @admin.register(Group)
@@ -156,7 +158,7 @@ class ApiTokenAdmin(TokenAdmin):
             description="Revoke",
             button="Revoke",
             title="Revoke API tokens",
-            consequence="Programs that use them are refused from now on.",
+            consequence="Programs that use these tokens are refused from now on.",
             done="Revoked",
             act=lambda token, actor: token.revoke(actor),
             is_final=True,
@@ -165,9 +167,9 @@ class ApiTokenAdmin(TokenAdmin):
     )
     ordering = ("-created_at",)
     readonly_fields = ("created_at", "last_used_at", "revoked_at")
-    add_lead = "The token is shown once, on the next page. Whoever has it acts in the name of its owner."
-    add_button = "Make the token"
-    empty_text = "No token yet. Programs and the command line each need one."
+    add_lead = "The token is shown once, on the next page. Anyone who has the token can act on behalf of its owner."
+    add_button = "Create token"
+    empty_text = "No tokens yet. Programs and the command line need one each."
 
     def has_change_permission(self, request: HttpRequest, obj: ApiToken | None = None) -> bool:
         return obj is None and super().has_change_permission(request, obj)

@@ -1,4 +1,4 @@
-"""Programs of operators authenticate with `Authorization: Bearer kxa_…`."""
+"""Authentication of operators' programs with `Authorization: Bearer kxa_…`."""
 
 from datetime import timedelta
 from typing import Any, cast
@@ -40,7 +40,7 @@ class BearerToken(BaseAuthentication):
         return 'Bearer realm="kernex"'
 
     def update_last_used(self, token: ApiToken) -> None:
-        """Store the time of use, at most once in five minutes."""
+        """Store the time of use, at most every five minutes."""
         now = timezone.now()
         stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=now - LAST_USED_EVERY)
         if token.last_used_at is None or token.last_used_at < now - LAST_USED_EVERY:

@@ -31,7 +31,7 @@ def digest(secret: str) -> str:
 
 
 def may_have_role(user: User, role: str) -> bool:
-    """Whether a person has, at this moment, the permissions that an API token of this role stands for."""
+    """Return whether a person has now the permissions that an API token of this role needs."""
     if user.is_superuser:
         return bool(user.is_active)
     needed = settings.ROLE_PERMISSIONS.get(role)
@@ -44,7 +44,7 @@ def roles_of(user: User) -> list[Role]:
 
 
 def granted_permissions(user: User) -> set[tuple[str, str]]:
-    """Return the permissions of a person and of their groups as (app, codename), also while the person is inactive."""
+    """Return the permissions of a person and of their groups as (app, codename), even if the person is inactive."""
     granted = Permission.objects.filter(Q(user=user) | Q(group__user=user))
     return set(granted.values_list("content_type__app_label", "codename"))
 
@@ -61,9 +61,9 @@ class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
 
 
 class ApiToken(models.Model):
-    """A bearer token of one person with one role. The secret is shown once; the row has only its sha256.
+    """A bearer token of one person with one role. The secret is shown once; the row contains only its sha256.
 
-    A token never may more than its owner may now: `is_within_rights` is asked for each request.
+    A token never has more permissions than its owner has now: each request checks `is_within_rights`.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -93,12 +93,12 @@ class ApiToken(models.Model):
     def issue(
         cls, user: Any, role: str, name: str, expires_at: datetime | None = None, *, actor: str
     ) -> tuple["ApiToken", str]:
-        """Make a token. Return the row and the secret, which is stored nowhere.
+        """Create a token. Return the row and the secret, which is not stored.
 
         Raises `BadRequest` (`already_expired`) if `expires_at` is not in the future.
         """
         if expires_at is not None and expires_at <= timezone.now():
-            raise BadRequest("already_expired", "This token would already be expired: choose a time in the future.")
+            raise BadRequest("already_expired", "The expiry is in the past: choose a time in the future.")
         secret = PREFIX + secrets.token_urlsafe(32)
         with transaction.atomic():
             token = cls.objects.create(
@@ -110,7 +110,7 @@ class ApiToken(models.Model):
         return token, secret
 
     def revoke(self, actor: str) -> bool:
-        """Revoke the token for good. False if it was revoked before."""
+        """Revoke the token permanently. Return False if it was revoked before."""
         with transaction.atomic():
             unrevoked = ApiToken.objects.filter(pk=self.pk, revoked_at__isnull=True)
             if not unrevoked.update(revoked_at=timezone.now()):
@@ -121,5 +121,5 @@ class ApiToken(models.Model):
         return True
 
     def is_within_rights(self) -> bool:
-        """Whether the owner has the permissions of the token's role now. At most two queries, none for a superuser."""
+        """Return whether the owner has the permissions of the token's role now. Two queries, none for a superuser."""
         return may_have_role(self.user, self.role)

@@ -1,4 +1,4 @@
-"""What each role of an API token may do. Every role may read; each other right is granted by name."""
+"""The rights of each role of an API token. Every role may read; other rights are granted by name."""
 
 from typing import TYPE_CHECKING
 
@@ -40,12 +40,12 @@ class _Right(BasePermission):
 
 
 class ReadOrOperate(_Right):
-    """Every role may read; operators may do the rest."""
+    """Every role may read; the roles operator and admin may write."""
 
     right = "operate"
 
 
 class ReadOrPublish(_Right):
-    """Every role may read; publishers may do the rest."""
+    """Every role may read; the roles publisher and admin may write."""
 
     right = "publish"

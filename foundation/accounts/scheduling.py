@@ -13,12 +13,12 @@ from foundation.scheduler import Task
 
 
 def delete_expired_sessions() -> int:
-    """Delete the sessions of people who did not sign out."""
+    """Delete expired sessions, which belong to people who did not sign out."""
     return run_in_batches(lambda: _delete(Session.objects.filter(expire_date__lt=timezone.now())))
 
 
 def delete_old_attempts() -> int:
-    """Delete failed attempts to sign in that no longer lock anybody out."""
+    """Delete failed attempts to sign in that are too old to lock an account."""
     oldest = timezone.now() - timedelta(hours=settings.AXES_COOLOFF_TIME)
     return run_in_batches(lambda: _delete(AccessAttempt.objects.filter(attempt_time__lt=oldest)))
 

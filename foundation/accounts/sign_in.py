@@ -1,4 +1,4 @@
-"""Signing in to the admin: the form, and the events of who signed in, failed or was locked out."""
+"""Sign-in to the admin: the form, and the events of sign-ins, failures and lock-outs."""
 
 import logging
 from typing import Any
@@ -13,13 +13,13 @@ from foundation.rate_limits.models import seconds_to_wait
 
 logger = logging.getLogger(__name__)
 
-# Strangers cause the events of failed attempts, so their number is bounded; the log has a line for each.
+# Anyone can cause failed attempts, so the number of their events is limited. Each attempt has a line in the log.
 FAILURE_EVENTS_PER_MINUTE = 20
 USERNAME_LENGTH = 150
 
 
 class SignInForm(AuthenticationForm):  # type: ignore[misc]
-    """Refuses names that are too long for any user. Django tells only the browser how long they may be."""
+    """The sign-in form, which refuses names that are too long. Django enforces the length only in the browser."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -27,7 +27,7 @@ class SignInForm(AuthenticationForm):  # type: ignore[misc]
 
 
 def record_sign_in(request: HttpRequest) -> None:
-    """Record how an attempt to sign in ended, after Django and axes have handled it."""
+    """Record the outcome of a sign-in attempt, after Django and axes have handled it."""
     address = client_address(request)
     if request.user.is_authenticated:
         name = request.user.get_username()
@@ -46,7 +46,7 @@ def record_sign_in(request: HttpRequest) -> None:
 
 
 def record_own_password(request: HttpRequest) -> None:
-    """Record that somebody who is signed in changed their own password."""
+    """Record that a signed-in person changed their own password."""
     name = request.user.get_username()
     record_event(
         "user.changed",

@@ -2,7 +2,7 @@
 
 Django's CSRF check reads a whole multipart body and writes its files to disk, before any permission is checked. So a
 client that is not signed in may only send what a sign-in form needs. Views without a CSRF check, such as those of the
-API, read their bodies by themselves, within limits of their own.
+API, read their bodies themselves and have their own limits.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class BodyLimits:
         if getattr(view, "csrf_exempt", False):
             return None
         size = int(request.META.get("CONTENT_LENGTH") or 0)
-        # The session is read only where it matters.
+        # Small bodies need no look at the session.
         if size <= settings.MAX_BODY_SIZE:
             return None
         limit = settings.FORM_UPLOAD_MAX_SIZE if may_upload(request) else settings.MAX_BODY_SIZE
@@ -39,5 +39,5 @@ class BodyLimits:
 
 
 def may_upload(request: HttpRequest) -> bool:
-    """Whether the request comes from somebody who is signed in to the admin."""
+    """Return whether the request comes from a person who is signed in to the admin."""
     return bool(request.user.is_authenticated and request.user.is_staff)

@@ -1,4 +1,4 @@
-"""The client address of a request, as far as it can be known."""
+"""The client address of a request, as far as it is known."""
 
 from ipaddress import ip_address
 
@@ -9,18 +9,18 @@ from django.http import HttpRequest
 def client_address(request: HttpRequest) -> str:
     """Return the client's IP address. X-Forwarded-For counts only behind a trusted proxy.
 
-    Each proxy appends the address that it sees. The client may have made up all entries before those of our proxies.
+    Each proxy appends the address that it sees. The client can forge all entries before those of our proxies.
     """
     if settings.TRUSTED_PROXY:
-        seen = [word.strip() for word in str(request.META.get("HTTP_X_FORWARDED_FOR", "")).split(",")]
-        nearest = seen[-settings.TRUSTED_PROXY_HOPS :][0]
-        if _is_address(nearest):
-            return nearest
+        addresses = [word.strip() for word in str(request.META.get("HTTP_X_FORWARDED_FOR", "")).split(",")]
+        address = addresses[-settings.TRUSTED_PROXY_HOPS :][0]
+        if _is_address(address):
+            return address
     return str(request.META.get("REMOTE_ADDR", ""))
 
 
 def is_from_this_machine(request: HttpRequest) -> bool:
-    """Whether the request comes from a process on this machine, and not through a proxy on it."""
+    """Return whether the request comes from a process on this machine, and not through a proxy."""
     forwarded = {"HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP"} & request.META.keys()
     if settings.TRUSTED_PROXY or forwarded:
         return False

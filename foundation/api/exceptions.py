@@ -1,4 +1,4 @@
-"""Errors as answers: every refusal of the API is `{"error": {"code": …, "message": …}}`."""
+"""Errors as responses: every error of the API is `{"error": {"code": …, "message": …}}`."""
 
 import logging
 import math
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 # PostgreSQL gave up on one statement; a retry may succeed.
 BUSY = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled, psycopg.errors.TransactionRollback)
-# The role lacks a grant, or a migration was not run yet.
+# The role lacks a privilege, or a migration has not run yet.
 UNPREPARED = (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
 
 
@@ -41,15 +41,15 @@ def error_body(code: str, message: str, extra: dict[str, object] | None = None) 
 
 def nothing_here() -> NotFound:
     """Return the refusal of a URL that does not exist."""
-    return NotFound("not_found", "There is nothing at this address.")
+    return NotFound("not_found", "There is nothing at this URL.")
 
 
 def translate(error: BaseException | None) -> ApiError | None:
-    """Return the refusal that an exception of Django or the database stands for. None: it is a defect of Kernex."""
+    """Return the API error for an exception of Django or the database; None for a defect of Kernex."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, OperationalError | InterfaceError | ProgrammingError):
-        return _database_trouble(error)
+        return _database_error(error)
     if isinstance(error, DataError):
         return BadRequest("bad_value", "A value in the request cannot be stored.")
     if isinstance(error, Http404):
@@ -61,11 +61,11 @@ def translate(error: BaseException | None) -> ApiError | None:
     if isinstance(error, RequestDataTooBig):
         return TooLarge("too_large", "The body is too large.")
     if isinstance(error, SuspiciousOperation | DjangoBadRequest):
-        return BadRequest("bad_request", "The request cannot be understood.")
+        return BadRequest("bad_request", "The request is not valid.")
     return None
 
 
-def _database_trouble(error: OperationalError | InterfaceError | ProgrammingError) -> Unavailable | None:
+def _database_error(error: OperationalError | InterfaceError | ProgrammingError) -> Unavailable | None:
     cause = error.__cause__
     if isinstance(error, ProgrammingError) and not isinstance(cause, UNPREPARED):
         return None
@@ -73,8 +73,8 @@ def _database_trouble(error: OperationalError | InterfaceError | ProgrammingErro
     if isinstance(cause, UNPREPARED):
         return Unavailable("database_not_ready", "The database is not prepared; /health says what to do.", 30)
     if isinstance(cause, BUSY):
-        return Unavailable("database_busy", "The database is busy right now; try again.", 1)
-    return Unavailable("database_unavailable", "The database cannot be reached right now; try again.")
+        return Unavailable("database_busy", "The database is busy; try again.", 1)
+    return Unavailable("database_unavailable", "The database cannot be reached; try again.")
 
 
 def headers_of(error: ApiError) -> dict[str, str]:
@@ -118,7 +118,7 @@ def _drf_answer(error: exceptions.APIException) -> Response:
 
 
 def refuse(request: HttpRequest, error: ApiError) -> HttpResponse:
-    """Answer a refusal outside DRF: with the same JSON below /api/, with a sentence elsewhere."""
+    """Answer a refusal outside DRF: with the same JSON below /api/, as plain text elsewhere."""
     if request.path_info.startswith("/api/"):
         return JsonResponse(
             error_body(error.code, error.message, dict(error.extra)), status=error.status, headers=headers_of(error)
@@ -129,7 +129,7 @@ def refuse(request: HttpRequest, error: ApiError) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler404. Below /api/ no page is rendered: programs may ask for thousands of missing URLs."""
+    """Django's handler404. Below /api/ it renders no page, because programs may request thousands of missing URLs."""
     if request.path_info.startswith("/api/"):
         return refuse(request, nothing_here())
     return page_not_found(request, exception)
@@ -138,7 +138,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 def server_error(request: HttpRequest) -> HttpResponse:
     """Django's handler500, for exceptions that no view or middleware handled.
 
-    It logs defects itself: Django does not log errors of its handlers, and does not tell an outage from a defect.
+    It logs defects itself: Django does not log errors of its handlers, and does not distinguish outages from defects.
     """
     refusal = translate(sys.exc_info()[1])
     if isinstance(refusal, Unavailable):
@@ -151,7 +151,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def internal_error() -> ApiError:
-    """Return the answer to a defect, with the request id that finds its lines in the log."""
-    error = ApiError("internal_error", "This is a defect of the server; it was logged.", request_id=current())
+    """Return the error for a defect, with the request id by which its log lines are found."""
+    error = ApiError("internal_error", "The server failed because of a defect, which was logged.", request_id=current())
     error.status = 500
     return error

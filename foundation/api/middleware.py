@@ -1,4 +1,4 @@
-"""The outermost middleware: it gives each request an id, refuses malformed requests and gives errors one shape."""
+"""The outermost middleware: request ids, refusal of malformed requests, and JSON errors."""
 
 import codecs
 import re
@@ -13,14 +13,14 @@ from foundation.api.exceptions import internal_error, nothing_here, refuse
 from foundation.api.parsers import chunked
 from foundation.errors import ApiError, BadRequest, Forbidden, MethodNotAllowed, UnsupportedMedia
 
-# Load balancers and scrapers send these an IP address as host, not a name.
+# Load balancers and scrapers request these with an IP address as host, not a name.
 ANY_HOST = frozenset({"/health", "/health/live", "/metrics"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
 # The API's errors in place of the HTML that Django or a middleware answers with.
-_SHAPES: dict[int, Callable[[], ApiError]] = {
-    400: lambda: BadRequest("bad_request", "The request cannot be understood."),
+_ERRORS_BY_STATUS: dict[int, Callable[[], ApiError]] = {
+    400: lambda: BadRequest("bad_request", "The request is not valid."),
     403: lambda: Forbidden("forbidden", "This is not allowed."),
     404: nothing_here,
     405: lambda: MethodNotAllowed("method_not_allowed", "This URL does not accept this method."),
@@ -42,20 +42,20 @@ class ApiErrors:
                 response = self.get_response(request)
             except ApiError as error:
                 response = refuse(request, error)
-            response = shaped(request, response)
+            response = as_api_error(request, response)
         response[request_id.HEADER] = identifier
-        # What needs a log line has one, with the id. Django would add another one without it.
+        # The errors that need a log line have one with the id. Django would add another one without it.
         response._has_been_logged = True  # type: ignore[attr-defined]
         return response
 
 
-def shaped(request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    """Return the response, or the API's error in place of an HTML one."""
+def as_api_error(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """Return the response, or a JSON error in place of an HTML error below /api/."""
     if response.status_code < 400 or not request.path_info.startswith("/api/"):
         return response
     if response.get("Content-Type", "").startswith("application/json"):
         return response
-    make = _SHAPES.get(response.status_code)
+    make = _ERRORS_BY_STATUS.get(response.status_code)
     error = make() if make else ApiError("refused", response.reason_phrase)
     error.status = response.status_code
     rewritten = refuse(request, error)

@@ -1,4 +1,4 @@
-"""The API answers JSON whatever the Accept header says."""
+"""Content negotiation: the API always answers JSON and ignores the Accept header."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Pages of at most 500 rows, by cursor: each page costs the same at any depth."""
+"""Cursor pagination with at most 500 rows per page. Every page costs the same."""
 
 from datetime import datetime
 from typing import Any

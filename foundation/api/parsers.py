@@ -36,7 +36,7 @@ def parse_json(body: bytes) -> Any:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise BadRequest("not_json", f"The body is not valid JSON: {name} is not a number of JSON.")
+    raise BadRequest("not_json", f"The body is not valid JSON: {name} is not a JSON number.")
 
 
 def _beyond_64_bits() -> BadRequest:
@@ -93,7 +93,7 @@ class StrictJson(BaseParser):
 
 
 def chunked() -> LengthRequired:
-    """Return the refusal of a body without a length, which WSGI would read as empty."""
+    """Return the error for a body without a length, which WSGI would read as empty."""
     return LengthRequired("length_required", "Send the body with a Content-Length, not chunked.")
 
 

@@ -1,4 +1,4 @@
-"""Lists refuse query parameters that they do not know: a misspelt filter would otherwise return everything."""
+"""Query parameters of lists. Unknown ones are refused, because a misspelt filter would otherwise return everything."""
 
 from typing import Any, ClassVar, TypeVar
 
@@ -27,7 +27,7 @@ class ListView(generics.ListAPIView[M]):
             self.check_parameters(request)
 
     def check_parameters(self, request: Request) -> None:
-        """Raise `BadRequest` for a parameter that this list does not know, or that comes twice."""
+        """Raise `BadRequest` for a parameter that this list does not have, or that is given twice."""
         known = self.known_parameters()
         unknown = sorted(request.query_params.keys() - set(known))
         if unknown:

@@ -1,4 +1,4 @@
-"""The id of a request: in its answer (`X-Request-Id`) and in every log line about it."""
+"""The id of a request, in its response (`X-Request-Id`) and in each of its log lines."""
 
 import re
 import secrets

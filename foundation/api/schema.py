@@ -17,7 +17,7 @@ ERROR = {
 
 
 def with_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Give every operation the shape of a refusal as its `default` response."""
+    """Document the error format as the `default` response of every operation."""
     result["components"]["schemas"]["Error"] = ERROR
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     for operations in result["paths"].values():

@@ -1,4 +1,4 @@
-"""GET /api/v1/schema: the OpenAPI document, made once per process."""
+"""GET /api/v1/schema: the OpenAPI document, generated once per process."""
 
 from functools import cache
 
@@ -10,13 +10,13 @@ from drf_spectacular.renderers import OpenApiJsonRenderer
 
 @require_safe
 def schema(request: HttpRequest) -> HttpResponse:
-    """Answer without a token: the document says no more than docs/device-api.md."""
+    """Answer without a token: the document contains no more than docs/device-api.md."""
     return HttpResponse(document(), content_type="application/vnd.oai.openapi+json")
 
 
 @cache
 def document() -> bytes:
-    """Make the document once: it takes nearly a second of processor time, and anybody may ask for it."""
-    made = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
-    rendered: bytes = OpenApiJsonRenderer().render(made, renderer_context={})
+    """Generate the document once: it takes nearly a second of processor time, and anyone may request it."""
+    openapi = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    rendered: bytes = OpenApiJsonRenderer().render(openapi, renderer_context={})
     return rendered

@@ -1,7 +1,7 @@
 """The event model: what happened, to which device, bundle or deployment, and who did it.
 
 Rows are only inserted, and deleted when they are old. They refer to devices, bundles and deployments by plain ids,
-because this layer does not know those apps.
+because this layer must not import those apps.
 """
 
 from typing import Any
@@ -16,8 +16,8 @@ BACKUP_MADE = "backup.made"
 class Event(models.Model):
     """One thing that happened. `kind` is `noun.verb`, such as `device.accepted`.
 
-    `actor` is `operator:NAME`, `device`, `scheduler`, `anonymous` (nobody is signed in), or `restore` and `manage.py`
-    for somebody who works on the server itself.
+    `actor` is `operator:NAME`, `device`, `scheduler`, `anonymous` (nobody is signed in), `restore`, or
+    `manage.py` (a command on the server).
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -39,7 +39,7 @@ class Event(models.Model):
             models.Index(
                 fields=["deployment_id", "-id"], name="event_deployment", condition=Q(deployment_id__isnull=False)
             ),
-            # The last backup: each scrape of /metrics asks for it.
+            # The last backup, for each scrape of /metrics.
             models.Index(fields=["-at"], name="event_backup", condition=Q(kind=BACKUP_MADE)),
         ]
 

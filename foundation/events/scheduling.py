@@ -1,4 +1,4 @@
-"""The time-driven task of events: they are deleted after `EVENT_KEEP_DAYS`."""
+"""The time-driven task of events: deletion after `EVENT_KEEP_DAYS`."""
 
 from django.conf import settings
 from django.db import connection
@@ -8,7 +8,7 @@ from foundation.scheduler import Task
 
 
 def delete_old_events() -> int:
-    """Delete events past their age, through the one function of the database that may."""
+    """Delete events older than `EVENT_KEEP_DAYS`, through the database function `delete_old_events`."""
     return run_in_batches(_delete_batch)
 
 

@@ -8,7 +8,7 @@ from foundation.events.models import Event
 
 
 class EventFilter(serializers.Serializer[Any]):
-    """`kind` is a whole kind, such as `device.registered`."""
+    """The query parameters of the list. `kind` is a complete kind, such as `device.registered`."""
 
     device = serializers.UUIDField(required=False)
     deployment = serializers.UUIDField(required=False)

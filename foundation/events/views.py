@@ -29,5 +29,5 @@ class Events(ListView[Event]):
 
     @extend_schema(parameters=[EventFilter])
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """What happened, newest first: to which device, bundle or deployment, and who did it."""
+        """List events, newest first: what happened to which device, bundle or deployment, and who did it."""
         return self.list(request, *args, **kwargs)

@@ -1,8 +1,8 @@
-"""Rate limits that hold across processes: the generic cell rate algorithm (GCRA) in one SQL statement.
+"""Rate limits across all processes: the generic cell rate algorithm (GCRA) in one SQL statement.
 
 Each key has a theoretical arrival time, which every admitted request moves forward by `60 / per_minute` seconds. A
 request is refused while that time lies more than a minute's worth of requests ahead. So a key may send `per_minute`
-requests at once, and `per_minute` a minute in the long run.
+requests at once, and `per_minute` per minute on average.
 """
 
 import math
@@ -31,7 +31,7 @@ _DELETE_UNUSED = """
 
 
 class RateLimit(models.Model):
-    """What one key has used up. The table is UNLOGGED: after a crash of the database everybody starts from scratch."""
+    """The usage of one key. The table is UNLOGGED: after the database crashes, all limits start from scratch."""
 
     key = models.CharField(primary_key=True, max_length=100)
     theoretical_arrival_at = models.DateTimeField()
@@ -41,7 +41,7 @@ class RateLimit(models.Model):
 
 
 def seconds_to_wait(key: str, per_minute: int) -> int:
-    """Count one request against a key. Return 0 if it is admitted, else after how many seconds another one will be.
+    """Count one request against a key. Return 0 if it is admitted, else the seconds to wait.
 
     Call it outside a transaction: the row stays locked until the end of the transaction, and a rollback would give the
     request back.
@@ -53,12 +53,12 @@ def seconds_to_wait(key: str, per_minute: int) -> int:
         is_admitted, ahead = cursor.fetchone()
     if is_admitted:
         return 0
-    # Another process may have written the row since this statement began: then the wait is the shortest.
+    # `ahead` may be older than the row: another process may have written it since this statement began.
     return max(1, math.ceil(float(ahead or 0) - burst))
 
 
 def delete_unused(size: int) -> int:
-    """Delete up to `size` rows that limit nothing any more. Return how many."""
+    """Delete up to `size` rows that no longer limit anything. Return how many were deleted."""
     with connection.cursor() as cursor:
         cursor.execute(_DELETE_UNUSED, [size])
         return int(cursor.rowcount)

@@ -6,7 +6,7 @@ from foundation.scheduler import Task
 
 
 def delete_unused_limits() -> int:
-    """Delete the rows of keys that sent nothing lately."""
+    """Delete the rows of keys that are no longer limited."""
     return run_in_batches(lambda: delete_unused(BATCH_SIZE))
 
 

@@ -1,7 +1,7 @@
 """Limits of the API as DRF's throttles. A refused request is answered 429 `throttled` with `Retry-After`.
 
-They count after authentication, so nobody can use up the limit of somebody else. Heartbeats bypass them: their limit is
-part of their own statement.
+They count after authentication, so no client can use up another one's limit. Heartbeats bypass them, because their
+own statement limits them.
 """
 
 from typing import TYPE_CHECKING, ClassVar
@@ -24,7 +24,7 @@ class RateThrottle(BaseThrottle):
     setting: ClassVar[str]
 
     def key(self, request: Request, view: "APIView") -> str | None:
-        """Return whom a request counts for, at most 100 characters. None: it is not limited."""
+        """Return the key that a request counts against, at most 100 characters; None if it is not limited."""
         raise NotImplementedError
 
     def allow_request(self, request: Request, view: "APIView") -> bool:
@@ -58,7 +58,7 @@ class DeviceThrottle(RateThrottle):
 
 
 class ClientAddressThrottle(RateThrottle):
-    """Per client address, for registrations: whoever sends them is not known yet."""
+    """Per client address, for registrations, whose sender is not authenticated yet."""
 
     setting = "REGISTRATIONS_PER_MINUTE"
 

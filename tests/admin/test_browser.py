@@ -126,7 +126,7 @@ def test_the_secret_of_a_token_is_shown_once(person: Person) -> None:
     person.open_admin("devices/enrolmenttoken/add/")
     person.page.get_by_label("Name").fill("night shift")
     person.page.locator("#id_group").select_option(label="lab")
-    person.page.get_by_role("button", name="Make the token").click()
+    person.page.get_by_role("button", name="Create token").click()
     secret = person.page.locator("#secret").inner_text()
     assert re.fullmatch(r"kxe_[\w-]{43}(\.[0-9a-f]{64})?", secret)
     person.page.reload()

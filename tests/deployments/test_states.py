@@ -97,12 +97,12 @@ REPORT_PAIRS = [
 
 def test_the_tables_name_every_state() -> None:
     states = set(ORDER.split())
-    assert states == set(DeviceDeploymentState.values) == set(DEVICE_DEPLOYMENT_TRANSITIONS.moves)
+    assert states == set(DeviceDeploymentState.values) == set(DEVICE_DEPLOYMENT_TRANSITIONS.targets)
     assert states == {*UNFINISHED_STATES, *FINAL_STATES}
     assert len(PAIRS) == 13 * 13
     assert set(REPORTED.split()) == set(REPORTABLE_STATES)
-    assert set(DEPLOYMENT_ORDER.split()) == set(DeploymentState.values) == set(DEPLOYMENT_TRANSITIONS.moves)
-    assert set(PHASE_ORDER.split()) == set(PhaseState.values) == set(PHASE_TRANSITIONS.moves)
+    assert set(DEPLOYMENT_ORDER.split()) == set(DeploymentState.values) == set(DEPLOYMENT_TRANSITIONS.targets)
+    assert set(PHASE_ORDER.split()) == set(PhaseState.values) == set(PHASE_TRANSITIONS.targets)
 
 
 @pytest.mark.parametrize(("source", "target", "allowed"), pairs(DEPLOYMENT_ALLOWED, DEPLOYMENT_ORDER))

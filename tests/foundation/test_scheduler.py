@@ -115,16 +115,16 @@ def test_only_one_scheduler_holds_the_lock(lock: Lock) -> None:
     other = Lock()
     # The handover is immediate; it does not wait until the database notices that a session has ended.
     for _ in range(20):
-        assert lock.take()
-        assert not other.take()
+        assert lock.acquire()
+        assert not other.acquire()
         lock.release()
-        assert other.take()
+        assert other.acquire()
         other.release()
 
 
 def test_the_database_names_the_lock_holder(lock: Lock) -> None:
     assert holder() is None
-    lock.take()
+    lock.acquire()
     first_holder = holder()
     assert isinstance(first_holder, Holder)
     assert first_holder.host in os.uname().nodename
@@ -137,7 +137,7 @@ def test_the_database_names_the_lock_holder(lock: Lock) -> None:
 
 
 def test_a_lost_session_is_detected(lock: Lock) -> None:
-    lock.take()
+    lock.acquire()
     assert lock.session is not None
     with lock.session.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
@@ -145,16 +145,16 @@ def test_a_lost_session_is_detected(lock: Lock) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
     wait_for(lambda: not lock.is_held())
-    assert lock.take()
+    assert lock.acquire()
 
 
 def test_the_lock_can_be_acquired_after_a_database_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     port = connection.settings_dict["PORT"]
     lock = Lock()
     monkeypatch.setitem(connection.settings_dict, "PORT", "1")
-    assert not lock.take()
+    assert not lock.acquire()
     monkeypatch.setitem(connection.settings_dict, "PORT", port)
-    assert lock.take()
+    assert lock.acquire()
     lock.release()
 
 
@@ -173,8 +173,8 @@ def test_once_names_the_failed_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_once_fails_while_another_scheduler_runs(lock: Lock) -> None:
-    lock.take()
-    with pytest.raises(CommandError, match="at work already"):
+    lock.acquire()
+    with pytest.raises(CommandError, match="is already running"):
         call_command("run_scheduler", "--once")
 
 

@@ -78,7 +78,7 @@ def test_only_from_limits_the_source_states(lamps: Any) -> None:
 
 
 def test_a_source_state_without_that_transition_raises(lamps: Any) -> None:
-    with pytest.raises(UnknownTransition, match="no move to on from broken"):
+    with pytest.raises(UnknownTransition, match="no transition to on from broken"):
         lamps.objects.transition_to(LampState.ON, only_from=[LampState.BROKEN])
 
 

@@ -53,7 +53,7 @@ def scheduler(request: pytest.FixtureRequest) -> Iterator[Lock | None]:
     request.getfixturevalue("django_db_setup")
     with request.getfixturevalue("django_db_blocker").unblock():
         lock = Lock()
-        assert lock.take()
+        assert lock.acquire()
         yield lock
         lock.release()
 

@@ -198,9 +198,9 @@ def test_it_recovers_without_a_restart(newest_database: Database, web: Live) -> 
 def test_a_running_scheduler_recovers_without_a_restart(newest_database: Database, web: Live) -> None:
     assert manage(newest_database.environment(), "migrate").code == 0
     web.start_scheduler()
-    wait_for(lambda: "at work" in web.log("scheduler.log"))
+    wait_for(lambda: "this scheduler is running" in web.log("scheduler.log"))
     newest_database.run(newest_database.admin_url, "REVOKE ALL ON SCHEMA public FROM {role}, PUBLIC")
-    wait_for(lambda: "failed; the other tasks go on" in web.log("scheduler.log"))
+    wait_for(lambda: "failed; the other tasks continue" in web.log("scheduler.log"))
     assert newest_database.grant().code == 0
     created = manage(
         newest_database.environment(), "shell", "-c",

@@ -1,1 +1,1 @@
-"""What templates use."""
+"""Template filters."""

@@ -51,7 +51,7 @@ class Command(BaseCommand):
     def run_once(self, scheduler: Scheduler) -> None:
         """Run each task once. Raises `CommandError` if another scheduler runs, or if a task failed."""
         try:
-            if not scheduler.lock.take():
+            if not scheduler.lock.acquire():
                 if scheduler.lock.database_is_away:
                     raise CommandError("The database cannot be reached; the log says why.")
                 other = holder()

@@ -1,4 +1,4 @@
-"""Make a person who may sign in to the admin, with an API token for their scripts on request."""
+"""Create an account for the admin, and optionally an API token."""
 
 import json
 import secrets
@@ -19,19 +19,19 @@ ACTOR = "manage.py"
 
 
 class Command(BaseCommand):
-    help = "Make an operator with all rights in the admin. An existing operator keeps the password."
+    help = "Create a superuser for the admin. If the name exists, the account and its password stay unchanged."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("name", help="the name to sign in with")
+        parser.add_argument("name", help="the user name")
         parser.add_argument(
             "--password-stdin",
             action="store_true",
-            help="read the password from standard input; otherwise one is made and shown",
+            help="read the password from standard input; otherwise one is generated and shown",
         )
         parser.add_argument(
-            "--token", choices=Role.values, help="also issue an API token with this role and show it once"
+            "--token", choices=Role.values, help="also issue an API token with this role, which is shown once"
         )
-        parser.add_argument("--json", action="store_true", help="one JSON object instead of lines for people")
+        parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines for people")
 
     def handle(self, *args: Any, **options: Any) -> None:
         name, role = options["name"], options["token"]
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         user = User.objects.filter(username=name).first()
         if user is None:
             password = sys.stdin.readline().strip() if options["password_stdin"] else secrets.token_urlsafe(12)
-            user = self.make(name, password)
+            user = self.create(name, password)
             if not options["password_stdin"]:
                 result["password"] = password
         if role:
@@ -48,8 +48,8 @@ class Command(BaseCommand):
             json.dumps(result) if options["json"] else "\n".join(f"{key}: {value}" for key, value in result.items())
         )
 
-    def make(self, name: str, password: str) -> User:
-        """Make a superuser. Raises `CommandError` if the name or the password is refused."""
+    def create(self, name: str, password: str) -> User:
+        """Create a superuser. Raises `CommandError` if the name or the password is refused."""
         user = User(username=name, is_staff=True, is_superuser=True)
         try:
             user.set_password(password)
