@@ -1,4 +1,4 @@
-"""What the commands' arguments have in common: global options, types of arguments, and the context of a command."""
+"""Shared parts of all commands: global options, argument types, and the context that a command runs in."""
 
 import argparse
 import re
@@ -16,13 +16,13 @@ from kernex_cli.screen import Screen
 EXAMPLE_ID = "5b1f0f0e"
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 SIZE_UNITS = {"": 1, "K": 1024, "M": 1024 * 1024}
-# How long a call is retried while the server does not answer: short for a look, long for a push or a deployment.
+# How long a call is retried while the server does not respond: short for lists, long for a push or a deployment.
 RETRY_SECONDS, LONG_RETRY_SECONDS = 10, 300
 
 
 @dataclass
 class Context:
-    """What a command runs with."""
+    """The arguments, environment and screen of one command."""
 
     arguments: argparse.Namespace
     environment: Mapping[str, str]
@@ -41,7 +41,7 @@ class Context:
     def confirm(self, question: str) -> None:
         """Return if `--yes` was given or the user agrees. Raises `BadUsage`."""
         if not self.arguments.yes and not self.screen.confirmed(question):
-            raise BadUsage("Nothing was changed: answer `y`, or give --yes.")
+            raise BadUsage("Not confirmed, so nothing was changed: answer `y`, or give --yes.")
 
 
 Commands = argparse._SubParsersAction  # argparse has no public name for this type
@@ -69,7 +69,7 @@ def add_command(
     )
     parser.set_defaults(run=run, default_retry_for=retry_seconds)
     group = parser.add_argument_group("options of every command")
-    # The main parser has the same options and their defaults: a default here would overwrite what was given there.
+    # The main parser has the same options. A default here would overwrite a value given before the command's name.
     add_global_options(group, default=argparse.SUPPRESS, retry_default=f"{retry_seconds}s")
     return parser
 
@@ -82,23 +82,27 @@ def add_global_options(
     group.add_argument("--json", action="store_true", default=flag_default, help="print the result as JSON")
     group.add_argument(
         "-v", "--verbose", action="store_true", default=flag_default,
-        help="show whole ids, times and messages, and all columns",
+        help="show full ids, absolute times, full messages and all columns",
     )  # fmt: skip
-    group.add_argument("--server", metavar="URL", default=default, help="the server, if not the one logged in to")
+    group.add_argument(
+        "--server", metavar="URL", default=default, help="the server to use instead of the one that you logged in to"
+    )
     group.add_argument(
         "--retry-for", type=duration, default=default, metavar="TIME",
-        help=f"how long to retry a request that the server does not answer (default: {retry_default})",
+        help=f"how long to retry a request if the server does not respond (default: {retry_default})",
     )  # fmt: skip
 
 
 def add_yes(parser: Parser) -> None:
     """Add `--yes` to a command that calls `Context.confirm`."""
-    parser.add_argument("--yes", action="store_true", help="do not ask; required where there is no terminal")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation; required without a terminal")
 
 
-def add_timeout(parser: Parser, what: str) -> None:
-    """Add `--timeout` to a command that waits for `what`."""
-    parser.add_argument("--timeout", type=duration, metavar="TIME", help=f"how long to wait for {what} (default: ∞)")
+def add_timeout(parser: Parser, result: str) -> None:
+    """Add `--timeout` to a command that waits for `result`."""
+    parser.add_argument(
+        "--timeout", type=duration, metavar="TIME", help=f"how long to wait for {result} (default: no limit)"
+    )
 
 
 def duration(text: str) -> int:
@@ -119,7 +123,7 @@ def byte_count(text: str) -> int:
 
 def positive_number(text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 

@@ -1,7 +1,7 @@
 """The server that `kernex` talks to, and the API token for it.
 
 Both are stored in one file that only its owner may read, `$XDG_CONFIG_HOME/kernex/credentials.toml`. A stored token is
-sent to the server that it was stored for and to no other. `KERNEX_SERVER` and `KERNEX_TOKEN` override the file.
+sent only to the server that it was stored for. `KERNEX_SERVER` and `KERNEX_TOKEN` override the file.
 """
 
 import json
@@ -35,7 +35,7 @@ def location(environment: Mapping[str, str]) -> Path:
 def server_url(text: str) -> str:
     """Return `text` as a server's URL, without a trailing slash. Raises `BadUsage`.
 
-    Where the scheme is missing, it is `https://`, and `http://` for this machine.
+    If the scheme is missing, it is `http://` for this machine and `https://` for all others.
     """
     if "://" not in text:
         host = urlsplit(f"//{text}").hostname
@@ -87,7 +87,7 @@ def read(path: Path) -> Credentials | None:
 
 
 def write(path: Path, credentials: Credentials) -> None:
-    """Replace the file as a whole, readable by its owner only. Raises `LocalProblem`."""
+    """Replace the file atomically, readable only by its owner. Raises `LocalProblem`."""
     text = f"server = {json.dumps(credentials.server)}\ntoken = {json.dumps(credentials.token)}\n"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""`kernex.toml` or `kernex.json`: what a manifest says beyond the list of files.
+"""`kernex.toml` or `kernex.json`: the fields of a manifest that cannot be derived from the files.
 
-It has the manifest's members `device_types`, `requires`, `release_counter`, `hooks`, `run` and `health`. The file
-itself is not part of the bundle.
+These are `device_types`, `requires`, `release_counter`, `hooks`, `run` and `health`. The file itself is not part of
+the bundle.
 """
 
 import re
@@ -29,7 +29,7 @@ def find(directory: Path) -> Path | None:
     """Return the description in `directory`, or None. Raises `LocalProblem` if there are two."""
     paths = [directory / name for name in NAMES if (directory / name).is_file()]
     if len(paths) > 1:
-        raise LocalProblem(f"{directory} holds kernex.toml and kernex.json: keep one of them.")
+        raise LocalProblem(f"{directory} contains both kernex.toml and kernex.json: keep only one of them.")
     return paths[0] if paths else None
 
 
@@ -41,7 +41,7 @@ def read(path: Path | None) -> dict[str, Any]:
         with path.open("rb") as file:
             body = file.read(MAX_SIZE + 1)
         if len(body) > MAX_SIZE:
-            raise LocalProblem(f"{path} is larger than {MAX_SIZE // 1024} KiB: it describes a bundle, it is not one.")
+            raise LocalProblem(f"{path} must not be larger than {MAX_SIZE // 1024} KiB.")
         members = read_json(body) if path.suffix == ".json" else _read_toml(body)
     except OSError as error:
         raise LocalProblem(f"{path} cannot be read: {error.strerror}.") from None

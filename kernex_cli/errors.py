@@ -18,7 +18,7 @@ class Exit(IntEnum):
     """The exit codes of `kernex`; docs/command-line.md describes them."""
 
     OK = 0
-    DEFECT = 1
+    BUG = 1
     USAGE = 2
     NOT_ALLOWED = 3
     REFUSED = 4
@@ -32,7 +32,7 @@ class Exit(IntEnum):
 class CommandFailed(Exception):
     """The message is a sentence that tells the user what to do next."""
 
-    exit_code = Exit.DEFECT
+    exit_code = Exit.BUG
 
 
 class BadUsage(CommandFailed):
@@ -44,7 +44,7 @@ class NotAllowed(CommandFailed):
 
 
 class Refused(CommandFailed):
-    """A 4xx response. `code` is the server's stable error code, `error` the whole error object."""
+    """A 4xx response. `code` is the server's stable error code, `error` the full error object."""
 
     exit_code = Exit.REFUSED
 

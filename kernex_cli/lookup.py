@@ -23,9 +23,9 @@ MAX_QUERY_LENGTH = 100
 def find_device(client: Client, text: str) -> str:
     """Return the id of the device that `text` names: its name, its id or the first digits of its id.
 
-    Raises: `BadUsage` if no device fits, or several.
+    Raises: `BadUsage` unless exactly one device matches.
     """
-    if is_whole_id(text):
+    if is_full_id(text):
         return str(uuid.UUID(text))
     prefix = text.replace("-", "").lower()
     devices = [Device.parse(document) for document in client.pages("/devices", {"q": _query(text)})]
@@ -37,18 +37,18 @@ def find_device(client: Client, text: str) -> str:
     if not candidates:
         names = [document["name"] for document in client.pages("/devices", {}, PAGE_SIZE)]
         raise BadUsage(f"No device has the name or id {text!r}.{did_you_mean(text, filter(None, names))}")
-    what = "have the name" if named else "have an id that begins with"
+    relation = "have the name" if named else "have an id that begins with"
     length = short_id_length(device.id for device in candidates)
     lines = [f"{device.id[:length]}  {device.name}, group {device.group}, {device.state}" for device in candidates]
-    raise BadUsage(_ambiguous(f"{len(candidates)} devices {what} {text!r}", lines))
+    raise BadUsage(_ambiguous(f"{len(candidates)} devices {relation} {text!r}", lines))
 
 
 def find_deployment(client: Client, prefix: str) -> str:
     """Return the id of the deployment whose id begins with `prefix`, hex digits without hyphens.
 
-    Raises: `BadUsage` if no deployment fits, or several.
+    Raises: `BadUsage` unless exactly one deployment matches.
     """
-    if is_whole_id(prefix):
+    if is_full_id(prefix):
         return str(uuid.UUID(prefix))
     deployments = [Deployment.parse(document) for document in client.pages("/deployments", {})]
     candidates = [deployment for deployment in deployments if has_prefix(deployment.id, prefix)]
@@ -61,7 +61,7 @@ def find_deployment(client: Client, prefix: str) -> str:
     raise BadUsage(_ambiguous(f"{len(candidates)} deployments have an id that begins with {prefix!r}", lines))
 
 
-def is_whole_id(text: str) -> bool:
+def is_full_id(text: str) -> bool:
     try:
         uuid.UUID(text)
     except ValueError:
@@ -69,14 +69,14 @@ def is_whole_id(text: str) -> bool:
     return True
 
 
-def has_prefix(whole_id: str, prefix: str) -> bool:
+def has_prefix(full_id: str, prefix: str) -> bool:
     """Return True if the id's hex digits begin with `prefix`."""
-    return whole_id.replace("-", "").startswith(prefix)
+    return full_id.replace("-", "").startswith(prefix)
 
 
 @contextmanager
 def suggestions_for(client: Client, *, groups: Sequence[str] = (), bundle: str = "") -> Iterator[None]:
-    """Add similar names to the server's error if it does not know the group or the bundle."""
+    """Add similar names to the server's error if the group or the bundle does not exist."""
     try:
         yield
     except Refused as error:
@@ -125,7 +125,7 @@ def _similar_bundles(client: Client, bundle: str) -> str:
 
 
 def _query(text: str) -> str:
-    """Return what to search for: a whole id, as the server compares it, has a hyphen after 8 digits."""
+    """Return the search text: the server compares full ids, which have a hyphen after 8 digits."""
     return text[:8] if ID_PREFIX.fullmatch(text.lower()) else text[:MAX_QUERY_LENGTH]
 
 

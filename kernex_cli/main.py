@@ -28,8 +28,8 @@ SHORT_HELP = f"""\
 {SUMMARY}
 
   kernex login SERVER                            log in with an API token
-  kernex push DIR --name NAME --version VERSION  make a bundle of a directory
-  kernex deploy NAME@VERSION --group GROUP       put it on devices
+  kernex push DIR --name NAME --version VERSION  create a bundle from a directory
+  kernex deploy NAME@VERSION --group GROUP       deploy it to devices
   kernex devices                                 list devices and what they run
   kernex device NAME                             show everything about one device
 
@@ -43,16 +43,16 @@ a first deployment:
   kernex devices --group lab
 
 exit codes:
-  0    done
-  1    a defect in kernex
-  2    wrong usage, or a name or id that fits nothing or several things
+  0    success
+  1    a bug in kernex
+  2    incorrect usage, or a name or id that matches nothing or more than one object
   3    not logged in, or not allowed
   4    refused by the server
-  5    the server does not answer, or is broken
-  6    what the command waited for failed, or took too long
+  5    the server could not be reached or returned an error
+  6    the operation that the command waited for failed or took too long
   7    a problem on this machine
   130  interrupted
-  141  the reader of stdout stopped reading
+  141  the program that reads stdout closed the pipe
 
 `kernex COMMAND --help` explains a command and gives examples.
 """
@@ -85,10 +85,10 @@ def main(words: Sequence[str] | None = None) -> int:
         screen.error(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        screen.error("Interrupted. What the server accepted stays; run the same command again to continue.")
+        screen.error("Interrupted. The server keeps what it has accepted; run the same command again to continue.")
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # Nobody reads stdout any more. Point it elsewhere, or Python fails again when it flushes at exit.
+        # The reader closed stdout. Redirect it to /dev/null; otherwise Python fails again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.PIPE_CLOSED
     return code

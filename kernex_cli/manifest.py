@@ -13,14 +13,14 @@ from kernex_cli.errors import BadManifest
 from kernex_cli.paths import check_path, check_together
 
 SCHEMA = 1
-PLAIN, EXECUTABLE = 0o644, 0o755
+REGULAR_MODE, EXECUTABLE_MODE = 0o644, 0o755
 MAX_NUMBER = 2**53 - 1
 MAX_MANIFEST_SIZE = 4 * 1024 * 1024
 MAX_FILES = 10_000
 MAX_SECONDS = 86_400
 MAX_DEVICE_TYPES = 100
-MAX_WORDS = 256
-MAX_WORD_SIZE = 4096
+MAX_ITEMS = 256
+MAX_TEXT_SIZE = 4096
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VARIABLE = re.compile(r"(?!KERNEX_)[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -48,7 +48,7 @@ def read_json(text: bytes) -> Any:
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len({name for name, _ in pairs}) < len(pairs):
-        raise ValueError("a member appears twice")
+        raise ValueError("a field appears twice")
     return dict(pairs)
 
 
@@ -57,7 +57,7 @@ def _refuse_constant(word: str) -> NoReturn:
 
 
 def check(manifest: object) -> None:
-    """Check a whole manifest. Raises `BadManifest` with the code of the first broken rule."""
+    """Check a complete manifest. Raises `BadManifest` with the code of the first broken rule."""
     optional = {"release_counter", "device_types", "requires", "hooks", "run", "health"}
     top = _object(manifest, "the manifest", {"schema", "name", "version", "files"}, optional)
     if type(top["schema"]) is not int or top["schema"] != SCHEMA:
@@ -68,10 +68,10 @@ def check(manifest: object) -> None:
         _check_run(top["run"], executables)
     for member in ("name", "version"):
         check_name(top[member], f"bad_{member}", member)
-    _whole(top.get("release_counter", 0), "bad_release_counter", "release_counter")
+    _integer(top.get("release_counter", 0), "bad_release_counter", "release_counter")
     _check_device_types(top.get("device_types", []))
     for member, amount in requires.items():
-        _whole(amount, "bad_requires", f"requires.{member}")
+        _integer(amount, "bad_requires", f"requires.{member}")
     _check_hooks(top.get("hooks", {}), executables)
     if "health" in top:
         _check_health(top["health"], executables, supervised="run" in top)
@@ -79,18 +79,18 @@ def check(manifest: object) -> None:
         _refuse("manifest_too_large", f"The manifest must not be larger than {MAX_MANIFEST_SIZE} bytes")
 
 
-def check_name(value: object, code: str, what: str) -> None:
+def check_name(value: object, code: str, field: str) -> None:
     """Check the name or version `value`. Raises `BadManifest` with `code`."""
     if not isinstance(value, str) or not NAME.fullmatch(value):
-        _refuse(code, f"The {what} must have 1 to 63 characters of a-z, 0-9 and `._+-`, and begin with a-z or 0-9")
+        _refuse(code, f"The {field} must have 1 to 63 characters of a-z, 0-9 and `._+-`, and begin with a-z or 0-9")
 
 
 def check_files(value: object) -> ExecutableByPath:
     """Check `files`. Return whether each path is executable. Raises `BadManifest`."""
     if not isinstance(value, list) or not value:
-        _refuse("bad_files", "A bundle holds at least one file")
+        _refuse("bad_files", "A bundle must have at least one file")
     if len(value) > MAX_FILES:
-        _refuse("too_many_files", f"A bundle holds at most {MAX_FILES} files, not {len(value)}")
+        _refuse("too_many_files", f"A bundle may have at most {MAX_FILES} files, not {len(value)}")
     for entry in value:
         _check_file(entry)
     paths = [entry["path"] for entry in value]
@@ -101,7 +101,7 @@ def check_files(value: object) -> ExecutableByPath:
         _refuse("bundle_too_large", f"The files together must not be larger than {MAX_NUMBER} bytes")
     if len({entry["sha256"] for entry in value}) != len({(entry["sha256"], entry["size"]) for entry in value}):
         _refuse("size_differs", "One sha256 has two sizes")
-    return {entry["path"]: entry["mode"] == EXECUTABLE for entry in value}
+    return {entry["path"]: entry["mode"] == EXECUTABLE_MODE for entry in value}
 
 
 def _check_file(value: object) -> None:
@@ -109,8 +109,8 @@ def _check_file(value: object) -> None:
     check_path(entry["path"])
     if not isinstance(entry["sha256"], str) or not _SHA256.fullmatch(entry["sha256"]):
         _refuse("bad_sha256", "A sha256 must be 64 lower-case hex digits")
-    _whole(entry["size"], "bad_size", "size")
-    if type(entry["mode"]) is not int or entry["mode"] not in (PLAIN, EXECUTABLE):
+    _integer(entry["size"], "bad_size", "size")
+    if type(entry["mode"]) is not int or entry["mode"] not in (REGULAR_MODE, EXECUTABLE_MODE):
         _refuse("bad_mode", "A mode must be 420 (0644) or 493 (0755)")
 
 
@@ -127,78 +127,78 @@ def _check_hooks(value: object, executables: ExecutableByPath) -> None:
     for member, hook in _object(value, "hooks", set(), _HOOKS).items():
         inner = _object(hook, f"hooks.{member}", {"command", "timeout_seconds"}, set())
         _check_command(inner["command"], executables, f"hooks.{member}.command")
-        _whole(inner["timeout_seconds"], "bad_timeout", f"hooks.{member}.timeout_seconds", 1, MAX_SECONDS)
+        _integer(inner["timeout_seconds"], "bad_timeout", f"hooks.{member}.timeout_seconds", 1, MAX_SECONDS)
 
 
 def _check_run(value: object, executables: ExecutableByPath) -> None:
     run = _object(value, "run", {"command"}, {"environment"})
     environment = run.get("environment", {})
-    if not isinstance(environment, dict) or len(environment) > MAX_WORDS:
-        _refuse("bad_environment", f"`run.environment` must be an object of at most {MAX_WORDS} variables")
+    if not isinstance(environment, dict) or len(environment) > MAX_ITEMS:
+        _refuse("bad_environment", f"`run.environment` must be an object of at most {MAX_ITEMS} variables")
     for name, text in environment.items():
         if not _VARIABLE.fullmatch(name) or not _is_text(text):
             _refuse(
                 "bad_environment",
                 f"The variable {name[:80]!a} must consist of letters, digits and `_`, must not begin with KERNEX_, "
-                f"and must have a value of at most {MAX_WORD_SIZE} bytes",
+                f"and must have a value of at most {MAX_TEXT_SIZE} bytes",
             )
     _check_command(run["command"], executables, "run.command")
 
 
 def _check_health(value: object, executables: ExecutableByPath, *, supervised: bool) -> None:
     health = _object(value, "health", {"timeout_seconds"}, {"command", "file", "interval_seconds"})
-    _whole(health["timeout_seconds"], "bad_timeout", "health.timeout_seconds", 1, MAX_SECONDS)
+    _integer(health["timeout_seconds"], "bad_timeout", "health.timeout_seconds", 1, MAX_SECONDS)
     if len({"command", "file"} & health.keys()) != 1:
-        _refuse("bad_health", "`health` must have either a `command` or a `file`")
+        _refuse("bad_health", "`health` must have exactly one of `command` or `file`")
     if "command" in health:
-        _whole(health.get("interval_seconds", 2), "bad_interval", "health.interval_seconds", 1, MAX_SECONDS)
+        _integer(health.get("interval_seconds", 2), "bad_interval", "health.interval_seconds", 1, MAX_SECONDS)
         _check_command(health["command"], executables, "health.command")
         return
     if not supervised or "interval_seconds" in health:
         _refuse(
-            "bad_health", "`health.file` needs a `run` command that writes it, and must not have `interval_seconds`"
+            "bad_health", "`health.file` requires a `run` command that writes it, and must not have `interval_seconds`"
         )
     check_path(health["file"])
 
 
-def _check_command(value: object, executables: ExecutableByPath, what: str) -> None:
-    if not isinstance(value, list) or not 1 <= len(value) <= MAX_WORDS or not all(map(_is_text, value)):
+def _check_command(value: object, executables: ExecutableByPath, field: str) -> None:
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_ITEMS or not all(map(_is_text, value)):
         _refuse(
             "bad_command",
-            f"`{what}` must be a list of 1 to {MAX_WORDS} strings of at most {MAX_WORD_SIZE} bytes, without NUL",
+            f"`{field}` must be a list of 1 to {MAX_ITEMS} strings of at most {MAX_TEXT_SIZE} bytes, without NUL",
         )
     program: str = value[0]
     if not program.startswith("./"):
         if not program or "/" in program:
-            _refuse("bad_command", f"`{what}` must begin with a program's name, or with `./` and a file of the bundle")
+            _refuse("bad_command", f"`{field}` must begin with a program's name, or with `./` and a file of the bundle")
     elif program[2:] not in executables:
-        _refuse("command_not_listed", f"`{what}` runs {program[:200]!a}, which is not a file of this bundle")
+        _refuse("command_not_listed", f"`{field}` runs {program[:200]!a}, which is not a file of this bundle")
     elif not executables[program[2:]]:
-        _refuse("command_not_executable", f"`{what}` runs {program[:200]!a}, which is not executable: run `chmod +x`")
+        _refuse("command_not_executable", f"`{field}` runs {program[:200]!a}, which is not executable: run `chmod +x`")
 
 
-def _object(value: object, what: str, required: Iterable[str], optional: Iterable[str]) -> dict[str, Any]:
+def _object(value: object, field: str, required: Iterable[str], optional: Iterable[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
-        _refuse("bad_member", f"`{what}` must be an object")
+        _refuse("bad_member", f"`{field}` must be an object")
     for name in sorted(required):
         if name not in value:
-            _refuse("missing_member", f"`{what}` needs `{name}`")
+            _refuse("missing_member", f"`{field}` must have `{name}`")
     for name in value:
         if name not in required and name not in optional:
             known = ", ".join(sorted({*required, *optional}))
-            _refuse("unknown_member", f"`{what}` has the unknown member {name[:80]!a}; allowed are {known}")
+            _refuse("unknown_member", f"`{field}` has the unknown field {name[:80]!a}; allowed are {known}")
     return value
 
 
-def _whole(value: object, code: str, what: str, least: int = 0, most: int = MAX_NUMBER) -> None:
-    if type(value) is not int or not least <= value <= most:
-        _refuse(code, f"`{what}` must be a whole number from {least} to {most}")
+def _integer(value: object, code: str, field: str, minimum: int = 0, maximum: int = MAX_NUMBER) -> None:
+    if type(value) is not int or not minimum <= value <= maximum:
+        _refuse(code, f"`{field}` must be a whole number from {minimum} to {maximum}")
 
 
 def _is_text(value: object) -> bool:
     if not isinstance(value, str) or "\0" in value:
         return False
-    return len(value.encode(errors="surrogatepass")) <= MAX_WORD_SIZE and not re.search("[\ud800-\udfff]", value)
+    return len(value.encode(errors="surrogatepass")) <= MAX_TEXT_SIZE and not re.search("[\ud800-\udfff]", value)
 
 
 def _refuse(code: str, sentence: str) -> NoReturn:

@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(Exit.USAGE, f"{self.prog}: {sentence}\nRun `{self.prog} --help` for help.\n")
 
     def parse_all(self, args: Sequence[str]) -> argparse.Namespace:
-        """Parse a whole command line. An unknown argument is an error."""
+        """Parse a complete command line. An unknown argument is an error."""
         arguments, unknown = self.parse_known_args(args)
         if unknown:
             self._refuse_option(unknown[0])

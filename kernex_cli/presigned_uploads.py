@@ -1,7 +1,7 @@
 """Uploads of parts straight to the server's object storage, with a presigned URL for each part.
 
-Storage gets no credentials: neither the API token nor what ~/.netrc holds. A presigned URL expires after a quarter of
-an hour. Then, and when the bytes were damaged on the way, the client asks the server for another URL.
+Storage gets no credentials: neither the API token nor those in ~/.netrc. A presigned URL expires after a quarter of an
+hour. If it has expired, or the bytes were damaged in transit, the client requests another URL from the server.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ from kernex_cli.responses import connection_problem, retry_after
 from kernex_cli.retry_policy import RetryPolicy
 
 MAX_TRIES = 5
-# Storage no longer has the multipart upload: ask the server for the whole upload again.
+# Storage no longer has the multipart upload: start the upload again.
 UPLOAD_GONE = 404
 
 

@@ -1,4 +1,4 @@
-"""Progress bars: they move on a terminal, and are one line elsewhere."""
+"""Progress bars on a terminal; a single line elsewhere."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from kernex_cli.formatting import clean
 
 
 class Bar:
-    """One piece of work. Without a progress display, its methods do nothing."""
+    """The progress of one task. Without a progress display, its methods do nothing."""
 
     def __init__(self, progress: Progress | None = None, task: TaskID | None = None) -> None:
         self.progress = progress
@@ -40,7 +40,7 @@ class Bar:
 
 @contextmanager
 def moving_bar(console: Console, description: str, total: int | None, *, in_bytes: bool) -> Iterator[Bar]:
-    """Show a bar on a terminal while the block runs. Without a total, it shows only that work goes on."""
+    """Show a bar on a terminal while the block runs. Without a total, the bar is indeterminate."""
     amounts: list[ProgressColumn] = [MofNCompleteColumn()]
     if in_bytes:
         amounts = [DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn()]

@@ -1,4 +1,4 @@
-"""How often and how long one call is retried: exponential backoff with jitter, up to a deadline."""
+"""The retries of one call: exponential backoff with jitter, up to a deadline."""
 
 import random
 import time
@@ -8,7 +8,7 @@ FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.5, 15.0
 
 
 class RetryPolicy:
-    """The retries of one call. They end `seconds` after this object was made.
+    """The retries of one call. They end `seconds` after this object was created.
 
     `note` is called with a sentence before each wait.
     """

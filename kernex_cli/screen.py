@@ -1,4 +1,4 @@
-"""What `kernex` prints: results on stdout; notes, progress bars and errors on stderr.
+"""The output of `kernex`: results on stdout; notes, progress bars and errors on stderr.
 
 Colours, bars and fitted tables are for terminals. Elsewhere a table is lines of tab-separated fields, which `cut` and
 `awk` can read. Control characters in texts from devices are replaced: they must not steer a terminal.
@@ -20,7 +20,7 @@ from kernex_cli.tables import STYLES, Column, Table
 class Screen:
     """The output of one command. With `as_json`, stdout gets exactly one JSON document.
 
-    `verbose` shows whole ids, absolute times and all columns.
+    `verbose` shows full ids, absolute times and all columns.
     """
 
     def __init__(self, *, as_json: bool = False, verbose: bool = False) -> None:
@@ -46,7 +46,7 @@ class Screen:
             self.err.print(Text(clean(line)), soft_wrap=True)
 
     def confirmed(self, question: str) -> bool:
-        """Ask on the terminal. Return False where there is none."""
+        """Ask for confirmation on the terminal. Return False if there is none."""
         if not sys.stdin.isatty():
             return False
         self.err.print(Text(f"{clean(question)} [y/N] "), end="")
@@ -116,7 +116,7 @@ class Screen:
 
     @contextmanager
     def bar(self, description: str, total: int | None = None, *, in_bytes: bool = False) -> Iterator[Bar]:
-        """Show progress on stderr while the block runs; without a total, the end is not known."""
+        """Show progress on stderr while the block runs. Without a total, the bar is indeterminate."""
         if not self.err.is_terminal:
             self.note(f"{description} …")
             yield Bar()

@@ -36,7 +36,7 @@ STYLES = {
 class Kind(Enum):
     """How a column's values are written, and whether they may be cut."""
 
-    WORD = "word"  # stays whole
+    WORD = "word"  # is not cut
     STATE = "state"  # `rolled_back` is written `rolled back`
     TEXT = "text"  # may be cut between words
     ID = "id"
@@ -64,7 +64,7 @@ class Table:
     rows: Sequence[Sequence[object]]
 
     def tab_separated(self) -> list[str]:
-        """Return the lines for a pipe: whole ids, absolute times, all columns."""
+        """Return the lines for a pipe: full ids, absolute times, all columns."""
         lines = ["\t".join(column.heading for column in self.columns)]
         for row in self.rows:
             cells = [
@@ -77,7 +77,7 @@ class Table:
     def lines(self, width: int | None) -> tuple[list[Text], list[str]]:
         """Return the lines for a terminal, and the headings of the columns that do not fit.
 
-        Without a width, everything is shown whole.
+        Without a width, nothing is cut or left out.
         """
         texts = [self._texts(number, is_short=width is not None) for number in range(len(self.columns))]
         natural = [max(map(cell_len, [column.heading, *texts[n]])) for n, column in enumerate(self.columns)]

@@ -1,9 +1,9 @@
 """The files of a directory that become a bundle, and their digests.
 
-Only plain files are allowed. Symbolic links, sockets and the like are refused, because devices could not recreate them;
-empty directories are left out. `.kernexignore` lists what to leave out, one shell pattern per line: a pattern with a
-slash is matched against the whole path, a pattern without one against each name in the path. A trailing slash limits
-the pattern to directories.
+Only regular files are allowed. Symbolic links, sockets and the like are refused, because devices could not recreate
+them. Empty directories are left out. `.kernexignore` lists what to leave out, one shell pattern per line: a pattern
+with a slash is matched against the full path, a pattern without one against each name in the path. A trailing slash
+limits the pattern to directories.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kernex_cli.errors import BadManifest, FileChanged, LocalProblem
-from kernex_cli.manifest import EXECUTABLE, MAX_FILES, PLAIN
+from kernex_cli.manifest import EXECUTABLE_MODE, MAX_FILES, REGULAR_MODE
 from kernex_cli.paths import check_path, check_together
 
 IGNORE_FILE = ".kernexignore"
@@ -82,17 +82,17 @@ def identity(status: os.stat_result) -> tuple[int, ...]:
 def walk(directory: Path, skip: frozenset[Path] = frozenset()) -> list[Source]:
     """Return the files below `directory`, sorted as in a manifest. Raises `LocalProblem` or `BadManifest`."""
     if not directory.is_dir():
-        raise LocalProblem(f"{directory} is not a directory: give the directory that holds the bundle's files.")
+        raise LocalProblem(f"{directory} is not a directory: give the directory that contains the bundle's files.")
     patterns = _read_patterns(directory / IGNORE_FILE)
     skip = skip | {directory / IGNORE_FILE}
     sources = sorted(_files_below(directory, "", patterns, skip), key=lambda source: source.path)
     if not sources:
-        raise BadManifest("bad_files", f"{directory} holds no files for a bundle.")
+        raise BadManifest("bad_files", f"{directory} contains no files for a bundle.")
     if len(sources) > MAX_FILES:
         raise BadManifest(
             "too_many_files",
-            f"{directory} holds {len(sources)} files, and a bundle at most {MAX_FILES}: list some in {IGNORE_FILE}, "
-            "or pack them into one file.",
+            f"{directory} contains {len(sources)} files, but a bundle may have at most {MAX_FILES}: list some in "
+            f"{IGNORE_FILE}, or pack them into one file.",
         )
     for source in sources:
         check_path(source.path)
@@ -108,7 +108,7 @@ def _files_below(directory: Path, prefix: str, patterns: list[str], skip: frozen
         raise LocalProblem(f"{directory} cannot be read: {error.strerror}.") from None
     for entry in entries:
         location = Path(entry.path)
-        # macOS stores names decomposed; a manifest holds them in Unicode normal form C.
+        # macOS stores names decomposed; a manifest requires Unicode normalization form C.
         path = prefix + unicodedata.normalize("NFC", entry.name)
         is_directory = entry.is_dir(follow_symlinks=False)
         if location in skip or _is_ignored(path, is_directory, patterns):
@@ -123,12 +123,12 @@ def _source(location: Path, path: str) -> Source:
     status = location.lstat()
     if stat.S_ISLNK(status.st_mode):
         raise LocalProblem(
-            f"{path!a} is a symbolic link, but a bundle holds only plain files: replace it with a copy, or list it in "
-            f"{IGNORE_FILE}."
+            f"{path!a} is a symbolic link, but a bundle contains only regular files: replace it with a copy, or "
+            f"list it in {IGNORE_FILE}."
         )
     if not stat.S_ISREG(status.st_mode):
-        raise LocalProblem(f"{path!a} is not a plain file: remove it, or list it in {IGNORE_FILE}.")
-    mode = EXECUTABLE if status.st_mode & stat.S_IXUSR else PLAIN
+        raise LocalProblem(f"{path!a} is not a regular file: remove it, or list it in {IGNORE_FILE}.")
+    mode = EXECUTABLE_MODE if status.st_mode & stat.S_IXUSR else REGULAR_MODE
     return Source(path, location, status.st_size, mode, identity(status))
 
 

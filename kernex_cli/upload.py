@@ -138,7 +138,7 @@ class Uploader:
             length = min(upload.part_size, size - offset)
             part = blob.part(number, offset, length)
             if upload.stored_parts.get(number) != part.sha256:
-                # A URL of the first answer is for the whole file, so it fits only a file of one part.
+                # A URL of the first response is for the entire file, so it can be used only for a file of one part.
                 url = upload.urls.get(number) if size <= upload.part_size else None
                 if not self._send_part(upload, part, PartBody(blob.source, offset, length), url):
                     return sent

@@ -47,11 +47,12 @@ DEVICE_COLUMNS = (
     Column("MESSAGE", Kind.TEXT),
 )
 DEPLOY = Help(
-    "put a bundle on devices",
+    "deploy a bundle to devices",
     """\
-Each device downloads the bundle, installs it and checks its health; if it is not healthy, the previous release comes
-back. With --wait the command follows the deployment to its end. It exits with 6 unless at least one device was part of
-the deployment and all succeeded. Ctrl-C ends only the waiting, not the deployment.""",
+Each device downloads the bundle, installs it and checks its health. If it is not healthy, the device rolls back to the
+previous release. With --wait, the command shows progress until the deployment has ended on every device. A deployment
+counts as failed if it had no devices or any device did not succeed: the exit code is then 6. Ctrl-C stops only the
+waiting, not the deployment.""",
     """\
   kernex deploy vad@1.0.0 --group lab --wait
   kernex deploy vad@1.0.0 --group lab --group field --deadline 2h
@@ -61,13 +62,13 @@ the deployment and all succeeded. Ctrl-C ends only the waiting, not the deployme
 LIST = Help("list deployments, newest first", examples="  kernex deployments\n  kernex deployments --limit 5 --json\n")
 SHOW = Help(
     "show one deployment and its devices",
-    "MESSAGE is the last line of what the device reported; -v shows it whole.",
+    "MESSAGE is the last line of the device's message; -v shows full messages.",
     f"  kernex deployment {EXAMPLE_ID}\n  kernex deployment {EXAMPLE_ID} --state failed -v\n"
     f"  kernex deployment {EXAMPLE_ID} --wait\n",
 )
 CANCEL = Help(
     "cancel a deployment",
-    "Devices that have already changed something finish or roll back; the others stay as they are.",
+    "Devices that have already started to install finish or roll back. The others keep what they run.",
     f"  kernex cancel {EXAMPLE_ID}\n",
 )
 ID_HELP = "the deployment's id, or its first digits, from `kernex deployments`"
@@ -79,7 +80,7 @@ def add_to(commands: "Commands[Parser]") -> None:
     deploy.add_argument("--group", action="append", default=[], help="all accepted devices of a group (repeatable)")
     deploy.add_argument("--device", action="append", default=[], help=f"{DEVICE_HELP} (repeatable)")
     deploy.add_argument("--deadline", type=duration, metavar="TIME", help="how long each device may take")
-    deploy.add_argument("--note", default="", help="why; shown with the deployment")
+    deploy.add_argument("--note", default="", help="the reason, shown with the deployment")
     listing = add_command(commands, "deployments", show_deployments, LIST)
     listing.add_argument(
         "--limit", type=positive_number, default=20, metavar="N", help="only the first N (default: 20)"
@@ -97,7 +98,7 @@ def add_to(commands: "Commands[Parser]") -> None:
 def start(context: Context) -> int:
     arguments, client = context.arguments, context.client
     if not arguments.group and not arguments.device:
-        raise BadUsage("Which devices? Choose them with --group or --device.")
+        raise BadUsage("No devices given: choose them with --group or --device.")
     body: dict[str, Any] = {
         "bundle": arguments.bundle,
         "groups": arguments.group,

@@ -19,23 +19,23 @@ COLUMNS = (
     Column("LAST HEARTBEAT", Kind.TIME),
 )
 DEVICE_HELP = "the device's name, its id, or the first digits of its id"
-PERMANENT = "Its key is refused from then on, also if it registers again. The machine needs a new key to come back."
+PERMANENT = "The server refuses the device's key from then on. To register again, the device needs a new key."
 LIST = Help(
     "list devices and what they run",
-    "`kernex device NAME` shows one device with everything that is known about it.",
+    "`kernex device NAME` shows everything about one device.",
     "  kernex devices\n  kernex devices --state pending\n  kernex devices --group lab --online --json\n",
 )
 APPROVE = Help(
-    "accept a device that waits for approval",
+    "accept a device that is waiting for approval",
     examples="  kernex devices --state pending\n  kernex approve shelf-4\n  kernex approve 6f0c6a5e\n",
 )
 CHANGE = Help(
     "change a device's name, group or tags",
-    "What you do not give stays as it is. Deployments that were created before are not affected.",
+    "Values that you do not give stay unchanged. Existing deployments are not affected.",
     "  kernex change shelf-4 --group canary\n  kernex change shelf-4 --name door-7 --tag north\n",
 )
 REJECT = Help(
-    "refuse a device that waits for approval, permanently",
+    "permanently refuse a device that is waiting for approval",
     PERMANENT,
     "  kernex devices --state pending\n  kernex reject shelf-4\n",
 )

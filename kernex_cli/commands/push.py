@@ -1,4 +1,4 @@
-"""`push`: make a bundle of a directory and publish it."""
+"""`push`: create a bundle from a directory and publish it."""
 
 import time
 from argparse import BooleanOptionalAction
@@ -30,10 +30,10 @@ MAX_TRIES = 3
 POLL_SECONDS = 0.5
 SLOW_POLL_SECONDS = 2.0
 PUSH = Help(
-    "make a bundle of a directory and publish it",
+    "create a bundle from a directory and publish it",
     """\
-Reads all files below DIR, sends their digests to the server, and uploads only the files that the server does not
-have. If a push is cut, killed or refused, run the same command again: it resumes where it stopped. A version never
+Reads all files under DIR, sends their digests to the server, and uploads only the files that the server does not
+have. If a push is interrupted or refused, run the same command again: it resumes where it stopped. A version never
 changes: push changed files as another version.
 
 `kernex.toml` (or `kernex.json`) in DIR says how devices run and check the bundle: device_types, requires,
@@ -66,7 +66,7 @@ def add_to(commands: "Commands[Parser]") -> None:
     parser.add_argument(
         "--manifest-from", type=Path, metavar="FILE", help="the description (default: kernex.toml or .json in DIR)"
     )
-    parser.add_argument("--no-publish", dest="publish", action="store_false", help="leave the bundle a draft")
+    parser.add_argument("--no-publish", dest="publish", action="store_false", help="leave the bundle as a draft")
     parser.add_argument(
         "--wait", action=BooleanOptionalAction, default=True, help="wait until the bundle is ready (the default)"
     )
@@ -106,7 +106,7 @@ class Release:
         return [Blob(blob["sha256"], source_by_digest[blob["sha256"]]) for blob in missing]
 
     def check_unchanged(self) -> None:
-        """Raise `FileChanged` if a file changed since it was read: all files must be of the same moment."""
+        """Raise `FileChanged` if a file changed since it was read: the bundle must be a consistent snapshot."""
         for source in self.digests:
             try:
                 is_unchanged = identity(source.location.lstat()) == source.identity

@@ -16,9 +16,10 @@ from kernex_cli.parser import Parser
 PROBE_TIMEOUT_SECONDS = 5
 LOGIN = Help(
     "store an API token for a server",
-    "Create the API token in the admin. It is asked for on the terminal, or read from standard input, from\n"
-    "--token-file or from the variable KERNEX_TOKEN. It is never an argument, which every user of this machine could\n"
-    "see. It is checked with the server and stored in ~/.config/kernex/credentials.toml, readable only by you.",
+    "Create the API token in the admin. The command prompts for it on a terminal. It can also read the token from\n"
+    "standard input, --token-file or the variable KERNEX_TOKEN. The token is never a command-line argument, because\n"
+    "every user of this machine can see those. The command verifies the token with the server and stores it in\n"
+    "~/.config/kernex/credentials.toml, readable only by you.",
     "  kernex login https://fleet.example.com\n"
     "  kernex login https://fleet.example.com --token-file /run/secrets/kernex\n"
     "  pass show kernex | kernex login https://fleet.example.com\n",
@@ -39,7 +40,7 @@ def log_in(context: Context) -> int:
     path = credentials.location(context.environment)
     given = context.arguments.url or context.arguments.server or context.environment.get("KERNEX_SERVER")
     if not given:
-        raise BadUsage("Which server? Run `kernex login https://fleet.example.com`, or set KERNEX_SERVER.")
+        raise BadUsage("No server given: run `kernex login https://fleet.example.com`, or set KERNEX_SERVER.")
     server = credentials.server_url(given)
     if urlsplit(server).scheme == "http" and urlsplit(server).hostname not in LOOPBACK:
         context.screen.note(f"Warning: {server} is not encrypted; anyone on the network can read the token.", "yellow")

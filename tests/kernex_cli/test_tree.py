@@ -73,7 +73,7 @@ def test_symbolic_links_are_refused(tmp_path: Path, target: str) -> None:
 
 def test_a_fifo_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(LocalProblem, match="not a plain file"):
+    with pytest.raises(LocalProblem, match="not a regular file"):
         walk(tmp_path)
 
 
@@ -81,7 +81,7 @@ def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket")
-        with pytest.raises(LocalProblem, match="not a plain file"):
+        with pytest.raises(LocalProblem, match="not a regular file"):
             walk(tmp_path)
 
 
