@@ -1,4 +1,4 @@
-"""Files that exist completely or not at all, also after a power cut."""
+"""Files that exist completely or not at all, even after a power cut."""
 
 import errno
 import json
@@ -30,27 +30,27 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def make_directory(path: Path, mode: int = 0o755) -> None:
-    """Make a directory and its parents durably. Idempotent."""
+def create_directory(path: Path, mode: int = 0o755) -> None:
+    """Create a directory and its parents durably. Idempotent."""
     if path.is_dir():
         return
-    make_directory(path.parent, mode)
+    create_directory(path.parent, mode)
     path.mkdir(mode=mode, exist_ok=True)
     sync_directory(path.parent)
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file: write beside it, fsync, rename, fsync the directory. On a full disk the old file stays."""
-    beside = path.with_name(path.name + ".new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    """Replace a file: write a temporary file, fsync, rename, fsync the directory. On a full disk the old file stays."""
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     except OSError:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
 
@@ -58,7 +58,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
 def read_limited(path: Path, limit: int) -> bytes:
     """Return the bytes of a file that another program may have written. It never blocks and follows no link.
 
-    Raises `OSError`, also if it is not a regular file or has more than `limit` bytes.
+    Raises `OSError`, including if it is not a regular file or is larger than `limit` bytes.
     """
     with open_regular(path) as file:
         data = file.read(limit + 1)
@@ -77,15 +77,18 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_json(path: Path, limit: int) -> Any:
-    """Return the JSON value of such a file. Raises `OSError`, or `ValueError` if it is not JSON or nested too deep."""
+    """Return the JSON value in a file that another program may have written.
+
+    Raises `OSError`, or `ValueError` if it is not JSON or is nested too deeply.
+    """
     try:
         return json.loads(read_limited(path, limit))
     except RecursionError:
-        raise ValueError("nested too deep") from None
+        raise ValueError("nested too deeply") from None
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a whole tree. Idempotent."""
+    """Remove a file, a link or a directory tree. Idempotent."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, onerror=_force)
     else:
@@ -93,7 +96,7 @@ def remove(path: Path) -> None:
 
 
 def _force(function: Callable[..., Any], path: str, _: object) -> None:
-    """Try again with the rights that a program may have removed from its directories."""
+    """Try again after restoring permissions that a program may have removed from its directories."""
     if not Path(path).is_symlink():
         Path(path).parent.chmod(0o700)
         if Path(path).is_dir():

@@ -1,8 +1,8 @@
 """Every option of the agent, in one frozen dataclass.
 
-An option comes from the command line (`--state-dir`; never for secrets), else from the environment
-(`KERNEX_AGENT_STATE_DIR`), else from the TOML file (`state_dir = "…"`), else it has its default. docs/agent.md lists
-them all.
+Each option is read from the command line (`--state-dir`; not for secrets), then from the environment
+(`KERNEX_AGENT_STATE_DIR`), then from the TOML file (`state_dir = "…"`). The first value found takes precedence over the
+others and over the default. docs/agent.md lists all options.
 """
 
 import os
@@ -28,12 +28,12 @@ _LABEL = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}")
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
-def option(default: Any, sentence: str, unit: str = "", *, least: int = 0, secret: bool = False) -> Any:
-    """Declare an option: its description, its unit and its least value.
+def option(default: Any, sentence: str, unit: str = "", *, minimum: int = 0, secret: bool = False) -> Any:
+    """Declare an option with its description, unit and minimum.
 
-    A secret is not an option of the command line, because every user of a machine can read argument lists.
+    Secrets cannot be set on the command line, because every user of a machine can read argument lists.
     """
-    metadata = {"sentence": sentence, "unit": unit, "least": least, "is_secret": secret}
+    metadata = {"sentence": sentence, "unit": unit, "minimum": minimum, "is_secret": secret}
     return field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -43,34 +43,49 @@ class Config:
 
     server: str = option(
         "",
-        "URL of the control plane, such as https://kernex.example.com; else the server where it is enrolled.",
+        "URL of the control plane, such as https://kernex.example.com. Defaults to the server where the device is"
+        " enrolled.",
         "URL",
     )
-    token: str = option("", "The enrolment token. Needed until the device is enrolled.", secret=True)
-    token_file: str = option("", "File that holds the enrolment token; `-` reads standard input.", "path")
+    token: str = option("", "Enrolment token. Required until the device is enrolled.", secret=True)
+    token_file: str = option("", "File that contains the enrolment token; `-` reads standard input.", "path")
     state_dir: Path = option(  # noqa: RUF009 - `option` is `field` with our metadata
-        Path("/var/lib/kernex-agent"), "Where the agent keeps its key, its journal and all releases.", "path"
+        Path("/var/lib/kernex-agent"), "Directory for the key, the journal and all releases.", "path"
     )
-    device_type: str = option("generic", "What kind of machine this is; a bundle may be made for certain types only.")
-    name: str = option("", "A name for people, sent when the device enrols; else the host name.")
-    python: str = option("python3", "What `python3` means in a bundle's commands: a name on PATH, or a path.", "path")
-    log_format: str = option("text", "How log lines look: `text` or `json`.")
-    log_level: str = option("info", "The lowest level to log: `debug`, `info`, `warning` or `error`.")
-    insecure_http: bool = option(False, "Allow a server without TLS that is not on this machine.")
-    ca_file: str = option("", "File of certificate authorities to trust instead of the usual ones.", "path")
-    proxy: str = option("", "HTTP proxy to use; the proxy variables of the environment are ignored.", "URL")
-    connect_timeout_seconds: int = option(10, "How long a connection may take.", "seconds", least=1)
-    read_timeout_seconds: int = option(30, "How long the server may stay silent.", "seconds", least=1)
-    answer_timeout_seconds: int = option(120, "How long a response may take, except downloads.", "seconds", least=1)
-    backoff_seconds: int = option(5, "The first wait after a failure; it doubles, with jitter.", "seconds", least=1)
-    backoff_limit_seconds: int = option(300, "The longest wait after a failure.", "seconds", least=1)
-    blob_tries: int = option(3, "How often a file is downloaded that is wrong or missing on the server.", least=1)
-    disk_margin: int = option(64 * 1024 * 1024, "Disk space that an installation leaves free.", "bytes")
-    progress_seconds: int = option(5, "How often the progress of a download is reported.", "seconds", least=1)
-    settle_seconds: int = option(5, "How long a program without a health check has to run to pass.", "seconds")
-    stop_grace_seconds: int = option(10, "How long a program may take to stop before it is killed.", "seconds")
-    bake_seconds: int = option(600, "How long after an installation a crash loop still rolls it back.", "seconds")
-    crash_loop_starts: int = option(5, "Restarts in the observation time that make a crash loop.", "starts", least=1)
+    device_type: str = option("generic", "Type of this device. A bundle can require certain types.")
+    name: str = option("", "Display name, sent when the device enrols. Defaults to the host name.")
+    python: str = option(
+        "python3", "Interpreter for `python3` in a bundle's commands: a name on PATH, or a path.", "path"
+    )
+    log_format: str = option("text", "Format of log lines: `text` or `json`.")
+    log_level: str = option("info", "Minimum log level: `debug`, `info`, `warning` or `error`.")
+    insecure_http: bool = option(False, "Allow a server without TLS even if it is not on this machine.")
+    ca_file: str = option("", "File of certificate authorities to trust instead of the default ones.", "path")
+    proxy: str = option("", "HTTP proxy. The proxy variables of the environment are ignored.", "URL")
+    connect_timeout_seconds: int = option(10, "Maximum time to connect.", "seconds", minimum=1)
+    read_timeout_seconds: int = option(30, "Maximum time without data from the server.", "seconds", minimum=1)
+    answer_timeout_seconds: int = option(
+        120, "Maximum time for a complete response, except downloads.", "seconds", minimum=1
+    )
+    backoff_seconds: int = option(
+        5, "First delay after a failure. Each further delay doubles, with jitter.", "seconds", minimum=1
+    )
+    backoff_limit_seconds: int = option(300, "Maximum delay after a failure.", "seconds", minimum=1)
+    blob_tries: int = option(
+        3, "Number of attempts to download a file that is wrong or missing on the server.", minimum=1
+    )
+    disk_margin: int = option(64 * 1024 * 1024, "Disk space that an installation must leave free.", "bytes")
+    progress_seconds: int = option(5, "Interval between progress reports of a download.", "seconds", minimum=1)
+    settle_seconds: int = option(
+        5, "How long a program without a health check must run to be considered healthy.", "seconds"
+    )
+    stop_grace_seconds: int = option(10, "Time for a program to stop before it is killed.", "seconds")
+    bake_seconds: int = option(
+        600, "Observation time after an installation, in which a crash loop rolls it back.", "seconds"
+    )
+    crash_loop_starts: int = option(
+        5, "Number of crashes in the observation time that are still tolerated.", "starts", minimum=1
+    )
 
     @property
     def host(self) -> str:
@@ -87,10 +102,11 @@ def load(
 ) -> Config:
     """Return the configuration of this process.
 
-    `arguments` are the options of the command line, None for those not given. A `file` that is named must exist.
+    `arguments` are the options of the command line, with None for each one that is not set. If `file` is given, it must
+    exist.
 
     Raises:
-        BadConfiguration: The sentence names the option or the file.
+        BadConfiguration: An option or the file is invalid; the message names it.
     """
     values = _from_file(file)
     values |= _from_environment(os.environ if environment is None else environment)
@@ -107,7 +123,7 @@ def _from_file(file: Path | None) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         if file is None:
             return {}
-        raise BadConfiguration(f"There is no configuration file {path}: check --config.") from None
+        raise BadConfiguration(f"The configuration file {path} does not exist: check --config.") from None
     except OSError as error:
         raise BadConfiguration(f"The configuration file {path} cannot be read: {error.strerror}.") from None
     except ValueError as error:
@@ -119,44 +135,44 @@ def _from_file(file: Path | None) -> dict[str, Any]:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return the options that are set. An empty value counts as not set, because service managers write those."""
+    """Return the options that are set. Empty values are treated as not set, because service managers pass them."""
     values = {name: environment.get(PREFIX + name.upper(), "") for name in OPTIONS}
     return {name: value for name, value in values.items() if value}
 
 
 def _read(option_field: Field[Any], value: Any) -> Any:
-    """Return a value from TOML, or a text, in the type of its option."""
+    """Convert a TOML value or a string to the type of its option."""
     if option_field.type is bool:
         return _bool(option_field.name, value)
     if option_field.type is int:
-        return _whole(option_field.name, value, option_field.metadata["least"])
+        return _integer(option_field.name, value, option_field.metadata["minimum"])
     if not isinstance(value, str | Path) or "\x00" in str(value):
-        raise BadConfiguration(f"The option `{option_field.name}` is not a string.")
+        raise BadConfiguration(f"The option `{option_field.name}` must be a string.")
     return Path(value).absolute() if option_field.type is Path else str(value).strip()
 
 
 def _bool(name: str, value: Any) -> bool:
-    word = str(value).strip().lower()
-    if word not in _TRUE | _FALSE:
-        raise BadConfiguration(f"The option `{name}` is {value!r}; it accepts true or false.")
-    return word in _TRUE
+    text = str(value).strip().lower()
+    if text not in _TRUE | _FALSE:
+        raise BadConfiguration(f"The option `{name}` is {value!r}; it must be true or false.")
+    return text in _TRUE
 
 
-def _whole(name: str, value: Any, least: int) -> int:
+def _integer(name: str, value: Any, minimum: int) -> int:
     text = str(value).strip()
-    if isinstance(value, bool) or not text.isascii() or not text.isdecimal() or not least <= int(text) < 2**53:
-        raise BadConfiguration(f"The option `{name}` is {value!r}; it accepts a whole number from {least}.")
+    if isinstance(value, bool) or not text.isascii() or not text.isdecimal() or not minimum <= int(text) < 2**53:
+        raise BadConfiguration(f"The option `{name}` is {value!r}; it must be an integer of at minimum {minimum}.")
     return int(text)
 
 
 def _check(config: Config) -> None:
-    for name, words in (("log_format", LOG_FORMATS), ("log_level", LOG_LEVELS)):
-        if getattr(config, name) not in words:
-            raise BadConfiguration(f"The option `{name}` accepts one of: {', '.join(sorted(words))}.")
+    for name, choices in (("log_format", LOG_FORMATS), ("log_level", LOG_LEVELS)):
+        if getattr(config, name) not in choices:
+            raise BadConfiguration(f"The option `{name}` must be one of: {', '.join(sorted(choices))}.")
     if not _LABEL.fullmatch(config.device_type):
-        raise BadConfiguration(f"The option `device_type` does not match {_LABEL.pattern}.")
+        raise BadConfiguration(f"The option `device_type` must match {_LABEL.pattern}.")
     if len(config.name) > 100 or not config.name.isprintable():
-        raise BadConfiguration("The option `name` accepts up to 100 printable characters.")
+        raise BadConfiguration("The option `name` must have at most 100 printable characters.")
     if config.server:
         _check_server(config)
 
@@ -166,25 +182,26 @@ def _check_server(config: Config) -> None:
         parts = urlsplit(config.server)
         port = parts.port
     except ValueError:
-        raise BadConfiguration("The option `server` is not a valid URL.") from None
+        raise BadConfiguration("The option `server` must be a valid URL.") from None
     is_origin = f"{parts.scheme}://{parts.netloc}" == config.server.rstrip("/").lower() and "@" not in parts.netloc
     if parts.scheme not in {"http", "https"} or not parts.hostname or not is_origin or port == 0:
-        raise BadConfiguration("The option `server` is not of the form https://host or https://host:port.")
+        raise BadConfiguration("The option `server` must have the form https://host or https://host:port.")
     if parts.scheme == "http" and not config.insecure_http and parts.hostname not in LOOPBACK:
         raise BadConfiguration(
-            "The option `server` is not an https URL, so commands could be forged. Set `insecure_http` to allow it."
+            "The option `server` must be an https URL: without TLS, an attacker could forge commands. Set"
+            " `insecure_http` to allow it."
         )
 
 
 def with_server(config: Config, server: str) -> Config:
-    """Return the same configuration for another server. Raises `BadConfiguration`."""
+    """Return a copy of the configuration with another server. Raises `BadConfiguration`."""
     changed = replace(config, server=server)
     _check_server(changed)
     return changed
 
 
 def enrolment_token(config: Config) -> str:
-    """Return the configured token, or an empty text. Raises `BadConfiguration` if its file cannot be read."""
+    """Return the configured token, or an empty string. Raises `BadConfiguration` if its file cannot be read."""
     if config.token or not config.token_file:
         return config.token
     if config.token_file == "-":  # noqa: S105 - standard input

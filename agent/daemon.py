@@ -1,7 +1,7 @@
-"""The daemon: one thread looks after the programs, one talks to the server, one works on jobs.
+"""The daemon and its three threads: one supervises programs, one sends requests to the server, one works on jobs.
 
-They share nothing but the journal. Each may be interrupted at any line: the journal says what it was doing, and the
-work continues from there.
+They share only the journal. Each thread may be interrupted at any line. The journal records its progress, and after a
+restart the work continues from there.
 """
 
 import logging
@@ -17,14 +17,14 @@ from agent.jobs.journal import Journal
 from agent.jobs.progress import Stopping, Unwanted
 from agent.jobs.state import DROPPABLE, Job, JobResult
 from agent.local_requests import DIRECT, LocalRequests
-from agent.log import OwnLog
+from agent.log import AgentLogFile
 from agent.programs.crash_loops import CrashLoopWatch
 from agent.programs.supervisor import Supervisor
 from agent.running_bundles import RunningBundles
 from agent.server.api import ControlPlane
 from agent.server.backoff import Backoff
 from agent.server.clock import Clock
-from agent.server.conversation import Conversation
+from agent.server.exchanges import ServerExchanges
 from agent.server.identity import Identity, remove_unfinished_keys
 from agent.server.log_batches import LogBatch, LogSource, collect
 from agent.server.log_delivery import LogDelivery
@@ -37,27 +37,27 @@ KEPT_RESULTS = 100
 
 log = logging.getLogger(__name__)
 
-# Talks to the server until `stop` is set, or raises the error that makes it pointless to go on.
-Talk = Callable[[Conversation, threading.Event], None]
+# Sends requests to the server until `stop` is set. Raises an error after which continuing is pointless.
+ServerLoop = Callable[[ServerExchanges, threading.Event], None]
 
 
-def talk_until_stopped(conversation: Conversation, stop: threading.Event) -> None:
-    """Send whatever is due, and try again after failures. Raises an `AgentError` if this device cannot enrol."""
-    conversation.delay_first_heartbeat()
+def exchange_until_stopped(exchanges: ServerExchanges, stop: threading.Event) -> None:
+    """Send every request that is due, and retry after failures. Raises an `AgentError` if this device cannot enrol."""
+    exchanges.delay_first_heartbeat()
     while not stop.is_set():
-        exchange = conversation.next_due()
+        exchange = exchanges.next_due()
         if exchange is None:
-            conversation.wait(stop.is_set)
+            exchanges.wait(stop.is_set)
             continue
-        failure = conversation.attempt(exchange)
+        failure = exchanges.attempt(exchange)
         if failure is not None:
-            if conversation.is_final(failure):
+            if exchanges.is_final(failure):
                 raise failure
             exchange.schedule.failed(failure)
 
 
 class Daemon:
-    """The parts of a running agent, and its three threads. `results` are the jobs that ended, with their results."""
+    """The components and threads of a running agent. `results` lists the last jobs that ended, with their results."""
 
     def __init__(self, config: Config, identity: Identity, journal: Journal) -> None:
         self.config = config
@@ -73,48 +73,48 @@ class Daemon:
         context = install_context(config, journal, self.supervisor, self._record_result)
         self.installer = Installer(context, control, self.stop)
         self.local_requests = LocalRequests(config.state_dir)
-        self.conversation = self._conversation(ControlPlane(config, identity, clock))
+        self.server_exchanges = self._server_exchanges(ControlPlane(config, identity, clock))
 
-    def _conversation(self, control: ControlPlane) -> Conversation:
+    def _server_exchanges(self, control: ControlPlane) -> ServerExchanges:
         describe = RunningBundles(self.journal, self.supervisor).describe
         session = Session(control, self.journal, Sequence(self.config.state_dir), describe)
         logs = LogDelivery(control, self.journal, self.config.state_dir, self._collect_logs)
-        return Conversation(self.config, session, self.journal, logs)
+        return ServerExchanges(self.config, session, self.journal, logs)
 
     @property
     def has_failed_jobs(self) -> bool:
         """Whether a job ended without success."""
         return any(result.state != "succeeded" for _, result in self.results)
 
-    def run(self, talk: Talk = talk_until_stopped, *, keeps_programs: bool = False) -> None:
-        """Work until `talk` ends or a signal arrives, then stop the programs unless they are kept.
+    def run(self, server_loop: ServerLoop = exchange_until_stopped, *, keep_programs: bool = False) -> None:
+        """Run until `server_loop` returns or a signal arrives, then stop the programs unless `keep_programs` is true.
 
         Raises:
-            AgentError: What made it pointless to go on.
+            AgentError: An error after which continuing is pointless.
         """
         self._guarded("keys", lambda: remove_unfinished_keys(self.config.state_dir))
-        self._guarded("logs", self.conversation.logs.remove_finished)
+        self._guarded("logs", self.server_exchanges.logs.remove_finished)
         self._guarded("programs", self.installer.launcher.recover)
         self._guarded("garbage", self.installer.collect)
-        talking = threading.Thread(target=self._talk, args=(talk,), name="talk", daemon=True)
-        working = threading.Thread(target=self._work, name="work")
-        for thread in (talking, working):
+        server_thread = threading.Thread(target=self._run_server_loop, args=(server_loop,), name="server", daemon=True)
+        work_thread = threading.Thread(target=self._work, name="work")
+        for thread in (server_thread, work_thread):
             thread.start()
         while not self.stop.is_set():
             self._look_after_programs()
             self.stop.wait(TICK_SECONDS)
         with self.journal.changed:
             self.journal.changed.notify_all()
-        # The worker finishes what lies between the first hook and the health check.
-        working.join()
-        talking.join(1)
-        if not keeps_programs:
+        # An installation that has reached the point of no return finishes first, with a commit or a rollback.
+        work_thread.join()
+        server_thread.join(1)
+        if not keep_programs:
             self.supervisor.stop_all()
         if self.failure is not None:
             raise self.failure
 
     def handle_signals(self) -> None:
-        """Stop in order after SIGTERM and SIGINT."""
+        """Shut down gracefully after SIGTERM and SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
@@ -123,9 +123,9 @@ class Daemon:
         self.stop.set()
 
     def roll_back(self, product: str) -> JobResult:
-        """Return a product to its previous release without a server, and leave its program running.
+        """Return a product to its previous release without the server, and leave its program running.
 
-        Jobs that were interrupted past their point of no return, and earlier local requests, are finished first.
+        Jobs that were interrupted after the point of no return, and earlier local requests, are finished first.
 
         Raises:
             WorkFailed: The job did not end.
@@ -134,7 +134,7 @@ class Daemon:
         self.installer.launcher.recover()
         self._work_on_local_jobs(lambda job: job.stage not in DROPPABLE)
         self.local_requests.accept(self.journal)
-        # A job of this product that was interrupted before it began is continued.
+        # If an earlier rollback of this product was interrupted before it began, its job is reused.
         job = self.local_requests.queue(self.journal, product, f"{DIRECT}{product}")
         self._work_on_local_jobs(lambda job: not job.deployment_id)
         for ended, result in reversed(self.results):
@@ -152,11 +152,11 @@ class Daemon:
 
     def _record_result(self, job: Job, result: JobResult) -> None:
         self.results = [*self.results, (job, result)][-KEPT_RESULTS:]
-        self.local_requests.answer(job, result)
+        self.local_requests.respond(job, result)
 
     def _collect_logs(self, max_size: int) -> list[LogBatch]:
         programs = self.installer.launcher.logs.sources(self.journal.state.products)
-        sources: list[LogSource] = [OwnLog(self.config.state_dir), *programs]
+        sources: list[LogSource] = [AgentLogFile(self.config.state_dir), *programs]
         return collect(sources, max_size)
 
     def _look_after_programs(self) -> None:
@@ -166,9 +166,9 @@ class Daemon:
         self._guarded("local requests", lambda: self.local_requests.accept(self.journal))
 
     def _guarded(self, part: str, work: Callable[[], None]) -> None:
-        """Run a part whose failure must not end the thread that keeps this device reachable.
+        """Run a part of the agent whose failure must not end the thread.
 
-        The same failure of the same part is logged once, not twice a second.
+        A failure that repeats is logged once, not twice a second.
         """
         try:
             work()
@@ -181,7 +181,7 @@ class Daemon:
             self.failing_parts.pop(part, None)
 
     def _work(self) -> None:
-        """Work on one job after the other. A job that fails unexpectedly is tried again with growing waits."""
+        """Work on one job after the other. A job that fails unexpectedly is retried with increasing delays."""
         backoff = Backoff(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS)
         while not self.stop.is_set():
             with self.journal.changed:
@@ -203,13 +203,13 @@ class Daemon:
                 log.exception("The work on %s was interrupted unexpectedly.", jobs[0].product)
                 self.stop.wait(backoff.failure())
 
-    def _talk(self, talk: Talk) -> None:
+    def _run_server_loop(self, server_loop: ServerLoop) -> None:
         try:
-            talk(self.conversation, self.stop)
+            server_loop(self.server_exchanges, self.stop)
         except AgentError as error:
             self.failure = error
         except Exception:
-            log.exception("The conversation with the server ended unexpectedly.")
-            self.failure = AgentError("The conversation with the server ended unexpectedly; the log says why.")
+            log.exception("The server loop failed unexpectedly.")
+            self.failure = AgentError("The server loop failed unexpectedly; the log says why.")
         finally:
             self.stop.set()

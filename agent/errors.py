@@ -1,18 +1,18 @@
-"""What can go wrong, and the exit codes that scripts and service managers can branch on.
+"""The agent's errors, and the exit codes for scripts and service managers.
 
 AgentError
-├── BadConfiguration     2  an option is missing or wrong
+├── BadConfiguration     2  an option is missing or invalid
 ├── NotEnrolled          3  this device is not enrolled at this server, and no token is configured
-├── Refused              4  the server understood and refused (5: this device is decommissioned)
-├── TryLater             6  no server answered, or it is busy or broken
-├── AlreadyRunning       7  another agent works on this state directory
-├── BrokenState          8  the state directory cannot be used, or what it holds is damaged
+├── Refused              4  the server refused the request (5: this device is decommissioned)
+├── TryLater             6  the server cannot be reached, is busy or has failed
+├── AlreadyRunning       7  another agent is using this state directory
+├── BrokenState          8  the state directory cannot be used, or its contents are damaged
 │   └── SequenceExhausted   no higher sequence number is left for this device's key
 ├── WorkFailed           9  a job did not succeed
 ├── NothingToRollBack   10  the product has no previous release
-└── InstallationFailed      an installation failed; ends as a report, never as an exit code
+└── InstallationFailed      an installation failed; becomes a report, never an exit code
 
-A caller decides one thing about the server: it tries again after `TryLater`, and does not after `Refused`.
+Callers retry after `TryLater`, and do not retry after `Refused`.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class Exit(IntEnum):
     """The exit codes of the agent; docs/agent.md describes them."""
 
     OK = 0
-    DEFECT = 1
+    BUG = 1
     CONFIGURATION = 2
     NOT_ENROLLED = 3
     REFUSED = 4
@@ -36,13 +36,13 @@ class Exit(IntEnum):
 
 
 class AgentError(Exception):
-    """The message is a sentence that says what to do."""
+    """The root of the agent's errors. The message is a sentence for people."""
 
-    exit_code = Exit.DEFECT
+    exit_code = Exit.BUG
 
 
 class BadConfiguration(AgentError):
-    """An option is missing or wrong."""
+    """An option is missing or invalid."""
 
     exit_code = Exit.CONFIGURATION
 
@@ -54,7 +54,7 @@ class NotEnrolled(AgentError):
 
 
 class Refused(AgentError):
-    """The control plane understood and refused. `details` is the `error` object of the response."""
+    """The control plane refused a request. `details` is the `error` object of the response."""
 
     def __init__(self, status: int, code: str, message: str, details: Mapping[str, object] | None = None) -> None:
         super().__init__(f"The server refused: {message} ({status} {code})")
@@ -65,7 +65,7 @@ class Refused(AgentError):
 
 
 class TryLater(AgentError):
-    """Something that may pass. `retry_after_seconds` is the least wait that the server asked for, or 0."""
+    """A temporary failure. `retry_after_seconds` is the minimum delay that the server asked for, or 0."""
 
     exit_code = Exit.UNREACHABLE
 
@@ -75,13 +75,13 @@ class TryLater(AgentError):
 
 
 class AlreadyRunning(AgentError):
-    """Another agent works on this state directory."""
+    """Another agent is using this state directory."""
 
     exit_code = Exit.ALREADY_RUNNING
 
 
 class BrokenState(AgentError):
-    """The state directory cannot be used, or what it holds is damaged."""
+    """The state directory cannot be used, or its contents are damaged."""
 
     exit_code = Exit.BROKEN_STATE
 
@@ -91,9 +91,9 @@ class SequenceExhausted(BrokenState):
 
     def __init__(self) -> None:
         super().__init__(
-            "The sequence numbers of this device's key are used up, so the server accepts no heartbeat any more."
+            "The sequence numbers of this device's key are used up, so the server accepts no more heartbeats."
             " Decommission this device on the control plane, move identity.key, sequence.json and device.json out of"
-            " the state directory, and enrol again with a new token. What is installed stays."
+            " the state directory, and enrol again with a new token. The installed releases are not affected."
         )
 
 
@@ -112,7 +112,7 @@ class NothingToRollBack(AgentError):
 class InstallationFailed(AgentError):
     """An installation failed.
 
-    `reason_code` is the stable code of the report. `is_refusal` if nothing had been changed or downloaded yet.
+    `reason_code` is the stable code in the report. `is_refusal` means that nothing had been changed or downloaded yet.
     """
 
     def __init__(self, reason_code: str, message: str, *, is_refusal: bool = False) -> None:

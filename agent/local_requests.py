@@ -1,4 +1,4 @@
-"""Requests to the running agent from another process on the same device: files in a directory.
+"""Requests from another process on the same device to the running agent, exchanged as files in a directory.
 
 asked/<id>.json          {"product": …}, written by `kernex-agent rollback`
 asked/<id>.answer.json   {"state": …, "reason_code": …, "message": …}, written by the agent
@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from uuid import uuid4
 
-from agent.atomic_files import make_directory, read_json, remove, write_atomically
+from agent.atomic_files import create_directory, read_json, remove, write_atomically
 from agent.errors import TryLater
 from agent.jobs.journal import Journal
 from agent.jobs.state import Job, JobResult, Kind
@@ -23,8 +23,8 @@ MAX_SIZE = 16 * 1024
 POLL_SECONDS = 0.1
 ACCEPTED_WITHIN_SECONDS = 30.0
 KEPT_SECONDS = 3600.0
-ANSWER_SUFFIX = ".answer.json"
-# How the id of a job begins that `kernex-agent rollback` works on itself, because no agent runs.
+RESPONSE_SUFFIX = ".answer.json"
+# The prefix of the ids of jobs that `kernex-agent rollback` works on itself, because no agent is running.
 DIRECT = "here-"
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class LocalRequests:
         if not self.directory.is_dir():
             return
         for path in list(self.directory.iterdir()):
-            if path.name.endswith((ANSWER_SUFFIX, ".new")):
+            if path.name.endswith((RESPONSE_SUFFIX, ".new")):
                 self._expire(path)
             elif path.suffix == ".json":
                 product = _product(path)
@@ -55,18 +55,18 @@ class LocalRequests:
         if journal.state.job(job.key) is None:
             with journal.change() as state:
                 state.add_urgent(job)
-            log.info("A process on this device asks to roll back %s.", product)
+            log.info("A process on this device requested a rollback of %s.", product)
         return job
 
-    def answer(self, job: Job, result: JobResult) -> None:
-        """Write how a requested job ended, for the process that waits."""
+    def respond(self, job: Job, result: JobResult) -> None:
+        """Write the result of a requested job for the process that waits for it."""
         if job.kind is Kind.ROLL_BACK and not job.request_id.startswith(DIRECT):
             with suppress(OSError):
-                path = self.directory / f"{job.request_id}{ANSWER_SUFFIX}"
+                path = self.directory / f"{job.request_id}{RESPONSE_SUFFIX}"
                 write_atomically(path, json.dumps(asdict(result)).encode("ascii"))
 
     def _expire(self, path: Path) -> None:
-        """Delete an answer or an unfinished request that no process waits for any more: it was killed."""
+        """Delete a response or an unfinished request if the process that waited for it was killed."""
         with suppress(OSError):
             if time.time() - path.lstat().st_mtime > KEPT_SECONDS:
                 remove(path)
@@ -80,25 +80,25 @@ def request_rollback(state_dir: Path, product: str, patience_seconds: float) -> 
         OSError: The request cannot be written.
     """
     directory = state_dir / DIRECTORY
-    make_directory(directory, 0o700)
+    create_directory(directory, 0o700)
     request = directory / f"{uuid4()}.json"
-    answer = directory / f"{request.stem}{ANSWER_SUFFIX}"
+    response = directory / f"{request.stem}{RESPONSE_SUFFIX}"
     write_atomically(request, json.dumps({"product": product}).encode("ascii"))
     started_at = time.monotonic()
     while time.monotonic() - started_at < patience_seconds:
         with suppress(OSError, ValueError, TypeError):
-            result = JobResult(**read_json(answer, MAX_SIZE))
-            answer.unlink(missing_ok=True)
+            result = JobResult(**read_json(response, MAX_SIZE))
+            response.unlink(missing_ok=True)
             return result
         if time.monotonic() - started_at > ACCEPTED_WITHIN_SECONDS and request.exists():
             request.unlink(missing_ok=True)
             raise TryLater("The running agent did not accept the request; its log says why.")
         time.sleep(POLL_SECONDS)
-    raise TryLater("The running agent has not finished yet; `kernex-agent status` shows how far it is.")
+    raise TryLater("The running agent has not finished yet; `kernex-agent status` shows its progress.")
 
 
 def _product(path: Path) -> str:
-    """Return the product that a request names, or nothing if it is not a valid request."""
+    """Return the product that a request names, or an empty string if the request is not valid."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         product = read_json(path, MAX_SIZE)["product"]
         if isinstance(product, str) and NAME.fullmatch(product):

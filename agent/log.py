@@ -1,4 +1,4 @@
-"""The agent's log: text or JSON lines on standard error, and the last ones in a bounded file. Secrets are left out."""
+"""The agent's log: text or JSON lines on standard error, and the latest lines in a bounded file, without secrets."""
 
 import json
 import logging
@@ -13,11 +13,12 @@ from agent.atomic_files import open_regular, remove
 from agent.config import Config
 
 FILE = "agent.log"
-# Of each of the two files, so both together take at most 1 MiB.
+# The limit of each of the two files, so that both together take at most 1 MiB.
 MAX_FILE_SIZE = 512 * 1024
 MAX_LINE_SIZE = 16 * 1024
 
-# What a program, a library or a server's message may carry: our tokens, credentials in headers and URLs, private keys.
+# Secrets that the message of a program, a library or a server may contain: our tokens, credentials in headers and URLs,
+# private keys.
 _SECRETS = (
     (re.compile(r"\bkx([a-z])_[A-Za-z0-9_-]{4,}"), r"kx\1_…"),
     (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\1 …"),
@@ -26,21 +27,21 @@ _SECRETS = (
     (re.compile(r"\b(X-Amz-(?:Signature|Credential|Security-Token))=[^&\s\"]+", re.IGNORECASE), r"\1=…"),
     (re.compile(r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----.{0,8192}?-----END [A-Z ]{0,20}PRIVATE KEY-----", re.S), "…"),
 )
-# Control characters, and those that Unicode readers treat as line breaks or changes of direction.
+# Control characters, and characters that Unicode treats as line breaks or changes of direction.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _CONTROL_OR_BREAK = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def without_secrets(text: str) -> str:
-    """Return `text` with an ellipsis for each token, password, credential and private key of a known form."""
+    """Return `text` with each token, password, credential and private key of a known format replaced by an ellipsis."""
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text
 
 
 def sanitize(text: str) -> str:
-    """Return a text of several lines without secrets, and with `?` for each control character."""
+    """Return a text, which may have several lines, without secrets and with `?` for each control character."""
     return _CONTROL.sub("?", without_secrets(text))
 
 
@@ -58,7 +59,7 @@ def _escape(match: re.Match[str]) -> str:
     return _SHORT.get(character) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
 
 
-class Text(logging.Formatter):
+class TextFormatter(logging.Formatter):
     """`2026-01-31T12:00:00Z info    message`; the lines of a traceback follow, indented and escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -69,8 +70,8 @@ class Text(logging.Formatter):
         return "\n".join(lines)
 
 
-class Json(logging.Formatter):
-    """One object for each line: `at`, `level`, `thread`, `message`, and `traceback` if there is one."""
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line: `at`, `level`, `thread`, `message`, and `traceback` if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -84,8 +85,8 @@ class Json(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-class OwnLog:
-    """The agent's last log lines in the state directory: `agent.log`, and `agent.log.1` with the lines before."""
+class AgentLogFile:
+    """The agent's latest log lines in the state directory: `agent.log`, and `agent.log.1` with the lines before."""
 
     name = "agent"
 
@@ -113,17 +114,17 @@ class OwnLog:
         return data[-size:] if size > 0 else b""
 
 
-class OwnLogHandler(logging.Handler):
-    """Writes to the agent's own log. A full or read-only disk loses lines there, but not on standard error."""
+class AgentLogHandler(logging.Handler):
+    """Writes to the agent's log file. If the disk is full or read-only, lines are lost in the file only."""
 
-    def __init__(self, own_log: OwnLog) -> None:
+    def __init__(self, log_file: AgentLogFile) -> None:
         super().__init__()
-        self.own_log = own_log
+        self.log_file = log_file
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Append the record; errors of the disk are ignored, for reporting them would log again."""
+        """Append the record. Disk errors are ignored, because reporting them would log again."""
         with suppress(OSError):
-            self.own_log.append(self.format(record).encode("utf-8", "replace") + b"\n")
+            self.log_file.append(self.format(record).encode("utf-8", "replace") + b"\n")
 
 
 def start(config: Config) -> None:
@@ -135,13 +136,13 @@ def start(config: Config) -> None:
     _add(logging.StreamHandler(sys.stderr), config)
 
 
-def keep_own_log(config: Config) -> OwnLog:
-    """Also write the log lines to the state directory, for `send_logs`. Only the process that holds the lock may."""
-    own_log = OwnLog(config.state_dir)
-    _add(OwnLogHandler(own_log), config)
-    return own_log
+def start_log_file(config: Config) -> AgentLogFile:
+    """Start to write log lines to the state directory, for `send_logs`. Only the process that holds the lock may."""
+    log_file = AgentLogFile(config.state_dir)
+    _add(AgentLogHandler(log_file), config)
+    return log_file
 
 
 def _add(handler: logging.Handler, config: Config) -> None:
-    handler.setFormatter(Json() if config.log_format == "json" else Text())
+    handler.setFormatter(JsonFormatter() if config.log_format == "json" else TextFormatter())
     logging.getLogger("agent").addHandler(handler)

@@ -1,4 +1,4 @@
-"""What this machine is, and its current load, as the kernel reports it. Nothing here raises an error."""
+"""The hardware of this machine and its current load, as the kernel reports them. Nothing here raises an error."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ def memory_size() -> int:
 
 
 def hardware() -> dict[str, Any]:
-    """Return what does not change while the machine runs."""
+    """Return the properties that do not change while the machine runs."""
     return {
         "machine": platform.machine(),
         "model": _line(MODEL)[:200],

@@ -18,7 +18,7 @@ from agent.errors import AgentError, AlreadyRunning, BadConfiguration, Exit, Not
 from agent.jobs.journal import Journal
 from agent.local_requests import request_rollback
 from agent.manifest import NAME
-from agent.once import talk_until_idle
+from agent.once import exchange_until_idle
 from agent.server import identity
 from agent.server.api import ControlPlane
 from agent.server.clock import Clock
@@ -33,27 +33,27 @@ logger = logging.getLogger(__name__)
 EXAMPLES = """\
 examples:
   kernex-agent enrol --server https://fleet.example.com --token-file -   # then paste the token
-  kernex-agent run                                                       # what the service does
+  kernex-agent run                                                       # what the service runs
   kernex-agent status --json
   kernex-agent rollback vad
 
-Options come from the command line, else from the environment (KERNEX_AGENT_STATE_DIR for --state-dir), else from
-/etc/kernex-agent/agent.toml (state_dir = "…"). The enrolment token is never given on the command line.
+Options are read from the command line, then from the environment (KERNEX_AGENT_STATE_DIR for --state-dir), then from
+/etc/kernex-agent/agent.toml (state_dir = "…"). The enrolment token cannot be set on the command line.
 
 exit codes:
-  0  done                               6  no server answered, or it is busy: try later
-  1  a defect of the agent              7  another agent works on this state directory
-  2  an option is missing or wrong      8  the state directory cannot be used
+  0  success                            6  the server cannot be reached or is busy
+  1  a bug in the agent                 7  another agent is using this state directory
+  2  an option is missing or invalid    8  the state directory cannot be used
   3  not enrolled, and no token         9  a job did not succeed
-  4  the server refused                10  there is no previous release
+  4  the server refused the request    10  there is no previous release
   5  this device is decommissioned    130  interrupted
 """
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     os.umask(0o022)
-    arguments = vars(_parser().parse_args(words))
+    arguments = vars(_parser().parse_args(argv))
     file = arguments.pop("config")
     try:
         config = load({name: arguments.get(name) for name in OPTIONS}, file=Path(file) if file else None)
@@ -65,7 +65,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of the output has closed it. Without this, Python complains when it closes the stream.
+        # The reader of the output has closed it. Without this, Python prints an error when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         hint = " Free some space on its disk." if error.errno in NO_SPACE else ""
@@ -73,9 +73,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except Exception as error:
         logger.debug("Unexpected exception.", exc_info=True)
         return _fail(
-            f"A defect of the agent: {type(error).__name__}: {error}. What is installed is unchanged; --log-level debug"
-            " shows where it happened. Please report it.",
-            Exit.DEFECT,
+            f"A bug in the agent: {type(error).__name__}: {error}. The installed releases are unchanged. Please report"
+            " the bug with the output of --log-level debug.",
+            Exit.BUG,
         )
     return Exit.OK
 
@@ -87,20 +87,20 @@ def _fail(sentence: str, code: int) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Leave out secrets: somebody may have given the token on the command line."""
+        """Print the error without secrets: the user may have put the token on the command line."""
         super().error(log.one_line(message))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="kernex-agent",
-        description="Installs what Kernex sends to this device, keeps it running, and can always go back.",
+        description="Installs bundles on this device, keeps their programs running, and rolls back failed releases.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
     shared = _Parser(add_help=False)
-    shared.add_argument("--config", metavar="FILE", help="instead of /etc/kernex-agent/agent.toml")
+    shared.add_argument("--config", metavar="FILE", help="read this file instead of /etc/kernex-agent/agent.toml")
     for name, option in OPTIONS.items():
         if option.metadata["is_secret"]:
             continue
@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "status":
             sub.add_argument("--json", action="store_true", help="print JSON")
         if name == "rollback":
-            sub.add_argument("product", metavar="PRODUCT", help="the name that the bundle's versions share")
+            sub.add_argument("product", metavar="PRODUCT", help="the bundle's name, without its version")
     return parser
 
 
@@ -128,28 +128,28 @@ def _help(option: Field[Any]) -> str:
 
 
 def _enrol(config: Config, _: dict[str, Any]) -> None:
-    """Make this device's key and register it; idempotent."""
+    """Generate this device's key and register it; idempotent."""
     _require_server(config)
     state_dir.prepare(config.state_dir)
-    control = ControlPlane(config, identity.load_or_make(config.state_dir), Clock())
+    control = ControlPlane(config, identity.load_or_create(config.state_dir), Clock())
     enrolment = enrol(config, control)
     sys.stdout.write(f"Enrolled at {enrolment.server} as {enrolment.device_id}: {enrolment.state}.\n")
     if enrolment.state == "pending":
-        sys.stdout.write(f"An operator approves it with: kernex approve {enrolment.device_id}\n")
+        sys.stdout.write(f"An operator can approve it with: kernex approve {enrolment.device_id}\n")
 
 
 def _run(config: Config, _: dict[str, Any]) -> None:
-    """Send heartbeats and work on jobs until stopped; enrols by itself if a token is configured."""
+    """Send heartbeats and work on jobs until stopped; enrols automatically if a token is configured."""
     with _daemon(config) as daemon:
         daemon.handle_signals()
         daemon.run()
 
 
 def _once(config: Config, _: dict[str, Any]) -> None:
-    """Send a heartbeat, do what its commands ask for, and leave the programs running."""
+    """Send a heartbeat, execute the commands in the response, and leave the programs running."""
     with _daemon(config) as daemon:
         daemon.handle_signals()
-        daemon.run(talk_until_idle, keeps_programs=True)
+        daemon.run(exchange_until_idle, keep_programs=True)
     if daemon.has_failed_jobs:
         raise WorkFailed("A job did not succeed; the log says why.")
 
@@ -159,26 +159,26 @@ def _daemon(config: Config) -> Iterator[Daemon]:
     config = _with_server(config)
     state_dir.prepare(config.state_dir)
     with state_dir.locked(config.state_dir):
-        log.keep_own_log(config)
-        yield Daemon(config, identity.load_or_make(config.state_dir), Journal(config.state_dir))
+        log.start_log_file(config)
+        yield Daemon(config, identity.load_or_create(config.state_dir), Journal(config.state_dir))
 
 
 def _status(config: Config, arguments: dict[str, Any]) -> None:
-    """Show what this device is, what is installed, and which jobs run."""
+    """Show the device, the installed releases and the unfinished jobs."""
     current = status.read(config.state_dir)
     sys.stdout.write((status.as_json(current) if arguments["json"] else status.as_text(current)) + "\n")
 
 
 def _rollback(config: Config, arguments: dict[str, Any]) -> None:
-    """Return a product to its previous release; needs no network."""
+    """Return a product to its previous release, without network access."""
     name = arguments["product"]
     product = status.read(config.state_dir).products.get(name)
     if not NAME.fullmatch(name) or product is None or product.previous is None:
         raise NothingToRollBack(f"There is no previous release of {name!r} on this device.")
     try:
         with state_dir.locked(config.state_dir):
-            log.keep_own_log(config)
-            daemon = Daemon(config, identity.load_or_make(config.state_dir), Journal(config.state_dir))
+            log.start_log_file(config)
+            daemon = Daemon(config, identity.load_or_create(config.state_dir), Journal(config.state_dir))
             result = daemon.roll_back(name)
     except AlreadyRunning:
         result = request_rollback(config.state_dir, name, ROLLBACK_PATIENCE_SECONDS)
@@ -193,7 +193,7 @@ def _require_server(config: Config) -> None:
 
 
 def _with_server(config: Config) -> Config:
-    """Return the configuration with its server, or else with the server where this device is enrolled."""
+    """Return the configuration; if it has no server, add the server where this device is enrolled."""
     enrolment = load_enrolment(config.state_dir)
     if not config.server and enrolment is not None:
         return with_server(config, enrolment.server)

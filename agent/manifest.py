@@ -1,7 +1,7 @@
-"""Manifests: what a release consists of, and how this device runs and checks it.
+"""Manifests: the files of a release, and how this device runs and checks it.
 
-Only canonical JSON that follows every rule is accepted. docs/bundles.md lists the rules, tests/contract/manifests.json
-has examples. A manifest that breaks a rule is refused before anything else is downloaded.
+A manifest must be canonical JSON and follow all rules in docs/bundles.md. tests/contract/manifests.json has examples. A
+manifest that breaks a rule is refused before anything else is downloaded.
 """
 
 import json
@@ -20,9 +20,9 @@ MAX_FILES = 10_000
 MAX_NUMBER = 2**53 - 1
 MAX_SECONDS = 86_400
 MAX_DEVICE_TYPES = 100
-MAX_WORDS = 256
-MAX_WORD_SIZE = 4096
-PLAIN, EXECUTABLE = 0o644, 0o755
+MAX_ARGUMENTS = 256
+MAX_ARGUMENT_SIZE = 4096
+REGULAR_MODE, EXECUTABLE_MODE = 0o644, 0o755
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -53,7 +53,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The health check: either `command` or `file` is set."""
+    """The health check. Exactly one of `command` and `file` is set."""
 
     timeout_seconds: int
     command: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A valid manifest. Sizes are bytes. Without device types, it is for any device."""
+    """A valid manifest. Sizes are in bytes. If `device_types` is empty, the bundle is for all devices."""
 
     name: str
     version: str
@@ -87,40 +87,37 @@ def parse(body: bytes) -> Manifest:
         raise BadManifest("manifest_too_large", f"The manifest is larger than {MAX_SIZE} bytes.")
     value = _json(body)
     if not isinstance(value, dict):
-        raise BadManifest("bad_member", "The manifest is not an object.")
+        raise BadManifest("bad_member", "The manifest must be an object.")
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     if canonical != body:
-        raise BadManifest("not_canonical", "The manifest is not canonical JSON.")
+        raise BadManifest("not_canonical", "The manifest must be canonical JSON.")
     return _manifest(value)
 
 
 def _json(body: bytes) -> Any:
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_unique)
+        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
         _check_values(value, 1)
     except RecursionError:
         raise BadManifest("not_json", "The manifest is nested too deeply.") from None
     except ValueError as error:
-        raise BadManifest("not_json", f"The manifest is not JSON: {str(error)[:200]}.") from None
+        raise BadManifest("not_json", f"The manifest is not valid JSON: {str(error)[:200]}.") from None
     return value
 
 
-def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not a number")
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a member appears twice")
+        raise ValueError("a key appears more than once")
     return members
 
 
 def _check_values(value: Any, depth: int) -> None:
-    """Check for what other JSON readers cannot read. Raises `ValueError`.
-
-    That is deep nesting, infinite numbers and lone surrogates.
-    """
+    """Raise `ValueError` for deep nesting, infinite numbers and lone surrogates, which other JSON readers reject."""
     if depth > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
     if isinstance(value, str):
@@ -140,8 +137,8 @@ def _manifest(value: object) -> Manifest:
     optional = {"release_counter", "device_types", "requires", "hooks", "run", "health"}
     members = _members(value, "manifest", {"schema", "name", "version", "files"}, optional)
     if type(members["schema"]) is not int or members["schema"] != SCHEMA:
-        raise BadManifest("bad_schema", f"The manifest's schema is not {SCHEMA}.")
-    _whole(members.get("release_counter", 0), "bad_release_counter", "release_counter")
+        raise BadManifest("bad_schema", f"The manifest's schema must be {SCHEMA}.")
+    _integer(members.get("release_counter", 0), "bad_release_counter", "release_counter")
     requires = _members(members.get("requires", {}), "requires", set(), {"memory", "disk"})
     files = _files(members["files"])
     modes = {file.path: file.mode for file in files}
@@ -151,8 +148,8 @@ def _manifest(value: object) -> Manifest:
         name=_name(members["name"], "bad_name"),
         version=_name(members["version"], "bad_version"),
         device_types=_device_types(members.get("device_types", [])),
-        memory=_whole(requires.get("memory", 0), "bad_requires", "requires.memory"),
-        disk=_whole(requires.get("disk", 0), "bad_requires", "requires.disk"),
+        memory=_integer(requires.get("memory", 0), "bad_requires", "requires.memory"),
+        disk=_integer(requires.get("disk", 0), "bad_requires", "requires.disk"),
         files=files,
         pre_install=_hook(hooks["pre_install"], modes) if "pre_install" in hooks else None,
         post_install=_hook(hooks["post_install"], modes) if "post_install" in hooks else None,
@@ -161,51 +158,51 @@ def _manifest(value: object) -> Manifest:
     )
 
 
-def _members(value: object, what: str, required: set[str], optional: set[str]) -> dict[str, Any]:
+def _members(value: object, field: str, required: set[str], optional: set[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise BadManifest("bad_member", f"`{what}` is not an object.")
+        raise BadManifest("bad_member", f"`{field}` must be an object.")
     for name in sorted(required - value.keys()):
-        raise BadManifest("missing_member", f"`{what}` lacks `{name}`.")
+        raise BadManifest("missing_member", f"`{field}` must have the field `{name}`.")
     for name in sorted(value.keys() - required - optional):
-        raise BadManifest("unknown_member", f"`{what}` has an unknown member {name[:80]!a}.")
+        raise BadManifest("unknown_member", f"`{field}` has an unknown field {name[:80]!a}.")
     return value
 
 
-def _whole(value: object, code: str, what: str, least: int = 0, most: int = MAX_NUMBER) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise BadManifest(code, f"`{what}` is not a whole number from {least} to {most}.")
+def _integer(value: object, code: str, field: str, minimum: int = 0, maximum: int = MAX_NUMBER) -> int:
+    if type(value) is not int or not minimum <= value <= maximum:
+        raise BadManifest(code, f"`{field}` must be an integer from {minimum} to {maximum}.")
     return value
 
 
 def _name(value: object, code: str) -> str:
     if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise BadManifest(code, f"A name or version does not match {NAME.pattern}.")
+        raise BadManifest(code, f"Names, versions and device types must match {NAME.pattern}.")
     return value
 
 
 def _device_types(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) > MAX_DEVICE_TYPES:
-        raise BadManifest("bad_device_types", f"`device_types` is not a list of up to {MAX_DEVICE_TYPES} names.")
+        raise BadManifest("bad_device_types", f"`device_types` must be a list of at most {MAX_DEVICE_TYPES} names.")
     types = tuple(_name(item, "bad_device_types") for item in value)
     if len(set(types)) != len(types):
-        raise BadManifest("bad_device_types", "`device_types` contains a type twice.")
+        raise BadManifest("bad_device_types", "`device_types` must not contain a type more than once.")
     return types
 
 
 def _files(value: object) -> tuple[File, ...]:
     if not isinstance(value, list) or not value:
-        raise BadManifest("bad_files", "`files` is not a list with at least one file.")
+        raise BadManifest("bad_files", "`files` must be a list with at minimum one file.")
     if len(value) > MAX_FILES:
-        raise BadManifest("too_many_files", f"`files` has more than {MAX_FILES} entries.")
+        raise BadManifest("too_many_files", f"`files` must have at most {MAX_FILES} entries.")
     files = tuple(_file(item) for item in value)
     paths = [file.path for file in files]
     check_together(paths)
     if paths != sorted(paths):
-        raise BadManifest("files_not_sorted", "`files` is not sorted by path.")
+        raise BadManifest("files_not_sorted", "`files` must be sorted by path.")
     if sum(file.size for file in files) > MAX_NUMBER:
-        raise BadManifest("bundle_too_large", f"The files together are larger than {MAX_NUMBER} bytes.")
+        raise BadManifest("bundle_too_large", f"The total size of the files must be at most {MAX_NUMBER} bytes.")
     if len({file.sha256 for file in files}) != len({(file.sha256, file.size) for file in files}):
-        raise BadManifest("size_differs", "One sha256 is listed with two sizes.")
+        raise BadManifest("size_differs", "Files with the same sha256 must have the same size.")
     return files
 
 
@@ -213,11 +210,11 @@ def _file(value: object) -> File:
     members = _members(value, "files[]", {"path", "sha256", "size", "mode"}, set())
     path, sha256 = check_path(members["path"]), members["sha256"]
     if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
-        raise BadManifest("bad_sha256", f"The sha256 of {path!a} is not 64 lower-case hex digits.")
-    size = _whole(members["size"], "bad_size", "size")
-    mode = _whole(members["mode"], "bad_mode", "mode")
-    if mode not in {PLAIN, EXECUTABLE}:
-        raise BadManifest("bad_mode", f"The mode of {path!a} is neither 420 nor 493.")
+        raise BadManifest("bad_sha256", f"The sha256 of {path!a} must be 64 lower-case hexadecimal digits.")
+    size = _integer(members["size"], "bad_size", "size")
+    mode = _integer(members["mode"], "bad_mode", "mode")
+    if mode not in {REGULAR_MODE, EXECUTABLE_MODE}:
+        raise BadManifest("bad_mode", f"The mode of {path!a} must be 420 or 493.")
     return File(path, sha256, size, mode)
 
 
@@ -227,17 +224,19 @@ def _hook(value: object, modes: Modes) -> Hook:
 
 
 def _timeout(value: object) -> int:
-    return _whole(value, "bad_timeout", "timeout_seconds", 1, MAX_SECONDS)
+    return _integer(value, "bad_timeout", "timeout_seconds", 1, MAX_SECONDS)
 
 
 def _run(value: object, modes: Modes) -> Run:
     members = _members(value, "run", {"command"}, {"environment"})
     environment = members.get("environment", {})
-    if not isinstance(environment, dict) or len(environment) > MAX_WORDS:
-        raise BadManifest("bad_environment", f"`run.environment` is not an object of up to {MAX_WORDS} members.")
+    if not isinstance(environment, dict) or len(environment) > MAX_ARGUMENTS:
+        raise BadManifest(
+            "bad_environment", f"`run.environment` must be an object of at most {MAX_ARGUMENTS} variables."
+        )
     for variable, text in environment.items():
-        if not _VARIABLE.fullmatch(variable) or not _is_word(text):
-            raise BadManifest("bad_environment", f"The variable {variable[:80]!a} has a bad name or value.")
+        if not _VARIABLE.fullmatch(variable) or not _is_argument(text):
+            raise BadManifest("bad_environment", f"The variable {variable[:80]!a} has an invalid name or value.")
     return Run(_command(members["command"], modes), environment)
 
 
@@ -245,29 +244,35 @@ def _health(value: object, modes: Modes, run: Run | None) -> Health:
     members = _members(value, "health", {"timeout_seconds"}, {"command", "file", "interval_seconds"})
     timeout = _timeout(members["timeout_seconds"])
     if ("command" in members) is ("file" in members):
-        raise BadManifest("bad_health", "`health` needs exactly one of `command` and `file`.")
+        raise BadManifest("bad_health", "`health` must have exactly one of `command` and `file`.")
     if "command" in members:
-        interval = _whole(members.get("interval_seconds", 2), "bad_interval", "interval_seconds", 1, MAX_SECONDS)
+        interval = _integer(members.get("interval_seconds", 2), "bad_interval", "interval_seconds", 1, MAX_SECONDS)
         return Health(timeout, command=_command(members["command"], modes), interval_seconds=interval)
     if run is None or "interval_seconds" in members:
-        raise BadManifest("bad_health", "`health.file` needs `run` and has no interval.")
+        raise BadManifest("bad_health", "`health.file` requires `run` and must not have `interval_seconds`.")
     return Health(timeout, file=check_path(members["file"]))
 
 
 def _command(value: object, modes: Modes) -> tuple[str, ...]:
-    if not isinstance(value, list) or not 1 <= len(value) <= MAX_WORDS or not all(_is_word(word) for word in value):
-        raise BadManifest("bad_command", f"A command is not a list of 1 to {MAX_WORDS} strings.")
+    if (
+        not isinstance(value, list)
+        or not 1 <= len(value) <= MAX_ARGUMENTS
+        or not all(_is_argument(argument) for argument in value)
+    ):
+        raise BadManifest("bad_command", f"A command must be a list of 1 to {MAX_ARGUMENTS} strings.")
     program = value[0]
     if program.startswith("./"):
         mode = modes.get(program[2:])
         if mode is None:
-            raise BadManifest("command_not_listed", f"The command {program[:200]!a} is not a file of the bundle.")
-        if mode != EXECUTABLE:
-            raise BadManifest("command_not_executable", f"The command {program[:200]!a} is not executable.")
+            raise BadManifest("command_not_listed", f"The command {program[:200]!a} must be a file of the bundle.")
+        if mode != EXECUTABLE_MODE:
+            raise BadManifest("command_not_executable", f"The command {program[:200]!a} must be executable.")
     elif not program or "/" in program:
-        raise BadManifest("bad_command", "A command is neither `./` and a file of the bundle nor a plain name.")
+        raise BadManifest(
+            "bad_command", "A command must start with `./` and a file of the bundle, or with a name on PATH."
+        )
     return tuple(value)
 
 
-def _is_word(value: object) -> bool:
-    return isinstance(value, str) and "\x00" not in value and len(value.encode("utf-8")) <= MAX_WORD_SIZE
+def _is_argument(value: object) -> bool:
+    return isinstance(value, str) and "\x00" not in value and len(value.encode("utf-8")) <= MAX_ARGUMENT_SIZE

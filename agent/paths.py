@@ -1,4 +1,4 @@
-"""Which paths a manifest may contain: none leads outside its release, and all devices read them the same way."""
+"""Rules for the paths in a manifest: no path leads outside its release, and all devices read paths the same way."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -20,32 +20,32 @@ class BadManifest(InstallationFailed):
 
 
 def check_path(path: object) -> str:
-    """Return `path` if it is relative, plain and portable. Raises `BadManifest`: `bad_path` or `path_too_long`."""
+    """Return `path` if it is relative, normalized and portable. Raises `BadManifest`: `bad_path` or `path_too_long`."""
     if not isinstance(path, str) or not path:
-        raise BadManifest("bad_path", "A path is not a string, or is empty.")
+        raise BadManifest("bad_path", "A path must be a string that is not empty.")
     shown = ascii(path[:200])
     try:
         size = len(path.encode("utf-8"))
     except UnicodeEncodeError:
         raise BadManifest("bad_path", f"The path {shown} has a lone surrogate.") from None
     if size > MAX_PATH_SIZE:
-        raise BadManifest("path_too_long", f"The path {shown} has more than {MAX_PATH_SIZE} bytes.")
+        raise BadManifest("path_too_long", f"The path {shown} is longer than {MAX_PATH_SIZE} bytes.")
     if "\\" in path or not INVISIBLE.isdisjoint(map(unicodedata.category, path)):
         raise BadManifest("bad_path", f"The path {shown} has a backslash, a control or an invisible character.")
     if unicodedata.normalize("NFC", path) != path:
-        raise BadManifest("bad_path", f"The path {shown} is not in normal form C.")
+        raise BadManifest("bad_path", f"The path {shown} must be in Unicode normalization form C.")
     for name in path.split("/"):
         if name in {"", ".", ".."}:
             raise BadManifest("bad_path", f"The path {shown} is absolute, or has an empty, `.` or `..` part.")
         if name != name.strip(" ") or name.endswith("."):
             raise BadManifest("bad_path", f"The path {shown} has a name with a space at an end or a dot at its end.")
         if len(name.encode("utf-8")) > MAX_NAME_SIZE:
-            raise BadManifest("path_too_long", f"A name in the path {shown} has more than {MAX_NAME_SIZE} bytes.")
+            raise BadManifest("path_too_long", f"A name in the path {shown} is longer than {MAX_NAME_SIZE} bytes.")
     return path
 
 
 def check_together(paths: Iterable[str]) -> None:
-    """Check that all paths fit into one tree, also where case is ignored.
+    """Check that all paths fit into one tree, even on a file system that ignores case.
 
     Raises:
         BadManifest: `duplicate_path`, `path_conflict`.
@@ -54,7 +54,7 @@ def check_together(paths: Iterable[str]) -> None:
     for path in paths:
         key = _folded(path)
         if key in files:
-            raise BadManifest("duplicate_path", f"The path {path!a} appears twice if case is ignored.")
+            raise BadManifest("duplicate_path", f"The path {path!a} appears more than once if case is ignored.")
         files.add(key)
     for key in files:
         for index, character in enumerate(key):

@@ -1,4 +1,4 @@
-"""What this device runs and how it is, as heartbeats describe it."""
+"""The running bundles and the status of this device, as reported in heartbeats."""
 
 from typing import Any
 
@@ -16,22 +16,22 @@ class RunningBundles:
         self.journal = journal
         self.supervisor = supervisor
 
-    def describe(self, omits_details: bool) -> dict[str, Any]:
-        """Return the members `status` and `running_bundles` of a heartbeat.
+    def describe(self, omit_details: bool) -> dict[str, Any]:
+        """Return the fields `status` and `running_bundles` of a heartbeat.
 
         `status` is `busy` while a job runs, and `degraded` if a bundle is not healthy or the state directory cannot be
-        written. With `omits_details`, the verdicts of programs are left out.
+        written. If `omit_details` is true, the verdicts of programs are left out.
         """
         state = self.journal.state
         running = {
-            product: self._describe(product, installed.current, omits_details)
+            product: self._describe(product, installed.current, omit_details)
             for product, installed in state.products.items()
             if installed.current is not None
         }
-        is_well = all(bundle["healthy"] for bundle in running.values()) and is_writable(self.journal.path.parent)
-        return {"status": "busy" if state.jobs else "idle" if is_well else "degraded", "running_bundles": running}
+        is_healthy = all(bundle["healthy"] for bundle in running.values()) and is_writable(self.journal.path.parent)
+        return {"status": "busy" if state.jobs else "idle" if is_healthy else "degraded", "running_bundles": running}
 
-    def _describe(self, product: str, release: Release, omits_details: bool) -> dict[str, Any]:
+    def _describe(self, product: str, release: Release, omit_details: bool) -> dict[str, Any]:
         description: dict[str, Any] = {"version": release.version, "manifest_sha256": release.manifest_sha256}
         program = self.supervisor.find(product)
         if program is None or program.release != release.manifest_sha256:
@@ -40,6 +40,6 @@ class RunningBundles:
         if program.health_file is not None:
             verdict = read_file(program.health_file)
             description["healthy"] = description["healthy"] and verdict is not None and verdict.is_healthy
-            if verdict is not None and verdict.verdict and not omits_details:
+            if verdict is not None and verdict.verdict and not omit_details:
                 description["verdict"] = verdict.verdict
         return description

@@ -1,4 +1,4 @@
-"""The state directory: made once, used by one agent at a time."""
+"""The state directory: created once, used by one agent at a time."""
 
 import fcntl
 import os
@@ -12,22 +12,22 @@ LOCK = "lock"
 
 
 def prepare(path: Path) -> None:
-    """Make the directory, readable by its owner alone.
+    """Create the directory, readable by its owner only.
 
     Raises:
-        BrokenState: It cannot be made or read. A directory that cannot be written is accepted if an agent has used it:
-            such a device still sends heartbeats.
+        BrokenState: The directory cannot be created or read. A read-only directory is accepted if an agent has used it
+            before, so that the device can still send heartbeats.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise BrokenState(f"The state directory {path} cannot be made: {error.strerror}.") from None
+        raise BrokenState(f"The state directory {path} cannot be created: {error.strerror}.") from None
     if not os.access(path, os.R_OK | os.X_OK) or not (is_writable(path) or was_used(path)):
         raise BrokenState(f"The state directory {path} cannot be used by this user; run the agent as its owner.")
 
 
 def is_writable(path: Path) -> bool:
-    """Return whether this process may write to the directory: its rights, and its file system is not read-only."""
+    """Return whether this process may write to the directory: it has permission, and the file system allows writes."""
     return os.access(path, os.W_OK)
 
 
@@ -38,7 +38,7 @@ def was_used(path: Path) -> bool:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Be the only agent that works on the directory. The kernel releases the lock when the process ends.
+    """Hold the lock that only one agent can hold. The kernel releases it when the process exits.
 
     Raises:
         AlreadyRunning: Another agent holds the lock.
@@ -50,7 +50,7 @@ def locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise AlreadyRunning(f"Another agent works on {path}.") from None
+            raise AlreadyRunning(f"Another agent is using {path}.") from None
         yield
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What an agent knows, read from its files alone. It works while the agent runs, and changes nothing."""
+"""The status of the agent, read from its files only. It can be read while the agent runs, and changes nothing."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ from agent.state_dir import is_writable
 
 @dataclass(frozen=True, slots=True)
 class ReleaseStatus:
-    """An installed release and the deployment that brought it."""
+    """An installed release and the deployment that installed it."""
 
     version: str
     manifest_sha256: str
@@ -25,7 +25,7 @@ class ReleaseStatus:
 
 @dataclass(frozen=True, slots=True)
 class ProductStatus:
-    """The releases of a product that are installed."""
+    """The installed releases of a product."""
 
     current: ReleaseStatus | None
     previous: ReleaseStatus | None
@@ -44,7 +44,7 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything that `status` shows; the members of `status --json`."""
+    """Everything that `status` shows; the fields of `status --json`."""
 
     state_dir: str
     is_writable: bool
@@ -90,9 +90,9 @@ def as_text(status: Status) -> str:
             line += " (under observation)"
         lines.append(line + (f", previously {previous.version}" if previous else ""))
     lines += [f"{job.kind} {job.product} {job.version}: {job.stage}" for job in status.jobs]
-    lines.append(f"{status.reports_waiting} reports wait to be sent.")
+    lines.append(f"Reports waiting to be sent: {status.reports_waiting}.")
     if status.log_requests:
-        lines.append("The server asked for logs; they are being sent.")
+        lines.append("The server requested logs, which are being sent.")
     if Path(status.state_dir).exists() and not status.is_writable:
         lines.append(f"{status.state_dir} cannot be written: nothing can be installed.")
     return "\n".join(lines)
@@ -112,7 +112,8 @@ def _state(state_dir: Path) -> State:
         raise BrokenState(f"The journal in {state_dir} cannot be read: {error.strerror}.") from None
     except ValueError:
         raise BrokenState(
-            f"The journal in {state_dir} is damaged. The agent moves it aside when it starts; what is installed stays."
+            f"The journal in {state_dir} is damaged. The agent moves it aside when it starts. The installed releases"
+            " are not affected."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What the parts of an installation share."""
+"""The objects that the parts of an installation share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from agent.releases.releases import Releases
 
 @dataclass(frozen=True, slots=True)
 class InstallContext:
-    """The device that is installed on. `on_end` is called with each job that ended."""
+    """The device on which bundles are installed. `on_end` is called with each job that has ended."""
 
     config: Config
     journal: Journal

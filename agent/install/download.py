@@ -1,4 +1,4 @@
-"""The bytes of a release: its manifest and its blobs, from the server or from another release on this device."""
+"""The download of a release: its manifest and its blobs, from the server or from another release on this device."""
 
 import hashlib
 import time
@@ -17,7 +17,7 @@ from agent.server.api import ControlPlane
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The control plane, and what a download asks while it waits: `check` and `pause` raise if it is to stop."""
+    """The control plane, with the callbacks `check` and `pause`, which raise if the download has to stop."""
 
     config: Config
     control: ControlPlane
@@ -50,7 +50,7 @@ def download_manifest(source: Source, job: Job) -> bytes:
 
 
 class BlobDownload:
-    """Brings the blobs of one manifest into the store. `report` is called now and then with the bytes done and all."""
+    """Adds the blobs of one manifest to the store. `report` is called regularly with the done and the total bytes."""
 
     def __init__(
         self, source: Source, store: BlobStore, manifest: Manifest, report: Callable[[int, int], None]
@@ -71,7 +71,7 @@ class BlobDownload:
         return {blob.sha256 for blob in self.blobs if not self.store.has(blob.sha256)}
 
     def run(self, local_files: dict[str, list[Path]]) -> None:
-        """Copy or download what is missing. `local_files` are files on this device that should hold a blob.
+        """Copy or download the missing blobs. `local_files` lists files on this device that should contain a blob.
 
         Raises:
             InstallationFailed: `bad_blob`, `download_failed`.
@@ -84,11 +84,11 @@ class BlobDownload:
 
     def _copy(self, blob: Blob, files: list[Path]) -> bool:
         if self.store.part(blob.sha256).exists():
-            return False  # a download that has begun is worth more than another copy
+            return False  # resume the download instead
         return any(self.store.copy(blob, file, self._observer) for file in files)
 
     def _download(self, blob: Blob) -> None:
-        what = f"file {blob.sha256[:12]}"
+        name = f"file {blob.sha256[:12]}"
         policy = self.source.retry_policy()
         while True:
             self.source.check()
@@ -97,15 +97,15 @@ class BlobDownload:
                 self.store.download(blob, lambda offset: self.source.control.blob(blob.sha256, offset), self._observer)
             except WrongBytes as error:
                 if blob.size == 0:
-                    # Nothing was asked for, so trying again cannot help.
+                    # An empty file needs no download, so a retry cannot help.
                     raise InstallationFailed("bad_blob", str(error)) from None
                 policy.wrong_bytes(error)
             except Refused as error:
-                policy.refused(what, error)
+                policy.refused(name, error)
             except TryLater as error:
                 if self.store.missing(blob) < missing_before:
                     policy.progressed()
-                policy.unreachable(what, error)
+                policy.unreachable(name, error)
             else:
                 return
 

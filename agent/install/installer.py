@@ -1,9 +1,10 @@
-"""One job from its command to its end.
+"""The work on one job, from its command to its end.
 
-1. A job that is found after the point of no return was interrupted: it is rolled back.
-2. Its release is made complete (`preparation.py`). Until here a cancel wins, and a failure leaves no trace.
-3. One write to the journal crosses the point of no return. It loses against a cancel.
-4. Switch, check, and commit or roll back (`switch.py`).
+1. If the job is found after the point of no return, it was interrupted, and is rolled back.
+2. Its release is completed on disk (`preparation.py`). During this, the job can be cancelled, and a failure changes
+   nothing.
+3. One write to the journal passes the point of no return, unless the job was cancelled first.
+4. The release is switched and checked, then committed or rolled back (`switch.py`).
 """
 
 import threading
@@ -29,7 +30,7 @@ from agent.releases.releases import Releases
 from agent.server.api import ControlPlane
 
 MAX_STARTS = 3
-# So many new bytes make an interrupted start count as progress.
+# A start that downloaded at least this many bytes made progress, even if it was interrupted.
 PROGRESS_SIZE = 1024 * 1024
 CANCEL_PATIENCE_SECONDS = 30.0
 
@@ -37,7 +38,7 @@ CANCEL_PATIENCE_SECONDS = 30.0
 def install_context(
     config: Config, journal: Journal, supervisor: Supervisor, on_end: Callable[[Job, JobResult], None]
 ) -> InstallContext:
-    """Open the stores of a state directory. `on_end` is called with each job that ended."""
+    """Return the context for a state directory. `on_end` is called with each job that has ended."""
     releases = Releases(config.state_dir / "products")
     return InstallContext(
         config, journal, supervisor, BlobStore(config.state_dir / "blobs"), releases,
@@ -46,7 +47,7 @@ def install_context(
 
 
 class Installer:
-    """Works on one job at a time. Setting `stop` makes it leave whatever can wait."""
+    """Works on one job at a time. If `stop` is set, it interrupts all work that can wait."""
 
     def __init__(self, context: InstallContext, control: ControlPlane, stop: threading.Event) -> None:
         self.context = context
@@ -57,9 +58,9 @@ class Installer:
         self.switch = ReleaseSwitch(context)
 
     def work(self, job: Job) -> None:
-        """Bring a job to its end. Raises `Stopping` if it has to wait, `OSError` if the disk fails."""
+        """Work on a job until it ends. Raises `Stopping` if it has to wait, and `OSError` if the disk fails."""
         if job.kind is Kind.CRASH_LOOP:
-            self._go_back(job)  # also after an interruption: the release that it leaves does not run
+            self._go_back(job)  # even after an interruption: the current release crashes, so do not return to it
         elif job.stage not in DROPPABLE:
             interrupted = JobResult("rolled_back", "interrupted", "The installation was interrupted.")
             self.switch.roll_back(job, job.result or interrupted)
@@ -70,7 +71,7 @@ class Installer:
         self.collect()
 
     def collect(self) -> None:
-        """Delete what nothing refers to."""
+        """Delete files that are no longer needed."""
         state = self.journal.state
         if not state.jobs:
             self.context.blobs.keep_only(set())
@@ -86,7 +87,7 @@ class Installer:
         self.journal.refill_ballast()
 
     def check(self, key: str) -> None:
-        """Raise if the work on a job is to stop: `Unwanted`, or `Stopping` when it has to wait."""
+        """Raise if the work on a job has to stop: `Unwanted`, or `Stopping` if the job has to wait."""
         state = self.journal.state
         job = state.job(key)
         if job is None or job.is_cancelled or job.is_ended:
@@ -95,9 +96,9 @@ class Installer:
             raise Stopping
 
     def pause(self, key: str, seconds: float) -> None:
-        """Wait, or raise as `check` does if the work is to stop."""
-        ends_at = time.monotonic() + seconds
-        while (left := ends_at - time.monotonic()) > 0:
+        """Wait. If the work has to stop meanwhile, raise like `check`."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
             self.check(key)
             self.stop.wait(min(left, 0.5))
 
@@ -122,7 +123,7 @@ class Installer:
                 self.switch.install(job, manifest)
 
     def _begin(self, job: Job) -> None:
-        """Count this start. Interrupted starts that each brought many bytes are not counted: they make progress."""
+        """Count this start. If earlier starts have made progress with the download, count from one again."""
         self.check(job.key)
         with self.journal.change() as state:
             recorded = require_job(state, job.key)
@@ -135,7 +136,7 @@ class Installer:
                 raise InstallationFailed("attempts_exhausted", f"Interrupted {MAX_STARTS} times.")
 
     def _uncount_start(self, job: Job) -> None:
-        """Do not count a start that ended with an orderly stop."""
+        """Do not count a start that was stopped gracefully."""
         with self.journal.change() as state:
             require_job(state, job.key).starts -= 1
 
@@ -151,11 +152,14 @@ class Installer:
         return self.journal.state.installed(job.product).is_at(job.manifest_sha256)
 
     def _cross_point_of_no_return(self, job: Job) -> None:
-        """Give the server a moment to refuse, then pass the point of no return. Raises `Unwanted`."""
+        """Wait until the server has accepted the report or time is up, then pass the point of no return.
+
+        Raises `Unwanted` if the job was cancelled, or if the server has ended it.
+        """
         with self.journal.change() as state:
             reports.queue(state, require_job(state, job.key), "installing")
-        gives_up_at = time.monotonic() + CANCEL_PATIENCE_SECONDS
-        while any(report.key == job.key for report in self.journal.state.outbox) and time.monotonic() < gives_up_at:
+        deadline = time.monotonic() + CANCEL_PATIENCE_SECONDS
+        while any(report.key == job.key for report in self.journal.state.outbox) and time.monotonic() < deadline:
             self.pause(job.key, 0.05)
         with self.journal.change() as state:
             recorded = require_job(state, job.key)
@@ -164,7 +168,7 @@ class Installer:
             recorded.stage = Stage.INSTALLING
 
     def _drop(self, job: Job, result: JobResult) -> None:
-        """End a job before the point of no return. On a full disk, recording the end needs the space of the blobs."""
+        """End a job before the point of no return. Delete its blobs first, to free space for the journal."""
         self.context.blobs.keep_only(set())
         self.switch.end(job, result)
 
@@ -194,7 +198,7 @@ class Installer:
         return manifest if is_intact else None
 
     def _stay(self, job: Job, result: JobResult) -> None:
-        """End a rollback that cannot be done: the committed release goes on, and is observed no longer."""
+        """End a rollback that is impossible. The committed release continues to run, and is no longer observed."""
         with self.journal.change() as state:
             current = state.installed(job.product).current
             if current is not None:

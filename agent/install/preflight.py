@@ -1,4 +1,4 @@
-"""What a device checks before it changes anything."""
+"""The checks before an installation changes anything."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ def check(config: Config, manifest: Manifest, store: BlobStore) -> None:
     """Refuse a bundle that this device cannot run.
 
     Raises:
-        InstallationFailed: a refusal with `wrong_device_type`, `no_memory` or `no_space`.
+        InstallationFailed: `wrong_device_type`, `no_memory` or `no_space`, with `is_refusal` set.
     """
     if manifest.device_types and config.device_type not in manifest.device_types:
         types = ", ".join(manifest.device_types)
@@ -33,9 +33,9 @@ def check(config: Config, manifest: Manifest, store: BlobStore) -> None:
 
 
 def missing(manifest: Manifest, store: BlobStore) -> int:
-    """Return the disk space in bytes that a release needs beyond what the store holds.
+    """Return the disk space in bytes that a release needs in addition to the blobs in the store.
 
-    The first path of a blob is a link, further ones are copies.
+    The first path of a blob is a hard link, and further paths are copies.
     """
     seen: set[str] = set()
     total = 0
@@ -47,7 +47,7 @@ def missing(manifest: Manifest, store: BlobStore) -> int:
 
 
 def free_space(path: Path) -> int:
-    """Return how many bytes this process can still write to the disk of `path`."""
+    """Return how many bytes this process can write to the file system of `path`."""
     return shutil.disk_usage(path).free
 
 

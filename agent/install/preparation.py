@@ -1,4 +1,4 @@
-"""From a command to a complete release that is not in use yet. Until its end, all of it can be dropped."""
+"""The preparation of a release: complete on disk, but not in use yet. It can be dropped at any time."""
 
 import time
 from pathlib import Path
@@ -15,7 +15,7 @@ from agent.paths import BadManifest
 
 
 class Preparation:
-    """Makes the release of one job complete on disk."""
+    """Completes the release of one job on disk."""
 
     def __init__(self, context: InstallContext, source: Source, job: Job) -> None:
         self.context = context
@@ -28,10 +28,10 @@ class Preparation:
         """Return the manifest of the complete release.
 
         Raises:
-            InstallationFailed: the release cannot be had, or is not for this device.
-            Unwanted, Stopping: the source's check says so.
+            InstallationFailed: The release cannot be downloaded, or is not for this device.
+            Unwanted, Stopping: Raised by the check of the source.
         """
-        begun = time.monotonic()
+        started_at = time.monotonic()
         enter_stage(self.journal, self.job, Stage.FETCHING, "downloading")
         try:
             manifest = self._manifest()
@@ -43,14 +43,14 @@ class Preparation:
                 raise InstallationFailed("no_space", "The disk is full.") from None
             raise
         enter_stage(self.journal, self.job, Stage.STAGING)
-        record_timing(self.journal, self.job, "fetch", time.monotonic() - begun)
+        record_timing(self.journal, self.job, "fetch", time.monotonic() - started_at)
         return manifest
 
     def _build(self, manifest: Manifest) -> None:
         job, store = self.job, self.context.blobs
         if self.journal.state.installed(job.product).is_at(job.manifest_sha256):
-            # A release that is in use is never replaced under its own name.
-            raise InstallationFailed("internal", "This release is installed and damaged; deploy another version.")
+            # A release that is in use is never replaced.
+            raise InstallationFailed("internal", "The installed release is damaged; deploy another version.")
         preflight.check(self.source.config, manifest, store)
         download = BlobDownload(self.source, store, manifest, lambda *sizes: report_download(self.journal, job, *sizes))
         download.run(self._local_files(download.missing()))
@@ -72,11 +72,11 @@ class Preparation:
 
     def _check_name(self, manifest: Manifest) -> Manifest:
         if (manifest.name, manifest.version) != (self.job.product, self.job.version):
-            raise BadManifest("bad_name", "The manifest belongs to another bundle than the command names.")
+            raise BadManifest("bad_name", "The manifest is for a different bundle than the command.")
         return manifest
 
     def _local_files(self, wanted: set[str]) -> dict[str, list[Path]]:
-        """Return by sha256 the files of installed releases that should hold the wanted bytes."""
+        """Return, by sha256, the files of installed releases that should contain the wanted bytes."""
         files: dict[str, list[Path]] = {}
         for product, installed in self.journal.state.products.items():
             for release in (installed.current, installed.previous):

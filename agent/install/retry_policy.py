@@ -1,4 +1,4 @@
-"""When a failed download is tried again, and when it is given up."""
+"""The retry policy of downloads: when to retry, and when to give up."""
 
 import logging
 from collections.abc import Callable
@@ -10,15 +10,15 @@ from agent.server.backoff import Backoff
 
 logger = logging.getLogger(__name__)
 
-# Waits for so many seconds, or raises if the work is to stop.
+# Waits for the given number of seconds, or raises if the work has to stop.
 Pause = Callable[[float], None]
 
 
 class RetryPolicy:
-    """The tries for one thing that is downloaded.
+    """The attempts to download one file.
 
-    An unreachable or busy server is tried for as long as it takes. Refusals and wrong bytes are counted, and the last
-    of `blob_tries` ends the installation.
+    If the server cannot be reached or is busy, there is no limit on attempts. Refusals and wrong bytes are counted, and
+    `blob_tries` of them end the installation.
     """
 
     def __init__(self, config: Config, pause: Pause) -> None:
@@ -28,25 +28,25 @@ class RetryPolicy:
         self._pause = pause
 
     def progressed(self) -> None:
-        """Let the pauses start short again, because bytes have arrived."""
+        """Start again with the first delay, because bytes have arrived."""
         self._backoff.success()
 
-    def unreachable(self, what: str, error: TryLater) -> None:
-        """Wait before the next try, at least as long as the server asks."""
-        logger.warning("Downloading the %s: %s", what, error)
+    def unreachable(self, name: str, error: TryLater) -> None:
+        """Wait before the next attempt, at least as long as the server asks."""
+        logger.warning("Downloading the %s: %s", name, error)
         self._pause(self._backoff.failure(error.retry_after_seconds))
 
-    def refused(self, what: str, error: Refused) -> None:
-        """Wait before the next try. Raises `InstallationFailed` with `download_failed` after the last one."""
-        self._count(InstallationFailed("download_failed", f"The {what} cannot be downloaded. {error}"))
+    def refused(self, name: str, error: Refused) -> None:
+        """Wait before the next attempt. Raises `InstallationFailed` with `download_failed` after the last attempt."""
+        self._count(InstallationFailed("download_failed", f"The {name} cannot be downloaded. {error}"))
 
     def wrong_bytes(self, error: WrongBytes) -> None:
-        """Wait before the next try. Raises `InstallationFailed` with `bad_blob` after the last one."""
+        """Wait before the next attempt. Raises `InstallationFailed` with `bad_blob` after the last attempt."""
         self._count(InstallationFailed("bad_blob", str(error)))
 
     def wrong_manifest(self) -> None:
-        """Wait before the next try. Raises `InstallationFailed` with `bad_manifest` after the last one."""
-        message = "The server sends another manifest than the command names."
+        """Wait before the next attempt. Raises `InstallationFailed` with `bad_manifest` after the last attempt."""
+        message = "The server sends a different manifest than the one in the command."
         self._count(InstallationFailed("bad_manifest", message, is_refusal=True))
 
     def _count(self, failure: InstallationFailed) -> None:

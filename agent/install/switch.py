@@ -1,9 +1,10 @@
-"""What happens after the point of no return: hooks, the switch, the health gate, and the commit or the rollback.
+"""The part of an installation after the point of no return, up to the commit or the rollback.
 
-1. Pre-install hook, stop the old program, switch `current`, post-install hook, start the new program, health gate.
-2. One write commits: the new release is current, the old one previous, the last report waits to be sent.
-3. If 1 fails, `current` names the committed release again and its program runs again. That needs no network and is
-   idempotent, so after a power cut in the middle of it, it is simply done again.
+1. Run the pre-install hook, stop the old program, switch `current`, run the post-install hook, start the new program,
+   and wait for the health gate.
+2. One write commits: the new release becomes current, the old one previous, and the last report waits to be sent.
+3. If step 1 fails, point `current` to the committed release again and restart its program. This rollback needs no
+   network and is idempotent. If a power cut interrupts it, it is repeated.
 """
 
 import logging
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class ReleaseSwitch:
-    """Makes a complete release the current one, or goes back to the committed one."""
+    """Makes a complete release the current one, or returns to the committed one."""
 
     def __init__(self, context: InstallContext) -> None:
         self.context = context
@@ -36,29 +37,29 @@ class ReleaseSwitch:
         self.launcher = context.launcher
 
     def install(self, job: Job, manifest: Manifest) -> None:
-        """Take a deployment from the point of no return to its end."""
+        """Continue a deployment from the point of no return to its end."""
         release = _release(job, manifest)
         self.launcher.logs.discard_failed(job.product)
         try:
-            self.context.releases.make_state(job.product, job.manifest_sha256)
+            self.context.releases.create_state_directory(job.product, job.manifest_sha256)
             self._run_hook(job, release, "pre_install", manifest.pre_install)
         except InstallationFailed as error:
             self.end(job, JobResult("failed", error.reason_code, str(error)))
             return
-        begun = time.monotonic()
-        self._attempt(job, manifest, lambda: self._install(job, manifest, begun))
+        started_at = time.monotonic()
+        self._attempt(job, manifest, lambda: self._install(job, manifest, started_at))
 
     def go_back(self, job: Job, manifest: Manifest) -> None:
-        """Make the release that a job names, and that was installed before, current again."""
-        begun = time.monotonic()
-        self._attempt(job, manifest, lambda: self._go_back(job, manifest, begun))
+        """Make the job's release, which was installed before, current again."""
+        started_at = time.monotonic()
+        self._attempt(job, manifest, lambda: self._go_back(job, manifest, started_at))
 
     def check_again(self, job: Job, manifest: Manifest) -> None:
-        """Check the health of a release that is installed already."""
+        """Check the health of a release that is already installed."""
         enter_stage(self.journal, job, Stage.STAGING, "checking")
         current = self.journal.state.installed(job.product).current
         if current is not None and manifest.run is not None and self.supervisor.find(job.product) is None:
-            self.launcher.bring_up(job.product, current)  # it was damaged, and is complete again
+            self.launcher.bring_up(job.product, current)  # the release was damaged, and is complete again
         try:
             program = self.supervisor.find(job.product)
             if manifest.run is not None and program is None:
@@ -67,16 +68,16 @@ class ReleaseSwitch:
         except InstallationFailed as error:
             self.end(job, JobResult("failed", error.reason_code, str(error)))
         else:
-            self.end(job, JobResult("succeeded", "", f"It was installed already. {health}".strip()))
+            self.end(job, JobResult("succeeded", "", f"The release was already installed. {health}".strip()))
 
     def roll_back(self, job: Job, result: JobResult) -> None:
-        """Go back to the committed release. Nothing here may depend on how far the installation got."""
+        """Return to the committed release. Nothing here may depend on the progress of the installation."""
         with self.journal.change() as state:
             recorded = require_job(state, job.key)
             recorded.stage, recorded.result = Stage.ROLLING_BACK, result
         committed = self.journal.state.installed(job.product).current
         self.supervisor.stop(job.product)
-        self.supervisor.sweep(self.launcher.mark(job.product))
+        self.supervisor.end_leftovers(self.launcher.mark(job.product))
         self.launcher.logs.keep_failed(job.product, Release(job.version, job.manifest_sha256))
         self._point_current_to(job.product, committed.manifest_sha256 if committed else "")
         if committed is not None:
@@ -86,7 +87,7 @@ class ReleaseSwitch:
         self.end(job, result)
 
     def end(self, job: Job, result: JobResult) -> None:
-        """Record how a job ended. What it left on disk is collected afterwards, and again after a power cut."""
+        """Record the result of a job. Files that it left on disk are collected later, even after a power cut."""
         with self.journal.change() as state:
             reports.end_job(state, require_job(state, job.key), result)
         level = logging.INFO if result.state == "succeeded" else logging.WARNING
@@ -106,15 +107,15 @@ class ReleaseSwitch:
         else:
             self._commit(job, manifest, health)
 
-    def _install(self, job: Job, manifest: Manifest, begun: float) -> HealthReport:
+    def _install(self, job: Job, manifest: Manifest, started_at: float) -> HealthReport:
         program = self._replace(job, manifest)
         self._run_hook(job, _release(job, manifest), "post_install", manifest.post_install)
-        return self._start_and_check(job, manifest, program, begun)
+        return self._start_and_check(job, manifest, program, started_at)
 
-    def _go_back(self, job: Job, manifest: Manifest, begun: float) -> HealthReport:
+    def _go_back(self, job: Job, manifest: Manifest, started_at: float) -> HealthReport:
         program = self._replace(job, manifest)
         if job.kind is not Kind.CRASH_LOOP:
-            return self._start_and_check(job, manifest, program, begun)
+            return self._start_and_check(job, manifest, program, started_at)
         if program is not None:
             self.supervisor.keep(program)
         return HealthReport(True)
@@ -136,7 +137,7 @@ class ReleaseSwitch:
         try:
             result = run(hook.command, self.launcher.context(job.product, release), hook.timeout_seconds)
         except CannotStart as error:
-            raise InstallationFailed("hook_failed", f"The hook {name}: {error}") from None
+            raise InstallationFailed("hook_failed", f"The hook {name} cannot run: {error}") from None
         if result.exit_code is None:
             reason = f"The hook {name} took longer than {hook.timeout_seconds} s."
             raise InstallationFailed("hook_timeout", failure_message(reason, result.output))
@@ -144,17 +145,19 @@ class ReleaseSwitch:
             reason = f"The hook {name} ended with exit code {result.exit_code}."
             raise InstallationFailed("hook_failed", failure_message(reason, result.output))
 
-    def _start_and_check(self, job: Job, manifest: Manifest, program: Program | None, begun: float) -> HealthReport:
+    def _start_and_check(
+        self, job: Job, manifest: Manifest, program: Program | None, started_at: float
+    ) -> HealthReport:
         if program is not None:
             try:
                 self.supervisor.start(program)
             except CannotStart as error:
                 raise InstallationFailed("start_failed", str(error)) from None
-        started = time.monotonic()
-        record_timing(self.journal, job, "install", started - begun)
+        checking_since = time.monotonic()
+        record_timing(self.journal, job, "install", checking_since - started_at)
         enter_stage(self.journal, job, Stage.CHECKING, "checking")
         health = self._gate(job, _release(job, manifest), program).wait(manifest.health)
-        record_timing(self.journal, job, "check", time.monotonic() - started)
+        record_timing(self.journal, job, "check", time.monotonic() - checking_since)
         return health
 
     def _gate(self, job: Job, release: Release, program: Program | None) -> HealthGate:
@@ -162,16 +165,16 @@ class ReleaseSwitch:
         return HealthGate(context, program, self.supervisor.poll, self.context.config.settle_seconds)
 
     def _commit(self, job: Job, manifest: Manifest, health: HealthReport) -> None:
-        """Make the one write after which the new release stays."""
+        """Commit the new release with a single write."""
         result = JobResult("succeeded", "", str(health))
         is_crash_loop = job.kind is Kind.CRASH_LOOP
         with self.journal.change() as state:
             recorded, product = require_job(state, job.key), state.product(job.product)
             failed = product.current if is_crash_loop else None
             if failed is not None:
-                reports.queue_late(state, failed, "The program ended again and again within its observation time.")
+                reports.queue_late(state, failed, "The program crashed repeatedly within the observation time.")
             reports.end_job(state, recorded, result)
-            # A crash loop of the release that was current until now is over; going back would lead to it.
+            # A waiting rollback because of a crash loop is for the old release. It would now return to that release.
             state.jobs = [
                 other for other in state.jobs if (other.kind, other.product) != (Kind.CRASH_LOOP, job.product)
             ]
@@ -194,6 +197,6 @@ def _release(job: Job, manifest: Manifest) -> Release:
 
 
 def _without_previous(message: str) -> str:
-    """Add to a failure's reason, which is its first line, that there is nothing to go back to."""
+    """Add to the first line of a message, which is the reason of the failure, that there is no previous release."""
     reason, newline, output = message.partition("\n")
-    return f"{reason} Nothing was installed before.{newline}{output}"
+    return f"{reason} There is no previous release.{newline}{output}"

@@ -1,7 +1,7 @@
-"""Commands of the server: each is accepted once, and ends with an outcome. Nothing here does I/O.
+"""Commands from the server. Each is accepted once and ends with an outcome. Nothing here does I/O.
 
-`HANDLERS` maps each kind to its handler. A handler reads the payload and changes a state of the journal. It returns the
-outcome of the command, or None if the outcome comes later. To add a kind, add a handler and a row.
+`HANDLERS` maps each kind of command to its handler. A handler reads the payload and changes the journal's state. It
+returns the outcome of the command, or None if the outcome follows later. To add a command, add a handler and an entry.
 """
 
 import logging
@@ -21,7 +21,8 @@ MAX_ACKNOWLEDGED = 1000
 MAX_OUTCOMES = 100
 MAX_OUTCOME_MESSAGE = 500
 KEPT_COMMANDS = 2000
-# How much may wait before further commands are left to be offered again. Each entry costs the journal some space.
+# Limits on waiting entries, each of which takes space in the journal. Beyond them, commands are not accepted, and the
+# server sends them again.
 MAX_WAITING = 100
 MAX_WAITING_OUTCOMES = 200
 MAX_LOG_REQUESTS = 10
@@ -33,18 +34,19 @@ log = logging.getLogger(__name__)
 
 
 class MalformedCommand(ValueError):
-    """The payload of a command does not have the form that its kind needs."""
+    """The payload of a command is not valid for its kind."""
 
 
 class TooManyWaiting(Exception):
-    """So many jobs, reports or log requests wait that the server has to offer the command again."""
+    """Too many jobs, reports or log requests are waiting, so the server has to send the command again."""
 
 
 def accept(state: State, commands: object) -> None:
     """Accept the commands of a heartbeat response, in order.
 
-    Each is acknowledged. A command that was accepted before changes nothing else. A command that cannot be understood
-    ends with the outcome `failed`, one of an unknown kind with `unknown_command`, so that neither is offered again.
+    Every command is acknowledged. A command that was accepted before has no further effect. A command with an invalid
+    payload ends with the outcome `failed`, and a command of an unknown kind with `unknown_command`, so the server does
+    not send them again.
     """
     for command in commands if isinstance(commands, list) else []:
         command_id = command.get("id") if isinstance(command, dict) else None
@@ -62,19 +64,19 @@ def accept(state: State, commands: object) -> None:
 
 
 def confirm(state: State, acknowledged: Collection[int], outcome_ids: Collection[int]) -> None:
-    """Forget the acknowledgements and outcomes that an accepted heartbeat carried."""
+    """Remove the acknowledgements and outcomes that an accepted heartbeat delivered."""
     state.acknowledge = [command_id for command_id in state.acknowledge if command_id not in acknowledged]
     state.command_outcomes = [outcome for outcome in state.command_outcomes if outcome.id not in outcome_ids]
 
 
 def finish(state: State, command_id: int, result: CommandResult, message: str = "") -> None:
-    """Record how a command ended; heartbeats repeat it until one that carried it is accepted."""
+    """Record the outcome of a command. Heartbeats repeat it until one of them is accepted."""
     text = sanitize(message)[:MAX_OUTCOME_MESSAGE]
     state.command_outcomes.append(CommandOutcome(command_id, result, text))
 
 
 def _accept_new(state: State, command_id: int, kind: object, payload: Any) -> None:
-    """Raises `TooManyWaiting`."""
+    """Accept a command whose id is new. Raises `TooManyWaiting`."""
     if len(state.command_outcomes) >= MAX_WAITING_OUTCOMES:
         raise TooManyWaiting
     handler = HANDLERS.get(kind) if isinstance(kind, str) else None
@@ -86,24 +88,24 @@ def _accept_new(state: State, command_id: int, kind: object, payload: Any) -> No
     try:
         result = handler(state, command_id, payload)
     except MalformedCommand as error:
-        log.error("Command %d cannot be understood: %s", command_id, error)
-        finish(state, command_id, CommandResult.FAILED, f"The command cannot be understood: {error}")
+        log.error("Command %d is not valid: %s", command_id, error)
+        finish(state, command_id, CommandResult.FAILED, f"The command is not valid: {error}")
         return
     if result is not None:
         finish(state, command_id, result)
 
 
 def _deploy(state: State, _: int, payload: Any) -> CommandResult:
-    """Queue the job that installs a bundle. The command is done once the journal holds the job, or has ended it."""
-    bundle = _member(payload, "bundle")
+    """Queue the job that installs a bundle. The command is done once the journal contains the job or its end."""
+    bundle = _field(payload, "bundle")
     job = Job(
         Kind.DEPLOY,
         product=_match(bundle, "name", NAME),
         version=_match(bundle, "version", NAME),
         manifest_sha256=_match(bundle, "manifest_sha256", SHA256),
-        manifest_size=_whole(bundle, "manifest_size", MAX_SIZE),
+        manifest_size=_integer(bundle, "manifest_size", MAX_SIZE),
         deployment_id=_uuid(payload, "deployment_id"),
-        attempt=_whole(payload, "attempt", MAX_ATTEMPT),
+        attempt=_integer(payload, "attempt", MAX_ATTEMPT),
     )
     if job.key not in state.ended and state.job(job.key) is None:
         _check_waiting(state)
@@ -114,9 +116,9 @@ def _deploy(state: State, _: int, payload: Any) -> CommandResult:
 
 
 def _cancel(state: State, _: int, payload: Any) -> CommandResult:
-    """Cancel a job before its point of no return. After it, the installation finishes and its report says how."""
+    """Cancel a job before the point of no return. After that point, the installation continues and is reported."""
     deployment_id = _uuid(payload, "deployment_id")
-    attempt = _whole(payload, "attempt", MAX_ATTEMPT)
+    attempt = _integer(payload, "attempt", MAX_ATTEMPT)
     job = state.job(f"{deployment_id}/{attempt}")
     if job is not None:
         job.is_cancelled = job.is_cancelled or job.stage in DROPPABLE
@@ -129,16 +131,16 @@ def _cancel(state: State, _: int, payload: Any) -> CommandResult:
 
 
 def _send_logs(state: State, command_id: int, payload: Any) -> None:
-    """Queue a log request. The command ends when the last batch is accepted, or when the request cannot be answered."""
+    """Queue a log request. The command ends when the last batch is accepted or the server ends the request."""
     request_id = _uuid(payload, "request_id")
-    max_size = _whole(payload, "max_size", MAX_LOG_SIZE)
+    max_size = _integer(payload, "max_size", MAX_LOG_SIZE)
     if len(state.log_requests) >= MAX_LOG_REQUESTS:
         raise TooManyWaiting
     state.log_requests.append(LogRequest(command_id, request_id, max_size))
-    log.info("The server asked for logs, at most %d bytes.", max_size)
+    log.info("The server requested logs of at most %d bytes.", max_size)
 
 
-# The outcome of a command, or None if it comes later.
+# Returns the outcome of a command, or None if it follows later.
 Handler = Callable[[State, int, Any], CommandResult | None]
 HANDLERS: dict[str, Handler] = {"deploy": _deploy, "cancel": _cancel, "send_logs": _send_logs}
 
@@ -148,14 +150,14 @@ def _check_waiting(state: State) -> None:
         raise TooManyWaiting
 
 
-def _member(payload: Any, name: str) -> Any:
+def _field(payload: Any, name: str) -> Any:
     if not isinstance(payload, dict) or name not in payload:
-        raise MalformedCommand(f"`{name}` is missing.")
+        raise MalformedCommand(f"`{name}` is required.")
     return payload[name]
 
 
 def _match(payload: Any, name: str, pattern: re.Pattern[str]) -> str:
-    value = _member(payload, name)
+    value = _field(payload, name)
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise MalformedCommand(f"`{name}` is not valid.")
     return value
@@ -163,13 +165,13 @@ def _match(payload: Any, name: str, pattern: re.Pattern[str]) -> str:
 
 def _uuid(payload: Any, name: str) -> str:
     try:
-        return str(UUID(_member(payload, name)))
+        return str(UUID(_field(payload, name)))
     except (ValueError, TypeError, AttributeError):
-        raise MalformedCommand(f"`{name}` is not a valid UUID.") from None
+        raise MalformedCommand(f"`{name}` must be a UUID.") from None
 
 
-def _whole(payload: Any, name: str, most: int) -> int:
-    value = _member(payload, name)
-    if type(value) is not int or not 1 <= value <= most:
-        raise MalformedCommand(f"`{name}` is not a whole number from 1 to {most}.")
+def _integer(payload: Any, name: str, maximum: int) -> int:
+    value = _field(payload, name)
+    if type(value) is not int or not 1 <= value <= maximum:
+        raise MalformedCommand(f"`{name}` must be an integer from 1 to {maximum}.")
     return value

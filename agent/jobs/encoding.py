@@ -1,7 +1,7 @@
-"""The journal's file format: one JSON object with a checksum over all other members.
+"""The journal's file format: one JSON object with a checksum over all other fields.
 
-Agents of different versions read each other's journals: unknown members are ignored, missing ones have their default.
-An entry that cannot be read is left out, so that it does not stop the others.
+Agents of different versions read each other's journals: unknown fields are ignored, and missing fields get their
+default. An entry that cannot be read is left out, so that the other entries can still be used.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ CHECKSUM = "sha256"
 ENTRY_ERRORS = (TypeError, ValueError, KeyError, AttributeError)
 
 T = TypeVar("T")
-# Whether text is written or read, JSON has the same form: members in the order of insertion, without spaces.
+# The checksum is computed over JSON without spaces, with fields in insertion order, both when writing and reading.
 _SEPARATORS = (",", ":")
 
 
 @dataclass(slots=True)
 class Decoded:
-    """The state of a journal, and what had to be left out: "jobs: not a valid Stage", for example."""
+    """The state of a journal, and the reasons why entries were left out, such as "jobs: not a valid Stage"."""
 
     state: State
     left_out: list[str] = field(default_factory=list)
@@ -42,9 +42,9 @@ def encode(state: State) -> bytes:
 
 
 def decode(data: bytes) -> Decoded:
-    """Return what a journal holds. Raises `ValueError` for one that is damaged as a whole.
+    """Return the contents of a journal. Raises `ValueError` if the journal as a whole is damaged.
 
-    A journal without a checksum is accepted: somebody edited it on purpose.
+    A journal without a checksum is accepted, because a person must have removed it on purpose.
     """
     try:
         return _decode(json.loads(data))
@@ -78,7 +78,7 @@ def _checksum(value: Mapping[str, Any]) -> str:
 
 
 def _entries(name: str, values: Any, read: Callable[[Any], T], left_out: list[str]) -> list[T]:
-    """Return the entries of a list that can be read; the others are named in `left_out`."""
+    """Return the entries that can be read. Add the reasons for the others to `left_out`."""
     if not isinstance(values, list):
         raise TypeError(f"{name} is not a list")
     entries: list[T] = []
@@ -133,15 +133,15 @@ def _product(item: tuple[str, Any]) -> tuple[str, Product]:
 
 
 def _build(kind: type[T], value: Any) -> T:
-    """Return a dataclass from its JSON object. Raises `TypeError` or `ValueError` for a wrong or missing member."""
+    """Return a dataclass from its JSON object. Raises `TypeError` or `ValueError` for a wrong or missing field."""
     if not isinstance(value, dict):
         raise TypeError(f"not a {kind.__name__}")
-    members = {one.name: _convert(one.type, value[one.name]) for one in fields(kind) if one.name in value}  # type: ignore[arg-type]
+    members = {item.name: _convert(item.type, value[item.name]) for item in fields(kind) if item.name in value}  # type: ignore[arg-type]
     return kind(**members)
 
 
 def _convert(kind: Any, value: Any) -> Any:
-    """Return `value` as the type of a field. Raises `TypeError` or `ValueError` for a value of another type."""
+    """Convert `value` to the type of a field. Raises `TypeError` or `ValueError` for a value of another type."""
     if isinstance(kind, UnionType):
         return None if value is None else _convert(get_args(kind)[0], value)
     if get_origin(kind) is dict:

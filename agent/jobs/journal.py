@@ -1,7 +1,7 @@
-"""The journal: one small file that is replaced as a whole before the work that it names begins.
+"""The journal: one small file, replaced atomically before the work that it describes begins.
 
-One write is one decision, so a power cut falls before it or after it, never into it. In particular a commit (the new
-release is current, the job is gone, its last report waits to be sent) is a single write.
+Each decision is one write, so a power cut happens either before or after the decision. In particular, a commit (the new
+release is current, the job is removed, its last report waits to be sent) is a single write.
 """
 
 import copy
@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 
 
 class Journal:
-    """The state on disk and in memory. Safe to use from several threads.
+    """The state on disk and in memory. Thread-safe.
 
-    `changed` is notified after each change. `needs_rebuild`: the journal does not say what is installed, or not of
-    every product; the releases on disk do.
+    `changed` is notified after each change. `needs_rebuild` means that the journal does not list all installed
+    releases, so they have to be found on disk.
     """
 
     def __init__(self, state_dir: Path) -> None:
@@ -41,13 +41,13 @@ class Journal:
 
     @property
     def state(self) -> State:
-        """A snapshot to read; the caller changes nothing in it."""
+        """A snapshot of the state. Callers must not change it."""
         with self.changed:
             return self._state
 
     @contextmanager
     def change(self) -> Iterator[State]:
-        """Give a copy to change, and write it when the block ends. After an exception nothing has changed.
+        """Yield a copy to change, and write it at the end of the block. An exception discards the changes.
 
         Raises:
             OSError: The journal cannot be written.
@@ -61,7 +61,7 @@ class Journal:
             self.changed.notify_all()
 
     def refill_ballast(self) -> None:
-        """Reserve a little disk space, so that the end of a job can be written on a full disk."""
+        """Reserve a little disk space, so that the result of a job can be written even if the disk is full."""
         if not self.ballast.exists():
             try:
                 write_atomically(self.ballast, bytes(BALLAST_SIZE))
@@ -69,7 +69,7 @@ class Journal:
                 log.warning("The reserve file %s cannot be written: %s.", self.ballast, error.strerror)
 
     def write_with_ballast(self, write: Callable[[], None]) -> None:
-        """Call `write`; on a full disk, give up the reserved space and call it again."""
+        """Call `write`. If the disk is full, release the reserved space and call it again."""
         try:
             write()
         except OSError as error:
@@ -94,15 +94,19 @@ class Journal:
     def _start_over(self, error: Exception) -> State:
         """Move a damaged journal aside and start with an empty one.
 
-        The releases on disk still say what is installed. Unfinished jobs are lost; the server ends them at their
-        deadline. Report numbers continue above every number that was used.
+        The installed releases are found on disk. Unfinished jobs are lost, and the server ends them at their deadline.
+        Report numbers continue above all numbers used before.
         """
         self.needs_rebuild = True
         aside = self.path.with_name(f"{FILE}.damaged-{int(time.time())}")
         try:
             self.path.replace(aside)
         except OSError as refusal:
-            log.error("The journal is damaged (%s), and cannot be moved aside: %s.", error, refusal.strerror)
+            log.error("The journal is damaged (%s) and cannot be moved aside: %s.", error, refusal.strerror)
         else:
-            log.error("The journal is damaged (%s). It was moved to %s; what is installed stays.", error, aside)
+            log.error(
+                "The journal is damaged (%s) and was moved to %s. The installed releases are not affected.",
+                error,
+                aside,
+            )
         return State(report_floor=int(time.time()) % 2**30)

@@ -1,4 +1,4 @@
-"""How far a job is: written to the journal, and reported to the server."""
+"""The progress of a job: written to the journal, and reported to the server."""
 
 from agent.jobs import reports
 from agent.jobs.journal import Journal
@@ -10,11 +10,11 @@ class Unwanted(Exception):
 
 
 class Stopping(Exception):
-    """The job has to wait, because the agent stops or a more urgent job came. It stays in the journal."""
+    """The job has to wait, because the agent is stopping or a more urgent job arrived. It stays in the journal."""
 
 
 def require_job(state: State, key: str) -> Job:
-    """Return a job to change. Raises `Unwanted` if the journal no longer holds it."""
+    """Return a job that can be changed. Raises `Unwanted` if the journal no longer contains it."""
     job = state.job(key)
     if job is None:
         raise Unwanted
@@ -22,7 +22,7 @@ def require_job(state: State, key: str) -> Job:
 
 
 def enter_stage(journal: Journal, job: Job, stage: Stage, report_state: str = "") -> None:
-    """Record that a job reached a stage, and queue a report of `report_state` if it is given. Raises `Unwanted`."""
+    """Record that a job reached a stage. If `report_state` is given, queue a report. Raises `Unwanted`."""
     with journal.change() as state:
         recorded = require_job(state, job.key)
         recorded.stage = stage
@@ -31,12 +31,12 @@ def enter_stage(journal: Journal, job: Job, stage: Stage, report_state: str = ""
 
 
 def report_download(journal: Journal, job: Job, bytes_done: int, bytes_total: int) -> None:
-    """Queue a report of how many bytes are downloaded. Raises `Unwanted`."""
+    """Queue a report of the number of downloaded bytes. Raises `Unwanted`."""
     with journal.change() as state:
         reports.queue(state, require_job(state, job.key), "downloading", (bytes_done, bytes_total))
 
 
 def record_timing(journal: Journal, job: Job, part: str, seconds: float) -> None:
-    """Record how long a part of a job took; the reports that follow carry it. Raises `Unwanted`."""
+    """Record the duration of a part of a job, for the reports that follow. Raises `Unwanted`."""
     with journal.change() as state:
         require_job(state, job.key).timings[part] = seconds

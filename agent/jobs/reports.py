@@ -1,4 +1,4 @@
-"""Reports to the server about a device deployment. Each function changes a state of the journal and does no I/O."""
+"""Reports to the server about a device deployment. The functions change the journal's state and do no I/O."""
 
 from dataclasses import replace
 
@@ -9,15 +9,15 @@ MESSAGE_SIZE = 4096
 
 
 def tail(text: str, size: int = MESSAGE_SIZE) -> str:
-    """Return the end of a text without secrets, in at most `size` bytes of UTF-8."""
+    """Return the end of a text without secrets, at most `size` bytes of UTF-8."""
     data = sanitize(text).encode("utf-8", "replace")
     return data[-size:].decode("utf-8", "ignore")
 
 
 def queue(state: State, job: Job, report_state: str, progress: tuple[int, int] | None = None) -> None:
-    """Queue a report that a job is in a state. It replaces an unsent report of the same state.
+    """Queue a report that a job has reached a state. It replaces an unsent report of the same state.
 
-    `progress` is how many bytes of how many are downloaded.
+    `progress` is the number of downloaded bytes and the total number of bytes.
     """
     if not job.deployment_id or job.is_ended:
         return
@@ -29,7 +29,7 @@ def queue(state: State, job: Job, report_state: str, progress: tuple[int, int] |
 
 
 def end_job(state: State, job: Job, result: JobResult) -> None:
-    """Remove a job and queue its last report, unless the server wants no further reports of it."""
+    """Remove a job and queue its last report, unless the server accepts no further reports about it."""
     if job.deployment_id and not job.is_ended:
         report = _report(state, job, result.state)
         state.outbox.append(replace(report, reason_code=result.reason_code, message=tail(result.message)))
@@ -37,7 +37,7 @@ def end_job(state: State, job: Job, result: JobResult) -> None:
 
 
 def queue_late(state: State, release: Release, message: str) -> None:
-    """Queue a report that a release which had succeeded was rolled back later. The server records it as an event."""
+    """Queue a report that a release was rolled back after it had succeeded. The server records it as an event."""
     if release.deployment_id:
         number = _next_number(state, release.report)
         state.outbox.append(
@@ -46,7 +46,7 @@ def queue_late(state: State, release: Release, message: str) -> None:
 
 
 def _report(state: State, job: Job, report_state: str) -> Report:
-    """Return the next report of a job, and count it."""
+    """Return the next report of a job, and increase its report number."""
     job.report = _next_number(state, job.report)
     timings = {part: round(seconds, 3) for part, seconds in job.timings.items()}
     return Report(job.deployment_id, job.attempt, job.report, report_state, timings=timings)

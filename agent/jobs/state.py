@@ -1,12 +1,12 @@
-"""What the journal holds: jobs, installed releases, waiting reports, commands and log requests.
+"""The contents of the journal: jobs, installed releases, waiting reports, commands and log requests.
 
 A job goes through these stages:
 
     accepted ─► fetching ─► staging ─┊─► installing ─► checking ─► (gone: committed)
         └───────────┴──────────┴──► (gone)      └──────────┴──► rolling_back ─► (gone)
 
-┊ is the point of no return. Before it, a job can be dropped because nothing has changed. After it, a job that a crash
-interrupted is rolled back.
+┊ is the point of no return. Before it, a job can be dropped, because nothing has changed. After it, an interrupted job
+is rolled back.
 """
 
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ KEPT_ENDED = 500
 
 
 class Kind(StrEnum):
-    """What a job does: install a release, or return to the previous one on request or because of a crash loop."""
+    """The type of a job: install a release, or return to the previous one on request or because of a crash loop."""
 
     DEPLOY = "deploy"
     ROLL_BACK = "roll_back"
@@ -25,7 +25,7 @@ class Kind(StrEnum):
 
 
 class Stage(StrEnum):
-    """How far a job is."""
+    """The stage that a job has reached."""
 
     ACCEPTED = "accepted"
     FETCHING = "fetching"
@@ -39,7 +39,7 @@ DROPPABLE = {Stage.ACCEPTED, Stage.FETCHING, Stage.STAGING}
 
 
 class CommandResult(StrEnum):
-    """How a command ended."""
+    """The outcome of a command."""
 
     DONE = "done"
     FAILED = "failed"
@@ -48,7 +48,7 @@ class CommandResult(StrEnum):
 
 @dataclass(slots=True)
 class JobResult:
-    """How a job ended: a terminal state of the device API, a reason code and a sentence."""
+    """The result of a job: a final state of the device API, a reason code and a message."""
 
     state: str
     reason_code: str = ""
@@ -57,11 +57,12 @@ class JobResult:
 
 @dataclass(slots=True)
 class Job:
-    """One piece of work.
+    """An installation or a rollback.
 
-    A job of the server has a `deployment_id` and an `attempt`; a job of this device has a `request_id` instead.
-    `starts` counts how often work on the job began, `downloaded` is how many bytes were there at the last start, and
-    `report` is the number of its last report. `is_ended`: the server wants no further reports of it.
+    A job from the server has a `deployment_id` and an `attempt`. A job of this device has a `request_id` instead.
+    `starts` is how many times the job was started, `downloaded` is the number of bytes in the blob store at the last
+    start, and `report` is the number of its last report. `is_ended` means that the server accepts no further reports
+    about it.
     """
 
     kind: Kind
@@ -83,15 +84,15 @@ class Job:
 
     @property
     def key(self) -> str:
-        """What identifies the job; no two jobs with the same key are ever started."""
+        """The identifier of the job. Only one job with a given key is ever started."""
         return f"{self.deployment_id}/{self.attempt}" if self.deployment_id else f"{self.kind}/{self.request_id}"
 
 
 @dataclass(slots=True)
 class Release:
-    """An installed release and the deployment that brought it.
+    """An installed release and the deployment that installed it.
 
-    While it `is_observed`, its `crashes` are counted; `observed_seconds` is how long an agent has watched it.
+    While `is_observed` is true, `crashes` are counted. `observed_seconds` is how long an agent has watched the release.
     """
 
     version: str
@@ -107,7 +108,7 @@ class Release:
 
 @dataclass(slots=True)
 class Product:
-    """The committed releases of a product. The symlink `current` follows `current`."""
+    """The committed releases of a product. The symlink `current` is switched to match `current`."""
 
     current: Release | None = None
     previous: Release | None = None
@@ -119,7 +120,7 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report that waits to be sent. `number` counts the reports of one attempt."""
+    """A report that waits to be sent. `number` is unique within one attempt and increases."""
 
     deployment_id: str
     attempt: int
@@ -153,7 +154,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class CommandOutcome:
-    """How a command of the server ended. It waits until a heartbeat that carried it is accepted."""
+    """The outcome of a command from the server. It is kept until a heartbeat has delivered it."""
 
     id: int
     outcome: CommandResult
@@ -162,7 +163,7 @@ class CommandOutcome:
 
 @dataclass(slots=True)
 class LogRequest:
-    """A `send_logs` command that is being answered. `next_batch` is the first batch that the server does not have."""
+    """A `send_logs` command in progress. `next_batch` is the first batch that the server does not have."""
 
     command_id: int
     request_id: str
@@ -172,10 +173,10 @@ class LogRequest:
 
 @dataclass(slots=True)
 class State:
-    """Everything that the device remembers.
+    """The complete state of the journal.
 
-    `commands` are the ids of commands that were accepted; `acknowledge` are those that a heartbeat still has to
-    acknowledge. `ended` are the keys of jobs that ended. Report numbers start above `report_floor`.
+    `commands` lists the ids of accepted commands, and `acknowledge` those that a heartbeat still has to acknowledge.
+    `ended` lists the keys of jobs that have ended. Report numbers start above `report_floor`.
     """
 
     commands: list[int] = field(default_factory=list)
@@ -193,21 +194,21 @@ class State:
         return next((job for job in self.jobs if job.key == key), None)
 
     def product(self, name: str) -> Product:
-        """Return the entry of a product, to change it. A missing entry is added."""
+        """Return the entry of a product for changes. A missing entry is added."""
         return self.products.setdefault(name, Product())
 
     def installed(self, name: str) -> Product:
-        """Return what is committed of a product, to read it. Nothing is added."""
+        """Return the committed releases of a product for reading. Nothing is added."""
         return self.products.get(name) or Product()
 
     def add_urgent(self, job: Job) -> None:
-        """Put a job before all others except one past the point of no return. A key that is there is not added."""
+        """Add a job before all others except one past the point of no return. Does nothing if the key exists."""
         if self.job(job.key) is None:
             is_first_bound = bool(self.jobs) and self.jobs[0].stage not in DROPPABLE
             self.jobs.insert(1 if is_first_bound else 0, job)
 
     def end(self, key: str) -> None:
-        """Remove a job and remember its key, so that the same job never starts again."""
+        """Remove a job and remember its key, so that the job never starts again."""
         self.jobs = [job for job in self.jobs if job.key != key]
         self.ended = [*(ended for ended in self.ended if ended != key), key][-KEPT_ENDED:]
 

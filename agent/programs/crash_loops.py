@@ -1,8 +1,8 @@
-"""The observation time after an installation, in which a crash loop still rolls the release back.
+"""The observation time after an installation, in which a crash loop rolls the release back.
 
-A crash is an end of the program that the agent did not cause. Starts after a boot, a restart of the agent or the
+A crash is an exit of the program that the agent did not cause. Starts after a boot, a restart of the agent or the
 failure of another version are not counted. The observation time is the time during which an agent watched the release.
-It is added up in the journal, so a device that is never on for long finishes it as well, only later.
+The journal adds it up, so a device that is only switched on for short periods also completes it, just later.
 """
 
 import logging
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class CrashLoopWatch:
-    """Counts the crashes of the releases under observation, and begins the rollback of one that crash-loops."""
+    """Counts the crashes of releases under observation, and queues the rollback of a release that crash-loops."""
 
     def __init__(self, config: Config, journal: Journal) -> None:
         self.config = config
@@ -27,10 +27,10 @@ class CrashLoopWatch:
         self._watched_since: dict[tuple[str, str], float] = {}
 
     def count_crash(self, product: str, sha256: str) -> bool:
-        """Count one crash of a release. Return False if it is not to be started again.
+        """Count one crash of a release. Return whether its program may be restarted.
 
-        Only the committed release is counted: one that is still being installed has the health gate. A disk on which
-        the journal cannot be written loses the count and nothing else.
+        Only crashes of the committed release are counted, because the health gate checks a release that is being
+        installed. If the journal cannot be written, the crash is not counted.
         """
         current = self.journal.state.installed(product).current
         if current is None or current.manifest_sha256 != sha256:
@@ -46,7 +46,7 @@ class CrashLoopWatch:
             return True
 
     def poll(self) -> None:
-        """Add up the observation time, and end the observation of releases that were watched long enough."""
+        """Add up the observation time, and end the observation of releases that have completed it."""
         now = time.monotonic()
         for product, installed in self.journal.state.products.items():
             current = installed.current
@@ -68,7 +68,7 @@ class CrashLoopWatch:
             if is_loop:
                 state.add_urgent(Job(Kind.CRASH_LOOP, product, request_id=product))
         if is_loop:
-            logger.error("%s crashes again and again; going back to the previous release.", product)
+            logger.error("%s crashes repeatedly; returning to the previous release.", product)
         return not is_loop
 
     def _save(self, product: str, watched: Release, seconds: float, *, is_over: bool) -> None:
@@ -82,5 +82,5 @@ class CrashLoopWatch:
 
 
 def is_rollback_waiting(state: State, product: str) -> bool:
-    """Return whether a product waits to be rolled back because of a crash loop. Until then it is not started."""
+    """Return whether a product waits for a rollback because of a crash loop. Until then, it is not started."""
     return any(job.kind is Kind.CRASH_LOOP and job.product == product for job in state.jobs)

@@ -1,4 +1,4 @@
-"""Running a bundle's commands: without a shell, with an environment of their own, each below a shim of its own."""
+"""Execution of a bundle's commands: without a shell, in a defined environment, each under its own shim."""
 
 import os
 import selectors
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from agent.programs import processes
 from agent.programs.processes import MARK
-from agent.programs.shim import Order, start_piped
+from agent.programs.shim import LaunchRequest, start_piped
 
 OUTPUT_TAIL_SIZE = 4096
 POLL_SECONDS = 0.05
 READS_AT_ONCE = 64
 SHIM_END_SECONDS = 10.0
-# What a bundle may see of the agent's environment. It holds no secret and no variable of the service manager.
+# The variables that commands inherit from the agent's environment. None is a secret or set by the service manager.
 PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 
 
@@ -33,15 +33,15 @@ class CommandContext:
     version: str
     python: str
 
-    def order(self, command: tuple[str, ...], variables: Mapping[str, str]) -> Order:
-        """Return what a shim needs to start a command with some variables beyond the usual ones."""
-        words = list(command)
-        if words[0] == "python3":
-            words[0] = shutil.which(self.python) or self.python
-        return Order(tuple(words), self._environment(variables), self.directory, self.mark)
+    def launch_request(self, command: tuple[str, ...], variables: Mapping[str, str]) -> LaunchRequest:
+        """Return the request to a shim that starts a command with these additional variables."""
+        arguments = list(command)
+        if arguments[0] == "python3":
+            arguments[0] = shutil.which(self.python) or self.python
+        return LaunchRequest(tuple(arguments), self._environment(variables), self.directory, self.mark)
 
     def _environment(self, variables: Mapping[str, str]) -> dict[str, str]:
-        """Return the whole environment of a command. Python must not write its caches into the release."""
+        """Return the complete environment of a command. Python must not write its caches into the release."""
         inherited = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         inherited.setdefault("PATH", os.defpath)
         own = {
@@ -55,30 +55,33 @@ class CommandContext:
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """How a command ended. `exit_code` is None after a timeout, negative for a signal; `output` is its tail."""
+    """The result of a command. `exit_code` is None after a timeout and negative for a signal.
+
+    `output` is the end of the output.
+    """
 
     exit_code: int | None
     output: str
 
 
 def run(command: tuple[str, ...], context: CommandContext, timeout_seconds: float) -> CommandResult:
-    """Run a command to its end, or end it after the timeout. Nothing that it started survives it.
+    """Run a command until it exits, or end it after the timeout, together with all processes that it started.
 
-    It has a mark of its own, so that ending it leaves the running program of the same product alone.
+    The command has its own mark, so ending it does not affect the running program of the same product.
 
     Raises:
-        CannotStart: the command does not exist or cannot be executed.
+        CannotStart: The command does not exist or cannot be executed.
     """
     context = replace(context, mark=f"{context.mark}#{time.monotonic_ns()}")
-    gives_up_at = time.monotonic() + timeout_seconds
+    deadline = time.monotonic() + timeout_seconds
     reading, writing = os.pipe()
     try:
         try:
-            child = start_piped(context.order(command, {}), writing)
+            child = start_piped(context.launch_request(command, {}), writing)
         finally:
             os.close(writing)
         try:
-            is_ended, tail = _follow(child.shim.pid, reading, gives_up_at)
+            is_ended, tail = _follow(child.shim.pid, reading, deadline)
         finally:
             if not has_ended(child.shim.pid):
                 processes.end(lambda: processes.marked(context.mark) | processes.group(child.pid), 0)
@@ -89,7 +92,7 @@ def run(command: tuple[str, ...], context: CommandContext, timeout_seconds: floa
 
 
 def wait_for_shim(shim: subprocess.Popen[bytes]) -> int:
-    """Return how the command below a shim ended, which it just did: its exit code, or negative for a signal."""
+    """Return the exit code of the command under a shim, negative for a signal. The command has just exited."""
     with suppress(subprocess.TimeoutExpired):
         return shim.wait(SHIM_END_SECONDS)
     shim.kill()
@@ -97,21 +100,21 @@ def wait_for_shim(shim: subprocess.Popen[bytes]) -> int:
 
 
 def has_ended(pid: int) -> bool:
-    """Return whether a child of this process has ended. It is not reaped, so its pid stays its own."""
+    """Return whether a child of this process has exited. It is not reaped, so its pid cannot be reused."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
         return True
 
 
-def _follow(pid: int, reading: int, gives_up_at: float) -> tuple[bool, bytes]:
-    """Keep the tail of the output until a process ends, and return whether it ended, and the tail."""
+def _follow(pid: int, reading: int, deadline: float) -> tuple[bool, bytes]:
+    """Read the output until a process exits or the deadline passes. Return whether it exited, and the tail."""
     os.set_blocking(reading, False)
     tail = b""
     is_open = True
     with selectors.DefaultSelector() as selector:
         selector.register(reading, selectors.EVENT_READ)
-        while not (is_ended := has_ended(pid)) and time.monotonic() < gives_up_at:
+        while not (is_ended := has_ended(pid)) and time.monotonic() < deadline:
             if not is_open:
                 time.sleep(POLL_SECONDS)
             elif selector.select(POLL_SECONDS):
@@ -120,7 +123,7 @@ def _follow(pid: int, reading: int, gives_up_at: float) -> tuple[bool, bytes]:
 
 
 def _read(reading: int, tail: bytes) -> tuple[bytes, bool]:
-    """Read what is there, but not without end. Return the new tail, and whether more may come."""
+    """Read the available output, up to a limit. Return the new tail, and whether more output may follow."""
     for _ in range(READS_AT_ONCE):
         try:
             data = os.read(reading, 65536)

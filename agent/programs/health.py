@@ -1,4 +1,4 @@
-"""Whether a release is healthy: what its health command or its health file says."""
+"""The health of a release, according to its health command or health file."""
 
 import json
 import math
@@ -20,7 +20,7 @@ MAX_MESSAGE_LENGTH = 1000
 MAX_VERDICT_SIZE = 4096
 MAX_DEPTH = 16
 MAX_NUMBER = 2**53
-# So many ends of a program while it is being checked are a crash loop.
+# A program that exits this often during the health check is in a crash loop.
 MAX_EXITS = 3
 OUTPUT_SIZE = 4096
 POLL_SECONDS = 0.1
@@ -28,7 +28,7 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """What a release says about itself. `verdict` holds the program's own numbers, small enough to be reported."""
+    """The health that a release reports. `verdict` contains the program's own data, small enough to be reported."""
 
     is_healthy: bool
     message: str = ""
@@ -40,7 +40,7 @@ class HealthReport:
 
 
 def read_file(path: Path) -> HealthReport | None:
-    """Return what a health file says; None if it does not exist or is only half written."""
+    """Return the contents of a health file; None if it does not exist or is not completely written."""
     try:
         value = json.loads(read_limited(path, MAX_FILE_SIZE))
         is_healthy = value["healthy"]
@@ -54,10 +54,10 @@ def read_file(path: Path) -> HealthReport | None:
 
 
 def _portable(verdict: object) -> Mapping[str, object]:
-    """Return a verdict that every JSON reader accepts; an empty one if it is too large or not an object."""
+    """Return the verdict if every JSON reader accepts it and it is small enough, otherwise an empty one."""
     if not isinstance(verdict, dict) or not _is_plain(verdict, 1):
         return {}
-    # The size is counted as the server counts it, which is not how it is sent.
+    # The size is computed like on the server, which is not the size of the heartbeat's JSON.
     return verdict if len(json.dumps(verdict)) <= MAX_VERDICT_SIZE else {}
 
 
@@ -76,10 +76,10 @@ def _is_plain(value: object, depth: int) -> bool:
 
 
 class HealthGate:
-    """Waits until a release proves that it is healthy.
+    """Waits until a release is healthy.
 
-    `program` is None for a release without a run command. `poll` looks after all programs meanwhile. `settle_seconds`
-    is how long a program without a health check has to run.
+    `program` is None for a release without a run command. `poll` is called regularly to supervise all programs.
+    `settle_seconds` is how long a program without a health check has to run.
     """
 
     def __init__(
@@ -92,15 +92,15 @@ class HealthGate:
         self._exits_before = program.exits if program is not None else 0
 
     def wait(self, health: Health | None) -> HealthReport:
-        """Return what the healthy release says.
+        """Return the report of the healthy release.
 
         Raises:
-            InstallationFailed: `unhealthy`, `health_timeout`, `start_failed`, or `crash_loop` if it keeps ending.
+            InstallationFailed: `unhealthy`, `health_timeout`, `start_failed`, or `crash_loop` if it exits repeatedly.
         """
         if health is None:
             return self._settle()
-        gives_up_at = time.monotonic() + health.timeout_seconds
-        return self._wait_for_file(health, gives_up_at) if health.file else self._wait_for_command(health, gives_up_at)
+        deadline = time.monotonic() + health.timeout_seconds
+        return self._wait_for_file(health, deadline) if health.file else self._wait_for_command(health, deadline)
 
     @property
     def _is_running(self) -> bool:
@@ -111,9 +111,9 @@ class HealthGate:
             self._poll()
         return HealthReport(True)
 
-    def _wait_for_file(self, health: Health, gives_up_at: float) -> HealthReport:
+    def _wait_for_file(self, health: Health, deadline: float) -> HealthReport:
         path = self.context.state_directory / health.file
-        while time.monotonic() < gives_up_at:
+        while time.monotonic() < deadline:
             self._poll()
             report = read_file(path)
             if report is not None and not report.is_healthy:
@@ -122,50 +122,50 @@ class HealthGate:
                 return report
         raise self._failure("health_timeout", _explanation(path, health.timeout_seconds))
 
-    def _wait_for_command(self, health: Health, gives_up_at: float) -> HealthReport:
+    def _wait_for_command(self, health: Health, deadline: float) -> HealthReport:
         last: CommandResult | None = None
-        while (left := gives_up_at - time.monotonic()) > 0:
+        while (left := deadline - time.monotonic()) > 0:
             self._poll()
             try:
                 last = run(health.command, self.context, left)
             except CannotStart as error:
-                raise InstallationFailed("start_failed", f"The health command: {error}") from None
+                raise InstallationFailed("start_failed", f"The health command cannot run: {error}") from None
             if last.exit_code == 0 and self._is_running:
                 return HealthReport(True, last.output)
-            self._pause(min(health.interval_seconds, gives_up_at - time.monotonic()))
+            self._pause(min(health.interval_seconds, deadline - time.monotonic()))
         raise self._command_failure(health, last)
 
     def _command_failure(self, health: Health, last: CommandResult | None) -> InstallationFailed:
-        reason = f"Not healthy within {health.timeout_seconds} s."
+        reason = f"The release was not healthy within {health.timeout_seconds} s."
         if last is not None and last.exit_code == 0:
-            return self._failure("health_timeout", f"{reason} The health command succeeded; the program does not run.")
+            return self._failure("health_timeout", f"{reason} The health command succeeded, but the program is down.")
         if last is not None and last.exit_code is not None:
             reason += f" The health command ended with exit code {last.exit_code}."
         output = last.output if last is not None else ""
         return InstallationFailed("health_timeout", failure_message(reason, output))
 
     def _pause(self, seconds: float) -> None:
-        ends_at = time.monotonic() + seconds
-        while time.monotonic() < ends_at:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
             self._poll()
 
     def _poll(self) -> None:
         self.poll()
         program = self.program
         if program is not None and (program.is_given_up or program.exits - self._exits_before >= MAX_EXITS):
-            raise self._failure("crash_loop", f"The program keeps ending, now with {program.last_exit}.")
+            raise self._failure("crash_loop", f"The program exits repeatedly, most recently with {program.last_exit}.")
         time.sleep(POLL_SECONDS)
 
     def _failure(self, reason_code: str, reason: str) -> InstallationFailed:
-        """Return an error that ends with the last lines that the program printed."""
+        """Return an error whose message ends with the last lines of the program's output."""
         output = self.program.log.last_output(OUTPUT_SIZE) if self.program is not None else ""
         return InstallationFailed(reason_code, failure_message(reason, output))
 
 
 def _explanation(path: Path, seconds: int) -> str:
-    """Return why a health file did not count."""
+    """Return why a health file was not sufficient."""
     if not path.exists():
-        return f"No health file within {seconds} s: {path.name} is not in KERNEX_STATE_DIR."
+        return f"The program did not write {path.name} to KERNEX_STATE_DIR within {seconds} s."
     if read_file(path) is None:
-        return f'{path.name} exists, but does not say {{"healthy": true}} or false in JSON.'
+        return f"{path.name} must be a JSON object in which `healthy` is true or false."
     return f"{path.name} says that the program is healthy, but it was not running within {seconds} s."

@@ -1,4 +1,4 @@
-"""From releases to programs: the programs of committed releases run, also after a crash of the agent or the machine."""
+"""The launcher: starts the programs of committed releases, even after a crash of the agent or the machine."""
 
 import logging
 from pathlib import Path
@@ -29,7 +29,7 @@ class ProgramLauncher:
         self.logs = ProgramLogs(config.state_dir)
 
     def recover(self) -> None:
-        """Continue after an earlier agent: make `current` the committed release of each product, and have it run.
+        """Take over from an earlier agent: point `current` to each product's committed release, and run its program.
 
         A product whose installation was interrupted waits until its job is rolled back.
         """
@@ -38,14 +38,14 @@ class ProgramLauncher:
         state = self.journal.state
         interrupted = {job.product for job in state.jobs if job.stage not in DROPPABLE}
         for product, installed in state.products.items():
-            self.supervisor.sweep_commands(self.mark(product))
+            self.supervisor.end_leftover_commands(self.mark(product))
             if product not in interrupted and installed.current is not None:
                 self.bring_up(product, installed.current)
 
     def bring_up(self, product: str, release: Release) -> None:
         """Make a committed release current, and adopt its program or start it unless it crash-loops.
 
-        A damaged product stops neither the others nor the agent.
+        If a product is damaged, the other products and the agent are not affected.
         """
         try:
             self._bring_up(product, release)
@@ -67,11 +67,11 @@ class ProgramLauncher:
             self.supervisor.keep(program)
 
     def program(self, product: str, release: Release, manifest: Manifest) -> Program | None:
-        """Return the program of a release, not started yet; None if the release has no run command."""
+        """Return the program of a release without starting it; None if the release has no run command."""
         if manifest.run is None:
             return None
         context = self.context(product, release)
-        self.releases.make_state(product, release.manifest_sha256)
+        self.releases.create_state_directory(product, release.manifest_sha256)
         health_file: Path | None = None
         if manifest.health is not None and manifest.health.file:
             health_file = context.state_directory / manifest.health.file
@@ -80,20 +80,20 @@ class ProgramLauncher:
         return Program(context, manifest.run, release.manifest_sha256, directory, log, health_file)
 
     def context(self, product: str, release: Release) -> CommandContext:
-        """Return where and how the commands of a release run."""
+        """Return the context in which the commands of a release run."""
         directory = self.releases.path(product, release.manifest_sha256)
         state = self.releases.state_path(product, release.manifest_sha256)
         return CommandContext(directory, state, self.mark(product), product, release.version, self.config.python)
 
     def mark(self, product: str) -> str:
-        """Return what all processes of a product carry in their environment."""
+        """Return the mark that all processes of a product have in their environment."""
         return str(self.releases.product(product))
 
     def _rebuild(self) -> None:
-        """Take over from disk what the journal does not say: what `current` names is committed.
+        """Add products that are missing from the journal: the release that `current` points to is committed.
 
-        A release that was being installed is not committed yet, even if `current` names it already. The one other
-        complete release, if there is exactly one, is the previous one.
+        A release that was being installed is not committed yet, even if `current` already points to it. If there is
+        exactly one other complete release, it is the previous one.
         """
         with self.journal.change() as state:
             unfinished = {job.manifest_sha256 for job in state.jobs if job.stage not in DROPPABLE}

@@ -1,8 +1,8 @@
-"""The logs of programs: bounded files for each release, kept for a while when a release failed.
+"""The logs of programs: files of limited size for each release. The logs of failed releases are kept for a week.
 
-logs/<product>/<version>@<sha256>.log          what the release's program prints
-logs/<product>/<version>@<sha256>.log.1        what it printed before the first file was full
-logs/<product>/failed/<version>@<sha256>.log   the same of a release that failed, likewise with .1
+logs/<product>/<version>@<sha256>.log          the latest output of the release's program
+logs/<product>/<version>@<sha256>.log.1        the output before that
+logs/<product>/failed/<version>@<sha256>.log   the output of a release that failed, also with .1
 """
 
 import os
@@ -12,24 +12,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.atomic_files import make_directory, open_regular, remove
+from agent.atomic_files import create_directory, open_regular, remove
 from agent.jobs.reports import MESSAGE_SIZE
 from agent.jobs.state import Product, Release
 
 DIRECTORY = "logs"
 FAILED = "failed"
-# Of each of the two files, so a release's log takes at most 1 MiB.
+# The limit of each of the two files, so that a release's log takes at most 1 MiB.
 MAX_FILE_SIZE = 512 * 1024
 FAILED_KEPT_SECONDS = 7 * 86_400.0
 EXPIRE_INTERVAL_SECONDS = 3600.0
-# Less than a report may carry, so that a sentence can still be added.
+# Smaller than the message of a report, so that a sentence can still be added.
 MAX_MESSAGE_SIZE = MESSAGE_SIZE - 256
 _SUFFIXES = ("", ".1")
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramLog:
-    """The log of one release. `path` is the file that grows; the one before it has the suffix `.1`."""
+    """The log of one release. `path` is the file with the latest output. The older file has the suffix `.1`."""
 
     path: Path
 
@@ -38,8 +38,8 @@ class ProgramLog:
         return self.path.with_name(f"{self.path.name}.1")
 
     def begin(self) -> None:
-        """Let `path` hold only what is printed from now on. Raises `OSError`."""
-        make_directory(self.path.parent)
+        """Start a new file, so that `path` contains only the output from now on. Raises `OSError`."""
+        create_directory(self.path.parent)
         if self.path.is_symlink() or not self.path.is_file():
             remove(self.path)
         elif self.path.stat().st_size:
@@ -52,7 +52,7 @@ class ProgramLog:
         return _tail(self.older, size - len(newest)) + newest
 
     def last_output(self, size: int) -> str:
-        """Return the end of what was printed since `begin`, at most `size` bytes."""
+        """Return the end of the output since `begin`, at most `size` bytes."""
         return _tail(self.path, size).decode("utf-8", "replace").strip()
 
 
@@ -64,7 +64,7 @@ class LogSource:
     log: ProgramLog
 
     def tail(self, size: int) -> bytes:
-        """Return the newest bytes, at most `size`. They may begin within a line or a character."""
+        """Return the newest bytes, at most `size`. They may begin in the middle of a line or character."""
         return self.log.tail(size)
 
 
@@ -92,12 +92,12 @@ class ProgramLogs:
         return sources
 
     def keep_failed(self, product: str, release: Release) -> None:
-        """Put the log of a release that failed aside. Idempotent; does nothing if the disk does not allow it."""
+        """Move the log of a release that failed aside. Idempotent. Disk errors are ignored."""
         log = self.of(product, release)
         directory = log.path.parent / FAILED
         with suppress(OSError):
             if any(path.exists() for path in (log.path, log.older)):
-                make_directory(directory)
+                create_directory(directory)
             for suffix in _SUFFIXES:
                 path = log.path.with_name(log.path.name + suffix)
                 if path.is_file() and not path.is_symlink():
@@ -105,12 +105,12 @@ class ProgramLogs:
                     os.utime(directory / path.name)
 
     def discard_failed(self, product: str) -> None:
-        """Delete the logs of a product's failed releases: its next installation begins."""
+        """Delete the logs of a product's failed releases. This is called when its next installation begins."""
         with suppress(OSError):
             remove(self.directory / product / FAILED)
 
     def collect(self, wanted: Mapping[str, set[str]]) -> None:
-        """Delete the logs of releases that are not wanted (sha256s by product), and those that failed a week ago."""
+        """Delete the logs of releases that are not in `wanted` (sha256s by product), and expired logs."""
         if not self.directory.is_dir():
             return
         for directory in list(self.directory.iterdir()):
@@ -122,13 +122,13 @@ class ProgramLogs:
         self.expire()
 
     def expire_hourly(self) -> None:
-        """Do `expire` if that was an hour ago. Cheap enough to be called all the time."""
+        """Call `expire`, but at most once an hour. Cheap enough to be called frequently."""
         if time.monotonic() >= self._expire_at:
             self._expire_at = time.monotonic() + EXPIRE_INTERVAL_SECONDS
             self.expire()
 
     def expire(self) -> None:
-        """Delete the logs of releases that failed a week ago, and directories that became empty."""
+        """Delete the logs of releases that failed more than a week ago, and empty directories."""
         for path in list(self.directory.glob(f"*/{FAILED}/*")):
             with suppress(OSError):
                 if time.time() - path.lstat().st_mtime > FAILED_KEPT_SECONDS:
@@ -140,10 +140,10 @@ class ProgramLogs:
 
 
 def failure_message(reason: str, output: str) -> str:
-    """Join the reason of a failure with the last whole lines of some output, in at most `MAX_MESSAGE_SIZE` bytes.
+    """Join the reason of a failure and the last complete lines of the output, in at most `MAX_MESSAGE_SIZE` bytes.
 
-    The decisive line of a program is its last one, so lines are left out from the beginning. If the last line alone is
-    too long, its end is kept.
+    The last line of the output is the most important one, so lines are left out from the beginning. If the last line
+    alone is too long, its end is kept.
     """
     lines = output.strip().splitlines()
     if not lines:
@@ -166,7 +166,7 @@ def _end(text: str, size: int) -> str:
 
 
 def _tail(path: Path, size: int) -> bytes:
-    """Return the last bytes of a file that a program may have replaced by anything."""
+    """Return the last bytes of a file that a program may have replaced with anything."""
     if size <= 0:
         return b""
     with suppress(OSError), open_regular(path) as file:

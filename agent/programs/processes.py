@@ -1,8 +1,8 @@
-"""Processes by /proc: which product they belong to, and ending them without ever hitting an unrelated process.
+"""Processes in /proc: to find the processes of a product, and to end them without affecting unrelated processes.
 
-A process belongs to a product if it descends from a shim that carries the product's mark, if it carries the mark
-itself, or if it is in the group of a program that the agent started. A pid alone proves nothing: it counts together
-with the time at which the kernel started the process, and signals go through a pidfd that was opened first.
+A process belongs to a product if it descends from a shim that has the product's mark, if it has the mark itself, or if
+it is in the group of a program that the agent started. A pid alone does not identify a process, because pids are
+reused. It is combined with the time at which the kernel started the process, and signals are sent through a pidfd.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 MARK = "KERNEX_MARK"
-# The same on a shim, which itself is not part of the product.
+# The variable with the mark of a shim, which itself is not part of the product.
 SHIM_MARK = "KERNEX_SHIM"
 STEP_SECONDS = 0.05
 KILL_SECONDS = 5.0
@@ -22,20 +22,20 @@ _DEAD = {b"Z", b"X", b"x"}
 
 
 def start_time(pid: int) -> int | None:
-    """Return when the kernel started a process, in ticks since boot; None if it has ended, reaped or not."""
+    """Return when the kernel started a process, in ticks since boot; None if it has exited, even if not reaped."""
     fields = _stat(pid)
     return None if fields is None or fields[0] in _DEAD else int(fields[19])
 
 
 def is_alive(pid: int, started: int) -> bool:
-    """Return whether a process still runs and is the one that was started then."""
+    """Return whether the process that was started at `started` still runs."""
     return start_time(pid) == started
 
 
 def marked(mark: str, *, with_commands: bool = False) -> set[int]:
-    """Return the processes that carry `mark` in their environment, or descend from a shim that carries it.
+    """Return the processes that have `mark` in their environment, or descend from a shim that has it.
 
-    `with_commands`: also the hooks and health commands, whose marks continue after a `#`.
+    With `with_commands`, include hooks and health commands, whose marks have a suffix after `#`.
     """
     wanted = f"{MARK}={mark}".encode()
     wanted_shim = f"{SHIM_MARK}={mark}".encode()
@@ -52,7 +52,7 @@ def marked(mark: str, *, with_commands: bool = False) -> set[int]:
 
 
 def descendants(roots: set[int]) -> set[int]:
-    """Return the living descendants of some processes, without these themselves."""
+    """Return the living descendants of `roots`, without the roots themselves."""
     children: dict[int, list[int]] = {}
     dead = set()
     for pid in _pids():
@@ -85,21 +85,21 @@ def end(find: Callable[[], set[int]], grace_seconds: float) -> bool:
 
     `find` is called repeatedly, because processes fork while they are being ended. Return False if some survive.
     """
-    gives_up_at = time.monotonic() + grace_seconds
+    deadline = time.monotonic() + grace_seconds
     signalled: set[int] = set()
-    while (left := find()) and time.monotonic() < gives_up_at:
+    while (left := find()) and time.monotonic() < deadline:
         _signal(left - signalled, signal.SIGTERM, find)
         signalled |= left
         time.sleep(STEP_SECONDS)
-    gives_up_at = time.monotonic() + KILL_SECONDS
-    while (left := find()) and time.monotonic() < gives_up_at:
+    deadline = time.monotonic() + KILL_SECONDS
+    while (left := find()) and time.monotonic() < deadline:
         _signal(left, signal.SIGKILL, find)
         time.sleep(STEP_SECONDS / 5)
     return not left
 
 
 def _signal(pids: Iterable[int], number: signal.Signals, find: Callable[[], set[int]]) -> None:
-    """Send a signal. Processes are opened first and then looked up again, because a pid may be reused in between."""
+    """Send a signal. Open a pidfd for each process first, then look them up again, because pids may be reused."""
     opened: dict[int, int] = {}
     for pid in pids:
         with suppress(OSError):
@@ -121,7 +121,7 @@ def _pids() -> list[int]:
 
 
 def _stat(pid: int) -> list[bytes] | None:
-    """Return the fields of /proc/<pid>/stat after the name, which may itself contain spaces and brackets."""
+    """Return the fields of /proc/<pid>/stat after the name, which may contain spaces and parentheses."""
     try:
         return (PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
     except OSError:

@@ -1,4 +1,4 @@
-"""One program: a release's run command, with its process and what is known of how it ended."""
+"""A program: a release's run command, with its process and its last exit."""
 
 import json
 import random
@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.atomic_files import make_directory, read_json, remove, write_atomically
+from agent.atomic_files import create_directory, read_json, remove, write_atomically
 from agent.machine import boot_id
 from agent.manifest import Run
 from agent.programs import processes
@@ -23,11 +23,11 @@ MAX_RECORD_SIZE = 4096
 
 @dataclass(slots=True)
 class Program:
-    """One product's run command. `health_file` is removed before each start, so that it speaks of this start.
+    """The run command of a product. `health_file` is removed before each start, so that it is never outdated.
 
-    `directory` is the product's, where `program.json` lets a later agent find the process. `shim` is None for a program
-    that an earlier agent started: it is not a child of this process, and its exit code stays unknown. `exits` counts
-    its ends; `retry_at` is when it is started again, by the monotonic clock.
+    `directory` is the product's directory. Its `program.json` lets a later agent find the process. `shim` is None for a
+    program that an earlier agent started: it is not a child of this process, so its exit code stays unknown. `exits`
+    is the number of exits. `retry_at` is when the program is restarted, by the monotonic clock.
     """
 
     context: CommandContext
@@ -58,8 +58,8 @@ class Program:
     def uptime_seconds(self) -> float:
         return time.monotonic() - self.since if self.is_running else 0.0
 
-    def family(self) -> set[int]:
-        """Return the program's processes and all that came from them, its shim apart."""
+    def all_processes(self) -> set[int]:
+        """Return the program's processes and all their descendants, without the shim."""
         found = processes.marked(self.context.mark)
         if self.is_running:
             found |= processes.group(self.pid)
@@ -70,12 +70,12 @@ class Program:
         try:
             if self.health_file is not None:
                 remove(self.health_file)
-            make_directory(self.log.path.parent)
+            create_directory(self.log.path.parent)
             if self.log.path.is_symlink() or not self.log.path.is_file():
                 remove(self.log.path)  # a program may have put anything there
         except OSError as error:
             raise CannotStart(f"{self.product} cannot be started: {error}") from None
-        child = start_logged(self.context.order(self.run.command, self.run.environment), self.log)
+        child = start_logged(self.context.launch_request(self.run.command, self.run.environment), self.log)
         self.shim, self.pid = child.shim, child.pid
         self.started = processes.start_time(child.pid) or 0
         self.since = time.monotonic()
@@ -83,7 +83,7 @@ class Program:
         self._record()
 
     def adopt(self) -> bool:
-        """Take over the process that an earlier agent started, if it is of this release and surely the same one."""
+        """Take over the process that an earlier agent started. Return False if it no longer runs or is another one."""
         try:
             record = read_json(self.directory / "program.json", MAX_RECORD_SIZE)
             pid, started = int(record["pid"]), int(record["started"])
@@ -96,16 +96,16 @@ class Program:
         return True
 
     def end(self, grace_seconds: float) -> bool:
-        """End the program with all its processes. Return False if some cannot be killed."""
-        is_ended = processes.end(self.family, grace_seconds)
+        """End all processes of the program. Return False if some cannot be killed."""
+        is_ended = processes.end(self.all_processes, grace_seconds)
         if self.shim is not None:
             wait_for_shim(self.shim)
         (self.directory / "program.json").unlink(missing_ok=True)
         return is_ended
 
-    def note_exit(self) -> None:
-        """Clean up after a program that ended by itself, and remember how."""
-        processes.end(self.family, 0)
+    def record_exit(self) -> None:
+        """Clean up after a program that exited on its own, and record its exit code."""
+        processes.end(self.all_processes, 0)
         self.last_exit = "an unknown exit code"
         if self.shim is not None:
             code = wait_for_shim(self.shim)
@@ -115,13 +115,13 @@ class Program:
             self.delay = FIRST_DELAY_SECONDS
         self.exits += 1
 
-    def plan_restart(self) -> None:
-        """Set when to start again: after a delay that doubles with each end, with jitter."""
+    def schedule_restart(self) -> None:
+        """Set the time of the next start. The delay doubles with each exit and has jitter."""
         self.retry_at = time.monotonic() + self.delay * random.uniform(0.75, 1.25)  # noqa: S311
         self.delay = min(self.delay * 2, LONGEST_DELAY_SECONDS)
 
     def _record(self) -> None:
-        """Let a later agent find the process. Not on a full disk; then it finds the mark and starts it again."""
+        """Write `program.json`. If that fails, a later agent ends the program by its mark and starts it again."""
         record = {"pid": self.pid, "started": self.started, "boot_id": boot_id(), "release": self.release}
         with suppress(OSError):
             write_atomically(self.directory / "program.json", json.dumps(record).encode("ascii"))

@@ -1,16 +1,16 @@
-"""The shim: the process between the agent and a command, which also outlives an agent that is killed.
+"""The shim: the process between the agent and a command. It keeps running if the agent is killed.
 
 The agent runs this file as a script and writes one JSON object to its standard input: `command`, `environment`,
 `directory`, and either `log` and `max_size` (bytes), or `output`, an inherited descriptor. The shim
 
-1. becomes the subreaper of all that it starts: whatever session, group or environment a descendant chooses, it stays a
-   descendant of the shim,
-2. starts the command in a session of its own and answers on standard output with `{"pid": …}` or `{"error": …}`,
-3. copies what the command prints to a log of bounded size. It goes on reading when the log cannot be written, so a
-   command is never blocked by its output,
-4. kills what the command left behind when it ends, and then ends with the same exit code or signal.
+1. becomes the subreaper of all processes that it starts: even if a descendant changes its session, group or
+   environment, it stays a descendant of the shim,
+2. starts the command in a separate session and replies on standard output with `{"pid": …}` or `{"error": …}`,
+3. copies the command's output to a log of limited size. It continues to read if the log cannot be written, so a command
+   is never blocked by its output,
+4. kills the remaining descendants when the command exits, and then exits with the same exit code or signal.
 
-It imports nothing of the agent: there is one for each running command, so it has to be small.
+It imports nothing from the agent, because there is one shim per running command and each should be small.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ from contextlib import suppress
 
 PR_SET_CHILD_SUBREAPER = 36
 READ_SIZE = 64 * 1024
-# As much as a pipe can hold.
+# Enough to read everything that a pipe can hold.
 MAX_LAST_READS = 64
 KILL_SECONDS = 5.0
 KILL_INTERVAL_SECONDS = 0.02
@@ -34,7 +34,7 @@ REOPEN_SECONDS = 5.0
 
 
 class BoundedLog:
-    """A log file and the one before it, `<path>.1`; each holds at most `max_size` bytes."""
+    """A log file and the older file `<path>.1`, each of at most `max_size` bytes."""
 
     def __init__(self, path: str, max_size: int) -> None:
         self.path = path
@@ -44,7 +44,7 @@ class BoundedLog:
         self.reopen_at = 0.0
 
     def write(self, data: bytes) -> None:
-        """Append `data`, or drop it when that is impossible."""
+        """Append `data`, or drop it if it cannot be written."""
         try:
             if self.descriptor < 0:
                 self._open()
@@ -64,7 +64,7 @@ class BoundedLog:
         self.reopen_at = 0.0
 
     def _rotate(self) -> None:
-        """Begin a new file. If the old one cannot be kept, because the program put something there, drop it."""
+        """Start a new file. If the old file cannot be renamed, because the program blocks the name, truncate it."""
         try:
             os.replace(self.path, f"{self.path}.1")  # noqa: PTH105
         except OSError:
@@ -79,46 +79,46 @@ class BoundedLog:
 
 
 def main() -> None:
-    """Run one command to its end."""
-    order = json.load(sys.stdin)
+    """Run one command until it exits."""
+    request = json.load(sys.stdin)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    # Handlers and not SIG_IGN, which the command would inherit.
+    # Use handlers instead of SIG_IGN, which the command would inherit.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
     woken, waking = os.pipe()
     os.set_blocking(woken, False)
     os.set_blocking(waking, False)
     signal.set_wakeup_fd(waking)
-    reading, output = (-1, int(order["output"])) if "output" in order else os.pipe()
+    reading, output = (-1, int(request["output"])) if "output" in request else os.pipe()
     try:
         process = subprocess.Popen(
-            order["command"], stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=order["directory"],
-            env=order["environment"], start_new_session=True, close_fds=True,
+            request["command"], stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=request["directory"],
+            env=request["environment"], start_new_session=True, close_fds=True,
         )  # fmt: skip
     except (OSError, ValueError) as error:
-        _answer({"error": str(error)})
+        _reply({"error": str(error)})
         os._exit(1)
     os.close(output)
-    _answer({"pid": process.pid})
-    log = BoundedLog(order.get("log", ""), int(order.get("max_size", 0)))
+    _reply({"pid": process.pid})
+    log = BoundedLog(request.get("log", ""), int(request.get("max_size", 0)))
     code = _follow(process.pid, reading, woken, log)
     _kill_descendants()
     _copy_rest(reading, log)
     _end(code)
 
 
-def _answer(answer: dict[str, object]) -> None:
-    """Tell the agent how the start went, if it still listens, and let go of its descriptors."""
+def _reply(reply: dict[str, object]) -> None:
+    """Send the result of the start to the agent, if it still runs, and close the connection to it."""
     with suppress(OSError):
-        os.write(1, json.dumps(answer).encode("ascii") + b"\n")
+        os.write(1, json.dumps(reply).encode("ascii") + b"\n")
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
 
 
 def _follow(pid: int, reading: int, woken: int, log: BoundedLog) -> int:
-    """Copy the output and reap children until the command ends. Return its exit code, negative for a signal."""
+    """Copy the output and reap children until the command exits. Return its exit code, negative for a signal."""
     sources = [woken] if reading < 0 else [woken, reading]
     code = None
     while code is None:
@@ -135,7 +135,7 @@ def _follow(pid: int, reading: int, woken: int, log: BoundedLog) -> int:
 
 
 def _reap(pid: int) -> int | None:
-    """Reap all children that have ended. Return the exit code of `pid` if it was among them."""
+    """Reap all children that have exited. Return the exit code of `pid` if it was among them."""
     code = None
     while True:
         try:
@@ -149,15 +149,15 @@ def _reap(pid: int) -> int | None:
 
 
 def _kill_descendants() -> None:
-    """Kill the children until none are left; their own children become ours when they end."""
-    gives_up_at = time.monotonic() + KILL_SECONDS
-    while time.monotonic() < gives_up_at:
+    """Kill the children until none are left. Their own children become ours when they exit."""
+    deadline = time.monotonic() + KILL_SECONDS
+    while time.monotonic() < deadline:
         _reap(0)
         children = _children()
         if not children:
             return
         for pid in children:
-            # It is a child that was not reaped, so nobody else can have this pid.
+            # The child has not been reaped, so no other process can have this pid.
             os.kill(pid, signal.SIGKILL)
         time.sleep(KILL_INTERVAL_SECONDS)
 
@@ -191,7 +191,7 @@ def _copy_rest(reading: int, log: BoundedLog) -> None:
 
 
 def _end(code: int) -> None:
-    """End as the command did, so the agent, which waits for the shim, learns how."""
+    """Exit like the command, because the agent reads its exit code or signal from the shim."""
     if code < 0:
         if -code not in {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(-code, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Keeps the programs of this device running, stops them, and finds them again after a crash of the agent."""
+"""The supervisor: keeps the programs of this device running, stops them, and adopts them after a crash of the agent."""
 
 import logging
 import threading
@@ -21,8 +21,8 @@ def _always_restart(product: str, release: str) -> bool:
 class Supervisor:
     """All programs of this device.
 
-    `on_crash` is called with the product and the release's sha256 whenever a program ended that nobody stopped. If it
-    returns False, the program is given up and not started again.
+    `on_crash` is called with the product and the release's sha256 whenever a program exits without being stopped. If it
+    returns False, the program is not restarted.
     """
 
     stop_grace_seconds: float
@@ -35,25 +35,25 @@ class Supervisor:
             return self.programs.get(product)
 
     def start(self, program: Program) -> None:
-        """Start a program and keep it running; what is left of another one is ended. Raises `CannotStart`."""
-        self.sweep(program.context.mark)
+        """Start a program and keep it running. End leftover processes of the product first. Raises `CannotStart`."""
+        self.end_leftovers(program.context.mark)
         with self.lock:
             self._launch(program)
             self.programs[program.product] = program
 
     def keep(self, program: Program) -> None:
-        """Start a program, now or as soon as it can be started."""
+        """Start a program, and retry later if it cannot be started now."""
         try:
             self.start(program)
         except CannotStart as error:
             logger.error("%s", error)
             program.last_exit = str(error)
             with self.lock:
-                program.plan_restart()
+                program.schedule_restart()
                 self.programs[program.product] = program
 
     def adopt(self, program: Program) -> bool:
-        """Take over a program that an earlier agent started. Return False if it does not run any more."""
+        """Take over a program that an earlier agent started. Return False if it no longer runs."""
         if not program.adopt():
             return False
         with self.lock:
@@ -62,7 +62,7 @@ class Supervisor:
         return True
 
     def stop(self, product: str) -> None:
-        """Stop a program with everything it started. Does nothing if it does not run."""
+        """Stop a program and all processes that it started. Does nothing if the program does not run."""
         with self.lock:
             program = self.programs.pop(product, None)
         if program is not None and not program.end(self.stop_grace_seconds):
@@ -78,24 +78,24 @@ class Supervisor:
         for thread in threads:
             thread.join()
 
-    def sweep(self, mark: str) -> None:
-        """End what a killed agent left behind: programs, hooks and health commands with this mark."""
+    def end_leftovers(self, mark: str) -> None:
+        """End programs, hooks and health commands with this mark that a killed agent left behind."""
         processes.end(lambda: processes.marked(mark, with_commands=True), self.stop_grace_seconds)
 
-    def sweep_commands(self, mark: str) -> None:
+    def end_leftover_commands(self, mark: str) -> None:
         """End hooks and health commands that outlived their agent."""
         processes.end(lambda: processes.marked(mark, with_commands=True) - processes.marked(mark), 0)
 
     def poll(self) -> None:
-        """Notice which programs ended, and start again those that are due. Call this about twice a second."""
+        """Detect programs that exited, and restart those that are due. Call this about twice a second."""
         with self.lock:
             for program in list(self.programs.values()):
                 if program.is_given_up:
                     continue
                 if program.retry_at is None and not program.is_running:
-                    program.note_exit()
+                    program.record_exit()
                     logger.warning("%s ended with %s.", program.product, program.last_exit)
-                    self._plan(program)
+                    self._schedule_restart(program)
                 elif program.retry_at is not None and time.monotonic() >= program.retry_at:
                     self._restart(program)
 
@@ -105,11 +105,11 @@ class Supervisor:
         except CannotStart as error:
             program.exits += 1
             program.last_exit = str(error)
-            self._plan(program)
+            self._schedule_restart(program)
 
-    def _plan(self, program: Program) -> None:
-        """Start a program again later, unless it crashed too often."""
-        program.plan_restart()
+    def _schedule_restart(self, program: Program) -> None:
+        """Schedule the restart of a program, unless it crashed too often."""
+        program.schedule_restart()
         program.is_given_up = not self.on_crash(program.product, program.release)
 
     def _launch(self, program: Program) -> None:

@@ -1,10 +1,10 @@
-"""Blobs on their way to a release: stored under their sha256, complete or as a `.part` that is resumed.
+"""The store of blobs that are being downloaded: named by their sha256, complete or as a `.part` that is resumed.
 
-    <sha256>.part ──all bytes, right digest, fsync──► <sha256> ──linked into a release──► (dropped)
+    <sha256>.part ──all bytes, right digest, fsync──► <sha256> ──linked into a release──► (deleted)
         └── wrong digest ──► deleted
 
-The store only holds what is being downloaded. The files of a complete release belong to it alone, so nothing that runs
-shares bytes with the store.
+The store contains only the blobs of the current download. A complete release never shares a file with the store, so a
+running program cannot change a blob.
 """
 
 import hashlib
@@ -15,26 +15,26 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.atomic_files import make_directory, open_regular, remove, sync_directory
+from agent.atomic_files import create_directory, open_regular, remove, sync_directory
 from agent.errors import TryLater
 from agent.server.transport import Stream, whole_number
 
 BLOCK_SIZE = 1024 * 1024
 SYNC_SIZE = 32 * 1024 * 1024
 
-# Raises if the work is to stop.
+# Raises if the work has to stop.
 StopCheck = Callable[[], None]
-# Asks the server for the bytes of a blob from an offset on.
+# Requests the bytes of a blob from an offset on.
 OpenAt = Callable[[int], AbstractContextManager[Stream]]
 
 
 class WrongBytes(Exception):
-    """What arrived is not what the manifest names. It was deleted."""
+    """The received bytes do not match the manifest. They were deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """The bytes of one file: their sha256 and their number."""
+    """The content of one file: its sha256 and its size in bytes."""
 
     sha256: str
     size: int
@@ -42,7 +42,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """Callbacks of a transfer: `check` before each block, `progress` after it with the number of bytes in the store."""
+    """Callbacks of a transfer: `check` before each block, and `progress` after it with the number of stored bytes."""
 
     check: StopCheck
     progress: Callable[[int], None]
@@ -53,7 +53,7 @@ class BlobStore:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        make_directory(directory)
+        create_directory(directory)
 
     def path(self, sha256: str) -> Path:
         return self.directory / sha256
@@ -65,7 +65,7 @@ class BlobStore:
         return self.path(sha256).exists()
 
     def missing(self, blob: Blob) -> int:
-        """Return how many bytes of a blob are still to come."""
+        """Return how many bytes of a blob are missing."""
         if self.has(blob.sha256):
             return 0
         part = self.part(blob.sha256)
@@ -76,12 +76,12 @@ class BlobStore:
         return sum(path.lstat().st_size for path in self.directory.iterdir())
 
     def download(self, blob: Blob, open_at: OpenAt, observer: Observer) -> None:
-        """Get a blob from the server, resuming what is there.
+        """Download a blob from the server, or resume its download.
 
         Raises:
-            WrongBytes: the digest or the size is wrong; nothing is kept.
-            TryLater: the bytes stopped coming; what came is kept.
-            OSError: it cannot be written.
+            WrongBytes: The digest or the size is wrong. The bytes are deleted.
+            TryLater: The response ended early. The received bytes are kept.
+            OSError: The blob cannot be written.
         """
         descriptor = os.open(self.part(blob.sha256), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
@@ -92,18 +92,18 @@ class BlobStore:
                     _receive(part, stream)
             if part.size < blob.size:
                 os.fsync(descriptor)
-                raise TryLater(f"The bytes stopped coming after {part.size} of {blob.size}.")
+                raise TryLater(f"The download stopped after {part.size} of {blob.size} bytes.")
             self._finish(part)
 
     def copy(self, blob: Blob, source: Path, observer: Observer) -> bool:
-        """Get a blob from a file on this device. Return False, and keep nothing, if it holds other bytes."""
+        """Copy a blob from a file on this device. If the file has other contents, return False and store nothing."""
         try:
             original = open_regular(source)
         except OSError:
             return False
         with original:
             if os.fstat(original.fileno()).st_size != blob.size:
-                return False  # a program may have changed it to anything, also to more than the disk can hold
+                return False  # a program may have changed the file, even to one larger than the free disk space
             with suppress(WrongBytes), self.part(blob.sha256).open("wb", buffering=0) as file:
                 part = _Part(file, blob, observer)
                 part.append(_blocks(original.read))
@@ -122,14 +122,14 @@ class BlobStore:
         path = self.part(sha256)
         if not part.is_right:
             path.unlink()
-            raise WrongBytes(f"What arrived is not the file with the sha256 {sha256}.")
+            raise WrongBytes(f"The received bytes do not have the sha256 {sha256}.")
         os.fsync(part.file.fileno())
         path.replace(self.path(sha256))
         sync_directory(self.directory)
 
 
 class _Part:
-    """The open `.part` file of a blob, with the digest of what it holds."""
+    """The open `.part` file of a blob, with the digest of its contents."""
 
     def __init__(self, file: io.FileIO, blob: Blob, observer: Observer) -> None:
         self.file = file
@@ -143,21 +143,21 @@ class _Part:
         return self.size == self.blob.size and self._digest.hexdigest() == self.blob.sha256
 
     def load(self) -> None:
-        """Hash what is there. A saved state of the hash could not be trusted after a power cut."""
+        """Hash the existing bytes. A saved state of the hash could not be trusted after a power cut."""
         if os.fstat(self.file.fileno()).st_size > self.blob.size:
             self.file.truncate(0)
         for block in _blocks(self.file.read):
             self._count(block)
 
     def restart(self) -> None:
-        """Drop what is there."""
+        """Delete the existing bytes."""
         self.file.seek(0)
         self.file.truncate(0)
         self.size = 0
         self._digest = hashlib.sha256()
 
     def append(self, blocks: Iterator[bytes]) -> None:
-        """Write blocks until they end or are more than the blob has."""
+        """Write blocks until there are no more, or until they exceed the size of the blob."""
         synced = self.size
         for block in blocks:
             if self.size + len(block) > self.blob.size:
@@ -177,30 +177,30 @@ class _Part:
 
 
 def _receive(part: _Part, stream: Stream) -> None:
-    """Append what the server sends. Raises `TryLater` or `WrongBytes`."""
+    """Append the received bytes. Raises `TryLater` or `WrongBytes`."""
     if stream.status == 416 or (stream.status == 206 and not _continues(stream, part.size)):
         part.restart()
-        raise TryLater("The server does not continue where the download stopped; it starts from scratch.")
+        raise TryLater("The server did not continue where the download stopped, so it starts from scratch.")
     if stream.status == 200 and part.size:
         part.restart()
-    if _announces_other_size(stream, part.blob.size):
+    if _declares_other_size(stream, part.blob.size):
         part.restart()
-        raise WrongBytes("What the server holds under this digest has another size.")
+        raise WrongBytes("The server's file with this digest has a different size.")
     part.append(stream.chunks())
 
 
-def _announces_other_size(stream: Stream, size: int) -> bool:
-    """Return whether the answer announces bytes that cannot be the file, so that retrying would never end.
+def _declares_other_size(stream: Stream, size: int) -> bool:
+    """Return whether the response declares a size that cannot be the file's, so that retrying would never succeed.
 
-    A page of text is not believed: a network that wants a login answers so, and that passes.
+    A text response is ignored: it may come from the login page of a network, which is temporary.
     """
     if stream.status == 206:
         total = stream.headers.get("Content-Range", "").rpartition("/")[2]
     else:
         total = stream.headers.get("Content-Length", "")
     is_page = stream.headers.get("Content-Type", "").startswith("text/")
-    announced = whole_number(total)
-    return announced is not None and announced != size and not is_page
+    declared = whole_number(total)
+    return declared is not None and declared != size and not is_page
 
 
 def _continues(stream: Stream, offset: int) -> bool:
@@ -213,7 +213,7 @@ def _blocks(read: Callable[[int], bytes | None]) -> Iterator[bytes]:
 
 
 def _write(file: io.FileIO, data: bytes) -> None:
-    """Write all of it: an unbuffered file may accept only a part."""
+    """Write all bytes. An unbuffered file may write only some of them at once."""
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]

@@ -1,11 +1,11 @@
-"""Installed releases: directories that are complete or do not exist, and `current`, a link switched by one rename.
+"""Installed releases: directories that are complete or do not exist, and the link `current`, switched by one rename.
 
 products/<product>/current                 -> releases/<sha256>
 products/<product>/releases/<sha256>/      the bundle's files, named by the sha256 of their manifest
-products/<product>/releases/<sha256>.json  that manifest
-products/<product>/state/<sha256>/         where the release may write (KERNEX_STATE_DIR)
+products/<product>/releases/<sha256>.json  their manifest
+products/<product>/state/<sha256>/         the directory where the release may write (KERNEX_STATE_DIR)
 products/<product>/staging/                a release that is being built
-products/<product>/program.json            which process runs
+products/<product>/program.json            the process of the running program
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from agent.atomic_files import (
-    make_directory,
+    create_directory,
     open_regular,
     read_limited,
     remove,
@@ -24,7 +24,7 @@ from agent.atomic_files import (
     sync_file,
     write_atomically,
 )
-from agent.manifest import EXECUTABLE, MAX_SIZE, NAME, PLAIN, SHA256, File, Manifest, parse
+from agent.manifest import EXECUTABLE_MODE, MAX_SIZE, NAME, REGULAR_MODE, SHA256, File, Manifest, parse
 from agent.paths import BadManifest
 from agent.releases.blob_store import BLOCK_SIZE, BlobStore, StopCheck
 
@@ -32,13 +32,13 @@ logger = logging.getLogger(__name__)
 
 
 class Releases:
-    """All releases of a device, below one directory."""
+    """All releases of a device, in one directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.trash = directory.parent / "trash"
-        make_directory(directory)
-        make_directory(self.trash)
+        create_directory(directory)
+        create_directory(self.trash)
 
     def products(self) -> list[str]:
         return sorted(path.name for path in self.directory.iterdir() if NAME.fullmatch(path.name))
@@ -62,7 +62,7 @@ class Releases:
         return sorted(name for name in names if SHA256.fullmatch(name) and self.is_complete(product, name))
 
     def current(self, product: str) -> str:
-        """Return the sha256 of the release that `current` names; empty if it names none, or points elsewhere."""
+        """Return the sha256 of the release that `current` points to; empty if it does not point to a release."""
         try:
             target = (self.product(product) / "current").readlink()
         except OSError:
@@ -70,18 +70,18 @@ class Releases:
         return target.name if SHA256.fullmatch(target.name) and target.parent == Path("releases") else ""
 
     def switch(self, product: str, sha256: str) -> None:
-        """Make `current` name this release by one rename, or remove it if `sha256` is empty."""
+        """Point `current` to this release by one rename, or remove it if `sha256` is empty."""
         link = self.product(product) / "current"
-        beside = link.with_name("current.new")
-        make_directory(link.parent)
-        remove(beside)  # left by a switch that a power cut interrupted
+        temporary = link.with_name("current.new")
+        create_directory(link.parent)
+        remove(temporary)  # left by a switch that a power cut interrupted
         if not link.is_symlink():
             self.discard(link)  # a copied state directory may hold a directory here
         if not sha256:
             link.unlink(missing_ok=True)
         elif self.current(product) != sha256:
-            beside.symlink_to(f"releases/{sha256}")
-            beside.replace(link)
+            temporary.symlink_to(f"releases/{sha256}")
+            temporary.replace(link)
         sync_directory(link.parent)
 
     def manifest_path(self, product: str, sha256: str) -> Path:
@@ -89,7 +89,7 @@ class Releases:
 
     def save_manifest(self, product: str, sha256: str, body: bytes) -> None:
         path = self.manifest_path(product, sha256)
-        make_directory(path.parent)
+        create_directory(path.parent)
         write_atomically(path, body)
 
     def manifest(self, product: str, sha256: str) -> Manifest:
@@ -100,14 +100,14 @@ class Releases:
         return parse(body)
 
     def stage(self, product: str, sha256: str, manifest: Manifest, store: BlobStore, check: StopCheck) -> None:
-        """Build a release from blobs that are all in the store, and give it its name by one rename.
+        """Build a release from blobs in the store, and give it its name by one rename.
 
-        The first path of a blob is a hard link, further ones are copies. The caller then empties the store, so no file
-        of the release shares its bytes with anything before the release runs.
+        The first path of a blob is a hard link, and further paths are copies. The caller then empties the store, so
+        that the release shares no file with the store before it runs.
         """
         staging = self.product(product) / "staging"
         remove(staging)
-        make_directory(staging)
+        create_directory(staging)
         placed: set[str] = set()
         for file in manifest.files:
             check()
@@ -115,7 +115,7 @@ class Releases:
             path.parent.mkdir(parents=True, exist_ok=True)
             _place(store.path(file.sha256), path, is_copy=file.sha256 in placed)
             placed.add(file.sha256)
-            if file.mode == EXECUTABLE or path.stat().st_mode & 0o777 != PLAIN:
+            if file.mode == EXECUTABLE_MODE or path.stat().st_mode & 0o777 != REGULAR_MODE:
                 path.chmod(file.mode)
                 sync_file(path)
         for directory in sorted({path.parent for path in staging.rglob("*")} | {staging}, reverse=True):
@@ -129,17 +129,17 @@ class Releases:
         root = self.path(product, sha256)
         return root.is_dir() and all(_matches(root / file.path, file, check) for file in manifest.files)
 
-    def make_state(self, product: str, sha256: str) -> Path:
+    def create_state_directory(self, product: str, sha256: str) -> Path:
         """Create the directory in which a release may write, and return it."""
         path = self.state_path(product, sha256)
         for directory in (path.parent, path):
             if not directory.is_dir():
                 self.discard(directory)  # a program may have put anything here
-        make_directory(path)
+        create_directory(path)
         return path
 
     def discard(self, path: Path) -> None:
-        """Delete a file or directory. It first loses its name by one rename, so no reader sees it half deleted."""
+        """Delete a file or directory. Rename it first, so that no reader sees it partially deleted."""
         if os.path.lexists(path):
             trashed = self.trash / uuid4().hex
             path.replace(trashed)
@@ -165,7 +165,7 @@ class Releases:
 
 
 def _try_to_remove(path: Path) -> None:
-    """Delete a file or directory, or log why it cannot be deleted, such as another user's. It is tried again later."""
+    """Delete a file or directory. If that fails, for example because another user owns it, log it and retry later."""
     try:
         remove(path)
     except (OSError, RecursionError) as error:
@@ -177,7 +177,7 @@ def _place(blob: Path, path: Path, *, is_copy: bool) -> None:
         os.link(blob, path)
         return
     shutil.copyfile(blob, path)
-    path.chmod(PLAIN)
+    path.chmod(REGULAR_MODE)
     sync_file(path)
 
 

@@ -1,4 +1,4 @@
-"""The device API as docs/device-api.md defines it: the requests of this device, and how responses are read."""
+"""The client of the device API, which docs/device-api.md defines."""
 
 import json
 import re
@@ -20,10 +20,10 @@ _CODE = re.compile(r"[a-z0-9_]{1,64}")
 
 
 class ControlPlane:
-    """The server as one thread uses it.
+    """The control plane, as seen by one thread.
 
-    Every method raises `Refused` if the server understood and refused, and `TryLater` for everything that may pass.
-    A refusal because of the clock is retried once, with the server's time.
+    Every method raises `Refused` if the server refused the request, and `TryLater` for temporary failures. If the
+    server refuses a request because of the clock, it is retried once with the server's time.
     """
 
     def __init__(self, config: Config, identity: Identity, clock: Clock) -> None:
@@ -37,7 +37,7 @@ class ControlPlane:
         return self._call("POST", "/devices/register", body)
 
     def put_attributes(self, device_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Send what this machine is."""
+        """Send the attributes of this device."""
         return self._call("PUT", f"/devices/{device_id}/attributes", body)
 
     def post_report(self, deployment_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,41 +45,42 @@ class ControlPlane:
         return self._call("POST", f"/deployments/{deployment_id}/result", body)
 
     def post_log_batch(self, device_id: str, request_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Send one batch of logs that the server asked for."""
+        """Send one batch of requested logs."""
         return self._call("POST", f"/devices/{device_id}/log-requests/{request_id}/batches", body)
 
     def sign_heartbeat(self, device_id: str, body: Mapping[str, Any], sequence: int) -> SignedRequest:
-        """Return a heartbeat for `send`, which may be sent again after a network error."""
+        """Return a signed heartbeat for `send`. It may be sent again after a network error."""
         return self._sign("POST", f"/devices/{device_id}/heartbeat", _encode(body), sequence)
 
     def send(self, request: SignedRequest) -> dict[str, Any]:
         """Send a signed request and return the JSON object of the response."""
         headers = request.headers | ({"Content-Type": "application/json"} if request.body else {})
-        answer = self.transport.request(request.method, request.url, headers, request.body)
-        if not 200 <= answer.status < 300:
-            raise read_error(answer.status, answer.headers, answer.body)
-        value = _decode(answer.body)
+        response = self.transport.request(request.method, request.url, headers, request.body)
+        if not 200 <= response.status < 300:
+            raise read_error(response.status, response.headers, response.body)
+        value = _decode(response.body)
         if value is None:
-            raise TryLater("The server's response is not a JSON object, so it is not from Kernex.")
+            raise TryLater("The response is not a JSON object, so it does not come from Kernex.")
         return value
 
     def manifest(self, name: str, version: str, sha256: str, limit: int) -> bytes:
         """Return the bytes of a manifest, at most `limit`."""
         with self._open(f"/trust/targets/{name}/{sha256}.{version}.json", {}) as stream:
             if stream.status != 200:
-                raise TryLater(f"The server answers {stream.status} instead of the manifest.")
+                raise TryLater(f"The server responds with {stream.status} instead of the manifest.")
             return stream.read(limit, self.config.answer_timeout_seconds)
 
     @contextmanager
     def blob(self, sha256: str, start: int) -> Iterator[Stream]:
-        """Open the bytes of a blob from `start` on.
+        """Request the bytes of a blob from `start` on.
 
-        Status 200 means from the beginning, 206 from `start`, and 416 that there are no bytes from there.
+        Status 200 means that the stream begins at the first byte, 206 that it begins at `start`, and 416 that the blob
+        has no bytes from `start` on.
         """
         headers = {"Range": f"bytes={start}-", "If-Range": f'"{sha256}"'} if start else {}
         with self._open(f"/blobs/{sha256}", headers) as stream:
             if stream.headers.get("Content-Encoding", "identity").lower() != "identity":
-                raise TryLater("The server compressed a blob, which this device did not ask for.")
+                raise TryLater("The server compressed a blob, although this device did not request compression.")
             yield stream
 
     @contextmanager
@@ -103,16 +104,16 @@ class ControlPlane:
     def _open_storage(self, url: str, location: str, headers: Mapping[str, str]) -> Iterator[Stream]:
         """Follow a redirect to storage.
 
-        Storage has its own ETags: `If-Range` would make it send all bytes each time, so only `Range` is kept. The
-        digest finds bytes of another file.
+        Storage has its own ETags. `If-Range` would make it send all bytes each time, so only `Range` is kept. If the
+        bytes are from another file, their digest shows it.
         """
         kept = {name: value for name, value in headers.items() if name == "Range"}
         with self.transport.open_redirect(url, location, kept) as stream:
             if stream.status == 404:
-                raise Refused(404, "not_in_storage", "The storage does not have it.")
+                raise Refused(404, "not_in_storage", "The file is missing from storage.")
             if stream.status not in {200, 206, 416}:
-                # Also for 403: the URL has expired, or storage has another clock. The next attempt gets a new URL.
-                raise TryLater(f"The storage answers {stream.status}.", retry_after_seconds(stream.headers))
+                # 403 means that the URL has expired or that storage has another clock. The next attempt gets a new URL.
+                raise TryLater(f"The storage responds with {stream.status}.", retry_after_seconds(stream.headers))
             yield stream
 
     def _call(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,7 +126,7 @@ class ControlPlane:
         return self.send(self._sign(method, path, encoded))
 
     def _learn_clock(self, error: AgentError) -> bool:
-        """Apply the server's time of a refusal because of the clock. Return whether a retry can succeed."""
+        """Apply the server's time from a `clock_skew` error. Return whether a retry can succeed."""
         return (
             isinstance(error, Refused)
             and error.code == "clock_skew"
@@ -138,18 +139,20 @@ class ControlPlane:
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> AgentError:
-    """Return the error of a response.
+    """Return the error that a response describes.
 
-    A status below 500 with a code of ours is a refusal. Anything else may come from something between us and the
-    server.
+    A 4xx status with one of our codes is a refusal. Any other response is a temporary failure, or comes from something
+    between this device and the server.
     """
     details = (_decode(body) or {}).get("error")
     code = details.get("code") if isinstance(details, dict) else None
     if not isinstance(details, dict) or not isinstance(code, str) or not _CODE.fullmatch(code):
-        return TryLater(f"The server answers {status}, without an error of Kernex.", retry_after_seconds(headers))
+        return TryLater(
+            f"The server responds with {status}, but not with an error from Kernex.", retry_after_seconds(headers)
+        )
     message = str(details.get("message", ""))[:500]
     if status in {408, 425, 429} or not 400 <= status < 500:
-        return TryLater(f"The server answers {status}: {message} ({code})", retry_after_seconds(headers))
+        return TryLater(f"The server responds with {status}: {message} ({code})", retry_after_seconds(headers))
     return Refused(status, code, message, details)
 
 

@@ -1,10 +1,10 @@
-"""Growing waits between attempts, with jitter so that a fleet does not return all at once."""
+"""Increasing delays between attempts, with jitter so that the devices of a fleet do not all retry at once."""
 
 import random
 
 
 class Backoff:
-    """Waits that double from `first` to `limit` seconds."""
+    """Delays that double from `first` to `limit` seconds."""
 
     def __init__(self, first: float, limit: float) -> None:
         self.first = first
@@ -12,11 +12,11 @@ class Backoff:
         self.failures = 0
 
     def success(self) -> None:
-        """Start again with the first wait."""
+        """Start again with the first delay."""
         self.failures = 0
 
     def failure(self, at_least: float = 0.0) -> float:
-        """Return how many seconds to wait now: what the server asked for, plus the wait with its jitter."""
+        """Return how many seconds to wait: what the server asked for, plus the next delay with its jitter."""
         delay = min(self.limit, self.first * 2.0 ** min(self.failures, 30))
         self.failures += 1
         return at_least + delay * random.uniform(0.5, 1.0)  # noqa: S311

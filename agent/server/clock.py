@@ -6,9 +6,9 @@ from datetime import datetime
 
 
 class Clock:
-    """The time to sign with: this device's clock plus an offset of any size that the server taught.
+    """This device's clock plus an offset of any size, which is learned from the server.
 
-    Only `created` in signatures uses it. Safe to use from several threads.
+    It is used only for `created` in signatures. Thread-safe.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Clock:
             return max(1, int(time.time() + self._offset))
 
     def learn(self, server_time: object) -> bool:
-        """Set the offset from the server's time in ISO 8601. Return False, and change nothing, for anything else."""
+        """Set the offset from the server's time in ISO 8601. If it is not valid, return False and change nothing."""
         try:
             moment = datetime.fromisoformat(str(server_time))
         except ValueError:

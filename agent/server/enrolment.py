@@ -1,4 +1,4 @@
-"""Which device this is at which server. Enrolling again is idempotent: the server knows the key."""
+"""The enrolment of this device at a server. Enrolling again is idempotent, because the server recognises the key."""
 
 import json
 import re
@@ -18,14 +18,14 @@ FILE = "device.json"
 MAX_SIZE = 64 * 1024
 DEFAULT_INTERVAL_SECONDS = 60
 MAX_INTERVAL_SECONDS = 86_400
-# Sent to a server that knows this key already: it answers 200 whatever the token is.
+# Sent to a server where this key is already registered: it accepts any token.
 NO_TOKEN = "kxe_none"  # noqa: S105
 _TOKEN = re.compile(r"kxe_[A-Za-z0-9_-]{1,160}")
 
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What the server said about this device, and the version and sha256 of the attributes that it has."""
+    """The server's data about this device, and the version and sha256 of the attributes that it has received."""
 
     server: str
     device_id: str
@@ -36,7 +36,10 @@ class Enrolment:
 
 
 def load_enrolment(state_dir: Path, server: str = "") -> Enrolment | None:
-    """Return the saved enrolment at `server`, or at any server. None also for a damaged file: enrol again."""
+    """Return the saved enrolment at `server`, or at any server if it is empty.
+
+    None if there is none, or if the file is damaged: the device then enrols again.
+    """
     try:
         value = read_json(state_dir / FILE, MAX_SIZE)
         enrolment = Enrolment(
@@ -54,27 +57,27 @@ def save_enrolment(state_dir: Path, enrolment: Enrolment) -> None:
 
 
 def valid_interval_seconds(value: object) -> int:
-    """Return the heartbeat interval that the server sent, at most a day; the default for anything else."""
+    """Return the heartbeat interval that the server sent, at most one day, or the default if it is not valid."""
     return min(value, MAX_INTERVAL_SECONDS) if type(value) is int and value >= 1 else DEFAULT_INTERVAL_SECONDS
 
 
 def enrol(config: Config, control: ControlPlane) -> Enrolment:
-    """Register this device's key, or learn that it is registered, and save the answer.
+    """Register this device's key, which is idempotent, and save the response.
 
     Raises:
         NotEnrolled: This device is not enrolled, and no token is configured.
         BadConfiguration: The token is not valid, or its file cannot be read.
         Refused: `bad_token` or `decommissioned`.
-        TryLater: No server answered, or it is busy.
-        OSError: The answer cannot be saved.
+        TryLater: The server cannot be reached or is busy.
+        OSError: The response cannot be saved.
     """
     saved = load_enrolment(config.state_dir, config.server)
     token = enrolment_token(config)
     if not token and saved is None:
-        raise NotEnrolled("This device is not enrolled: configure an enrolment token, or run `enrol` with one.")
+        raise NotEnrolled("This device is not enrolled: configure an enrolment token, or run `enrol` with a token.")
     if token and not _TOKEN.fullmatch(token):
-        raise BadConfiguration("The enrolment token does not have the form kxe_…; copy all of it.")
-    answer = control.register(
+        raise BadConfiguration("The enrolment token must have the form kxe_…; copy the complete token.")
+    response = control.register(
         {
             "token": token or NO_TOKEN,
             "public_key": control.identity.public_key,
@@ -83,7 +86,7 @@ def enrol(config: Config, control: ControlPlane) -> Enrolment:
             "name": config.name or socket.gethostname()[:100],
         }
     )
-    enrolment = _from_answer(answer, config.server)
+    enrolment = _from_response(response, config.server)
     if saved is not None:
         enrolment = replace(
             enrolment, attributes_version=saved.attributes_version, attributes_sha256=saved.attributes_sha256
@@ -92,10 +95,10 @@ def enrol(config: Config, control: ControlPlane) -> Enrolment:
     return enrolment
 
 
-def _from_answer(answer: dict[str, Any], server: str) -> Enrolment:
+def _from_response(response: dict[str, Any], server: str) -> Enrolment:
     try:
-        device_id = str(UUID(answer["device_id"]))
+        device_id = str(UUID(response["device_id"]))
     except (KeyError, ValueError, TypeError, AttributeError):
-        raise TryLater("The server's answer to the registration has no valid device id.") from None
-    interval_seconds = valid_interval_seconds(answer.get("interval_seconds"))
-    return Enrolment(server, device_id, str(answer.get("state", ""))[:32], interval_seconds)
+        raise TryLater("The server's response to the registration has no valid device id.") from None
+    interval_seconds = valid_interval_seconds(response.get("interval_seconds"))
+    return Enrolment(server, device_id, str(response.get("state", ""))[:32], interval_seconds)

@@ -1,4 +1,4 @@
-"""The device's Ed25519 key: made on the device, kept there, never replaced."""
+"""The device's Ed25519 key: generated on the device, stored only there, never replaced."""
 
 import os
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class Identity:
         return sign(self.private_key.sign, self.public_key, request, created=created, sequence=sequence)
 
 
-def load_or_make(state_dir: Path) -> Identity:
-    """Return the key in `state_dir`, and make it if there is none.
+def load_or_create(state_dir: Path) -> Identity:
+    """Return the key in `state_dir`. Generate it if there is none.
 
     Raises:
         BrokenState: The key cannot be read or is damaged.
@@ -36,7 +36,7 @@ def load_or_make(state_dir: Path) -> Identity:
     """
     path = state_dir / FILE
     if not os.path.lexists(path):
-        _make(path)
+        _create(path)
     try:
         key = serialization.load_pem_private_key(read_limited(path, MAX_SIZE), password=None)
     except OSError as error:
@@ -50,7 +50,7 @@ def load_or_make(state_dir: Path) -> Identity:
 
 
 def remove_unfinished_keys(state_dir: Path) -> None:
-    """Remove keys whose making a power cut interrupted, but not those that a running process makes now."""
+    """Remove unfinished key files after a power cut, except those that a running process is writing."""
     for path in state_dir.glob(f"{FILE}.*.new"):
         if not Path(f"/proc/{path.name.split('.')[-2]}").exists():
             path.unlink(missing_ok=True)
@@ -58,26 +58,26 @@ def remove_unfinished_keys(state_dir: Path) -> None:
 
 def _damaged(path: Path) -> BrokenState:
     return BrokenState(
-        f"The device's key {path} is damaged. Restore it from a backup, or move it away, decommission this device on"
+        f"The device's key {path} is damaged. Restore it from a backup, or move it aside, decommission this device on"
         " the control plane and enrol it again."
     )
 
 
-def _make(path: Path) -> None:
-    """Write a new key. It is complete on disk before it has its name, and `link` replaces no existing key."""
+def _create(path: Path) -> None:
+    """Write a new key. It is complete on disk before it gets its name, and `link` never replaces an existing key."""
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
-    beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(pem)
         file.flush()
         os.fsync(file.fileno())
     try:
-        os.link(beside, path)
+        os.link(temporary, path)
     except FileExistsError:
         pass
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     sync_directory(path.parent)

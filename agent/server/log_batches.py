@@ -1,4 +1,4 @@
-"""From logs to batches: the newest bytes of each source, without secrets, cut so that each part fits into a request."""
+"""Batches of logs: the newest bytes of each source, without secrets, split into parts that fit into a request."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Protocol
 from agent.log import sanitize
 
 MAX_BATCH_SIZE = 64 * 1024
-# Read beyond what is sent, so that a secret at the cut is still recognized.
+# More is read than is sent, so that a secret at the cut is still recognised.
 MARGIN = 64 * 1024
 
 
@@ -30,10 +30,10 @@ class LogBatch:
 
 
 def collect(sources: Sequence[LogSource], max_size: int) -> list[LogBatch]:
-    """Return the logs of all sources in order, in at most `max_size` bytes together.
+    """Return the logs of all sources in order, with at most `max_size` bytes in total.
 
-    When the logs are larger, small ones are sent whole and large ones share the rest; of each, the newest bytes are
-    sent. There is always at least one batch.
+    If the logs are larger, small logs are complete and large logs share the remaining size, each with its newest
+    bytes. The result has at least one batch.
     """
     texts = {source.name: _clean_tail(source, max_size) for source in sources}
     shares = _shares({name: len(text) for name, text in texts.items()}, max_size)
@@ -44,7 +44,7 @@ def collect(sources: Sequence[LogSource], max_size: int) -> list[LogBatch]:
 
 
 def _clean_tail(source: LogSource, max_size: int) -> bytes:
-    """Return the end of a log as UTF-8, without secrets and without a first line that is cut."""
+    """Return the end of a log as UTF-8, without secrets and without a truncated first line."""
     data = source.tail(max_size + MARGIN)
     if len(data) >= max_size + MARGIN and b"\n" in data:
         data = data[data.index(b"\n") + 1 :]
@@ -52,7 +52,7 @@ def _clean_tail(source: LogSource, max_size: int) -> bytes:
 
 
 def _shares(sizes: dict[str, int], total: int) -> dict[str, int]:
-    """Divide `total` bytes equally; what a small source does not need is divided among the larger ones."""
+    """Divide `total` bytes equally. Bytes that a small source does not need are divided among the larger ones."""
     shares: dict[str, int] = {}
     for count, name in zip(range(len(sizes), 0, -1), sorted(sizes, key=lambda name: sizes[name]), strict=True):
         shares[name] = min(sizes[name], total // count)
@@ -68,7 +68,7 @@ def _newest(data: bytes, size: int) -> bytes:
 
 
 def _parts(data: bytes) -> list[str]:
-    """Cut at line ends where possible, never within a character."""
+    """Split the bytes at line ends if possible, and never within a character."""
     parts: list[str] = []
     begin = 0
     while begin < len(data):

@@ -1,10 +1,10 @@
-"""The delivery of logs that the server asked for, one batch at a time.
+"""The delivery of requested logs, one batch at a time.
 
-1. The logs are collected once, into a file beside the journal, so that a batch has the same bytes when it is repeated.
-2. Each accepted batch moves `next_batch` in the journal.
-3. One write to the journal removes the request and records the outcome of its command; then the file is deleted.
+1. The logs are collected once and saved to a file, so that a repeated batch has the same bytes.
+2. After each accepted batch, `next_batch` in the journal is increased.
+3. One write to the journal removes the request and records the outcome of its command. Then the file is deleted.
 
-After a kill at any point, the last step is repeated. The server ignores a batch that it has already.
+If the agent is killed at any point, the last step is repeated. The server ignores batches that it already has.
 """
 
 import json
@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from agent.atomic_files import make_directory, read_json, remove, write_atomically
+from agent.atomic_files import create_directory, read_json, remove, write_atomically
 from agent.errors import Refused
 from agent.jobs import commands
 from agent.jobs.journal import Journal
@@ -28,12 +28,12 @@ MAX_GAPS = 3
 
 log = logging.getLogger(__name__)
 
-# Collects at most so many bytes of logs.
+# Collects logs of at most the given number of bytes.
 Collect = Callable[[int], list[LogBatch]]
 
 
 class LogDelivery:
-    """Sends what the first log request in the journal asks for."""
+    """Sends the logs for the first log request in the journal."""
 
     def __init__(self, control: ControlPlane, journal: Journal, state_dir: Path, collect: Collect) -> None:
         self.control = control
@@ -45,7 +45,7 @@ class LogDelivery:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether a log request waits."""
+        """Whether a log request is waiting."""
         return bool(self.journal.state.log_requests)
 
     def remove_finished(self) -> None:
@@ -60,8 +60,8 @@ class LogDelivery:
         """Send the next batch of the first log request.
 
         Raises:
-            Refused: The server refuses this device for now.
-            TryLater: No server answered, or it is busy.
+            Refused: The server currently refuses all requests of this device.
+            TryLater: The server cannot be reached or is busy.
             OSError: The journal cannot be written; the batch will be sent again.
         """
         request = self.journal.state.log_requests[0]
@@ -81,7 +81,7 @@ class LogDelivery:
                 self._continue_at(request, number + 1)
 
     def _handle(self, refusal: Refused, request: LogRequest) -> None:
-        """Continue where the server says, or end the request. Raises a refusal that may pass."""
+        """Continue where the server says, or end the log request. Raises the refusal if it may be temporary."""
         if refusal.status in {401, 403}:
             raise refusal
         wanted = refusal.details.get("next_batch")
@@ -106,15 +106,15 @@ class LogDelivery:
         return []
 
     def _save(self, request: LogRequest, batches: list[LogBatch]) -> None:
-        """On a disk without space the logs stay in memory; after a restart they are collected again."""
+        """Save the batches. If the disk is full, they stay in memory, and are collected again after a restart."""
         path = self._path(request)
         if path.exists():
             return
         try:
-            make_directory(self.directory, 0o700)
+            create_directory(self.directory, 0o700)
             write_atomically(path, json.dumps([asdict(batch) for batch in batches]).encode("ascii"))
         except OSError as error:
-            log.warning("The collected logs cannot be kept on disk: %s.", error.strerror)
+            log.warning("The collected logs cannot be saved: %s.", error.strerror)
 
     def _path(self, request: LogRequest) -> Path:
         return self.directory / f"{request.request_id}.json"

@@ -1,4 +1,4 @@
-"""When something is due next: after its interval, or after a failure with a growing wait."""
+"""The schedule of a repeated request: after its interval, or after an increasing delay if it failed."""
 
 import logging
 import time
@@ -12,24 +12,24 @@ log = logging.getLogger(__name__)
 
 
 class Schedule:
-    """The due time of one kind of request. `first` and `limit` are the shortest and longest wait in seconds."""
+    """The due time of one type of request. `first` and `limit` are the shortest and longest delay in seconds."""
 
     def __init__(self, first: float, limit: float) -> None:
         self.backoff = Backoff(first, limit)
         self.due_at = time.monotonic()
 
     @property
-    def left_seconds(self) -> float:
-        """How long until it is due; 0 if it is due now."""
+    def remaining_seconds(self) -> float:
+        """The seconds until the request is due; 0 if it is due now."""
         return max(0.0, self.due_at - time.monotonic())
 
     @property
     def is_backing_off(self) -> bool:
-        """Whether the last attempt failed and the wait after it is not over."""
-        return self.backoff.failures > 0 and self.left_seconds > 0
+        """Whether the last attempt failed and the delay after it is not over."""
+        return self.backoff.failures > 0 and self.remaining_seconds > 0
 
     def make_due(self) -> None:
-        """Make it due now."""
+        """Make the request due now."""
         self.due_at = time.monotonic()
 
     def succeeded(self, interval_seconds: float) -> None:
@@ -38,7 +38,7 @@ class Schedule:
         self.due_at = time.monotonic() + interval_seconds
 
     def failed(self, error: AgentError) -> None:
-        """Set the next due time after a failure: at least what `Retry-After` asks, or an hour if decommissioned."""
+        """Set the next due time after a failure: at least `Retry-After`, or one hour if decommissioned."""
         at_least = error.retry_after_seconds if isinstance(error, TryLater) else 0.0
         if isinstance(error, Refused) and error.code == "decommissioned":
             at_least = DECOMMISSIONED_SECONDS

@@ -1,4 +1,4 @@
-"""The sequence numbers of heartbeats, none of which is used twice."""
+"""The sequence numbers of heartbeats. No number is used more than once."""
 
 import json
 import logging
@@ -10,19 +10,20 @@ from agent.errors import SequenceExhausted
 FILE = "sequence.json"
 BLOCK = 1000
 MAX_NUMBER = 2**53 - 1
-# How far a server may move the sequence, so that a server that lies cannot use the numbers up. A device that sends a
-# heartbeat every second needs 34,000 years for as many.
+# The largest jump that the server may request, so that a malicious server cannot use up the numbers. With one heartbeat
+# per second, a device needs 34,000 years to use this many numbers.
 MAX_JUMP = 2**40
+# One less than the highest number that the server accepts.
 MAX_JUMP_TARGET = MAX_NUMBER - 2**20
 
 log = logging.getLogger(__name__)
 
 
 class Sequence:
-    """Numbers that are reserved on disk in blocks; what is left of a block when the agent stops is not used.
+    """Numbers that are reserved on disk in blocks. The rest of a block is skipped when the agent stops.
 
-    After a lost or damaged file it starts from zero and the server's `next_sequence` corrects it. The same happens
-    after a restart if the disk did not accept a reservation, so a device on a full disk stays in reach.
+    If the file is lost or damaged, the sequence starts from zero and the server's `next_sequence` corrects it. The same
+    happens after a restart if a reservation could not be written, so a device with a full disk stays reachable.
     """
 
     def __init__(self, state_dir: Path) -> None:
@@ -48,10 +49,10 @@ class Sequence:
         return self.last
 
     def continue_at(self, number: object) -> bool:
-        """Continue at a number that the server says is free. Return False if it is not plausible; nothing changes then.
+        """Continue at the number that the server sent. If it is not plausible, return False and change nothing.
 
         Raises:
-            SequenceExhausted: The server has accepted so high a number that hardly any is left.
+            SequenceExhausted: The server has stored so high a number that hardly any are left.
         """
         if type(number) is not int or number <= self.last:
             return False
@@ -59,8 +60,8 @@ class Sequence:
             raise SequenceExhausted
         if number - self.last > MAX_JUMP:
             log.error(
-                "The server asks for the sequence number %d, but this device is at %d. The jump is refused; check which"
-                " server answers.", number, self.last,
+                "The server requests the sequence number %d, but this device is at %d. The agent refuses this jump."
+                " Check that this is the right server.", number, self.last,
             )  # fmt: skip
             return False
         self._reserve(number + BLOCK)
@@ -68,8 +69,8 @@ class Sequence:
         return True
 
     def start_over(self) -> None:
-        """Start from zero, because the server refuses the numbers of this device as too high."""
-        log.warning("The server refuses the sequence number %d as too high. Asking for a lower one.", self.last)
+        """Start from zero, because the server refused this device's number as too high."""
+        log.warning("The server refused the sequence number %d as too high. Starting again from zero.", self.last)
         self.last = 0
         self._reserve(BLOCK)
 

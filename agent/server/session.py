@@ -1,7 +1,7 @@
 """The session with the control plane: enrolment, heartbeats, attributes and reports of this device.
 
-A heartbeat without a response is sent again exactly as it was, because the server may have accepted it: the server
-sees a retry. When it has become too old for that, the next heartbeat gets a new sequence number.
+A heartbeat without a response may have reached the server, so the same heartbeat is sent again unchanged. The server
+recognises the retry. When it has become too old for a retry, the next heartbeat gets a new sequence number.
 """
 
 import hashlib
@@ -25,18 +25,18 @@ from agent.server.signing import SignedRequest
 RETRY_SECONDS = 120.0
 MAX_ATTEMPTS = 3
 MAX_VERSION = 2**31
-# Codes after which the server wants no further reports of an attempt.
+# Codes that mean that the server accepts no further reports about an attempt.
 ENDED_CODES = {"ended", "old_attempt", "not_found"}
 
 log = logging.getLogger(__name__)
 
-# Returns `status` and `running_bundles` of a heartbeat; with True it leaves out what programs report.
+# Returns `status` and `running_bundles` for a heartbeat. The argument True leaves out the verdicts of programs.
 Describe = Callable[[bool], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A signed heartbeat: what it acknowledges, which outcomes it carries, and the last job whose end it includes."""
+    """A signed heartbeat with the commands that it acknowledges, its outcomes, and the last ended job it covers."""
 
     request: SignedRequest
     acknowledged: list[int]
@@ -46,12 +46,12 @@ class Heartbeat:
 
     @property
     def can_be_repeated(self) -> bool:
-        """Whether the server still accepts it as a retry."""
+        """Whether the server still accepts this heartbeat as a retry."""
         return time.monotonic() - self.signed_at < RETRY_SECONDS
 
 
 class Session:
-    """What one thread exchanges with the server. `enrolment` is None until this device is enrolled.
+    """The session of one thread with the server. `enrolment` is None until this device is enrolled.
 
     `cannot_accept` says why the commands of the last heartbeat could not be accepted, or is empty.
     """
@@ -68,7 +68,7 @@ class Session:
         self.interval_seconds = float(self.enrolment.interval_seconds if self.enrolment else 0)
         self.unanswered: Heartbeat | None = None
         self.last_accepted: Heartbeat | None = None
-        self.omits_details = False
+        self.omit_details = False
         self.cannot_accept = ""
 
     @property
@@ -78,13 +78,13 @@ class Session:
 
     @property
     def has_new_attributes(self) -> bool:
-        """Whether the server has other attributes of this device, and accepts attributes."""
+        """Whether the attributes have changed since the server received them, and it accepts attributes."""
         enrolment = self.enrolment
         is_accepted = enrolment is not None and enrolment.state == "accepted"
         return is_accepted and enrolment is not None and enrolment.attributes_sha256 != self.attributes_sha256
 
     def enrol(self) -> Enrolment:
-        """Enrol if that was not done yet. Raises as `agent.server.enrolment.enrol` does."""
+        """Enrol this device unless it is enrolled. Raises the errors of `agent.server.enrolment.enrol`."""
         if self.enrolment is None:
             self.enrolment = enrol(self.config, self.control)
             self.interval_seconds = float(self.enrolment.interval_seconds)
@@ -97,33 +97,32 @@ class Session:
         Raises:
             NotEnrolled, BadConfiguration: This device cannot enrol.
             SequenceExhausted: No sequence number is left.
-            Refused: The server refused, and another attempt would not help.
-            TryLater: No server answered, or it is busy.
+            Refused: The server refused the heartbeat, and a retry would not help.
+            TryLater: The server cannot be reached or is busy.
         """
         enrolment = self.enrol()
-        heartbeat, answer = self._exchange_heartbeat(enrolment)
+        heartbeat, response = self._exchange_heartbeat(enrolment)
         self.unanswered = None
-        self.omits_details = False
+        self.omit_details = False
         self.last_accepted = heartbeat
-        self._apply_answer(answer, enrolment)
-        self._apply_commands(answer.get("commands"), heartbeat)
+        self._apply_response(response, enrolment)
+        self._apply_commands(response.get("commands"), heartbeat)
 
     def send_attributes(self) -> None:
-        """Send what this machine is. Raises `Refused` or `TryLater`."""
+        """Send the attributes of this device. Raises `Refused` or `TryLater`."""
         enrolment = self.enrol()
         version = enrolment.attributes_version + 1
         body = {"version": version, "attributes": self.attributes}
-        answer = self.control.put_attributes(enrolment.device_id, body)
-        kept = answer.get("version")
+        response = self.control.put_attributes(enrolment.device_id, body)
+        kept = response.get("version")
         if type(kept) is int and version < kept < MAX_VERSION:
-            # The server has a later version than this state directory remembers: the next one is sent with a higher
-            # number.
+            # The server has a newer version than this state directory. The next attempt uses a higher version.
             self.enrolment = replace(enrolment, attributes_version=kept)
             return
         self._remember(replace(enrolment, attributes_version=version, attributes_sha256=self.attributes_sha256))
 
     def send_report(self) -> None:
-        """Send the oldest report in the outbox, if there is one. Raises `TryLater`, or `Refused` for what may pass."""
+        """Send the oldest report in the outbox, if any. Raises `TryLater`, or `Refused` if it may be temporary."""
         outbox = self.journal.state.outbox
         if not outbox:
             return
@@ -133,7 +132,7 @@ class Session:
         except Refused as refusal:
             if refusal.status in {401, 403}:
                 raise
-            log.info("The server refuses the report %s: %s", report.state, refusal)
+            log.info("The server refused the report %s: %s", report.state, refusal)
             with self.journal.change() as state:
                 if refusal.code in ENDED_CODES:
                     _end_reports(state, report.key)
@@ -144,7 +143,7 @@ class Session:
                 state.outbox = [waiting for waiting in state.outbox if waiting != report]
 
     def _exchange_heartbeat(self, enrolment: Enrolment) -> tuple[Heartbeat, dict[str, Any]]:
-        """Return an accepted heartbeat and its response; refusals that teach something are followed by an attempt."""
+        """Return an accepted heartbeat and its response. After a refusal that can be fixed, try again."""
         attempts = 0
         while True:
             attempts += 1
@@ -160,17 +159,17 @@ class Session:
         """Return the heartbeat that has no response yet, or sign a new one."""
         if self.unanswered is not None and self.unanswered.can_be_repeated:
             return self.unanswered
-        # Read before the device is described: what ends in between is part of the next heartbeat.
+        # The state is read before the device is described: a job that ends meanwhile is left to the next heartbeat.
         state = self.journal.state
         acknowledged = state.acknowledge[: commands.MAX_ACKNOWLEDGED]
         outcomes = state.command_outcomes[: commands.MAX_OUTCOMES]
         body = {
             "agent_version": __version__,
             "boot_id": machine.boot_id(),
-            "metrics": {} if self.omits_details else machine.metrics(self.config.state_dir),
+            "metrics": {} if self.omit_details else machine.metrics(self.config.state_dir),
             "acknowledged_commands": acknowledged,
             "command_outcomes": [self._outcome_body(outcome) for outcome in outcomes],
-            **self.describe(self.omits_details),
+            **self.describe(self.omit_details),
         }
         request = self.control.sign_heartbeat(enrolment.device_id, body, self.sequence.next())
         outcome_ids = [outcome.id for outcome in outcomes]
@@ -178,41 +177,42 @@ class Session:
         return self.unanswered
 
     def _outcome_body(self, outcome: CommandOutcome) -> dict[str, Any]:
-        message = "" if self.omits_details else outcome.message
+        message = "" if self.omit_details else outcome.message
         return {"id": outcome.id, "outcome": outcome.outcome, "message": message}
 
     def _learn_from(self, refusal: Refused, enrolment: Enrolment) -> bool:
-        """Apply what a refusal teaches. Return whether another heartbeat can succeed now."""
+        """Apply the information in a refusal. Return whether another heartbeat can succeed now."""
         if refusal.code == "sequence_used":
             return self.sequence.continue_at(refusal.details.get("next_sequence"))
         if refusal.code == "sequence_jump":
-            # Another server, or one that lied, moved our numbers too far. This one then says which is free.
+            # Another or a malicious server moved our numbers too far. After a low number, this server sends
+            # `next_sequence`.
             self.sequence.start_over()
             return True
         if refusal.code == "clock_skew":
             return self.control.clock.learn(refusal.details.get("server_time"))
-        if refusal.status == 400 and not self.omits_details:
-            # What a program reports about itself must not make the device unreachable.
-            self.omits_details = True
+        if refusal.status == 400 and not self.omit_details:
+            # The data that a program reports must not make the device unreachable.
+            self.omit_details = True
             return True
         if refusal.code == "decommissioned":
             self._remember(replace(enrolment, state="decommissioned"))
         if refusal.code == "unknown_device":
-            # The server may have been restored from a backup; after a new registration it knows the key again.
+            # The server may have been restored from a backup, so this device registers its key again.
             self.enrolment = enrol(self.config, self.control)
         return False
 
-    def _apply_answer(self, answer: dict[str, Any], enrolment: Enrolment) -> None:
-        self.interval_seconds = float(valid_interval_seconds(answer.get("interval_seconds")))
-        state = str(answer.get("state", ""))[:32]
+    def _apply_response(self, response: dict[str, Any], enrolment: Enrolment) -> None:
+        self.interval_seconds = float(valid_interval_seconds(response.get("interval_seconds")))
+        state = str(response.get("state", ""))[:32]
         if state != enrolment.state or self.interval_seconds != enrolment.interval_seconds:
-            log.info("This device is %s; it sends a heartbeat every %.0f s.", state, self.interval_seconds)
+            log.info("This device is %s and sends a heartbeat every %.0f s.", state, self.interval_seconds)
             self._remember(replace(enrolment, state=state, interval_seconds=int(self.interval_seconds)))
 
     def _apply_commands(self, offered: object, heartbeat: Heartbeat) -> None:
-        """Write the commands to the journal, and forget what the heartbeat delivered.
+        """Write the commands to the journal, and remove the acknowledgements and outcomes that were delivered.
 
-        If the disk does not accept that, nothing has changed and the server offers the commands again.
+        If the journal cannot be written, nothing changes and the server sends the commands again.
         """
         if not (offered or heartbeat.acknowledged or heartbeat.outcome_ids):
             return
@@ -227,17 +227,17 @@ class Session:
             self.cannot_accept = ""
 
     def _remember(self, enrolment: Enrolment) -> None:
-        """Keep an enrolment, in memory only if the disk does not accept it: the server says all of it again."""
+        """Save the enrolment. If it cannot be written, keep it in memory; the server sends the same data again."""
         if enrolment != self.enrolment:
             self.enrolment = enrolment
             try:
                 save_enrolment(self.config.state_dir, enrolment)
             except OSError as error:
-                log.warning("What the server said about this device cannot be saved: %s.", error)
+                log.warning("The enrolment of this device cannot be saved: %s.", error)
 
 
 def _end_reports(state: State, key: str) -> None:
-    """Forget all reports of an attempt, and let its job end without further ones."""
+    """Drop all reports about an attempt, and let its job end without further reports."""
     state.outbox = [report for report in state.outbox if report.key != key]
     job = state.job(key)
     if job is not None:
@@ -245,7 +245,7 @@ def _end_reports(state: State, key: str) -> None:
 
 
 def _send_without_details(state: State, report: Report) -> None:
-    """Replace a report that the server refused by one without details; drop it if that was refused as well."""
+    """Replace a refused report with one without details. If the server refused that one too, drop it."""
     simple = report.without_details()
     state.outbox = [
         simple if waiting == report else waiting for waiting in state.outbox if waiting != report or report != simple

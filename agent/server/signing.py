@@ -17,7 +17,7 @@ Sign = Callable[[bytes], bytes]
 
 @dataclass(frozen=True, slots=True)
 class UnsignedRequest:
-    """What is to be signed and sent."""
+    """A request before it is signed."""
 
     method: str
     url: str
@@ -26,7 +26,7 @@ class UnsignedRequest:
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """A request with its signature headers. Sending it again as it is counts as a retry of the same request."""
+    """A request with its signature headers. If it is sent again unchanged, the server treats it as a retry."""
 
     method: str
     url: str
@@ -58,7 +58,7 @@ def sign(
 ) -> SignedRequest:
     """Sign one request.
 
-    `created` is seconds since 1970 by the server's time. Only heartbeats have a `sequence`.
+    `created` is the server's time in seconds since 1970. Only heartbeats have a `sequence`.
     """
     parts = urlsplit(request.url)
     components = [

@@ -1,7 +1,7 @@
-"""HTTP. This is the only file that imports requests.
+"""The HTTP transport. This is the only module that imports requests.
 
-Every response is read in small pieces, with limits on its size and its time. The environment is ignored (no proxy
-variables, no ~/.netrc), cookies are dropped, redirects are followed only by `open_redirect`, nothing is decompressed.
+Every response is read in small chunks, with limits on its size and duration. The transport ignores the environment
+(proxy variables, ~/.netrc), drops cookies, follows redirects only in `open_redirect`, and decompresses nothing.
 """
 
 import re
@@ -27,14 +27,14 @@ from agent.config import Config
 from agent.errors import TryLater
 
 CHUNK_SIZE = 128 * 1024
-MAX_ANSWER_SIZE = 4 * 1024 * 1024
+MAX_RESPONSE_SIZE = 4 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 3600
 REDIRECTS = {301, 302, 303, 307, 308}
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """A complete response of bounded size."""
 
     status: int
@@ -54,7 +54,7 @@ class Stream:
         """Yield the bytes as they arrive, at most `CHUNK_SIZE` at a time. Raises `TryLater` if they stop arriving."""
         while True:
             try:
-                # `read` would wait for a whole chunk, however slowly the bytes arrive.
+                # `read` would wait for a full chunk, however slowly the bytes arrive.
                 chunk = self._raw.read1(CHUNK_SIZE, decode_content=False)
             except (HTTPError, HTTPException, OSError, ValueError) as error:
                 raise TryLater(f"The response was cut off: {_reason(error)}.") from None
@@ -63,17 +63,17 @@ class Stream:
             yield chunk
 
     def read(self, limit: int, seconds: float) -> bytes:
-        """Return the whole body. Raises `TryLater` if it has more than `limit` bytes or takes more than `seconds`."""
-        gives_up_at = time.monotonic() + seconds
+        """Return the complete body. Raises `TryLater` if it is larger than `limit` or takes longer than `seconds`."""
+        deadline = time.monotonic() + seconds
         body = bytearray()
         for chunk in self.chunks():
             body += chunk
             if len(body) > limit:
-                raise TryLater(f"The response has more than {limit} bytes, so it is not from Kernex.")
-            if time.monotonic() > gives_up_at:
+                raise TryLater(f"The response is larger than {limit} bytes, so it does not come from Kernex.")
+            if time.monotonic() > deadline:
                 raise TryLater(f"The response took longer than {seconds:.0f} seconds.")
-        announced = whole_number(self.headers.get("Content-Length", ""))
-        if announced is not None and announced != len(body):
+        declared_size = whole_number(self.headers.get("Content-Length", ""))
+        if declared_size is not None and declared_size != len(body):
             raise TryLater("The response was cut off.")
         return bytes(body)
 
@@ -85,11 +85,11 @@ class Transport:
         self.config = config
         self._session = _session(config)
 
-    def request(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Send a request and return the complete response, at most `MAX_ANSWER_SIZE` bytes. Raises `TryLater`."""
+    def request(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Response:
+        """Send a request and return the complete response, at most `MAX_RESPONSE_SIZE` bytes. Raises `TryLater`."""
         with self.open(method, url, headers, body) as stream:
-            content = stream.read(MAX_ANSWER_SIZE, self.config.answer_timeout_seconds)
-            return Answer(stream.status, stream.headers, content)
+            content = stream.read(MAX_RESPONSE_SIZE, self.config.answer_timeout_seconds)
+            return Response(stream.status, stream.headers, content)
 
     @contextmanager
     def open(self, method: str, url: str, headers: Mapping[str, str], body: bytes = b"") -> Iterator[Stream]:
@@ -108,10 +108,10 @@ class Transport:
 
     @contextmanager
     def open_redirect(self, base: str, location: str, headers: Mapping[str, str]) -> Iterator[Stream]:
-        """Follow one redirect, to https or to http on the same host, on a connection of its own.
+        """Follow one redirect, to https or to http on the same host, on a separate connection.
 
-        `headers` must not hold a signature: credentials of this device are for the control plane alone. Raises
-        `TryLater`, also for a second redirect.
+        `headers` must not contain a signature, because this device's credentials are for the control plane only. Raises
+        `TryLater`, including for a second redirect.
         """
         try:
             url = urljoin(base, location)
@@ -119,22 +119,22 @@ class Transport:
         except ValueError:
             raise TryLater("The server redirects to an invalid URL.") from None
         if parts.scheme != "https" and (parts.scheme != "http" or parts.hostname != urlsplit(base).hostname):
-            raise TryLater("The server redirects to another host without TLS; the agent does not follow.")
+            raise TryLater("The server redirects to another host without TLS, which the agent does not follow.")
         with Transport(self.config).open("GET", url, headers) as stream:
             if stream.status in REDIRECTS:
-                raise TryLater("The server redirects twice; the agent does not follow.")
+                raise TryLater("The redirect leads to another redirect, which the agent does not follow.")
             yield stream
 
 
 class _TimedConnection(HTTPConnection):
-    """A connection that limits the time for the head of a response. A socket timeout limits each silence only."""
+    """A connection with a limit on the time until all headers have arrived. Socket timeouts limit only each read."""
 
-    def __init__(self, *args: Any, head_seconds: float, **kwargs: Any) -> None:
-        self.head_seconds = head_seconds
+    def __init__(self, *args: Any, headers_timeout_seconds: float, **kwargs: Any) -> None:
+        self.headers_timeout_seconds = headers_timeout_seconds
         super().__init__(*args, **kwargs)
 
     def getresponse(self) -> Any:
-        watchdog = threading.Timer(self.head_seconds, _shut_down, (self.sock,))
+        watchdog = threading.Timer(self.headers_timeout_seconds, _shut_down, (self.sock,))
         watchdog.daemon = True
         watchdog.start()
         try:
@@ -144,36 +144,36 @@ class _TimedConnection(HTTPConnection):
 
 
 class _TimedTLSConnection(_TimedConnection, HTTPSConnection):
-    """The same with TLS."""
+    """A `_TimedConnection` with TLS."""
 
 
 class _Adapter(HTTPAdapter):
-    """Makes connections that limit the time for the head of a response."""
+    """Opens connections with a limit on the time until all headers of a response have arrived."""
 
-    def __init__(self, head_seconds: float) -> None:
-        self.head_seconds = head_seconds
+    def __init__(self, headers_timeout_seconds: float) -> None:
+        self.headers_timeout_seconds = headers_timeout_seconds
         super().__init__()
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         pool.ConnectionCls = _TimedTLSConnection if pool.scheme == "https" else _TimedConnection
-        pool.conn_kw["head_seconds"] = self.head_seconds
+        pool.conn_kw["headers_timeout_seconds"] = self.headers_timeout_seconds
         return pool
 
 
 def _shut_down(connection: socket.socket) -> None:
-    """End a connection, so that a blocked read returns. TLS's own shutdown would wait for the other side."""
+    """Close a connection, so that a blocked read returns. The shutdown of TLS would wait for the server."""
     with suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float:
-    """Return how many seconds the server asks us to wait, at most an hour; 0 if it does not say."""
+    """Return how many seconds the server asks us to wait, at most one hour; 0 without a valid `Retry-After`."""
     return float(min(whole_number(headers.get("Retry-After", "")) or 0, MAX_RETRY_AFTER_SECONDS))
 
 
 def whole_number(text: str) -> int | None:
-    """Return the number in a header; None for anything else, also for more than 18 digits."""
+    """Return the number in a header; None for anything else, including numbers with more than 18 digits."""
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
@@ -193,7 +193,7 @@ def _session(config: Config) -> requests.Session:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the innermost cause in a few words. The whole text of an error of requests would repeat the URL."""
+    """Return the innermost cause as a short text. The full text of an error from requests would repeat the URL."""
     while error.args and isinstance(error.args[0], BaseException):
         error = error.args[0]
     reason = getattr(error, "reason", None)

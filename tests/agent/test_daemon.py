@@ -32,7 +32,7 @@ def test_a_second_agent_is_refused(server: FakeServer, device: Device) -> None:
     wait_for(lambda: server.heartbeats)
     second = device.run("run")
     assert second.returncode == 7
-    assert "Another agent works" in second.stderr
+    assert "Another agent is using" in second.stderr
 
 
 def test_status_works_while_the_agent_runs(server: FakeServer, device: Device) -> None:

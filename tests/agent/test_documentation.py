@@ -42,7 +42,7 @@ def reason_codes() -> set[str]:
 
 
 def test_every_reason_code_is_documented() -> None:
-    section = PAGE.partition("## What it reports")[2].partition("\n## ")[0]
+    section = PAGE.partition("## What the agent reports")[2].partition("\n## ")[0]
     documented = set(re.findall(r"`([a-z_]+)`", section))
     codes = reason_codes()
     assert len(codes) >= 8

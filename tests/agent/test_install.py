@@ -178,7 +178,7 @@ def test_the_message_of_a_failed_hook_ends_with_its_last_line(server: FakeServer
     row = server.deploy(bundle.data("1", {"hook": hook}, hooks=hooks))
     device.once(exit_code=9)
     lines = row.last["message"].split("\n")
-    assert lines[0] == "The hook post_install ended with exit code 3. Nothing was installed before."
+    assert lines[0] == "The hook post_install ended with exit code 3. There is no previous release."
     assert lines[-1] == "no camera on /dev/video0"
     assert re.fullmatch(r"line \d+ of the noise before the end", lines[1])
     assert 3500 < len(row.last["message"].encode()) <= 4096
@@ -190,6 +190,6 @@ def test_the_message_of_a_failed_program_ends_with_its_last_line(server: FakeSer
     device.once(exit_code=9)
     assert (row.state, row.last["reason_code"]) == ("rolled_back", "crash_loop")
     lines = row.last["message"].split("\n")
-    assert lines[0] == "The program keeps ending, now with exit code 4."
+    assert lines[0] == "The program exits repeatedly, most recently with exit code 4."
     assert lines[-1] == "no model"
     assert len(lines) > 50

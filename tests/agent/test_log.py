@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from agent.log import Json, Text, one_line, sanitize, without_secrets
+from agent.log import JsonFormatter, TextFormatter, one_line, sanitize, without_secrets
 
 KEY = "PRIVATE " + "KEY"
 SECRETS = [
@@ -33,10 +33,10 @@ def record(message: str, *, with_traceback: bool = False) -> logging.LogRecord:
 
 @pytest.mark.parametrize("separator", ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"])
 def test_a_message_is_one_line(separator: str) -> None:
-    line = Text().format(record(f"refused{separator}2026-01-01T00:00:00Z info    forged"))
+    line = TextFormatter().format(record(f"refused{separator}2026-01-01T00:00:00Z info    forged"))
     assert len(line.splitlines()) == 1
-    assert json.loads(Json().format(record(f"a{separator}b")))["message"].startswith("a")
-    assert len(Json().format(record(f"a{separator}b")).split("\n")) == 1
+    assert json.loads(JsonFormatter().format(record(f"a{separator}b")))["message"].startswith("a")
+    assert len(JsonFormatter().format(record(f"a{separator}b")).split("\n")) == 1
 
 
 def test_terminal_codes_and_changes_of_direction_are_escaped() -> None:
@@ -44,10 +44,10 @@ def test_terminal_codes_and_changes_of_direction_are_escaped() -> None:
 
 
 def test_a_traceback_cannot_forge_a_line() -> None:
-    lines = Text().format(record("failed", with_traceback=True)).splitlines()
+    lines = TextFormatter().format(record("failed", with_traceback=True)).splitlines()
     assert len(lines) > 2
     assert all(line.startswith("    ") for line in lines[1:])
-    assert "forged" in json.loads(Json().format(record("failed", with_traceback=True)))["traceback"]
+    assert "forged" in json.loads(JsonFormatter().format(record("failed", with_traceback=True)))["traceback"]
 
 
 @pytest.mark.parametrize("text", SECRETS, ids=[text[:12] for text in SECRETS])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.log import MAX_FILE_SIZE, OwnLog
+from agent.log import MAX_FILE_SIZE, AgentLogFile
 from agent.server.log_batches import MAX_BATCH_SIZE, LogSource, collect
 from tests.agent import bundle, faults
 from tests.agent.device import Device, wait_for
@@ -134,7 +134,7 @@ def test_there_is_always_a_batch() -> None:
 
 
 def test_the_agents_own_log_is_bounded(tmp_path: Path) -> None:
-    own_log = OwnLog(tmp_path)
+    own_log = AgentLogFile(tmp_path)
     for number in range(30_000):
         own_log.append(b"%06d %s\n" % (number, b"x" * 100))
     own_log.append(b"y" * 10_000_000)

@@ -1,4 +1,4 @@
-"""What this device says to the server, and when: reports, heartbeats, attributes and logs, each on its own schedule."""
+"""The exchanges with the server: reports, heartbeats, attributes and logs, each with its own schedule."""
 
 import logging
 import random
@@ -19,20 +19,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Exchange:
-    """One kind of request. `send` returns after how many seconds the next one is due; `is_wanted` if there is any."""
+    """One type of request. `send` sends one and returns how many seconds later the next one is due.
+
+    `is_wanted` returns whether there is anything to send.
+    """
 
     schedule: Schedule
     is_wanted: Callable[[], bool]
     send: Callable[[], float]
 
     @property
-    def left_seconds(self) -> float | None:
-        """How long until it is due, or None if nothing is to be sent."""
-        return self.schedule.left_seconds if self.is_wanted() else None
+    def remaining_seconds(self) -> float | None:
+        """The seconds until the request is due, or None if there is nothing to send."""
+        return self.schedule.remaining_seconds if self.is_wanted() else None
 
 
-class Conversation:
-    """The requests of one thread. Reports go first, so that the server learns of an end before the next heartbeat."""
+class ServerExchanges:
+    """All exchanges of one thread. Reports go first, so that the server gets a result before the next heartbeat."""
 
     def __init__(self, config: Config, session: Session, journal: Journal, logs: LogDelivery) -> None:
         self.config = config
@@ -46,18 +49,18 @@ class Conversation:
         self.exchanges = (self.reports, self.heartbeat, self.attributes, self.log_batches)
 
     def delay_first_heartbeat(self) -> None:
-        """Wait a random part of the interval first: after a power cut a whole fleet starts at once."""
+        """Delay the first heartbeat by a random part of the interval: after a power cut, all devices start at once."""
         share = self.session.interval_seconds * FIRST_WAIT_SHARE
         self.heartbeat.schedule.succeeded(random.uniform(0, min(share, FIRST_WAIT_SECONDS)))  # noqa: S311
 
     def next_due(self) -> Exchange | None:
         """Return the first exchange that is due, or None."""
-        return next((exchange for exchange in self.exchanges if exchange.left_seconds == 0), None)
+        return next((exchange for exchange in self.exchanges if exchange.remaining_seconds == 0), None)
 
     def attempt(self, exchange: Exchange) -> AgentError | None:
-        """Send one request and set when the next is due. Return what went wrong, if anything did.
+        """Send one request and schedule the next one. Return the error, or None.
 
-        After a failure the caller decides whether to go on, and then calls `exchange.schedule.failed`.
+        After an error, the caller decides whether to continue, and then calls `exchange.schedule.failed`.
         """
         try:
             exchange.schedule.succeeded(exchange.send())
@@ -67,23 +70,23 @@ class Conversation:
             return TryLater(f"The state directory cannot be used: {error}.")
         except Exception as error:
             log.exception("The exchange with the server failed unexpectedly; continuing.")
-            return TryLater(f"Unexpected: {type(error).__name__}.")
+            return TryLater(f"Unexpected error: {type(error).__name__}.")
         return None
 
     def is_final(self, failure: AgentError) -> bool:
-        """Return whether a failure makes it pointless to go on: this device is not enrolled, and cannot be."""
+        """Return whether continuing is pointless, because this device is not enrolled and cannot enrol."""
         return self.session.enrolment is None and isinstance(failure, Refused | NotEnrolled | BadConfiguration)
 
     def wait(self, is_over: Callable[[], bool]) -> None:
-        """Wait until something is due, the journal changes, or `is_over`."""
+        """Wait until a request is due, the journal changes, or `is_over` returns True."""
         with self.journal.changed:
-            left = [exchange.left_seconds for exchange in self.exchanges]
+            left = [exchange.remaining_seconds for exchange in self.exchanges]
             seconds = min(wait for wait in left if wait is not None)
             if seconds > 0 and not is_over():
                 self.journal.changed.wait(seconds)
 
     def _schedule(self) -> Schedule:
-        """A fleet with a short interval is small, and its devices should be back soon after a failure."""
+        """Return a schedule. A fleet with a short interval is small, so its devices can retry soon after a failure."""
         limit = min(self.config.backoff_limit_seconds, max(30.0, 5 * self.session.interval_seconds))
         return Schedule(self.config.backoff_seconds, limit)
 
