@@ -1,4 +1,4 @@
-"""The requests to the operators' API that `make run` makes."""
+"""The requests that `make run` sends to the operators' API."""
 
 import time
 from collections.abc import Callable

@@ -50,7 +50,7 @@ def free_port() -> int:
 
 @dataclass
 class Passwords:
-    """A random password for each role, kept in a 0600 file beside the data."""
+    """A random password for each role, kept in a 0600 file next to the data."""
 
     postgres: str
     admin: str
@@ -166,7 +166,7 @@ class Postgres:
             if self.process is None or self.process.poll() is not None:
                 tail = (self.directory / "postgres.log").read_text(errors="replace")[-500:]
                 raise PostgresFailed(
-                    f"PostgreSQL did not start with the data in {self.data}: repair it, or move {self.directory} away"
+                    f"PostgreSQL did not start with the data in {self.data}: repair it, or move {self.directory} aside"
                     f" to start from scratch. The end of its log:\n{tail.strip()}"
                 )
             try:
@@ -175,7 +175,7 @@ class Postgres:
                 time.sleep(0.05)
             else:
                 return
-        raise PostgresFailed(f"PostgreSQL did not answer within {START_TIMEOUT_SECONDS} s.")
+        raise PostgresFailed(f"PostgreSQL did not respond within {START_TIMEOUT_SECONDS} s.")
 
     def _prepare(self) -> None:
         """Do the provider's part: `doadmin` owns the database, may create roles, and is not a superuser."""

@@ -80,12 +80,12 @@ class Workspace:
                 self.secrets = {str(name): str(value) for name, value in json.loads(path.read_text()).items()}
             except (OSError, ValueError, AttributeError):
                 raise CannotRun(
-                    f"{path} is damaged: restore the file, or move {self.directory} away to start from scratch."
+                    f"{path} is damaged: restore the file, or move {self.directory} aside to start from scratch."
                 ) from None
         if "secret_key" not in self.secrets:
             if (self.directory / "postgres").exists():
                 raise CannotRun(
-                    f"{path} is missing, but there is data: restore it, or move {self.directory} away to start over."
+                    f"{path} is missing, but there is data: restore it, or move {self.directory} aside to start over."
                 )
             self.keep("secret_key", secrets.token_urlsafe(48))
 

@@ -1,4 +1,4 @@
-# What the seed's plan leaves for later. Each part is off until its variable is set.
+# Optional parts that the original project plan leaves for later. Each is off until its variable is set.
 
 variable "connection_pool" {
   description = "Put PgBouncer between the web instances and the database, with this many server connections. Null: no PgBouncer."

@@ -1,4 +1,4 @@
-# The seed's installation: network, database, buckets, app, and the rules for who may reach what.
+# The installation of the original project plan: network, database, buckets, app, and access rules.
 
 locals {
   name        = "kernex-${var.environment}"
@@ -120,7 +120,7 @@ module "app" {
   }
 }
 
-# Without this resource the database admits every address that knows a password; with it, only the sources named here.
+# Without this resource, the database accepts every address with a valid password; with it, only the listed sources.
 resource "digitalocean_database_firewall" "this" {
   count      = var.stage == "open" ? 0 : 1
   cluster_id = module.database.id

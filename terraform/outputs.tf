@@ -1,4 +1,4 @@
-# The seed's outputs under the seed's names, and what the next steps need.
+# The outputs of the original project plan under their original names, and the values for the next steps.
 
 output "app_url" {
   description = "The URL of the control plane; null before the app exists."

@@ -43,7 +43,7 @@ locals {
     container_registry = 20
   }
 
-  # The seed plan's own budget, for comparison.
+  # The budget of the original project plan, for comparison.
   seed_budget = { app = 12, database = 30, bundles = 0 }
 
   # 25 per GB of memory. PostgreSQL reserves 3 of them for administrators, and grant_perms 2 for people.

@@ -1,7 +1,7 @@
 # The size of each part. The validations name the sizes that exist; prices.tf has their prices.
 
 variable "web_size" {
-  description = "The size of a web instance. The seed's plan has 512 MB on a shared processor."
+  description = "The size of a web instance. The original project plan has 512 MB on a shared processor."
   type        = string
   default     = "apps-s-1vcpu-0.5gb"
 
@@ -116,7 +116,7 @@ variable "backup_days" {
 }
 
 variable "database_size" {
-  description = "The size of each PostgreSQL node. The seed's plan has 2 processors and 4 GB."
+  description = "The size of each PostgreSQL node. The original project plan has 2 processors and 4 GB."
   type        = string
   default     = "db-s-2vcpu-4gb"
 

@@ -9,7 +9,7 @@ terraform {
     }
   }
 
-  # The state contains passwords. It is kept in a bucket of its own, never beside the code. `terraform init
+  # The state contains passwords. It is kept in a dedicated bucket, never next to the code. `terraform init
   # -backend-config=...` names the bucket; docs/infrastructure.md says how to create it.
   backend "s3" {}
 }

@@ -33,7 +33,7 @@ def test_damaged_data_is_named_and_left_alone(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     (data / "PG_VERSION").write_text("18\n")
-    with pytest.raises(PostgresFailed, match=f"move {tmp_path} away"):
+    with pytest.raises(PostgresFailed, match=f"move {tmp_path} aside"):
         Postgres(tmp_path).start()
     assert [path.name for path in data.iterdir()] == ["PG_VERSION"]
 
