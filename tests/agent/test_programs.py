@@ -242,7 +242,7 @@ def test_a_release_that_replaces_a_crash_loop_stays(server: FakeServer, device: 
     (device.state_dir / "broken").touch()
     wait_for(lambda: "returning to the previous release" in device.log_text(), 40, device.log_text)
     time.sleep(6)  # longer than the delay before the next start
-    assert device.log_text().count("going back to the previous release") == 1
+    assert device.log_text().count("returning to the previous release") == 1
     (device.state_dir / "go").touch()
     device.finish(row)
     wait_for(lambda: not device.state.jobs)
