@@ -1,7 +1,7 @@
 """Manifests: the files of a bundle, its requirements, and how a device runs and checks it.
 
-A manifest is canonical JSON: UTF-8, keys sorted, separators `,` and `:`, nothing escaped that need not be, no trailing
-newline. Devices ask for it by the sha256 over exactly those bytes. Omitted members stay omitted.
+A manifest is canonical JSON: UTF-8, keys sorted, separators `,` and `:`, only necessary escapes, no trailing
+newline. Devices request it by the sha256 of exactly those bytes. Omitted members stay omitted.
 Unknown members are refused: a misspelt `health` must not mean "no health check".
 """
 
@@ -22,7 +22,7 @@ from foundation.errors import BadRequest
 SCHEMA = 1
 MAX_MANIFEST_SIZE = 4 * 1024 * 1024
 MAX_FILES = 10_000
-MAX_NUMBER = 2**53 - 1  # the largest whole number that every JSON parser keeps
+MAX_NUMBER = 2**53 - 1  # the largest integer that every JSON parser keeps exact
 MAX_SECONDS = 86_400
 MAX_DEVICE_TYPES = 100
 MAX_WORDS = 256
@@ -107,7 +107,9 @@ def parse(body: bytes) -> Manifest:
         raise BadBundle("not_json", error.message) from None
     manifest = read(value)
     if manifest.body != body:
-        raise BadBundle("not_canonical", "The manifest is not canonical JSON: sort its keys and leave out white space.")
+        raise BadBundle(
+            "not_canonical", "The manifest is not canonical JSON: sort its keys and remove white space between tokens."
+        )
     return manifest
 
 
@@ -116,7 +118,7 @@ def read(value: object) -> Manifest:
     optional = {"release_counter", "device_types", "requires", "hooks", "run", "health"}
     members = _members(value, "manifest", {"schema", "name", "version", "files"}, optional)
     if members["schema"] != SCHEMA or isinstance(members["schema"], bool | float):
-        raise BadBundle("bad_schema", f"`schema` is not {SCHEMA}: this version of Kernex reads no other.")
+        raise BadBundle("bad_schema", f"`schema` is not {SCHEMA}: this version of Kernex supports no other schema.")
     requires = _members(members.get("requires", {}), "requires", set(), {"memory", "disk"})
     files = _files(members["files"])
     executables = {file.path: file.mode == EXECUTABLE for file in files}
@@ -125,10 +127,10 @@ def read(value: object) -> Manifest:
     manifest = Manifest(
         name=_name(members["name"], "bad_name", "`name`"),
         version=_name(members["version"], "bad_version", "`version`"),
-        release_counter=_whole(members.get("release_counter", 0), "bad_release_counter", "`release_counter`"),
+        release_counter=_integer(members.get("release_counter", 0), "bad_release_counter", "`release_counter`"),
         device_types=_device_types(members.get("device_types", [])),
-        memory=_whole(requires.get("memory", 0), "bad_requires", "`requires.memory`"),
-        disk=_whole(requires.get("disk", 0), "bad_requires", "`requires.disk`"),
+        memory=_integer(requires.get("memory", 0), "bad_requires", "`requires.memory`"),
+        disk=_integer(requires.get("disk", 0), "bad_requires", "`requires.disk`"),
         files=files,
         hooks={name: _hook(hook, name, executables) for name, hook in hooks.items()},
         run=run,
@@ -150,7 +152,7 @@ def _members(value: object, what: str, required: set[str], optional: set[str]) -
     return value
 
 
-def _whole(value: object, code: str, what: str, least: int = 0, most: int = MAX_NUMBER) -> int:
+def _integer(value: object, code: str, what: str, least: int = 0, most: int = MAX_NUMBER) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise BadBundle(code, f"{what} is not a whole number from {least} to {most}.")
     return value
@@ -167,7 +169,7 @@ def _device_types(value: object) -> tuple[str, ...]:
         raise BadBundle("bad_device_types", f"`device_types` is not a list of at most {MAX_DEVICE_TYPES} names.")
     types = tuple(_name(item, "bad_device_types", "A device type") for item in value)
     if len(set(types)) != len(types):
-        raise BadBundle("bad_device_types", "`device_types` names a type twice.")
+        raise BadBundle("bad_device_types", "`device_types` lists a type twice.")
     return types
 
 
@@ -186,7 +188,7 @@ def _files(value: object) -> tuple[File, ...]:
     sizes: dict[str, int] = {}
     for file in files:
         if sizes.setdefault(file.sha256, file.size) != file.size:
-            raise BadBundle("size_differs", f"The sha256 {file.sha256} is announced with two sizes.")
+            raise BadBundle("size_differs", f"The sha256 {file.sha256} is listed with two sizes.")
     return files
 
 
@@ -195,9 +197,9 @@ def _file(value: object) -> File:
     path = check_path(members["path"])
     sha256, mode = members["sha256"], members["mode"]
     if not is_sha256(sha256):
-        raise BadBundle("bad_sha256", f"The sha256 of {path!a} is not 64 lower-case hex digits.")
-    size = _whole(members["size"], "bad_size", f"The size of {path!a}")
-    if _whole(mode, "bad_mode", f"The mode of {path!a}") not in {PLAIN, EXECUTABLE}:
+        raise BadBundle("bad_sha256", f"The sha256 of {path!a} is not 64 lowercase hexadecimal digits.")
+    size = _integer(members["size"], "bad_size", f"The size of {path!a}")
+    if _integer(mode, "bad_mode", f"The mode of {path!a}") not in {PLAIN, EXECUTABLE}:
         raise BadBundle("bad_mode", f"The mode of {path!a} is neither 420 (0644) nor 493 (0755).")
     return File(path, sha256, size, mode)
 
@@ -208,7 +210,7 @@ def _hook(value: object, name: str, executables: Mapping[str, bool]) -> Hook:
 
 
 def _timeout(value: object) -> int:
-    return _whole(value, "bad_timeout", "`timeout_seconds`", 1, MAX_SECONDS)
+    return _integer(value, "bad_timeout", "`timeout_seconds`", 1, MAX_SECONDS)
 
 
 def _run(value: object, executables: Mapping[str, bool]) -> Run:
@@ -220,8 +222,8 @@ def _run(value: object, executables: Mapping[str, bool]) -> Run:
         if not _VARIABLE.fullmatch(variable) or not _is_word(text):
             raise BadBundle(
                 "bad_environment",
-                f"The variable {variable[:80]!a} is not a name of letters, digits and `_` without KERNEX_ in front, or "
-                f"its value is not a string of at most {MAX_WORD_SIZE} bytes.",
+                f"The variable {variable[:80]!a} must be a name of letters, digits and `_` without the prefix KERNEX_, "
+                f"and its value a string of at most {MAX_WORD_SIZE} bytes.",
             )
     return Run(_command(members["command"], executables), environment)
 
@@ -230,12 +232,15 @@ def _health(value: object, executables: Mapping[str, bool], run: Run | None) -> 
     members = _members(value, "health", {"timeout_seconds"}, {"command", "file", "interval_seconds"})
     timeout = _timeout(members["timeout_seconds"])
     if ("command" in members) == ("file" in members):
-        raise BadBundle("bad_health", "`health` needs either `command` or `file`, and not both.")
+        raise BadBundle("bad_health", "`health` needs exactly one of `command` and `file`.")
     if "command" in members:
-        interval = _whole(members.get("interval_seconds", 2), "bad_interval", "`interval_seconds`", 1, MAX_SECONDS)
+        interval = _integer(members.get("interval_seconds", 2), "bad_interval", "`interval_seconds`", 1, MAX_SECONDS)
         return Health(timeout, command=_command(members["command"], executables), interval_seconds=interval)
     if "interval_seconds" in members or run is None:
-        raise BadBundle("bad_health", "`health.file` needs a `run` command that writes it, and has no interval.")
+        raise BadBundle(
+            "bad_health",
+            "`health.file` needs a `run` command that writes it, and `interval_seconds` does not apply to it.",
+        )
     return Health(timeout, file=check_path(members["file"]))
 
 
@@ -252,7 +257,10 @@ def _command(value: object, executables: Mapping[str, bool]) -> tuple[str, ...]:
         if not executables[program[2:]]:
             raise BadBundle("command_not_executable", f"The command {program[:200]!a} needs the mode 493 (0755).")
     elif not program or "/" in program:
-        raise BadBundle("bad_command", "A program is `./` and a file of the bundle, or a name without a slash.")
+        raise BadBundle(
+            "bad_command",
+            "The first word of a command is `./` followed by a file of the bundle, or a name without a slash.",
+        )
     return tuple(value)
 
 

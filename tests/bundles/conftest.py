@@ -1,4 +1,4 @@
-"""Each test of bundles has its own storage directory and publisher."""
+"""Each test of bundles has a separate storage directory and publisher."""
 
 from pathlib import Path
 

@@ -18,7 +18,7 @@ def content_digest(content: bytes) -> str:
 
 
 def manifest_of(contents: dict[str, bytes], **members: Any) -> dict[str, Any]:
-    """A manifest whose files have these contents."""
+    """Return a manifest whose files have these contents."""
     files = [
         {"path": path, "sha256": sha256(content), "size": len(content), "mode": 0o644}
         for path, content in sorted(contents.items())
@@ -59,12 +59,12 @@ class Publisher:
 
     def upload(self, content: bytes) -> str:
         """Send all of one blob and complete it. Return the upload's id."""
-        answer = self.start(content).json()
-        size = answer["part_size"]
+        response = self.start(content).json()
+        size = response["part_size"]
         for number, offset in enumerate(range(0, len(content), size), 1):
-            assert self.put(answer["id"], number, content[offset : offset + size]).status_code == 200
-        assert self.post(f"uploads/{answer['id']}/complete").status_code == 202
-        return str(answer["id"])
+            assert self.put(response["id"], number, content[offset : offset + size]).status_code == 200
+        assert self.post(f"uploads/{response['id']}/complete").status_code == 202
+        return str(response["id"])
 
     def push(self, contents: dict[str, bytes], **members: Any) -> Any:
         """Make a ready bundle. Return the response that shows it."""
@@ -72,8 +72,8 @@ class Publisher:
         assert self.draft(manifest).status_code == 201
         for content in set(contents.values()):
             self.upload(content)
-        address = f"bundles/{manifest['name']}/{manifest['version']}"
-        assert self.post(f"{address}/publish").status_code == 202
+        path = f"bundles/{manifest['name']}/{manifest['version']}"
+        assert self.post(f"{path}/publish").status_code == 202
         verify_uploads()
         verify_bundles()
-        return self.get(address)
+        return self.get(path)

@@ -1,4 +1,4 @@
-"""Archives: read member by member, never unpacked; a refused archive leaves nothing."""
+"""Archives are read member by member and never unpacked; a refused archive leaves nothing behind."""
 
 import gzip
 import io
@@ -76,7 +76,9 @@ def gz(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("pack", [tar_of, lambda contents: gz(tar_of(contents)), zip_of], ids=["tar", "tar.gz", "zip"])
-def test_it_makes_a_draft_that_becomes_ready(pack: Callable[[dict[str, bytes]], bytes], storage: Path) -> None:
+def test_an_archive_becomes_a_draft_that_becomes_ready(
+    pack: Callable[[dict[str, bytes]], bytes], storage: Path
+) -> None:
     bundle = draft(pack(CONTENTS), run={"command": ["./run.py"]})
     lines = list(bundle.files.values_list("path", "size", "mode"))
     assert lines == [("data/empty", 0, 420), ("data/model.bin", 3000, 420), ("run.py", 9, 493), ("same.py", 9, 420)]
@@ -87,18 +89,18 @@ def test_it_makes_a_draft_that_becomes_ready(pack: Callable[[dict[str, bytes]], 
     assert list((storage / "uploads").iterdir()) == []
 
 
-def test_it_accepts_a_tar_of_a_directory() -> None:
+def test_a_tar_of_a_directory_is_accepted() -> None:
     archive = tar_of(CONTENTS, info("./", type=tarfile.DIRTYPE), prefix="./")
     assert draft(archive).file_count == 4
 
 
-def test_it_reads_a_description_and_does_not_ship_it() -> None:
+def test_the_description_is_read_and_not_part_of_the_bundle() -> None:
     toml = b'device_types = ["edge"]\n[run]\ncommand = ["python3", "run.py"]\n'
     bundle = draft(tar_of(CONTENTS | {"kernex.toml": toml}))
     assert (bundle.file_count, bundle.device_types) == (4, ["edge"])
 
 
-def test_drafting_again_returns_the_same_bundle_and_stores_nothing_twice(storage: Path) -> None:
+def test_drafting_again_returns_the_same_bundle_and_stores_no_blob_twice(storage: Path) -> None:
     bundle = draft(tar_of(CONTENTS))
     verify_uploads()
     assert draft(zip_of(CONTENTS)) == bundle
@@ -121,31 +123,31 @@ REFUSED: dict[str, tuple[str, bytes]] = {
     "encrypted zip": ("bad_member_type", ENCRYPTED),
     "absolute in a tar": ("bad_path", tar_of({"/etc/passwd": b""})),
     "outside in a tar": ("bad_path", tar_of({"a/../../b": b""})),
-    "outside by a pax header": ("bad_path", tar_of({}, info("a", pax_headers=OUTSIDE), format=tarfile.PAX_FORMAT)),
+    "outside through a pax header": ("bad_path", tar_of({}, info("a", pax_headers=OUTSIDE), format=tarfile.PAX_FORMAT)),
     "outside in a zip": ("bad_path", zip_of({"../a": b""})),
     "backslash in a zip": ("bad_path", zip_of({"..\\a": b""})),
     "NUL in a zip": ("bad_path", zip_of({"aXb": b""}).replace(b"aXb", b"a\0b")),
     "not UTF-8 in a tar": ("bad_path", tar_of({"a\udcff": b""}, format=tarfile.GNU_FORMAT, errors="surrogateescape")),
     "twice in a tar": ("duplicate_path", tar_of({"a": b"", "./a": b""})),
-    "case twice in a zip": ("duplicate_path", zip_of({"a": b"", "A": b""})),
-    "no file": ("bad_files", tar_of({}, info("d", type=tarfile.DIRTYPE))),
-    "no archive": ("unknown_archive", b"hello"),
-    "nothing": ("unknown_archive", b""),
+    "twice in different case in a zip": ("duplicate_path", zip_of({"a": b"", "A": b""})),
+    "no files": ("bad_files", tar_of({}, info("d", type=tarfile.DIRTYPE))),
+    "not an archive": ("unknown_archive", b"hello"),
+    "empty file": ("unknown_archive", b""),
     "gzip of something else": ("broken_archive", gz(b"hello" * 1000)),
-    "cut in a member": ("broken_archive", tar_of(CONTENTS)[:2500]),
-    "cut between members": ("broken_archive", tar_of(CONTENTS)[:1024]),
-    "cut gzip": ("broken_archive", gz(tar_of(CONTENTS))[:-200]),
+    "truncated in a member": ("broken_archive", tar_of(CONTENTS)[:2500]),
+    "truncated between members": ("broken_archive", tar_of(CONTENTS)[:1024]),
+    "truncated gzip": ("broken_archive", gz(tar_of(CONTENTS))[:-200]),
     "gzip with a wrong checksum": ("broken_archive", gz(tar_of(CONTENTS))[:-8] + b"\0" * 8),
     "zip with a wrong checksum": (
         "broken_archive",
         zip_of({"a": b"hello"}).replace(struct.pack("<I", 0x3610A686), b"\0" * 4),
     ),
-    "cut zip": ("broken_archive", zip_of(CONTENTS)[:-30]),
+    "truncated zip": ("broken_archive", zip_of(CONTENTS)[:-30]),
     "bomb in a tar.gz": ("archive_too_large", gz(tar_of({"a": b"\0" * 70_000_000}))),
     "bomb in a zip": ("archive_too_large", zip_of({"a": b"\0" * 70_000_000})),
     "header bomb": ("broken_archive", gz(tar_of({}, info("x" * 20_000_000), format=tarfile.GNU_FORMAT))),
-    "description with something unknown": ("bad_description", tar_of({"a": b"", "kernex.json": b'{"name": "x"}'})),
-    "description that is no JSON": ("bad_description", tar_of({"a": b"", "kernex.json": b"{"})),
+    "description with an unknown member": ("bad_description", tar_of({"a": b"", "kernex.json": b'{"name": "x"}'})),
+    "description that is not JSON": ("bad_description", tar_of({"a": b"", "kernex.json": b"{"})),
     "description with a time": ("bad_description", tar_of({"a": b"", "kernex.toml": b"run = 2020-01-01"})),
     "two descriptions": ("bad_description", tar_of({"kernex.toml": b"device_types = []", "kernex.json": b"{}"})),
     "two descriptions, the first empty": ("bad_description", tar_of({"kernex.toml": b"", "kernex.json": b"{}"})),
@@ -156,7 +158,7 @@ REFUSED: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize(("code", "archive"), REFUSED.values(), ids=REFUSED.keys())
-def test_it_refuses(code: str, archive: bytes, storage: Path) -> None:
+def test_bad_archives_are_refused(code: str, archive: bytes, storage: Path) -> None:
     with pytest.raises(BadBundle) as refusal:
         draft(archive)
     assert refusal.value.code == code, refusal.value.message
@@ -164,7 +166,7 @@ def test_it_refuses(code: str, archive: bytes, storage: Path) -> None:
     assert (Upload.objects.count(), Bundle.objects.count()) == (0, 0)
 
 
-def test_it_keeps_nothing_if_the_version_exists(storage: Path) -> None:
+def test_nothing_is_kept_if_the_version_exists(storage: Path) -> None:
     draft(tar_of({"a": b"1"}))
     with pytest.raises(Conflict):
         draft(tar_of({"a": b"2"}))
@@ -172,7 +174,7 @@ def test_it_keeps_nothing_if_the_version_exists(storage: Path) -> None:
 
 
 @pytest.mark.parametrize("pack", [tar_of, zip_of])
-def test_it_leaves_the_space_that_open_uploads_reserved(
+def test_an_archive_leaves_the_space_that_open_uploads_reserved(
     pack: Callable[[dict[str, bytes]], bytes], storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Upload.objects.create(sha256="a" * 64, size=600, part_size=1000)
@@ -191,7 +193,7 @@ def test_directories_count_as_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal.value.code == "too_many_files"
 
 
-def test_it_refuses_a_negative_size() -> None:
+def test_a_negative_size_is_refused() -> None:
     entry = bytearray(tar_of({"a": b"x"}))
     entry[124:136] = b"\xff" * 11 + b"\x00"  # -256 in base 256
     checksum = 256 + sum(entry[:148]) + sum(entry[156:512])

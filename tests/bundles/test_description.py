@@ -1,4 +1,4 @@
-"""kernex.toml and kernex.json of an archive: bounded before they are parsed."""
+"""kernex.toml and kernex.json of an archive are limited in size and depth before they are parsed."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ HOSTILE = {
     "nested arrays": "a = " + "[" * 20_000,
     "nested inline tables": "a = " + "{a = " * 10_000,
 }
-# What a process may need more than it has, in bytes.
+# How much more memory than at its start a process may use, in bytes.
 ALLOWED = 64 * KIB * KIB
 LIMITED = f"""
 import resource, sys
@@ -42,7 +42,7 @@ def parse(text: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_description_costs_little_memory(text: str) -> None:
+def test_a_hostile_description_needs_little_memory(text: str) -> None:
     environment = {
         "DJANGO_SETTINGS_MODULE": "kernex.settings",
         "SECRET_KEY": "x" * 50,
@@ -79,7 +79,7 @@ def test_depth_counts_brackets_and_dots_outside_of_strings(text: str, depth: int
     assert toml_depth(text) == depth
 
 
-def test_it_accepts_the_deepest_nesting_and_no_more() -> None:
+def test_nesting_is_accepted_up_to_the_limit() -> None:
     nested = "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1)
     assert parse(f"run = [{nested}]")
     with pytest.raises(BadBundle) as refusal:
@@ -94,7 +94,7 @@ def test_the_scan_is_linear(text: str) -> None:
     assert time.monotonic() - began < 2
 
 
-def test_it_refuses_a_large_description() -> None:
+def test_a_large_description_is_refused() -> None:
     with pytest.raises(BadBundle) as refusal:
         parse("#" * (MAX_TOML_SIZE + 1))
     assert refusal.value.code == "bad_description"

@@ -1,4 +1,4 @@
-"""Blobs that nothing refers to are deleted, and a blob in use never is, whatever happens at the same time."""
+"""The collector deletes blobs that nothing refers to, and never a blob in use, whatever runs at the same time."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +27,7 @@ CONTENT = b"a blob" * 1000
 
 
 def age_everything(days: int = 30) -> None:
-    """Let the marks and the deletions be as old as if `days` had passed."""
+    """Make marks and deletions `days` old."""
     past = timezone.now() - timedelta(days=days)
     Blob.objects.filter(unreferenced_at__isnull=False).update(unreferenced_at=past)
     BlobDeletion.objects.filter(deleted_at__isnull=False).update(deleted_at=past)
@@ -61,7 +61,7 @@ def test_an_unused_blob_is_marked_and_then_deleted() -> None:
 def test_a_bundle_in_any_state_keeps_its_blobs(state: str) -> None:
     make_bundle(contents={"model": CONTENT}, state=state)
     assert BlobMarker().mark() == 0
-    Blob.objects.update(unreferenced_at=timezone.now())  # marked before the bundle came
+    Blob.objects.update(unreferenced_at=timezone.now())  # marked before the bundle was drafted
     age_everything()
     collect_blobs()
     assert blobs().exists(sha256(CONTENT))
@@ -69,7 +69,7 @@ def test_a_bundle_in_any_state_keeps_its_blobs(state: str) -> None:
 
 
 @pytest.mark.django_db
-def test_a_discarded_draft_gives_its_blobs_up() -> None:
+def test_a_discarded_draft_does_not_keep_its_blobs() -> None:
     bundle = make_bundle(contents={"model": CONTENT}, state="draft")
     bundle.discard(actor="operator:alice")
     assert BlobMarker().mark() == 1
@@ -95,7 +95,7 @@ def test_an_unfinished_upload_keeps_the_blob(publisher: Publisher) -> None:
     assert (verify_uploads(), Upload.objects.get(pk=upload).state) == (1, "stored")
 
 
-def test_asking_for_a_blob_postpones_its_collection(publisher: Publisher) -> None:
+def test_starting_an_upload_postpones_the_collection_of_its_blob(publisher: Publisher) -> None:
     digest = store_unused()
     assert publisher.start(CONTENT).json()["state"] == "stored"
     assert collect_blobs() == 0
@@ -119,28 +119,28 @@ def test_new_bytes_wait_until_the_old_ones_are_gone(publisher: Publisher) -> Non
 def test_a_stored_blob_that_is_collected_meanwhile_is_not_recorded_again(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The row goes between the scheduler's look at it and its decision on an upload of the same bytes."""
+    """The row is deleted after the scheduler read it and before it decides on an upload of the same bytes."""
     digest = store_unused()
     Upload.objects.create(sha256=digest, size=len(CONTENT), part_size=10, state="verifying")
-    looked: list[str] = []
+    selects: list[str] = []
 
-    def condemn_after_the_look(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
-        answer = execute(sql, *rest)
-        if not looked and sql.startswith('SELECT "bundles_blob"'):
-            looked.append(sql)
+    def condemn_after_the_select(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        response = execute(sql, *rest)
+        if not selects and sql.startswith('SELECT "bundles_blob"'):
+            selects.append(sql)
             Blob.objects.all().delete()
             BlobDeletion.objects.create(sha256=digest, size=len(CONTENT))
-        return answer
+        return response
 
-    with connection.execute_wrapper(condemn_after_the_look):
+    with connection.execute_wrapper(condemn_after_the_select):
         assert verify_uploads() == 0
-    assert looked
+    assert selects
     assert not Blob.objects.exists()
     assert Upload.objects.get().state == "verifying"
 
 
 @pytest.mark.django_db
-def test_a_killed_collector_is_continued(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_run_continues_after_a_killed_collector(monkeypatch: pytest.MonkeyPatch) -> None:
     digest = store_unused()
 
     def kill(*_: object) -> None:
@@ -156,7 +156,7 @@ def test_a_killed_collector_is_continued(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.django_db
-def test_the_marker_continues_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_marker_continues_after_a_full_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(garbage_collection, "BATCH_SIZE", 2)
     Blob.objects.bulk_create(Blob(sha256=f"{number:064x}", size=1) for number in range(5))
     assert BlobMarker().mark() == 5
@@ -174,10 +174,10 @@ def test_rows_of_ended_uploads_are_deleted(publisher: Publisher) -> None:
     assert [upload.state for upload in Upload.objects.all()] == ["open"]
 
 
-def in_own_connection(work: Callable[[], object]) -> None:
-    """Do `work` in a thread, and close the thread's database connection."""
+def in_own_connection(call: Callable[[], object]) -> None:
+    """Call it in a thread, and close the thread's database connection."""
     try:
-        work()
+        call()
     finally:
         connection.close()
 
@@ -213,7 +213,7 @@ def test_a_draft_that_came_first_keeps_the_blob(storage: Path) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_drafts_uploads_and_collectors_at_once_lose_nothing(client: Client, storage: Path) -> None:
+def test_concurrent_drafts_uploads_and_collectors_lose_no_blob(client: Client, storage: Path) -> None:
     check_nothing_is_lost(Publisher(client, make_token(make_user(), "publisher")))
 
 

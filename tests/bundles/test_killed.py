@@ -1,4 +1,4 @@
-"""The scheduler is killed (SIGKILL, in a process of its own) before and after each of its steps, and started again."""
+"""The scheduler, in a separate process, is killed before and after each of its operations, and started again."""
 
 import os
 import signal
@@ -22,21 +22,21 @@ pytestmark = pytest.mark.django_db(transaction=True)
 GOOD, BAD = b"good" * 1000, b"bad" * 1000
 
 
-class Reaper:
-    """Counts what changes the disk or the database, and kills this process before or after the chosen one."""
+class Killer:
+    """Counts the calls that change the disk or the database, and kills this process before or after a chosen call."""
 
     def __init__(self, at: int) -> None:
         self.at = at
         self.count = 0
 
     def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def reaped(*words: Any, **named: Any) -> Any:
+        def counted(*args: Any, **kwargs: Any) -> Any:
             self.tick()
-            answer = call(*words, **named)
+            response = call(*args, **kwargs)
             self.tick()
-            return answer
+            return response
 
-        return reaped
+        return counted
 
     def tick(self) -> None:
         self.count += 1
@@ -45,7 +45,7 @@ class Reaper:
 
 
 def killed_at(at: int) -> bool:
-    """Run the scheduler's tasks in a child that is killed at that point. False if it finished before."""
+    """Run the scheduler's tasks in a child that is killed at call `at`. Return False if it finished before."""
     connections.close_all()
     child = os.fork()
     if child:
@@ -53,12 +53,12 @@ def killed_at(at: int) -> bool:
         assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
         return os.WIFSIGNALED(status)
     try:
-        reaper = Reaper(at)
+        killer = Killer(at)
         for name in ("link", "unlink", "mkdir", "fsync", "open"):
-            setattr(os, name, reaper.around(getattr(os, name)))
-        CursorWrapper.execute = reaper.around(CursorWrapper.execute)  # type: ignore[method-assign]
+            setattr(os, name, killer.around(getattr(os, name)))
+        CursorWrapper.execute = killer.around(CursorWrapper.execute)  # type: ignore[method-assign]
         connection.ensure_connection()
-        connection.connection.__class__.commit = reaper.around(connection.connection.__class__.commit)
+        connection.connection.__class__.commit = killer.around(connection.connection.__class__.commit)
         verify_uploads()
         verify_bundles()
         sweep()
@@ -92,7 +92,7 @@ def test_the_next_run_continues_wherever_it_was_killed(client: Client, storage: 
 
 
 def check_invariants(storage: Path, good: bytes, bad: bytes) -> None:
-    """True at every moment: a blob's row means whole bytes at its final key, and ready means every blob."""
+    """Check what always holds: a `Blob` row has all its bytes at the final key; a ready bundle has all blobs."""
     final = storage / "blobs" / sha256(good)[:2] / sha256(good)
     assert not final.exists() or final.read_bytes() == good
     assert not Blob.objects.filter(sha256=sha256(good)).exists() or final.exists()

@@ -19,14 +19,14 @@ def example(**members: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("good", EXAMPLES["good"], ids=lambda good: good["why"])
-def test_it_accepts(good: dict[str, Any]) -> None:
+def test_good_examples_are_accepted(good: dict[str, Any]) -> None:
     read = manifest.read(good["manifest"])
     assert read.sha256 == good["sha256"]
     assert manifest.parse(read.body) == read
 
 
 @pytest.mark.parametrize("bad", EXAMPLES["bad"], ids=lambda bad: f"{bad['code']}: {bad['why']}")
-def test_it_refuses(bad: dict[str, Any]) -> None:
+def test_bad_examples_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(BadBundle) as refusal:
         manifest.parse(bad["raw"].encode()) if "raw" in bad else manifest.read(bad["manifest"])
     assert refusal.value.code == bad["code"], refusal.value.message
@@ -40,7 +40,7 @@ def test_the_examples_cover_every_code() -> None:
     assert [code for code in codes if f'"{code}"' not in source] == []
 
 
-def test_it_reads_every_member() -> None:
+def test_every_member_is_read() -> None:
     read = manifest.read(EXAMPLES["good"][0]["manifest"])
     assert read.label == "vad@1.0.0"
     assert (read.release_counter, read.device_types) == (7, ("edge", "jetson-nano"))
@@ -55,14 +55,14 @@ def files(count: int, path: str = "{:05}") -> list[dict[str, Any]]:
     return [{"path": path.format(number), "sha256": A, "size": 1, "mode": 420} for number in range(count)]
 
 
-def test_it_accepts_10_000_files_and_no_more() -> None:
+def test_at_most_10_000_files_are_accepted() -> None:
     assert manifest.read(example(files=files(10_000))).size == 10_000
     with pytest.raises(BadBundle) as refusal:
         manifest.read(example(files=files(10_001)))
     assert refusal.value.code == "too_many_files"
 
 
-def test_it_accepts_4_mib_and_no_more() -> None:
+def test_at_most_4_mib_are_accepted() -> None:
     long = "d" * 200 + "/" + "e" * 200 + "/{:05}"
     assert len(manifest.read(example(files=files(8000, long))).body) > 4_000_000
     with pytest.raises(BadBundle) as refusal:

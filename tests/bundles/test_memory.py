@@ -1,4 +1,4 @@
-"""Large files through a real web server and a real scheduler process, both in constant memory, cut in the middle."""
+"""Large files pass through a web server and a scheduler process in constant memory, with an interruption."""
 
 import hashlib
 import subprocess
@@ -53,7 +53,7 @@ def part(number: int) -> bytes:
 
 
 def peak(server: Live) -> int:
-    """The most memory that any process of the web server ever had, in bytes."""
+    """Return the peak memory of any process of the web server, in bytes."""
     assert server.web is not None
     children = Path(f"/proc/{server.web.pid}/task/{server.web.pid}/children").read_text().split()
     peaks = []
@@ -87,20 +87,20 @@ def test_a_body_that_is_refused_unread_leaves_the_connection_usable(server: Live
         ):
             kind = {"Content-Type": f"application/{content_type}", "Content-Digest": content_digest(b"")}
             method = "PUT" if "parts" in path else "POST"
-            answer = session.request(
+            response = session.request(
                 method, f"{server.url}/api/v1/{path}", data=b"x" * 17 * 1024**2, headers=kind, timeout=30
             )
-            assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+            assert (response.status_code, response.json()["error"]["code"]) == (413, "too_large")
             assert session.get(f"{server.url}/api/v1/bundles", timeout=30).status_code == 200
 
 
-def test_200_mb_pass_through_in_constant_memory_and_survive_a_kill(server: Live) -> None:
+def test_200_mb_need_constant_memory_and_survive_a_kill(server: Live) -> None:
     whole = hashlib.sha256()
     for number in range(1, PARTS + 1):
         whole.update(part(number))
-    wanted = {"sha256": whole.hexdigest(), "size": PARTS * PART}
-    upload = server.call("POST", "/uploads", wanted, "publisher").json()["id"]
-    server.call("GET", f"/uploads/{upload}", role="publisher")  # warm
+    expected = {"sha256": whole.hexdigest(), "size": PARTS * PART}
+    upload = server.call("POST", "/uploads", expected, "publisher").json()["id"]
+    server.call("GET", f"/uploads/{upload}", role="publisher")  # loads what every request needs
     before = peak(server)
     for number in (PARTS, *range(1, 8)):
         assert put(server, upload, number).status_code == 200
@@ -108,7 +108,7 @@ def test_200_mb_pass_through_in_constant_memory_and_survive_a_kill(server: Live)
 
     server.kill_web()
     server.start_web()
-    again = server.call("POST", "/uploads", wanted, "publisher").json()
+    again = server.call("POST", "/uploads", expected, "publisher").json()
     assert again["id"] == upload
     assert [line["number"] for line in again["parts"]] == [*range(1, 8), PARTS]
     for number in range(8, PARTS):
@@ -120,4 +120,4 @@ def test_200_mb_pass_through_in_constant_memory_and_survive_a_kill(server: Live)
     scheduler = subprocess.run(command, env=server.environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert scheduler.returncode == 0, scheduler.stderr
     assert int(scheduler.stdout) < ALLOWED
-    assert server.call("POST", "/uploads", wanted, "publisher").json()["state"] == "stored"
+    assert server.call("POST", "/uploads", expected, "publisher").json()["state"] == "stored"

@@ -1,4 +1,4 @@
-"""Properties of any path."""
+"""Properties that hold for any path."""
 
 import unicodedata
 from contextlib import suppress
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bundles.errors import BadBundle
 from bundles.paths import check_path, check_together, folded
 
-# Also what no path may contain: separators, dots, control and invisible characters, surrogates.
+# Includes what no path may contain: separators, dots, control and invisible characters, surrogates.
 FORBIDDEN = [*"/\\ \x00\x1f\x7f\x85\x9f", "\ud800", "\u202e", "\u200b", "\u2028", "\ue000"]
 ALPHABET = st.sampled_from(
     [*"aAbB./", *FORBIDDEN, *"féÉß", "\u017f", "\u03c3", "\u03c2", "\u0301", "\u212b", "ǰ", "İ", "🙂"]
@@ -24,7 +24,7 @@ NAMES = st.text(st.sampled_from("aAbB.é\u00c9ß\u017f\u03c3\u03c2İ🙂 "), min
 GOOD = st.lists(NAMES.filter(lambda name: name[0] != " " and name[-1] not in ". "), min_size=1, max_size=4).map(
     "/".join
 )
-CALM = settings(deadline=None)  # a busy machine is no failure
+NO_DEADLINE = settings(deadline=None)  # a slow machine is not a failure
 
 
 def accepted(path: str) -> bool:
@@ -35,7 +35,7 @@ def accepted(path: str) -> bool:
 
 
 @given(TEXTS)
-@CALM
+@NO_DEADLINE
 def test_an_accepted_path_stays_inside(path: str) -> None:
     if accepted(path):
         parts = PurePosixPath("/release", path).parts
@@ -50,20 +50,20 @@ def test_an_accepted_path_stays_inside(path: str) -> None:
 
 
 @given(GOOD)
-@CALM
+@NO_DEADLINE
 def test_plain_names_are_accepted(path: str) -> None:
     assert accepted(unicodedata.normalize("NFC", path))
 
 
 @given(TEXTS)
-@CALM
+@NO_DEADLINE
 def test_only_a_bad_bundle_is_ever_raised(path: str) -> None:
     with suppress(BadBundle):
         check_path(path)
 
 
 @given(st.lists(GOOD, max_size=6))
-@settings(CALM, max_examples=200)
+@settings(NO_DEADLINE, max_examples=200)
 def test_accepted_paths_can_be_created_together(paths: list[str]) -> None:
     try:
         check_together(paths)
@@ -79,16 +79,16 @@ def test_accepted_paths_can_be_created_together(paths: list[str]) -> None:
 
 
 @given(st.lists(GOOD, min_size=1, max_size=4), st.data())
-@CALM
-def test_a_path_in_another_case_is_never_a_second_file(paths: list[str], data: st.DataObject) -> None:
+@NO_DEADLINE
+def test_a_path_in_another_case_is_refused(paths: list[str], data: st.DataObject) -> None:
     twin = unicodedata.normalize("NFC", data.draw(st.sampled_from(paths)).swapcase())
-    # Swapping the case of some letters makes other letters of them for good, such as the Turkish dotted I.
+    # Some letters, such as the Turkish dotted I, become different letters when their case is swapped.
     if any(folded(twin) == folded(path) for path in paths):
         with pytest.raises(BadBundle):
             check_together([*paths, twin])
 
 
 @given(GOOD)
-@CALM
+@NO_DEADLINE
 def test_folding_twice_is_folding_once(path: str) -> None:
     assert folded(folded(path)) == folded(path)

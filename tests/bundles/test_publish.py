@@ -23,44 +23,44 @@ BUNDLE = "bundles/vad/1.0.0"
 PUBLISH, WITHDRAW = f"{BUNDLE}/publish", f"{BUNDLE}/withdraw"
 
 
-def test_it_needs_every_blob(publisher: Publisher) -> None:
+def test_publishing_needs_every_blob(publisher: Publisher) -> None:
     contents = {f"{n:02}": str(n).encode() for n in range(30)}
     publisher.draft(manifest_of(contents))
-    answer = publisher.post(PUBLISH)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "missing_blobs")
-    assert len(answer.json()["error"]["missing"]) == 20
-    assert set(answer.json()["error"]["missing"][0]) == {"sha256", "size"}
+    response = publisher.post(PUBLISH)
+    assert (response.status_code, response.json()["error"]["code"]) == (409, "missing_blobs")
+    assert len(response.json()["error"]["missing"]) == 20
+    assert set(response.json()["error"]["missing"][0]) == {"sha256", "size"}
     assert Bundle.objects.get().state == "draft"
 
 
-def test_it_waits_for_what_is_being_verified(publisher: Publisher) -> None:
+def test_publishing_waits_for_uploads_in_verification(publisher: Publisher) -> None:
     publisher.draft(manifest_of({"a": b"1"}))
     publisher.upload(b"1")
-    answer = publisher.post(PUBLISH)
-    assert (answer.status_code, answer.json()["state"]) == (202, "verifying")
+    response = publisher.post(PUBLISH)
+    assert (response.status_code, response.json()["state"]) == (202, "verifying")
     assert verify_bundles() == 0
     assert Bundle.objects.get().state == "verifying"
     assert (verify_uploads(), verify_bundles()) == (1, 1)
-    answer = publisher.post(PUBLISH)
-    assert (answer.status_code, answer.json()["state"]) == (200, "ready")
-    assert answer.json()["ready_at"] is not None
+    response = publisher.post(PUBLISH)
+    assert (response.status_code, response.json()["state"]) == (200, "ready")
+    assert response.json()["ready_at"] is not None
 
 
 def test_a_blob_stored_between_two_reads_is_not_missing(publisher: Publisher) -> None:
     publisher.draft(manifest_of({"a": b"1"}))
     publisher.upload(b"1")
-    looks: list[str] = []
+    selects: list[str] = []
 
     def store_after_the_first(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
-        answer = execute(sql, *rest)
-        if not looks and any(f'FROM "{model._meta.db_table}"' in sql for model in (Blob, Upload)):
-            looks.append(sql)
+        response = execute(sql, *rest)
+        if not selects and any(f'FROM "{model._meta.db_table}"' in sql for model in (Blob, Upload)):
+            selects.append(sql)
             assert verify_uploads() == 1
-        return answer
+        return response
 
     with connection.execute_wrapper(store_after_the_first):
         assert lost_blobs(Bundle.objects.get()) == []
-    assert looks
+    assert selects
 
 
 def test_publishing_is_idempotent(publisher: Publisher) -> None:
@@ -74,9 +74,9 @@ def test_a_bundle_with_a_refused_upload_is_a_draft_again(publisher: Publisher) -
     publisher.draft(manifest_of({"model": b"1"}))
     upload = publisher.upload(b"1")
     publisher.post(PUBLISH)
-    Upload.objects.filter(pk=upload).update(size=2)  # as if something else had arrived
+    Upload.objects.filter(pk=upload).update(size=2)  # as if other bytes had arrived
     verify_uploads()
-    assert verify_bundles() == 1  # nobody claims those bytes in that size any more
+    assert verify_bundles() == 1  # no upload provides the blob any more
     bundle = Bundle.objects.get()
     assert bundle.state == "draft"
     assert bundle.state_reason == "model: 2 bytes were announced, 1 are there"
@@ -84,7 +84,7 @@ def test_a_bundle_with_a_refused_upload_is_a_draft_again(publisher: Publisher) -
     assert Event.objects.filter(kind="bundle.returned", bundle_id=bundle.pk, actor="scheduler").count() == 1
 
 
-def test_it_withdraws(publisher: Publisher, viewer: Publisher) -> None:
+def test_withdrawing_stops_downloads(publisher: Publisher, viewer: Publisher) -> None:
     publisher.push({"a": b"1"})
     assert [publisher.post(WITHDRAW).status_code for _ in range(2)] == [200, 200]
     assert viewer.get("bundles/vad/1.0.0").json()["state"] == "withdrawn"
@@ -116,12 +116,14 @@ def test_a_discarded_draft_leaves_its_version_free(publisher: Publisher, viewer:
     assert publisher.draft(manifest_of({"a": b"2"})).status_code == 201
 
 
-def test_others_may_not(publisher: Publisher, viewer: Publisher, stranger: Publisher) -> None:
+def test_viewers_and_strangers_cannot_change_a_bundle(
+    publisher: Publisher, viewer: Publisher, stranger: Publisher
+) -> None:
     publisher.draft(manifest_of({"a": b"1"}))
-    for address in (PUBLISH, WITHDRAW):
-        assert viewer.post(address).status_code == 403
-        assert stranger.post(address).status_code == 401
-        assert publisher.post(address.replace("vad", "other")).status_code == 404
+    for path in (PUBLISH, WITHDRAW):
+        assert viewer.post(path).status_code == 403
+        assert stranger.post(path).status_code == 401
+        assert publisher.post(path.replace("vad", "other")).status_code == 404
     assert (viewer.delete(BUNDLE).status_code, stranger.delete(BUNDLE).status_code) == (403, 401)
 
 
@@ -133,7 +135,7 @@ def discard(bundle: Bundle, *, actor: str) -> None:
     bundle.discard(actor=actor)
 
 
-# What each change makes of each state: the new state, GONE, or None if it is refused.
+# The state after each change of each state. GONE: the row is deleted; None: the change is refused.
 GONE = "gone"
 TABLE = {
     publish: {"draft": "verifying", "verifying": "verifying", "ready": "ready", "withdrawn": None},
@@ -148,14 +150,14 @@ def test_every_change_of_every_state(publisher: Publisher, change: object, state
     Blob.objects.create(sha256=sha256(b"1"), size=1)
     publisher.draft(manifest_of({"a": b"1"}))
     Bundle.objects.update(state=state)
-    bundle, wanted = Bundle.objects.get(), TABLE[change][state]  # type: ignore[index]
-    if wanted is None:
+    bundle, expected = Bundle.objects.get(), TABLE[change][state]  # type: ignore[index]
+    if expected is None:
         with pytest.raises(IllegalTransition):
             change(bundle, actor="operator:alice")  # type: ignore[operator]
     else:
         change(bundle, actor="operator:alice")  # type: ignore[operator]
     left = Bundle.objects.first()
-    assert (left.state if left else GONE) == (wanted or state)
+    assert (left.state if left else GONE) == (expected or state)
     if left:
         assert bundle.state == left.state
 
@@ -175,14 +177,14 @@ def test_concurrent_withdrawals_change_it_once(client: Client) -> None:
     secret = make_token(make_user(), "publisher")
     Publisher(client, secret).push({"a": b"1"})
 
-    def say(_: int) -> int:
+    def withdraw_once(_: int) -> int:
         try:
             return int(Publisher(Client(), secret).post(WITHDRAW).status_code)
         finally:
             connection.close()
 
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(say, range(4))) == [200] * 4
+        assert list(pool.map(withdraw_once, range(4))) == [200] * 4
     assert Event.objects.filter(kind="bundle.withdrawn").count() == 1
 
 
@@ -191,7 +193,7 @@ def test_concurrent_publish_and_discard_let_one_win(client: Client) -> None:
     secret = make_token(make_user(), "publisher")
     Blob.objects.create(sha256=sha256(b"1"), size=1)
 
-    def say(method: str) -> int:
+    def call(method: str) -> int:
         try:
             publisher = Publisher(Client(), secret)
             return int((publisher.delete(BUNDLE) if method == "DELETE" else publisher.post(PUBLISH)).status_code)
@@ -202,6 +204,6 @@ def test_concurrent_publish_and_discard_let_one_win(client: Client) -> None:
         for _ in range(10):
             Bundle.objects.all().delete()
             Publisher(client, secret).draft(manifest_of({"a": b"1"}))
-            answers = tuple(pool.map(say, ["DELETE", "POST"]))
-            assert answers in {(204, 404), (409, 202)}
-            assert Bundle.objects.exists() == (answers == (409, 202))
+            responses = tuple(pool.map(call, ["DELETE", "POST"]))
+            assert responses in {(204, 404), (409, 202)}
+            assert Bundle.objects.exists() == (responses == (409, 202))

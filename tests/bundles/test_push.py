@@ -1,4 +1,4 @@
-"""A bundle's way from a manifest and bytes to ready."""
+"""A bundle from its manifest and bytes to the state ready."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from foundation.events.models import Event
 from tests.bundles.publisher import Publisher, sha256
 
 
-def test_it_makes_a_bundle_ready(publisher: Publisher, storage: Path) -> None:
+def test_a_pushed_bundle_becomes_ready(publisher: Publisher, storage: Path) -> None:
     contents = {"model.bin": b"m" * 100, "empty": b"", "again": b"m" * 100}
-    answer = publisher.push(contents)
-    assert answer.json() | {"state": "ready", "missing": [], "size": 200, "file_count": 3} == answer.json()
+    response = publisher.push(contents)
+    assert response.json() | {"state": "ready", "missing": [], "size": 200, "file_count": 3} == response.json()
     with blobs().open(sha256(b"m" * 100)) as blob:
         assert blob.seek(99) == 99
         assert blob.read() == b"m"
@@ -27,7 +27,7 @@ def test_it_makes_a_bundle_ready(publisher: Publisher, storage: Path) -> None:
     assert bundle.manifest_sha256 == sha256(bundle.manifest.encode())
 
 
-def test_it_takes_parts_in_any_order(publisher: Publisher) -> None:
+def test_parts_are_accepted_in_any_order(publisher: Publisher) -> None:
     content = bytes(range(256)) * 4096 * 33
     upload = publisher.start(content).json()
     size = upload["part_size"]

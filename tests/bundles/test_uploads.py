@@ -19,8 +19,8 @@ from tests.bundles.publisher import Publisher, sha256
 from tests.factories import make_token, make_user
 
 
-def refusal(answer: Any) -> tuple[int, str]:
-    return answer.status_code, answer.json()["error"]["code"]
+def refusal(response: Any) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
 
 
 @pytest.fixture
@@ -28,12 +28,12 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_routes, "PART_SIZE", 10)
 
 
-def test_it_starts(publisher: Publisher) -> None:
-    answer = publisher.start(b"hello")
-    assert answer.status_code == 201
-    said = answer.json()
+def test_starting_returns_an_open_upload(publisher: Publisher) -> None:
+    response = publisher.start(b"hello")
+    assert response.status_code == 201
+    upload_json = response.json()
     upload = Upload.objects.get()
-    wanted = {
+    expected = {
         "id": str(upload.pk),
         "state": "open",
         "state_reason": "",
@@ -42,15 +42,15 @@ def test_it_starts(publisher: Publisher) -> None:
         "parts": [],
         "direct": False,
     }
-    assert said == wanted | {"addresses": []}
-    assert publisher.get(f"uploads/{upload.pk}").json() == wanted
+    assert upload_json == expected | {"addresses": []}
+    assert publisher.get(f"uploads/{upload.pk}").json() == expected
 
 
 def test_a_stored_blob_needs_no_upload(publisher: Publisher) -> None:
     Blob.objects.create(sha256=sha256(b"hello"), size=5)
-    answer = publisher.start(b"hello")
-    assert answer.status_code == 200
-    assert (answer.json()["id"], answer.json()["state"], answer.json()["parts"]) == (None, "stored", [])
+    response = publisher.start(b"hello")
+    assert response.status_code == 200
+    assert (response.json()["id"], response.json()["state"], response.json()["parts"]) == (None, "stored", [])
     assert not Upload.objects.exists()
 
 
@@ -70,18 +70,18 @@ def test_an_interrupted_upload_resumes(publisher: Publisher) -> None:
     assert publisher.start(content).json()["state"] == "stored"
 
 
-def test_each_publisher_has_an_upload_of_their_own(publisher: Publisher, bob: Publisher) -> None:
-    mine, his = publisher.start(b"hello").json()["id"], bob.start(b"hello").json()["id"]
-    assert mine != his
-    for answer in (
-        bob.get(f"uploads/{mine}"),
-        bob.put(mine, 1, b"hello"),
-        bob.post(f"uploads/{mine}/complete"),
+def test_each_publisher_has_a_separate_upload(publisher: Publisher, bob: Publisher) -> None:
+    alices, bobs = publisher.start(b"hello").json()["id"], bob.start(b"hello").json()["id"]
+    assert alices != bobs
+    for response in (
+        bob.get(f"uploads/{alices}"),
+        bob.put(alices, 1, b"hello"),
+        bob.post(f"uploads/{alices}/complete"),
     ):
-        assert refusal(answer) == (404, "unknown_upload")
+        assert refusal(response) == (404, "unknown_upload")
 
 
-def test_others_may_not(viewer: Publisher, stranger: Publisher) -> None:
+def test_viewers_and_strangers_cannot_start_an_upload(viewer: Publisher, stranger: Publisher) -> None:
     assert viewer.start(b"hello").status_code == 403
     assert stranger.start(b"hello").status_code == 401
 
@@ -103,21 +103,21 @@ SIZES: list[Any] = [-1, 1.5, True, None, "x", 2**53, 2**63, "1" * 5000, []]
         "x",
     ],
 )
-def test_it_refuses_an_invalid_blob(publisher: Publisher, body: Any) -> None:
-    answer = publisher.post("uploads", body)
-    assert answer.status_code == 400
+def test_invalid_requests_are_refused(publisher: Publisher, body: Any) -> None:
+    response = publisher.post("uploads", body)
+    assert response.status_code == 400
     assert not Upload.objects.exists()
 
 
-def test_it_refuses_another_size_than_the_stored_blob_has(publisher: Publisher) -> None:
+def test_a_size_that_differs_from_the_stored_blob_is_refused(publisher: Publisher) -> None:
     Blob.objects.create(sha256=sha256(b"hello"), size=5)
-    answer = publisher.post("uploads", {"sha256": sha256(b"hello"), "size": 6})
-    assert refusal(answer) == (409, "size_differs")
+    response = publisher.post("uploads", {"sha256": sha256(b"hello"), "size": 6})
+    assert refusal(response) == (409, "size_differs")
 
 
-def test_it_refuses_what_does_not_fit(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = publisher.post("uploads", {"sha256": "a" * 64, "size": 2**52})
-    assert refusal(answer) == (507, "storage_full")
+def test_an_upload_that_does_not_fit_is_refused(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    response = publisher.post("uploads", {"sha256": "a" * 64, "size": 2**52})
+    assert refusal(response) == (507, "storage_full")
     monkeypatch.setattr(DiskBlobs, "has_space_for", lambda self, size, reserved: False)
     Blob.objects.create(sha256=sha256(b"hello"), size=5)
     assert publisher.start(b"hello").json()["state"] == "stored"
@@ -132,13 +132,13 @@ def test_an_empty_file_has_no_parts(publisher: Publisher) -> None:
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_it_is_complete_only_with_every_part(publisher: Publisher) -> None:
+def test_completing_needs_every_part(publisher: Publisher) -> None:
     content = bytes(range(35))
     upload = publisher.start(content).json()["id"]
     publisher.put(upload, 3, content[20:30])
-    answer = publisher.post(f"uploads/{upload}/complete")
-    assert refusal(answer) == (409, "parts_missing")
-    assert answer.json()["error"]["missing"] == [1, 2, 4]
+    response = publisher.post(f"uploads/{upload}/complete")
+    assert refusal(response) == (409, "parts_missing")
+    assert response.json()["error"]["missing"] == [1, 2, 4]
 
 
 def test_complete_is_idempotent(publisher: Publisher) -> None:
@@ -153,19 +153,19 @@ def test_complete_is_idempotent(publisher: Publisher) -> None:
 @pytest.mark.parametrize("state", ["refused", "expired"])
 def test_an_ended_upload_cannot_be_completed(publisher: Publisher, state: str) -> None:
     upload = publisher.upload(b"hello")
-    Upload.objects.update(state=state, state_reason="the moon is full")
-    answer = publisher.post(f"uploads/{upload}/complete")
-    assert refusal(answer) == (409, "upload_closed")
-    assert answer.json()["error"]["state"] == state
+    Upload.objects.update(state=state, state_reason="another reason")
+    response = publisher.post(f"uploads/{upload}/complete")
+    assert refusal(response) == (409, "upload_closed")
+    assert response.json()["error"]["state"] == state
     assert publisher.start(b"hello").status_code == 201  # a new one
 
 
-@pytest.mark.parametrize("address", ["uploads/x", "uploads/00000000-0000-0000-0000-000000000000", "uploads/%00"])
-def test_it_does_not_know(publisher: Publisher, address: str) -> None:
-    assert publisher.get(address).status_code == 404
+@pytest.mark.parametrize("path", ["uploads/x", "uploads/00000000-0000-0000-0000-000000000000", "uploads/%00"])
+def test_unknown_uploads_are_not_found(publisher: Publisher, path: str) -> None:
+    assert publisher.get(path).status_code == 404
 
 
-def test_starting_takes_few_statements(publisher: Publisher) -> None:
+def test_starting_needs_few_statements(publisher: Publisher) -> None:
     publisher.start(b"1")
     with CaptureQueriesContext(connection) as queries:
         publisher.start(b"2")
@@ -179,15 +179,15 @@ def test_concurrent_starts_make_one_upload(client: Client) -> None:
 
     def start(_: int) -> tuple[int, str]:
         try:
-            answer = Publisher(Client(), secret).start(b"hello")
-            return answer.status_code, answer.json()["id"]
+            response = Publisher(Client(), secret).start(b"hello")
+            return response.status_code, response.json()["id"]
         finally:
             connection.close()
 
     with ThreadPoolExecutor(4) as pool:
-        answers = sorted(pool.map(start, range(4)))
-    assert [status for status, _ in answers] == [200, 200, 200, 201]
-    assert len({upload for _, upload in answers}) == Upload.objects.count() == 1
+        responses = sorted(pool.map(start, range(4)))
+    assert [status for status, _ in responses] == [200, 200, 200, 201]
+    assert len({upload for _, upload in responses}) == Upload.objects.count() == 1
     assert Upload.objects.get().state == UploadState.OPEN
 
 
@@ -209,14 +209,14 @@ def test_bytes_that_arrived_are_not_reserved_twice(publisher: Publisher, monkeyp
     assert publisher.post("uploads", {"sha256": "b" * 64, "size": 400}).status_code == 201
 
 
-def test_a_user_may_have_a_limited_number_of_open_uploads(
+def test_a_user_has_at_most_uploads_open_max_open_uploads(
     publisher: Publisher, bob: Publisher, settings: Settings
 ) -> None:
     settings.UPLOADS_OPEN_MAX = 2
     for content in (b"1", b"2"):
         assert publisher.start(content).status_code == 201
     assert refusal(publisher.start(b"3")) == (409, "too_many_uploads")
-    assert publisher.start(b"2").status_code == 200  # the same one again
+    assert publisher.start(b"2").status_code == 200  # the same upload again
     assert bob.start(b"3").status_code == 201
     publisher.upload(b"1")
     assert publisher.start(b"3").status_code == 201

@@ -1,4 +1,4 @@
-"""What the scheduler does for uploads: hash, promote, refuse, expire, sweep."""
+"""The scheduler's work on uploads: hash, promote, refuse, expire, sweep."""
 
 import os
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def final(storage: Path, content: bytes = CONTENT) -> Path:
     return storage / "blobs" / sha256(content)[:2] / sha256(content)
 
 
-def test_it_promotes_what_matches(publisher: Publisher, storage: Path) -> None:
+def test_matching_bytes_become_a_blob(publisher: Publisher, storage: Path) -> None:
     upload = publisher.upload(CONTENT)
     assert not blobs().exists(sha256(CONTENT))
     assert verify_uploads() == 1
@@ -52,15 +52,15 @@ def too_long(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [wrong_bytes, too_short, too_long, Path.unlink])
-def test_it_refuses_and_deletes_what_differs(
+def test_differing_bytes_are_refused_and_deleted(
     publisher: Publisher, storage: Path, damage: Callable[[Path], None]
 ) -> None:
     upload = publisher.upload(CONTENT)
     damage(storage / "uploads" / upload)
     assert verify_uploads() == 1
-    answer = publisher.get(f"uploads/{upload}").json()
-    assert answer["state"] == "refused"
-    assert "announced" in answer["state_reason"]
+    response = publisher.get(f"uploads/{upload}").json()
+    assert response["state"] == "refused"
+    assert "announced" in response["state_reason"]
     assert list((storage / "uploads").iterdir()) == []
     assert not final(storage).exists()
     assert not Blob.objects.exists()
@@ -75,19 +75,19 @@ def test_two_publishers_may_upload_the_same_blob(publisher: Publisher, bob: Publ
     assert final(storage).stat().st_nlink == 1
 
 
-def test_it_never_overwrites_a_final_key(publisher: Publisher, storage: Path) -> None:
+def test_a_final_key_is_never_overwritten(publisher: Publisher, storage: Path) -> None:
     final(storage).parent.mkdir(parents=True)
     final(storage).write_bytes(b"something else")
     upload = publisher.upload(CONTENT)
     verify_uploads()
     assert final(storage).read_bytes() == b"something else"
-    answer = publisher.get(f"uploads/{upload}").json()
-    assert answer["state"] == "refused"
-    assert "move it away" in answer["state_reason"]
+    response = publisher.get(f"uploads/{upload}").json()
+    assert response["state"] == "refused"
+    assert "move it away" in response["state_reason"]
     assert not Blob.objects.exists()
 
 
-def test_it_accepts_the_same_bytes_at_the_final_key(publisher: Publisher, storage: Path) -> None:
+def test_the_same_bytes_at_the_final_key_are_accepted(publisher: Publisher, storage: Path) -> None:
     final(storage).parent.mkdir(parents=True)
     final(storage).write_bytes(CONTENT)
     inode = final(storage).stat().st_ino
@@ -97,14 +97,14 @@ def test_it_accepts_the_same_bytes_at_the_final_key(publisher: Publisher, storag
     assert final(storage).stat().st_ino == inode
 
 
-def test_it_skips_an_upload_that_another_process_holds(publisher: Publisher) -> None:
+def test_an_upload_that_another_process_holds_is_skipped(publisher: Publisher) -> None:
     upload = publisher.upload(CONTENT)
     with blobs().sealed(UUID(upload)):
         assert verify_uploads() == 0
     assert verify_uploads() == 1
 
 
-def test_it_reads_the_state_again_once_it_holds_an_upload(publisher: Publisher) -> None:
+def test_the_state_is_read_again_after_the_upload_is_sealed(publisher: Publisher) -> None:
     upload = UUID(publisher.upload(CONTENT))
     Upload.objects.update(state="expired")
     with blobs().sealed(upload) as held:
@@ -121,7 +121,7 @@ def test_one_run_is_bounded_in_time(publisher: Publisher, monkeypatch: pytest.Mo
     assert [verify_uploads() for _ in range(4)] == [1, 1, 1, 0]
 
 
-def test_it_expires_abandoned_uploads(publisher: Publisher, storage: Path) -> None:
+def test_abandoned_uploads_expire(publisher: Publisher, storage: Path) -> None:
     old, new = publisher.start(b"old").json()["id"], publisher.start(b"new").json()["id"]
     publisher.put(old, 1, b"old")
     publisher.put(new, 1, b"new")
@@ -132,7 +132,7 @@ def test_it_expires_abandoned_uploads(publisher: Publisher, storage: Path) -> No
     assert publisher.get(f"uploads/{old}").json()["state"] == "expired"
 
 
-def test_it_sweeps_only_what_has_ended(publisher: Publisher, storage: Path) -> None:
+def test_only_bytes_of_ended_uploads_are_swept(publisher: Publisher, storage: Path) -> None:
     publisher.upload(b"being verified")
     ended = publisher.upload(b"stored, but its bytes were not deleted")
     Upload.objects.filter(pk=ended).update(state="stored")
@@ -149,11 +149,11 @@ def test_it_sweeps_only_what_has_ended(publisher: Publisher, storage: Path) -> N
 
 @pytest.mark.django_db
 def test_every_task_runs_on_empty_storage() -> None:
-    assert [step.function() for step in scheduling.TASKS] == [0] * len(scheduling.TASKS)
+    assert [task.function() for task in scheduling.TASKS] == [0] * len(scheduling.TASKS)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_schedulers_at_once_do_everything_once(client: Client, storage: Path) -> None:
+def test_concurrent_schedulers_verify_each_upload_once(client: Client, storage: Path) -> None:
     publisher = Publisher(client, make_token(make_user(), "publisher"))
     for number in range(20):
         publisher.upload(b"%d" % number)

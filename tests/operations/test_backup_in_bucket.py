@@ -148,7 +148,7 @@ def test_an_unreachable_bucket_is_reported(
     assert f"The bucket {place.name} cannot be used" in refusal(source_environment, "backup", bucket_url(place))
     assert f"The bucket {place.name} cannot be used" in refusal(restore_environment, "restore", bucket_url(place), name)
     assert fetch(restore_environment, TABLES) == 0
-    place.line.mend()
+    place.line.restore()
     assert (
         manage(restore_environment, "restore", bucket_url(place), name, "--programs", PROGRAMS).returncode == 1
     )  # the backup has no blobs

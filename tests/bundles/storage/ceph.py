@@ -12,7 +12,7 @@ from dev.postgres import free_port
 from tests.bundles.storage.line import wait_for_port
 from tests.tools import need
 
-# A busy machine takes its time; an idle one needs 12 seconds for all.
+# An idle machine needs 12 seconds; a busy one much longer.
 START_SECONDS = 200
 OSD_TRIES = 20
 CONFIG = """
@@ -54,7 +54,7 @@ rgw_multipart_min_part_size=1024
 
 
 class Ceph:
-    """Programs of one cluster, whose data lies in `home`."""
+    """The programs of one cluster; their data is in the directory `home`."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -67,7 +67,7 @@ class Ceph:
         self.config.write_text(CONFIG.format(home=home, fsid=self.fsid, mon=self.mon_port, port=self.port))
 
     def run(self, *words: str) -> str:
-        """One command to its end. Returns what it wrote."""
+        """Run a command and return its output."""
         done = subprocess.run(
             [need(words[0]), "--conf", str(self.config), *words[1:]],
             capture_output=True, text=True, check=False, timeout=START_SECONDS,
@@ -88,11 +88,11 @@ class Ceph:
 
     @contextmanager
     def running_osd(self) -> Iterator[None]:
-        """One that speaks before the monitor is quite there is told "wrong fsid" and ends: it is started again."""
+        """Run the OSD. It exits with "wrong fsid" if the monitor is not ready yet; then it is started again."""
         for tries_left in reversed(range(OSD_TRIES)):
             with self.running("ceph-osd", "-i", "0") as process:
                 try:
-                    self.wait_for(" 1 up", "ceph", "osd", "stat", asked_while=process)
+                    self.wait_for(" 1 up", "ceph", "osd", "stat", while_running=process)
                 except AssertionError as error:
                     if tries_left:
                         continue
@@ -101,21 +101,21 @@ class Ceph:
                 yield
                 return
 
-    def wait_for(self, what: str, *words: str, asked_while: subprocess.Popen[bytes] | None = None) -> None:
-        """Ask until the answer holds `what`. The monitor takes a while to answer at all."""
-        gives_up_at = time.monotonic() + START_SECONDS
-        answer = ""
-        while what not in answer:
-            assert time.monotonic() < gives_up_at, answer
-            assert asked_while is None or asked_while.poll() is None, f"{asked_while.args!r} has ended"
+    def wait_for(self, what: str, *words: str, while_running: subprocess.Popen[bytes] | None = None) -> None:
+        """Repeat the command until its output contains `what`. The monitor does not respond at first."""
+        deadline = time.monotonic() + START_SECONDS
+        response = ""
+        while what not in response:
+            assert time.monotonic() < deadline, response
+            assert while_running is None or while_running.poll() is None, f"{while_running.args!r} has ended"
             time.sleep(0.2)
             with suppress(AssertionError):
-                answer = self.run(*words)
+                response = self.run(*words)
 
 
 @contextmanager
 def ceph(home: Path, access_key: str, secret_key: str) -> Iterator[int]:
-    """Yields the port of the S3 server. Skips the test where its programs are missing."""
+    """Yield the port of the S3 server. Skip the test if its programs are not installed."""
     for program in ("radosgw", "radosgw-admin", "ceph", "ceph-mon", "ceph-osd", "monmaptool"):
         need(program)
     cluster = Ceph(home)

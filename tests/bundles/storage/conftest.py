@@ -35,7 +35,7 @@ REGION = "us-east-1"
 
 @dataclass
 class Place:
-    """A bucket, the line to it, and a client of the test's own that does not use the line."""
+    """A bucket, the line to it, and a client that bypasses the line."""
 
     name: str
     line: Line
@@ -43,7 +43,7 @@ class Place:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the settings would make of the variables."""
+        """The storage options that the settings derive from `environment`."""
         return {
             "bucket_name": self.name, "endpoint_url": self.line.url, "region_name": REGION,
             "access_key": KEY, "secret_key": SECRET,
@@ -60,7 +60,7 @@ class Place:
         return [line["Key"] for line in self.client.list_objects_v2(Bucket=self.name).get("Contents", [])]
 
     def begun(self) -> list[str]:
-        """The multipart uploads that are neither complete nor aborted."""
+        """Return the keys of multipart uploads that are neither complete nor aborted."""
         return [line["Key"] for line in self.client.list_multipart_uploads(Bucket=self.name).get("Uploads", [])]
 
     def put(self, key: str, content: bytes) -> None:
@@ -80,7 +80,7 @@ def client_of(port: int) -> Any:
 
 @contextmanager
 def moto(directory: Path) -> Iterator[int]:
-    """A stand-in from PyPI alone. Yields its port."""
+    """Run moto, a fake S3 server from PyPI. Yield its port."""
     port = free_port()
     environment = {"PATH": os.environ["PATH"], "S3_UPLOAD_PART_MIN_SIZE": "1024", "TMPDIR": str(directory)}
     command = [sys.executable, "-m", "tests.bundles.storage.s3_server", str(port), KEY, SECRET]
@@ -96,7 +96,7 @@ def moto(directory: Path) -> Iterator[int]:
 
 @pytest.fixture(scope="session", params=["moto", pytest.param("ceph", marks=pytest.mark.long)])
 def s3_port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Every test runs against the stand-in, and where there is time against a real server."""
+    """The port of moto, and in long runs also of a real server (Ceph)."""
     directory = tmp_path_factory.mktemp(request.param)
     with moto(directory) if request.param == "moto" else ceph(directory, KEY, SECRET) as port:
         yield port

@@ -1,4 +1,4 @@
-"""A line between two programs that a test can cut, block and measure: a proxy for plain TCP."""
+"""A TCP proxy between two programs that a test can cut, block and measure."""
 
 import socket
 import threading
@@ -10,7 +10,7 @@ CHUNK = 64 * 1024
 
 
 class Line:
-    """Passes connections on to `target`. `up` and `down` count the bytes from and to whoever connects."""
+    """Forwards connections to the port `target`. `up` and `down` count the bytes from and to the clients."""
 
     def __init__(self, target: int) -> None:
         self.target = target
@@ -29,32 +29,33 @@ class Line:
         return f"http://127.0.0.1:{self.port}"
 
     def block(self) -> None:
-        """From now on nothing passes, and nothing is refused: the other end hangs."""
+        """Stop forwarding and keep connections open: clients hang until `restore`."""
         self.is_open.clear()
 
     def cut(self) -> None:
-        """Tear down what is there; whoever connects is turned away until `mend`."""
+        """Close all connections, and refuse new ones until `restore`."""
         self.is_cut = True
         self.drop()
 
     def cut_after(self, count: int) -> None:
-        """Cut when so many more bytes have passed, in either direction."""
+        """Cut the line after `count` more bytes in both directions together."""
         self.cut_at = self.up + self.down + count
 
     def drop(self) -> None:
-        """Tear down what is there; new connections pass."""
+        """Close all connections; new ones are forwarded."""
         for connection in list(self._connections):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
+        """Forward connections and bytes again."""
         self.is_cut = False
         self.cut_at = float("inf")
         self.is_open.set()
 
     def close(self) -> None:
         self.cut()
-        self.mend()
+        self.restore()
         self.server.close()
 
     def _accept(self) -> None:
@@ -103,9 +104,9 @@ def line_to(port: int) -> Iterator[Line]:
 
 
 def wait_for_port(port: int, seconds: float = 30) -> None:
-    gives_up_at = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while True:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
-        assert time.monotonic() < gives_up_at, f"nothing listens on {port}"
+        assert time.monotonic() < deadline, f"nothing listens on {port}"
         time.sleep(0.05)

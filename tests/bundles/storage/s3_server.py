@@ -1,4 +1,4 @@
-"""An S3 server as a process of its own: moto, behind the signature checks that it lacks.
+"""An S3 server in a separate process: moto, behind the signature checks that moto lacks.
 
 python -m tests.bundles.storage.s3_server PORT ACCESS_KEY SECRET_KEY
 """
@@ -19,7 +19,7 @@ STATUS = {"BadDigest": "400 Bad Request", "XAmzContentSHA256Mismatch": "400 Bad 
 
 
 class Signed:
-    """A WSGI application that passes on what is signed, and preflights that the bucket's CORS rules allow."""
+    """A WSGI application that forwards signed requests, and answers CORS preflight requests by the bucket's rules."""
 
     def __init__(self, application: Any, keys: dict[str, str]) -> None:
         self.application = application
@@ -32,8 +32,8 @@ class Signed:
             check(environ, self.keys)
         except Refused as refusal:
             return refuse(str(refusal), start_response)
-        answer: Iterable[bytes] = self.application(environ, start_response)
-        return answer
+        response: Iterable[bytes] = self.application(environ, start_response)
+        return response
 
 
 def refuse(code: str, start_response: StartResponse) -> list[bytes]:
@@ -51,9 +51,9 @@ def preflight(environ: dict[str, Any], start_response: StartResponse) -> list[by
         for rule in bucket.cors if bucket else []:
             if origin in listed(rule.allowed_origins) and method in listed(rule.allowed_methods):
                 headers = [("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Methods", method)]
-                asked = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
-                if asked and "*" in listed(rule.allowed_headers):
-                    headers.append(("Access-Control-Allow-Headers", asked))
+                requested_headers = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
+                if requested_headers and "*" in listed(rule.allowed_headers):
+                    headers.append(("Access-Control-Allow-Headers", requested_headers))
                 start_response("200 OK", [*headers, ("Content-Length", "0")])
                 return [b""]
     return refuse("AccessForbidden", start_response)

@@ -1,4 +1,4 @@
-"""What a real S3 server checks and moto does not: AWS signature version 4, in headers and in signed addresses.
+"""The checks of a real S3 server that moto lacks: AWS signature version 4, in headers and in presigned URLs.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
 """
@@ -16,25 +16,31 @@ UNSIGNED = "UNSIGNED-PAYLOAD"
 
 
 class Refused(Exception):
-    """S3's word for what is wrong with a request."""
+    """A refused request; the message is S3's error code."""
 
 
 def check(environ: dict[str, Any], keys: dict[str, str]) -> None:
-    """Raises `Refused` unless one of `keys` (secret by name) signed exactly this request, lately."""
+    """Raise `Refused` unless one of `keys` (secrets by name) signed exactly this request recently."""
     path, _, query = (environ.get("RAW_URI") or environ["REQUEST_URI"]).partition("?")
     members = parse_qsl(query, keep_blank_values=True)
-    asked, authorization = dict(members), environ.get("HTTP_AUTHORIZATION", "")
+    query_members, authorization = dict(members), environ.get("HTTP_AUTHORIZATION", "")
     now = datetime.now(UTC)
     if authorization.startswith("AWS4-HMAC-SHA256 "):
-        said = dict(word.strip().split("=", 1) for word in authorization[17:].split(","))
-        scope, signed, signature = said["Credential"], said["SignedHeaders"], said["Signature"]
+        authorization_members = dict(word.strip().split("=", 1) for word in authorization[17:].split(","))
+        scope, signed, signature = (
+            authorization_members["Credential"],
+            authorization_members["SignedHeaders"],
+            authorization_members["Signature"],
+        )
         when, payload = header(environ, "x-amz-date"), header(environ, "x-amz-content-sha256") or UNSIGNED
         if abs(now - _time(when)) > SKEW:
             raise Refused("RequestTimeTooSkewed")
-    elif "X-Amz-Signature" in asked:
-        scope, signed, signature = (asked[f"X-Amz-{word}"] for word in ("Credential", "SignedHeaders", "Signature"))
-        when, payload = asked["X-Amz-Date"], UNSIGNED
-        if now > _time(when) + timedelta(seconds=int(asked["X-Amz-Expires"])):
+    elif "X-Amz-Signature" in query_members:
+        scope, signed, signature = (
+            query_members[f"X-Amz-{word}"] for word in ("Credential", "SignedHeaders", "Signature")
+        )
+        when, payload = query_members["X-Amz-Date"], UNSIGNED
+        if now > _time(when) + timedelta(seconds=int(query_members["X-Amz-Expires"])):
             raise Refused("AccessDenied")
         members = [(name, value) for name, value in members if name != "X-Amz-Signature"]
     else:

@@ -1,4 +1,4 @@
-"""An archive sent to storage by the admin's page, in a real browser."""
+"""The admin's page sends an archive to storage, in a real browser."""
 
 import os
 import re
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.browser
 MIB = 1024 * 1024
 
 
-def packed(directory: Path) -> Path:
+def make_archive(directory: Path) -> Path:
     (directory / "model.onnx").write_bytes(os.urandom(12 * MIB))
     with tarfile.open(directory / "bundle.tar", "w") as tar:
         tar.add(directory / "model.onnx", "model.onnx")
@@ -40,7 +40,7 @@ def manage(server: Live, *words: str) -> None:
 
 
 def test_an_archive_goes_from_the_browser_to_storage(place: Place, tmp_path: Path) -> None:
-    archive, static = packed(tmp_path), tmp_path / "static"
+    archive, static = make_archive(tmp_path), tmp_path / "static"
     with (
         running(tmp_path, **place.environment, STATIC_ROOT=static) as server,
         line_to(server.port) as line,
@@ -53,8 +53,8 @@ def test_an_archive_goes_from_the_browser_to_storage(place: Place, tmp_path: Pat
         person = Person(chromium.new_page(), line.url)
         person.log_in(server.password)
         page = person.page
-        before = line.up
-        # Storage that does not know this page takes nothing from it.
+        bytes_before = line.up
+        # The bucket refuses uploads from an origin that its CORS rules do not list.
         person.open_admin("bundles/bundle/add/")
         fill(page, archive, "1.0.0")
         expect(page.get_by_text("Storage cannot be reached from this browser")).to_be_visible()
@@ -73,6 +73,6 @@ def test_an_archive_goes_from_the_browser_to_storage(place: Place, tmp_path: Pat
         ready.click()
         expect(page.get_by_text("model.onnx").first).to_be_visible()
         chromium.close()
-        # 12 MiB went to storage; the web server saw pages and forms.
+        # The 12 MiB went to storage; the web server got only pages and forms.
         assert place.line.up > 12 * MIB
-        assert line.up - before < MIB
+        assert line.up - bytes_before < MIB

@@ -1,4 +1,4 @@
-"""GET /api/v1/blobs/{sha256} where bundles are kept in a bucket: the device is sent there."""
+"""GET /api/v1/blobs/{sha256} redirects to the bucket if bundles are kept in a bucket."""
 
 import os
 import time
@@ -23,60 +23,60 @@ SHA256 = sha256(CONTENT)
 
 
 def location(device: SigningDevice, sha256: str = SHA256) -> str:
-    answer = device.call("GET", f"/blobs/{sha256}")
-    assert answer.status_code == 302, answer.content
-    assert answer.content == b""
-    return str(answer["Location"])
+    response = device.call("GET", f"/blobs/{sha256}")
+    assert response.status_code == 302, response.content
+    assert response.content == b""
+    return str(response["Location"])
 
 
 @pytest.fixture
-def address(device: SigningDevice, bucket: Bucket) -> str:
+def url(device: SigningDevice, bucket: Bucket) -> str:
     make_bundle("vad@1.0.0", {"model.onnx": CONTENT})
     return location(device)
 
 
-def get(address: str, **headers: str) -> requests.Response:
-    return requests.get(address, headers=headers, timeout=20)
+def get(url: str, **headers: str) -> requests.Response:
+    return requests.get(url, headers=headers, timeout=20)
 
 
-def test_it_is_sent_to_the_bucket(address: str) -> None:
-    fetched = get(address)
-    assert (fetched.status_code, fetched.content) == (200, CONTENT)
+def test_devices_download_from_the_bucket(url: str) -> None:
+    response = get(url)
+    assert (response.status_code, response.content) == (200, CONTENT)
 
 
-def test_it_resumes_from_a_byte(address: str) -> None:
-    fetched = get(address, Range="bytes=60000-")
-    assert (fetched.status_code, fetched.content) == (206, CONTENT[60_000:])
+def test_a_download_resumes_from_a_byte(url: str) -> None:
+    response = get(url, Range="bytes=60000-")
+    assert (response.status_code, response.content) == (206, CONTENT[60_000:])
 
 
-def test_the_url_is_valid_for_15_minutes_and_has_no_secret(address: str) -> None:
-    asked = parse_qs(urlsplit(address).query)
-    assert asked["X-Amz-Expires"] == ["900"]
-    assert asked["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
-    assert SECRET not in address
+def test_the_url_is_valid_for_15_minutes_and_has_no_secret(url: str) -> None:
+    query = parse_qs(urlsplit(url).query)
+    assert query["X-Amz-Expires"] == ["900"]
+    assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+    assert SECRET not in url
 
 
-def test_the_url_is_valid_for_reading_one_blob(address: str, device: SigningDevice, place: Place) -> None:
+def test_the_url_is_valid_for_reading_one_blob(url: str, device: SigningDevice, place: Place) -> None:
     other = make_bundle("vad@2.0.0", {"model.onnx": b"another"}).files.get().sha256
-    key, wanted = f"{SHA256[:2]}/{SHA256}", f"{other[:2]}/{other}"
-    assert get(address.replace(key, wanted)).status_code == 403
-    assert get(address.replace("X-Amz-Expires=900", "X-Amz-Expires=901")).status_code == 403
-    assert get(address.split("?")[0]).status_code == 403
-    assert get(address[:-1] + ("0" if address[-1] != "0" else "1")).status_code == 403
-    assert requests.put(address, data=b"mine", timeout=20).status_code == 403
-    assert requests.delete(address, timeout=20).status_code == 403
+    key, expected = f"{SHA256[:2]}/{SHA256}", f"{other[:2]}/{other}"
+    assert get(url.replace(key, expected)).status_code == 403
+    assert get(url.replace("X-Amz-Expires=900", "X-Amz-Expires=901")).status_code == 403
+    assert get(url.split("?")[0]).status_code == 403
+    assert get(url[:-1] + ("0" if url[-1] != "0" else "1")).status_code == 403
+    assert requests.put(url, data=b"mine", timeout=20).status_code == 403
+    assert requests.delete(url, timeout=20).status_code == 403
     assert place.get(f"blobs/{key}") == CONTENT
 
 
 def test_a_url_expires(device: SigningDevice, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_blobs, "URL_SECONDS", 1)
     make_bundle("vad@1.0.0", {"model.onnx": CONTENT})
-    address = location(device)
-    ends_at = time.monotonic() + 15
-    while get(address).status_code == 200:
-        assert time.monotonic() < ends_at
+    url = location(device)
+    deadline = time.monotonic() + 15
+    while get(url).status_code == 200:
+        assert time.monotonic() < deadline
         time.sleep(0.2)
-    assert get(address).status_code == 403
+    assert get(url).status_code == 403
 
 
 @pytest.mark.parametrize("state", ["draft", "withdrawn"])
@@ -85,7 +85,7 @@ def test_only_blobs_of_ready_bundles_have_a_url(device: SigningDevice, bucket: B
     assert device.call("GET", f"/blobs/{SHA256}").status_code == 404
 
 
-def test_only_devices_get_a_url(client: Client, address: str) -> None:
+def test_only_devices_get_a_url(client: Client, url: str) -> None:
     assert client.get(f"/api/v1/blobs/{SHA256}").status_code == 401
 
 
@@ -93,12 +93,12 @@ def test_devices_get_the_public_url(device: SigningDevice, place: Place, setting
     options = place.options | {"public_endpoint_url": f"http://localhost:{place.line.port}"}
     use_bucket(settings, options)
     make_bundle("vad@1.0.0", {"model.onnx": CONTENT})
-    address = location(device)
-    assert address.startswith(f"http://localhost:{place.line.port}/")
-    assert get(address).content == CONTENT
+    url = location(device)
+    assert url.startswith(f"http://localhost:{place.line.port}/")
+    assert get(url).content == CONTENT
 
 
-def test_blobs_are_files(db: None, bucket: Bucket) -> None:
+def test_an_open_blob_is_a_seekable_file(db: None, bucket: Bucket) -> None:
     store_blob(CONTENT)
     assert (blobs().exists(SHA256), blobs().size(SHA256), blobs().exists("0" * 64)) == (True, 100_000, False)
     with blobs().open(SHA256) as file:
@@ -110,8 +110,8 @@ def test_blobs_are_files(db: None, bucket: Bucket) -> None:
         assert file.read() == b""
 
 
-def test_a_forked_process_makes_its_own_clients(bucket: Bucket) -> None:
-    """Connections and locks of a parent are of no use after a fork."""
+def test_a_forked_process_creates_new_clients(bucket: Bucket) -> None:
+    """Connections and locks of the parent must not be used after a fork."""
     assert blobs().exists("0" * 64) is False
     child = os.fork()
     if not child:

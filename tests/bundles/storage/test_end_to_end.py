@@ -1,4 +1,4 @@
-"""The whole of it with a bucket: push, deploy, install, through kills, and how many bytes passed the web server."""
+"""Push, deploy and install with a bucket, through kills; and how many bytes pass through the web server."""
 
 import json
 import os
@@ -27,7 +27,7 @@ ENDED = {"succeeded", "failed", "rolled_back", "rejected", "timed_out", "cancell
 
 @contextmanager
 def control_plane(directory: Path, place: Place) -> Iterator[tuple[Live, Line]]:
-    """A control plane that keeps its bundles in the place, and the only line to it."""
+    """Run a control plane that keeps its bundles in the bucket. Yield it and the only line to it."""
     with running(directory, **place.environment) as server, line_to(server.port) as line:
         yield server, line
 
@@ -53,7 +53,7 @@ class Machine:
             )
 
     def kill(self) -> None:
-        """As if the power went."""
+        """Kill the agent, as in a power cut."""
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
@@ -63,8 +63,8 @@ class Machine:
             self.process.terminate()
             self.process.wait(30)
 
-    def here(self) -> int:
-        """How many bytes of blobs have come so far."""
+    def received_size(self) -> int:
+        """Return how many bytes of blobs were received so far."""
         return sum(path.stat().st_size for path in (self.state / "blobs").glob("*.part"))
 
     def installed(self, name: str) -> list[Path]:
@@ -110,22 +110,22 @@ def deploy(server: Live, version: str = "1") -> str:
     return deployment
 
 
-def row(server: Live, deployment: str) -> dict[str, Any]:
-    found: dict[str, Any] = server.call("GET", f"/deployments/{deployment}/devices").json()["results"][0]
-    return found
+def device_deployment_of(server: Live, deployment: str) -> dict[str, Any]:
+    device_deployment: dict[str, Any] = server.call("GET", f"/deployments/{deployment}/devices").json()["results"][0]
+    return device_deployment
 
 
 def end_of(server: Live, deployment: str, seconds: float = 120) -> dict[str, Any]:
-    wait(lambda: row(server, deployment)["state"] in ENDED, seconds)
-    return row(server, deployment)
+    wait(lambda: device_deployment_of(server, deployment)["state"] in ENDED, seconds)
+    return device_deployment_of(server, deployment)
 
 
 def wait(what: Any, seconds: float = 120) -> Any:
-    gives_up_at = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < gives_up_at, "it did not happen in time"
+    deadline = time.monotonic() + seconds
+    while not (result := what()):
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.05)
-    return found
+    return result
 
 
 def test_no_byte_of_a_bundle_passes_the_web_server(place: Place, tmp_path: Path, machine_in: Any) -> None:
@@ -134,7 +134,7 @@ def test_no_byte_of_a_bundle_passes_the_web_server(place: Place, tmp_path: Path,
         assert start_push(server, line, bundle(tmp_path / "tree", 24 * MIB)).wait(120) == 0
         deployment = deploy(server)
         assert end_of(server, deployment)["state"] == "succeeded", machine.log.read_text()
-        # 24 MiB went up and down; all that the web server saw are calls about them.
+        # The 24 MiB went to and from the bucket; the web server got only API calls.
         assert place.line.up > 24 * MIB
         assert place.line.down > 2 * 24 * MIB  # hashed, and fetched by the device
         assert line.up + line.down < MIB
@@ -142,7 +142,7 @@ def test_no_byte_of_a_bundle_passes_the_web_server(place: Place, tmp_path: Path,
 
 
 def test_heartbeats_and_rollouts_outlive_an_outage(place: Place, tmp_path: Path, machine_in: Any) -> None:
-    """Storage goes in the middle of the download and comes back: heartbeats go on, then the installation does."""
+    """The bucket becomes unreachable during the download: heartbeats continue, and later the download does."""
     with control_plane(tmp_path, place) as (server, line):
         machine = machine_in(server, line)
         assert start_push(server, line, bundle(tmp_path / "tree", 24 * MIB)).wait(120) == 0
@@ -150,45 +150,50 @@ def test_heartbeats_and_rollouts_outlive_an_outage(place: Place, tmp_path: Path,
         deployment = deploy(server)
         wait(lambda: place.line.is_cut)
         device = server.call("GET", "/devices").json()["results"][0]
-        seen = device["last_heartbeat_at"]
-        wait(lambda: server.call("GET", f"/devices/{device['id']}").json()["last_heartbeat_at"] > seen)
-        assert row(server, deployment)["state"] not in ENDED
-        here = machine.here()
-        assert here > 4 * MIB
+        last_seen = device["last_heartbeat_at"]
+        wait(lambda: server.call("GET", f"/devices/{device['id']}").json()["last_heartbeat_at"] > last_seen)
+        assert device_deployment_of(server, deployment)["state"] not in ENDED
+        received = machine.received_size()
+        assert received > 4 * MIB
         down = place.line.down
-        place.line.mend()
+        place.line.restore()
         assert end_of(server, deployment)["state"] == "succeeded", machine.log.read_text()
-        # It went on where it was cut.
-        assert place.line.down - down < 24 * MIB - here + 2 * MIB
+        # The download was resumed.
+        assert place.line.down - down < 24 * MIB - received + 2 * MIB
 
 
 def test_storage_that_hangs_stops_no_heartbeat(place: Place, tmp_path: Path, machine_in: Any) -> None:
-    """More publishers ask at once than the web server has threads."""
+    """There are more concurrent publishers than the web server has threads."""
     with control_plane(tmp_path, place) as (server, line):
         machine_in(server, line)
         device = wait(lambda: server.call("GET", "/devices").json()["results"])[0]["id"]
         place.line.block()
 
         def publish(number: int) -> None:
-            """Those at whose time nobody had asked the storage yet may begin; then all are told to wait."""
+            """Start uploads until one gets 503. Some are accepted before the outage is detected."""
             wait(lambda: server.call("POST", "/uploads", {"sha256": token_hex(32), "size": 5}).status_code == 503, 60)
-            told.append(number)
+            refused.append(number)
 
-        told: list[int] = []
+        refused: list[int] = []
         publishers = [threading.Thread(target=publish, args=[number]) for number in range(16)]
         for publisher in publishers:
             publisher.start()
         for _ in range(3):
-            seen = server.call("GET", f"/devices/{device}").json()["last_heartbeat_at"]
-            wait(lambda seen=seen: server.call("GET", f"/devices/{device}").json()["last_heartbeat_at"] != seen, 20)
+            last_seen = server.call("GET", f"/devices/{device}").json()["last_heartbeat_at"]
+            wait(
+                lambda last_seen=last_seen: (
+                    server.call("GET", f"/devices/{device}").json()["last_heartbeat_at"] != last_seen
+                ),
+                20,
+            )
         for publisher in publishers:
             publisher.join()
-        assert sorted(told) == list(range(16))
+        assert sorted(refused) == list(range(16))
         health = requests.get(f"{server.url}/health", timeout=10)
         assert (health.status_code, health.json()["status"]) == (200, "degraded")
         assert server.call("POST", "/uploads", {"sha256": "f" * 64, "size": 5}).headers["Retry-After"] == "5"
         place.line.drop()
-        place.line.mend()
+        place.line.restore()
         wait(lambda: server.call("POST", "/uploads", {"sha256": "f" * 64, "size": 5}).status_code == 201, 30)
 
 
@@ -206,7 +211,7 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes] | None, str]] = {
 
 
 @pytest.mark.long
-def test_what_is_wrong_in_the_bucket_is_never_installed(place: Place, tmp_path: Path, machine_in: Any) -> None:
+def test_damaged_objects_are_never_installed(place: Place, tmp_path: Path, machine_in: Any) -> None:
     with control_plane(tmp_path, place) as (server, line):
         machine = machine_in(server, line)
         for version, (damage, reason) in DAMAGES.items():
@@ -228,7 +233,7 @@ def test_what_is_wrong_in_the_bucket_is_never_installed(place: Place, tmp_path: 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_200_mb_through_kills_of_all(place: Place, tmp_path: Path, machine_in: Any) -> None:
+def test_200_mb_survive_kills_of_every_process(place: Place, tmp_path: Path, machine_in: Any) -> None:
     with control_plane(tmp_path, place) as (server, line):
         machine = machine_in(server, line)
         tree = bundle(tmp_path / "tree", 200 * MIB)
@@ -244,17 +249,21 @@ def test_200_mb_through_kills_of_all(place: Place, tmp_path: Path, machine_in: A
         wait(lambda: place.line.up > up + 40 * MIB)
         place.line.drop()
         assert pushing.wait(300) == 0
-        # 16 MiB parts: of what was there, at most the one under way was sent twice, each time.
+        # Each interruption costs at most one part of 16 MiB.
         assert place.line.up < 200 * MIB + 3 * 17 * MIB
 
         deployment = deploy(server)
         for portion in (40, 90, 140):
-            wait(lambda portion=portion: machine.here() > portion * MIB)
+            wait(lambda portion=portion: machine.received_size() > portion * MIB)
             machine.kill()
-            here, down = machine.here(), place.line.down
+            received, down = machine.received_size(), place.line.down
             machine.start()
-            wait(lambda here=here: machine.here() > here + 10 * MIB or machine.installed("model.bin"))
-            assert place.line.down - down < 60 * MIB  # it went on, not from the beginning
+            wait(
+                lambda received=received: (
+                    machine.received_size() > received + 10 * MIB or machine.installed("model.bin")
+                )
+            )
+            assert place.line.down - down < 60 * MIB  # resumed, not from the beginning
         assert end_of(server, deployment, 300)["state"] == "succeeded", machine.log.read_text()
         (model,) = {path.resolve() for path in machine.installed("model.bin")}
         assert model.read_bytes() == (tree / "model.bin").read_bytes()

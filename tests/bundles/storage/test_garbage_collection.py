@@ -15,7 +15,7 @@ CONTENT = b"an unused blob"
 
 
 @pytest.mark.django_db
-def test_it_deletes_the_object(bucket: Bucket, place: Place) -> None:
+def test_the_collector_deletes_the_object(bucket: Bucket, place: Place) -> None:
     store_unused(CONTENT)
     assert place.listed() == [f"blobs/{sha256(CONTENT)[:2]}/{sha256(CONTENT)}"]
     collect_blobs()
@@ -23,17 +23,17 @@ def test_it_deletes_the_object(bucket: Bucket, place: Place) -> None:
 
 
 @pytest.mark.django_db
-def test_while_storage_is_away_the_deletion_waits(bucket: Bucket, place: Place) -> None:
+def test_the_deletion_waits_while_storage_is_unavailable(bucket: Bucket, place: Place) -> None:
     store_unused(CONTENT)
     place.line.cut()
     with pytest.raises(Unavailable):
         collect_blobs()
-    place.line.mend()
+    place.line.restore()
     assert len(place.listed()) == 1
     collect_blobs()
     assert place.listed() == []
 
 
 @pytest.mark.django_db(transaction=True)
-def test_drafts_uploads_and_collectors_at_once_lose_nothing(client: Client, bucket: Bucket) -> None:
+def test_concurrent_drafts_uploads_and_collectors_lose_no_blob(client: Client, bucket: Bucket) -> None:
     check_nothing_is_lost(Publisher(client, make_token(make_user(), "publisher")), rounds=4)

@@ -1,4 +1,4 @@
-"""manage.py move_blobs: from a local disk to a bucket while devices go on downloading."""
+"""manage.py move_blobs moves blobs from a local disk to a bucket while devices download."""
 
 import io
 import json
@@ -49,13 +49,13 @@ def move(*words: str, code: int = 0) -> dict[str, Any]:
     with pytest.raises(SystemExit) if code else nullcontext() as ended:
         call_command("move_blobs", "--json", *words, stdout=out)
     assert ended is None or ended.value.code == code
-    said: dict[str, Any] = json.loads(out.getvalue())
-    return said
+    summary: dict[str, Any] = json.loads(out.getvalue())
+    return summary
 
 
 def fetch(device: SigningDevice, content: bytes) -> tuple[int, bytes]:
-    answer = device.call("GET", f"/blobs/{sha256(content)}")
-    return answer.status_code, b"".join(answer) if answer.streaming else answer.content
+    response = device.call("GET", f"/blobs/{sha256(content)}")
+    return response.status_code, b"".join(response) if response.streaming else response.content
 
 
 def test_blobs_are_served_from_disk_until_they_are_moved(device: SigningDevice, switched: Path, place: Place) -> None:
@@ -69,19 +69,21 @@ def test_blobs_are_served_from_disk_until_they_are_moved(device: SigningDevice, 
     assert type(blobs()).__name__ == "S3Blobs"
 
 
-def test_it_can_be_stopped_and_run_again(switched: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_move_continues_when_it_is_run_again(
+    switched: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(s3_objects, "WRITE_SIZE", 16_384)
-    place.line.cut_after(40_000)  # in the middle of the large one, after the small ones
+    place.line.cut_after(40_000)  # in the middle of the large blob, after the small blobs
     with pytest.raises(CommandError, match="run this again"):
         move()
     assert len(place.listed()) == 2
-    place.line.mend()
+    place.line.restore()
     assert move() == {"moved": 1, "bytes": 70_000, "left": 0, "damaged": []}
     assert sorted(place.listed()) == sorted(f"blobs/{sha256(c)[:2]}/{sha256(c)}" for c in CONTENTS.values())
     assert move() == {"moved": 0, "bytes": 0, "left": 0, "damaged": []}
 
 
-def test_a_copy_beforehand_deletes_nothing(switched: Path, place: Place) -> None:
+def test_copying_beforehand_deletes_nothing(switched: Path, place: Place) -> None:
     before = sorted(path for path in switched.rglob("*"))
     assert move("--copy")["moved"] == 3
     assert sorted(path for path in switched.rglob("*")) == before
@@ -89,24 +91,24 @@ def test_a_copy_beforehand_deletes_nothing(switched: Path, place: Place) -> None
     assert move() == {"moved": 3, "bytes": 70_003, "left": 0, "damaged": []}
 
 
-def test_damaged_bytes_stay_where_they_are(switched: Path, place: Place) -> None:
-    wanted = sha256(CONTENTS["model"])
-    path = switched / "blobs" / wanted[:2] / wanted
+def test_damaged_bytes_stay_on_disk(switched: Path, place: Place) -> None:
+    expected = sha256(CONTENTS["model"])
+    path = switched / "blobs" / expected[:2] / expected
     path.chmod(0o600)
     path.write_bytes(bytes([CONTENTS["model"][0] ^ 1]) + CONTENTS["model"][1:])
-    said = move(code=1)
-    assert (said["moved"], said["left"]) == (2, 1)
-    assert wanted in said["damaged"][0]
+    summary = move(code=1)
+    assert (summary["moved"], summary["left"]) == (2, 1)
+    assert expected in summary["damaged"][0]
     assert path.exists()
     assert (len(place.listed()), place.begun()) == (2, [])
 
 
 def test_damaged_objects_in_the_bucket_are_not_trusted(switched: Path, place: Place) -> None:
-    wanted = sha256(CONTENTS["model"])
-    place.put(f"blobs/{wanted[:2]}/{wanted}", b"x" * 70_000)
-    said = move(code=1)
-    assert "does not match its name" in said["damaged"][0]
-    assert (switched / "blobs" / wanted[:2] / wanted).exists()
+    expected = sha256(CONTENTS["model"])
+    place.put(f"blobs/{expected[:2]}/{expected}", b"x" * 70_000)
+    summary = move(code=1)
+    assert "does not match its name" in summary["damaged"][0]
+    assert (switched / "blobs" / expected[:2] / expected).exists()
 
 
 def test_uploads_continue_after_the_switch(
@@ -116,11 +118,11 @@ def test_uploads_continue_after_the_switch(
     opened = publisher_on_disk.start(b"was open").json()["id"]
     assert publisher_on_disk.put(opened, 1, b"was open").status_code == 200
     use_bucket(settings, place.options)
-    # What was sent to the disk before the switch is verified there, and moved like all else.
+    # Uploads that were sent to the disk before the switch are verified there, and their blobs are moved.
     assert move(code=1)["left"] == 1
     assert verify_uploads() == 1
     assert Upload.objects.get(pk=verifying).state == "stored"
-    # What was open is sent to the bucket.
+    # Open uploads are sent to the bucket.
     publisher = Uploader(publisher_on_disk)
     assert publisher_on_disk.start(b"was open").json()["parts"] == []
     publisher.send_all(opened, b"was open")
@@ -137,12 +139,12 @@ def publisher_on_disk(disk: Path, client: Any) -> Publisher:
     return Publisher(client, make_token(make_user("alice"), "publisher"))
 
 
-def test_it_needs_a_bucket(disk: Path) -> None:
+def test_move_blobs_needs_a_bucket(disk: Path) -> None:
     with pytest.raises(CommandError, match="STORAGE_BUCKET"):
         call_command("move_blobs")
 
 
-def test_a_reader_keeps_its_file(switched: Path, place: Place) -> None:
+def test_an_open_file_stays_readable_during_the_move(switched: Path, place: Place) -> None:
     with blobs().open(sha256(CONTENTS["model"])) as file:
         assert file.read(10) == CONTENTS["model"][:10]
         move()

@@ -1,4 +1,4 @@
-"""Storage that does not answer, hangs, refuses our key or is busy: what waits, what continues, what is reported."""
+"""Storage that is unreachable, hangs, refuses the key or is busy: what waits, what continues, what is reported."""
 
 import os
 import threading
@@ -24,32 +24,32 @@ CONTENT = os.urandom(5_000)
 
 
 @pytest.fixture
-def asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def checked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check storage with every request."""
     monkeypatch.setattr(s3_client, "CHECK_EVERY_SECONDS", -1.0)
     monkeypatch.setattr(s3_client, "RECHECK_SECONDS", -1.0)
 
 
-def test_while_it_is_away_uploads_and_downloads_wait(
-    publisher: Uploader, device: SigningDevice, place: Place, asked_each_time: None, settings: Settings
+def test_uploads_and_downloads_wait_while_storage_is_unreachable(
+    publisher: Uploader, device: SigningDevice, place: Place, checked_each_time: None, settings: Settings
 ) -> None:
     settings.STORAGE_BUCKET = place.name
     make_bundle("vad@1.0.0", {"model": CONTENT})
     upload = publisher.start(b"begun before")
     place.line.cut()
-    for answer in (
+    for response in (
         publisher.api.start(b"new"),
         publisher.api.post(f"uploads/{upload}/parts", {"parts": [{"number": 1, "sha256": "0" * 64, "md5": "0" * 32}]}),
         device.call("GET", f"/blobs/{sha256(CONTENT)}"),
     ):
-        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage_unavailable")
-        assert int(answer["Retry-After"]) == 5
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "storage_unavailable")
+        assert int(response["Retry-After"]) == 5
     health = publisher.api.client.get("/health")
     assert (health.status_code, health.json()["status"]) == (200, "degraded")
     (problem,) = [problem for problem in health.json()["problems"] if problem["part"] == "storage"]
     assert "STORAGE_BUCKET" in problem["mend"]
 
-    place.line.mend()
+    place.line.restore()
     problems = publisher.api.client.get("/health").json()["problems"]
     assert "storage" not in [problem["part"] for problem in problems]
     assert device.call("GET", f"/blobs/{sha256(CONTENT)}").status_code == 302
@@ -57,10 +57,10 @@ def test_while_it_is_away_uploads_and_downloads_wait(
     assert publisher.complete(upload).status_code == 202
 
 
-def test_heartbeats_continue(device: SigningDevice, place: Place, bucket: Bucket) -> None:
+def test_heartbeats_continue_during_an_outage(device: SigningDevice, place: Place, bucket: Bucket) -> None:
     place.line.cut()
     assert device.heartbeat().status_code == 200
-    place.line.mend()
+    place.line.restore()
     place.line.block()
     assert device.heartbeat().status_code == 200
 
@@ -71,23 +71,23 @@ def test_an_unverified_upload_waits_for_storage(publisher: Uploader, place: Plac
     with pytest.raises(Unavailable):
         verify_uploads()
     assert Upload.objects.get(pk=upload).state == "verifying"
-    place.line.mend()
+    place.line.restore()
     assert verify_uploads() == 1
     assert Upload.objects.get(pk=upload).state == "stored"
 
 
 def test_hashing_resumes_after_a_cut(publisher: Uploader, place: Place) -> None:
-    """The bytes stop in the middle of the object; the next run continues there."""
+    """The connection is cut in the middle of the object; the next run continues from there."""
     content = os.urandom(4_000_000)
     upload = publisher.upload(content)
     place.line.cut_after(2_000_000)
     with pytest.raises(ApiError):
         verify_uploads()
-    place.line.mend()
-    before = place.line.down
+    place.line.restore()
+    bytes_before = place.line.down
     assert verify_uploads() == 1
     assert Upload.objects.get(pk=upload).state == "stored"
-    assert place.line.down - before < 3_000_000
+    assert place.line.down - bytes_before < 3_000_000
 
 
 def test_hanging_storage_delays_one_caller_only(bucket: Bucket, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +96,7 @@ def test_hanging_storage_delays_one_caller_only(bucket: Bucket, place: Place, mo
     availability = bucket.availability
     with pytest.raises(Unavailable):
         availability.check()
-    # While one check is under way, no other begins.
+    # While a check runs, no other check begins.
     thread = availability._thread
     assert thread is not None
     assert thread.is_alive()
@@ -105,7 +105,7 @@ def test_hanging_storage_delays_one_caller_only(bucket: Bucket, place: Place, mo
             availability.check()
         assert availability._thread is thread
     place.line.drop()
-    place.line.mend()
+    place.line.restore()
     thread.join(30)
 
 
@@ -124,7 +124,7 @@ def test_only_the_log_mentions_a_wrong_key(
 
 
 def test_an_absent_bucket_is_not_a_missing_blob(place: Place, settings: Settings) -> None:
-    options = place.options | {"bucket_name": "nobodys"}
+    options = place.options | {"bucket_name": "absent"}
     use_bucket(settings, options)
     with pytest.raises(Unavailable):
         blobs().has_space_for(1)
@@ -133,10 +133,10 @@ def test_an_absent_bucket_is_not_a_missing_blob(place: Place, settings: Settings
 class Busy(BaseHTTPRequestHandler):
     """Storage that always answers that it is busy."""
 
-    asked = 0
+    request_count = 0
 
     def do_any(self) -> None:
-        type(self).asked += 1
+        type(self).request_count += 1
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         body = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
         self.send_response(503)
@@ -155,10 +155,10 @@ def test_busy_storage_is_retried_and_then_reported(place: Place, settings: Setti
     threading.Thread(target=server.serve_forever, daemon=True).start()
     options = place.options | {"endpoint_url": f"http://127.0.0.1:{server.server_port}"}
     bucket = use_bucket(settings, options)
-    Busy.asked = 0
+    Busy.request_count = 0
     with pytest.raises(Unavailable) as caught, translated():
         bucket.client.create_multipart_upload(Bucket="any", Key="any")
     server.shutdown()
     server.server_close()
     assert (caught.value.code, caught.value.retry_after_seconds) == ("storage_busy", 5)
-    assert Busy.asked == 2
+    assert Busy.request_count == 2

@@ -1,4 +1,4 @@
-"""manage.py prepare_bucket: CORS for browsers, rules for leftovers."""
+"""manage.py prepare_bucket: CORS rules for browsers, and lifecycle rules for abandoned bytes."""
 
 import io
 import json
@@ -28,7 +28,7 @@ def preflight(place: Place, origin: str) -> requests.Response:
     )  # fmt: skip
 
 
-def test_it_lets_the_admin_upload_and_nobody_else(place: Place, bucket: Bucket, settings: Settings) -> None:
+def test_only_the_admins_origin_may_upload(place: Place, bucket: Bucket, settings: Settings) -> None:
     settings.PUBLIC_URL = ORIGIN
     assert preflight(place, ORIGIN).status_code == 403
     assert prepare() == {"bucket": place.name, "set": ["cors", "lifecycle"]}
@@ -36,12 +36,12 @@ def test_it_lets_the_admin_upload_and_nobody_else(place: Place, bucket: Bucket, 
     assert preflight(place, "https://evil.example.com").status_code == 403
 
 
-def test_twice_changes_nothing(place: Place, bucket: Bucket) -> None:
+def test_preparing_is_idempotent(place: Place, bucket: Bucket) -> None:
     assert prepare("--origin", ORIGIN)["set"] == ["cors", "lifecycle"]
     assert prepare("--origin", ORIGIN)["set"] == []
 
 
-def test_it_keeps_the_rules_of_others(place: Place, bucket: Bucket) -> None:
+def test_other_rules_are_kept(place: Place, bucket: Bucket) -> None:
     theirs = {"AllowedOrigins": ["https://other.example.com"], "AllowedMethods": ["GET"]}
     place.client.put_bucket_cors(Bucket=place.name, CORSConfiguration={"CORSRules": [theirs]})
     rule = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 90}}
@@ -53,7 +53,7 @@ def test_it_keeps_the_rules_of_others(place: Place, bucket: Bucket) -> None:
     assert {rule["ID"] for rule in rules} == {"theirs", "kernex-abandoned-parts", "kernex-leftovers"}
 
 
-def test_looking_changes_nothing(place: Place, bucket: Bucket) -> None:
+def test_checking_changes_nothing(place: Place, bucket: Bucket) -> None:
     with pytest.raises(SystemExit) as exit:
         call_command("prepare_bucket", "--check", stdout=io.StringIO())
     assert exit.value.code == 1
@@ -62,18 +62,18 @@ def test_looking_changes_nothing(place: Place, bucket: Bucket) -> None:
     assert prepare("--check")["missing"] == []
 
 
-def test_storage_that_is_away_is_a_sentence(place: Place, bucket: Bucket) -> None:
+def test_unreachable_storage_is_reported_in_a_sentence(place: Place, bucket: Bucket) -> None:
     place.line.cut()
     with pytest.raises(CommandError, match="cannot be used right now"):
         prepare()
 
 
-def test_it_needs_a_bucket() -> None:
+def test_prepare_bucket_needs_a_bucket() -> None:
     with pytest.raises(CommandError, match="STORAGE_BUCKET"):
         call_command("prepare_bucket")
 
 
-def test_it_makes_a_bucket_that_is_missing_and_only_that(place: Place, bucket: Bucket) -> None:
+def test_make_creates_only_a_missing_bucket(place: Place, bucket: Bucket) -> None:
     place.client.delete_bucket(Bucket=place.name)
     assert prepare("--make") == {"bucket": place.name, "set": ["bucket"]}
     assert prepare("--make")["set"] == []

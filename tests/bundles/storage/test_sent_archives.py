@@ -52,14 +52,14 @@ def start(client: Client, packed: bytes = PACKED, **fields: Any) -> Any:
 
 def send(client: Client, packed: bytes = PACKED, **fields: Any) -> UUID:
     """Do what the page's script does. Return the archive's id."""
-    told = start(client, packed, **fields).json()
-    assert requests.put(told["url"], data=packed, timeout=20).status_code == 200
-    arrived = client.post(told["arrived_url"])
+    started = start(client, packed, **fields).json()
+    assert requests.put(started["url"], data=packed, timeout=20).status_code == 200
+    arrived = client.post(started["arrived_url"])
     assert arrived.status_code == 200, arrived.content
-    return UUID(told["arrived_url"].strip("/").rpartition("/")[2])
+    return UUID(started["arrived_url"].strip("/").rpartition("/")[2])
 
 
-def test_it_becomes_a_draft(boss: Client, bucket: Bucket, place: Place) -> None:
+def test_an_archive_becomes_a_draft(boss: Client, bucket: Bucket, place: Place) -> None:
     pk = send(boss)
     assert read(pk) is True
     row = SentArchive.objects.get(pk=pk)
@@ -84,7 +84,7 @@ def test_reading_it_twice_makes_one_draft(boss: Client, bucket: Bucket) -> None:
 @pytest.mark.parametrize(
     ("packed", "why"),
     [(b"no archive at all", "not a tar"), (PACKED[:-20], "cannot be read"), (archive(**{"../a": b""}), "'../a'")],
-    ids=["no archive", "cut", "out of its place"],
+    ids=["not an archive", "truncated", "path outside"],
 )
 def test_the_reason_of_a_refusal_is_shown(boss: Client, bucket: Bucket, place: Place, packed: bytes, why: str) -> None:
     pk = send(boss, packed)
@@ -98,11 +98,11 @@ def test_the_reason_of_a_refusal_is_shown(boss: Client, bucket: Bucket, place: P
 
 
 def test_the_url_accepts_exactly_the_announced_bytes(boss: Client, bucket: Bucket, place: Place) -> None:
-    told = start(boss).json()
-    assert requests.put(told["url"], data=PACKED + b"more", timeout=20).status_code == 403
-    assert requests.put(told["url"].replace("/uploads/", "/blobs/"), data=PACKED, timeout=20).status_code == 403
+    started = start(boss).json()
+    assert requests.put(started["url"], data=PACKED + b"more", timeout=20).status_code == 403
+    assert requests.put(started["url"].replace("/uploads/", "/blobs/"), data=PACKED, timeout=20).status_code == 403
     assert place.listed() == []
-    early = boss.post(told["arrived_url"])
+    early = boss.post(started["arrived_url"])
     assert (early.status_code, SentArchive.objects.get().state) == (400, "open")
 
 
@@ -118,9 +118,9 @@ def test_the_url_accepts_exactly_the_announced_bytes(boss: Client, bucket: Bucke
 )
 def test_invalid_archives_are_refused_at_once(boss: Client, bucket: Bucket, fields: dict[str, Any], why: str) -> None:
     make_bundle("vad@0.9.0")
-    answer = start(boss, **fields)
-    assert answer.status_code == 400
-    assert why in answer.json()["message"]
+    response = start(boss, **fields)
+    assert response.status_code == 400
+    assert why in response.json()["message"]
     assert not SentArchive.objects.exists()
 
 
@@ -129,19 +129,19 @@ def test_only_people_who_may_add_bundles_get_a_url(
 ) -> None:
     assert start(staff("bundles.view_bundle", name="victor")).status_code == 403
     assert start(client).status_code == 302
-    told = start(boss).json()
+    started = start(boss).json()
     other = staff("bundles.view_bundle", "bundles.add_bundle", name="bob")
-    assert other.post(told["arrived_url"]).status_code == 404
+    assert other.post(started["arrived_url"]).status_code == 404
     assert other.get(START).status_code == 403
 
 
-def test_the_form_accepts_no_archive(boss: Client, bucket: Bucket) -> None:
+def test_the_form_refuses_archives_if_there_is_a_bucket(boss: Client, bucket: Bucket) -> None:
     page = boss.get(ADD).content.decode()
     assert f'data-start-url="{START}"' in page
     packed = io.BytesIO(PACKED)
     packed.name = "vad.tar.gz"
-    answer = boss.post(ADD, {"name": "vad", "version": "1.0.0", "archive": packed})
-    assert "go to storage itself" in answer.content.decode()
+    response = boss.post(ADD, {"name": "vad", "version": "1.0.0", "archive": packed})
+    assert "go to storage itself" in response.content.decode()
     assert not Bundle.objects.exists()
 
 
@@ -150,31 +150,31 @@ def test_an_archive_waits_for_storage(boss: Client, bucket: Bucket, place: Place
     place.line.cut()
     assert read(pk) is False
     assert SentArchive.objects.get(pk=pk).state == "reading"
-    place.line.mend()
+    place.line.restore()
     assert read(pk) is True
 
 
 def test_an_abandoned_archive_expires(boss: Client, bucket: Bucket, settings: Settings, place: Place) -> None:
-    told = start(boss).json()
-    requests.put(told["url"], data=PACKED, timeout=20)
+    started = start(boss).json()
+    requests.put(started["url"], data=PACKED, timeout=20)
     assert expire_archives() == 0
     SentArchive.objects.update(created_at=timezone.now() - timedelta(days=2))
     assert expire_archives() == 1
-    assert boss.post(told["arrived_url"]).status_code == 400
+    assert boss.post(started["arrived_url"]).status_code == 400
     settings.UPLOAD_EXPIRY_SECONDS = -60
     assert sweep() == 1
     assert place.listed() == []
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_scheduler_reads_one_at_a_time(boss: Client, bucket: Bucket) -> None:
+def test_the_scheduler_reads_one_archive_at_a_time(boss: Client, bucket: Bucket) -> None:
     send(boss)
     send(boss, version="2.0.0")
-    reader, ends_at = ArchiveReader(), time.monotonic() + 60
-    begun = 0
+    reader, deadline = ArchiveReader(), time.monotonic() + 60
+    started_count = 0
     while SentArchive.objects.exclude(state="drafted").exists():
-        assert time.monotonic() < ends_at
-        begun += reader.run()
-    assert begun == 2
+        assert time.monotonic() < deadline
+        started_count += reader.run()
+    assert started_count == 2
     assert reader.run() == 0
     assert Bundle.objects.count() == 2

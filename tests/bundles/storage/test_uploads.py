@@ -33,7 +33,7 @@ def state_of(upload: str) -> tuple[str, str]:
     return row.state, row.state_reason
 
 
-def test_it_becomes_a_blob(publisher: Uploader, place: Place) -> None:
+def test_an_upload_becomes_a_blob(publisher: Uploader, place: Place) -> None:
     upload = publisher.upload(CONTENT, 16 * KIB)
     assert place.listed() == []
     assert verify_uploads() == 1
@@ -54,17 +54,17 @@ def test_an_empty_file_needs_no_part(publisher: Uploader, place: Place) -> None:
     assert place.get(final(b"")) == b""
 
 
-def test_one_call_starts_an_upload_and_returns_its_url(publisher: Uploader, place: Place) -> None:
-    answer = publisher.api.start(CONTENT, parts=[part(1, CONTENT)])
-    assert answer.status_code == 201
-    (address,) = answer.json()["addresses"]
+def test_one_call_starts_an_upload_and_reruns_its_url(publisher: Uploader, place: Place) -> None:
+    response = publisher.api.start(CONTENT, parts=[part(1, CONTENT)])
+    assert response.status_code == 201
+    (address,) = response.json()["addresses"]
     assert publisher.put(address, CONTENT).status_code == 200
-    assert publisher.complete(answer.json()["id"]).status_code == 202
+    assert publisher.complete(response.json()["id"]).status_code == 202
     assert verify_uploads() == 1
     assert place.listed() == [final(CONTENT)]
 
 
-def test_it_is_resumed_from_what_the_bucket_has(publisher: Uploader) -> None:
+def test_an_upload_resumes_with_the_parts_in_the_bucket(publisher: Uploader) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
     publisher.send(upload, 1, CONTENT[: 16 * KIB])
     publisher.address(upload, 2, CONTENT[16 * KIB : 32 * KIB])  # announced, never sent
@@ -95,7 +95,7 @@ def test_storage_accepts_only_the_announced_bytes(publisher: Uploader, damage: b
     upload = publisher.start(CONTENT, 16 * KIB)
     address = publisher.address(upload, 1, CONTENT[: 16 * KIB])
     assert publisher.put(address, damage).status_code in {400, 403}
-    # Nor with the header of other bytes: it is signed.
+    # The headers for other bytes do not help: the URL signs its headers.
     forged = publisher.address(upload, 2, damage)["headers"]
     assert publisher.put(address | {"headers": forged}, damage).status_code == 403
     assert publisher.api.get(f"uploads/{upload}").json()["parts"] == []
@@ -124,7 +124,7 @@ def test_after_completion_no_url_works(publisher: Uploader, place: Place) -> Non
     publisher.complete(upload)
     row = Upload.objects.get(pk=upload)
     with blobs().sealed(row.pk, row.multipart_id) as sealed:
-        assert publisher.put(address, CONTENT[: 16 * KIB]).status_code in {404, 500}  # moto stumbles
+        assert publisher.put(address, CONTENT[: 16 * KIB]).status_code in {404, 500}  # moto answers 500
         assert sealed.digest() == Digest(sha256(CONTENT), len(CONTENT))
 
 
@@ -140,7 +140,7 @@ def test_bytes_with_another_hash_are_deleted_with_a_reason(publisher: Uploader, 
     assert not Blob.objects.exists()
 
 
-def test_swapped_parts_are_found(publisher: Uploader) -> None:
+def test_swapped_parts_are_refused(publisher: Uploader) -> None:
     first, second = CONTENT[: 16 * KIB], CONTENT[16 * KIB : 32 * KIB]
     upload = publisher.start(first + second, 16 * KIB)
     publisher.send(upload, 1, second)
@@ -164,7 +164,7 @@ def test_the_server_refuses_parts(publisher: Uploader) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 5, 10**6, 10**9, "one"])
-def test_there_are_only_so_many_parts(publisher: Uploader, number: Any) -> None:
+def test_part_numbers_out_of_range_are_refused(publisher: Uploader, number: Any) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
     refused = publisher.api.post(f"uploads/{upload}/parts", {"parts": [part(number, b"x")]})
     assert refused.status_code in {400, 404}
@@ -178,7 +178,7 @@ def test_a_closed_upload_has_no_urls(publisher: Uploader) -> None:
 
 
 def test_verifying_twice_changes_nothing(publisher: Uploader, place: Place) -> None:
-    """As if a scheduler was killed after each of its steps."""
+    """As after a scheduler that was killed after each of its operations."""
     upload = publisher.upload(CONTENT, 16 * KIB)
     row = Upload.objects.get(pk=upload)
     for _ in range(2):
@@ -206,7 +206,7 @@ def test_a_large_object_is_copied_in_parts(publisher: Uploader, place: Place, mo
     verify_uploads()
     assert state_of(upload) == ("stored", "")
     assert place.get(final(CONTENT)) == CONTENT
-    # The ETag says of how many parts an object was made.
+    # The ETag ends with the number of parts of the object.
     head = place.client.head_object(Bucket=place.name, Key=final(CONTENT))
     assert head["ETag"].strip('"').endswith("-5")
 
@@ -217,16 +217,16 @@ def test_a_large_object_is_hashed_a_few_seconds_at_a_time(
     monkeypatch.setattr(s3_verification, "HASH_SECONDS", -1.0)
     monkeypatch.setattr(s3_verification, "READ_SIZE", 20_000)
     upload = publisher.upload(CONTENT)
-    turns = 0
+    runs = 0
     while state_of(upload)[0] == UploadState.VERIFYING:
         assert verify_uploads() == 1
-        turns += 1
-    assert turns == 3
+        runs += 1
+    assert runs == 3
     assert state_of(upload) == ("stored", "")
     assert place.get(final(CONTENT)) == CONTENT
 
 
-def test_an_upload_that_vanished_is_refused(publisher: Uploader, place: Place) -> None:
+def test_an_upload_without_bytes_is_refused(publisher: Uploader, place: Place) -> None:
     upload = publisher.upload(CONTENT)
     place.client.abort_multipart_upload(
         Bucket=place.name, Key=f"uploads/{upload}", UploadId=Upload.objects.get(pk=upload).multipart_id
@@ -266,7 +266,7 @@ def test_two_publishers_send_the_same_blob(publisher: Uploader, bucket: Bucket, 
     assert place.listed() == [final(CONTENT)]
 
 
-def test_hashing_and_promoting_take_little_memory(publisher: Uploader, place: Place) -> None:
+def test_hashing_and_promoting_need_little_memory(publisher: Uploader, place: Place) -> None:
     publisher.upload(b"the first makes the client")
     verify_uploads()
     content = os.urandom(MIB) * 40
@@ -281,8 +281,8 @@ def test_hashing_and_promoting_take_little_memory(publisher: Uploader, place: Pl
     assert peak < 8 * MIB
 
 
-def test_a_whole_is_written_in_parts_with_little_memory(bucket: Bucket, place: Place) -> None:
-    """As members of an archive are, whose size nobody knows."""
+def test_a_stream_is_written_in_parts_with_little_memory(bucket: Bucket, place: Place) -> None:
+    """Members of an archive are written like this."""
     upload = uuid4()
     tracemalloc.start()
     try:
@@ -294,7 +294,7 @@ def test_a_whole_is_written_in_parts_with_little_memory(bucket: Bucket, place: P
     assert place.get(f"uploads/{upload}") == b"".join(bytes([number]) * MIB for number in range(70))
 
 
-def test_a_whole_that_is_cut_leaves_nothing(bucket: Bucket, place: Place) -> None:
+def test_an_interrupted_stream_leaves_nothing(bucket: Bucket, place: Place) -> None:
     def chunks() -> Iterator[bytes]:
         yield bytes(40 * MIB)
         raise ValueError
@@ -309,8 +309,8 @@ def test_many_uploads_are_verified_in_parallel(publisher: Uploader, place: Place
     contents = [f"file {number}".encode() for number in range(12)]
     for content in contents:
         publisher.upload(content)
-    wrong = publisher.start(b"what it is not")
-    publisher.send(wrong, 1, b"what it is, no")
+    wrong = publisher.start(b"announced")
+    publisher.send(wrong, 1, b"differing")
     publisher.complete(wrong)
     while Upload.objects.verifying().exists():
         assert verify_uploads() > 0

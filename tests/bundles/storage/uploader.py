@@ -1,4 +1,4 @@
-"""A publisher who puts parts into the bucket."""
+"""A publisher that puts parts into the bucket."""
 
 import hashlib
 from typing import Any
@@ -15,31 +15,31 @@ def part(number: int, content: bytes) -> dict[str, Any]:
 
 
 class Uploader:
-    """`api` talks to the control plane."""
+    """Sends blobs to the bucket; `api` calls the control plane."""
 
     def __init__(self, api: Publisher) -> None:
         self.api = api
 
     def start(self, content: bytes, part_size: int = 0) -> str:
-        """Start an upload, with parts of another size than usual. Returns its id."""
-        answer = self.api.start(content).json()
-        assert answer["direct"] is True
+        """Start an upload with parts of `part_size` bytes (0: the default). Return its id."""
+        response = self.api.start(content).json()
+        assert response["direct"] is True
         if part_size:
-            Upload.objects.filter(pk=answer["id"]).update(part_size=part_size)
-        return str(answer["id"])
+            Upload.objects.filter(pk=response["id"]).update(part_size=part_size)
+        return str(response["id"])
 
     def address(self, upload: str, number: int, content: bytes) -> dict[str, Any]:
-        answer = self.api.post(f"uploads/{upload}/parts", {"parts": [part(number, content)]})
-        assert answer.status_code == 200, answer.content
-        address: dict[str, Any] = answer.json()["addresses"][0]
+        response = self.api.post(f"uploads/{upload}/parts", {"parts": [part(number, content)]})
+        assert response.status_code == 200, response.content
+        address: dict[str, Any] = response.json()["addresses"][0]
         return address
 
     def put(self, address: dict[str, Any], content: bytes) -> requests.Response:
         return requests.put(address["url"], data=content, headers=address["headers"], timeout=20)
 
     def send(self, upload: str, number: int, content: bytes) -> None:
-        answer = self.put(self.address(upload, number, content), content)
-        assert answer.status_code == 200, answer.text
+        response = self.put(self.address(upload, number, content), content)
+        assert response.status_code == 200, response.text
 
     def send_all(self, upload: str, content: bytes) -> None:
         size = Upload.objects.get(pk=upload).part_size
@@ -50,7 +50,7 @@ class Uploader:
         return self.api.post(f"uploads/{upload}/complete")
 
     def upload(self, content: bytes, part_size: int = 0) -> str:
-        """All of one blob, completed. Returns the upload's id."""
+        """Send all parts of a blob and complete the upload. Return its id."""
         upload = self.start(content, part_size)
         self.send_all(upload, content)
         assert self.complete(upload).status_code == 202
