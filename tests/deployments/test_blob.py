@@ -43,25 +43,25 @@ def fetch(device: SigningDevice, sha256: str, **headers: str) -> Any:
     return device.call("GET", f"/blobs/{sha256}", forge=headers)
 
 
-def body(answer: Any) -> bytes:
-    """Return all bytes. The test client closes the answer after the last one."""
-    return b"".join(answer) if answer.streaming else bytes(answer.content)
+def body(response: Any) -> bytes:
+    """Return all bytes. The test client closes the response after the last one."""
+    return b"".join(response) if response.streaming else bytes(response.content)
 
 
-def cut(answer: Any) -> None:
+def cut(response: Any) -> None:
     """Stop reading after the first bytes, as a server does whose client has disconnected."""
-    assert next(iter(answer))
-    answer._iterator.close()
+    assert next(iter(response))
+    response._iterator.close()
 
 
 def test_it_sends_the_bytes(device: SigningDevice, big: Bundle) -> None:
-    answer = fetch(device, BIG_SHA256)
-    assert answer.status_code == 200
-    assert answer["Content-Length"] == "300000"
-    assert answer["Content-Type"] == "application/octet-stream"
-    assert answer["ETag"] == f'"{BIG_SHA256}"'
-    assert answer["Accept-Ranges"] == "bytes"
-    assert body(answer) == BIG
+    response = fetch(device, BIG_SHA256)
+    assert response.status_code == 200
+    assert response["Content-Length"] == "300000"
+    assert response["Content-Type"] == "application/octet-stream"
+    assert response["ETag"] == f'"{BIG_SHA256}"'
+    assert response["Accept-Ranges"] == "bytes"
+    assert body(response) == BIG
 
 
 @pytest.mark.parametrize(
@@ -78,41 +78,41 @@ def test_it_sends_the_bytes(device: SigningDevice, big: Bundle) -> None:
     ],
 )
 def test_it_sends_a_range(device: SigningDevice, big: Bundle, asked: str, start: int, end: int) -> None:
-    answer = fetch(device, BIG_SHA256, Range=asked)
-    assert answer.status_code == 206
-    assert answer["Content-Range"] == f"bytes {start}-{end - 1}/300000"
-    assert answer["Content-Length"] == str(end - start)
-    assert body(answer) == BIG[start:end]
+    response = fetch(device, BIG_SHA256, Range=asked)
+    assert response.status_code == 206
+    assert response["Content-Range"] == f"bytes {start}-{end - 1}/300000"
+    assert response["Content-Length"] == str(end - start)
+    assert body(response) == BIG[start:end]
 
 
 @pytest.mark.parametrize("asked", ["bytes=300000-", "bytes=999999-1000000", "bytes=-0"])
 def test_a_range_beyond_the_end_is_refused(device: SigningDevice, big: Bundle, asked: str) -> None:
-    answer = fetch(device, BIG_SHA256, Range=asked)
-    assert answer.status_code == 416
-    assert answer["Content-Range"] == "bytes */300000"
-    assert (answer.json()["error"]["code"], answer.json()["error"]["size"]) == ("bad_range", 300000)
+    response = fetch(device, BIG_SHA256, Range=asked)
+    assert response.status_code == 416
+    assert response["Content-Range"] == "bytes */300000"
+    assert (response.json()["error"]["code"], response.json()["error"]["size"]) == ("bad_range", 300000)
 
 
 @pytest.mark.parametrize(
     "asked", ["bytes=", "bytes=-", "bytes=a-b", "bytes=0-1,5-9", "bytes=9-3", "lines=0-1", "bytes=0x1-", "bytes=٣-"]
 )
 def test_other_range_headers_get_the_whole_blob(device: SigningDevice, big: Bundle, asked: str) -> None:
-    answer = fetch(device, BIG_SHA256, Range=asked)
-    assert answer.status_code == 200
-    assert body(answer) == BIG
+    response = fetch(device, BIG_SHA256, Range=asked)
+    assert response.status_code == 200
+    assert body(response) == BIG
 
 
 def test_a_part_of_another_blob_is_not_continued(device: SigningDevice, big: Bundle) -> None:
-    answer = fetch(device, BIG_SHA256, Range="bytes=1000-", **{"If-Range": '"another"'})
-    assert (answer.status_code, body(answer)) == (200, BIG)
-    answer = fetch(device, BIG_SHA256, Range="bytes=1000-", **{"If-Range": f'"{BIG_SHA256}"'})
-    assert (answer.status_code, body(answer)) == (206, BIG[1000:])
+    response = fetch(device, BIG_SHA256, Range="bytes=1000-", **{"If-Range": '"another"'})
+    assert (response.status_code, body(response)) == (200, BIG)
+    response = fetch(device, BIG_SHA256, Range="bytes=1000-", **{"If-Range": f'"{BIG_SHA256}"'})
+    assert (response.status_code, body(response)) == (206, BIG[1000:])
 
 
 def test_an_empty_blob_is_sent(device: SigningDevice) -> None:
     empty = make_bundle("vad@1.0.0", {"empty": b""}).files.get().sha256
-    answer = fetch(device, empty)
-    assert (answer.status_code, answer["Content-Length"], body(answer)) == (200, "0", b"")
+    response = fetch(device, empty)
+    assert (response.status_code, response["Content-Length"], body(response)) == (200, "0", b"")
     assert fetch(device, empty, Range="bytes=0-").status_code == 416
 
 
@@ -130,15 +130,15 @@ def test_a_device_gets_one_large_download_at_a_time(device: SigningDevice, big: 
 def test_downloads_of_other_devices_go_on_until_all_slots_are_in_use(
     device: SigningDevice, make_signing: Callable[..., SigningDevice], big: Bundle
 ) -> None:
-    answers = [fetch(device, BIG_SHA256), *(fetch(make_signing(), BIG_SHA256) for _ in range(SLOTS.size))]
-    assert [answer.status_code for answer in answers] == [200] * SLOTS.size + [503]
-    for answer in answers[:-1]:
-        assert body(answer) == BIG
+    responses = [fetch(device, BIG_SHA256), *(fetch(make_signing(), BIG_SHA256) for _ in range(SLOTS.size))]
+    assert [response.status_code for response in responses] == [200] * SLOTS.size + [503]
+    for response in responses[:-1]:
+        assert body(response) == BIG
 
 
 def test_a_download_that_is_cut_releases_its_slot(device: SigningDevice, big: Bundle) -> None:
-    answer = fetch(device, BIG_SHA256)
-    cut(answer)
+    response = fetch(device, BIG_SHA256)
+    cut(response)
     assert body(fetch(device, BIG_SHA256)) == BIG
 
 
@@ -162,9 +162,9 @@ def test_collecting_a_response_ends_no_other_request(db: None, tmp_path: Path) -
 
     request_finished.connect(note)
     try:
-        answer: Any = blob_responses.send_blob(RequestFactory().get("/"), path.open("rb"), len(BIG), '"x"', uuid4())
-        answer.file_to_stream.close = answer.close  # as Django's WSGI handler does
-        del answer
+        response: Any = blob_responses.send_blob(RequestFactory().get("/"), path.open("rb"), len(BIG), '"x"', uuid4())
+        response.file_to_stream.close = response.close  # as Django's WSGI handler does
+        del response
         gc.collect()
     finally:
         request_finished.disconnect(note)
@@ -206,22 +206,22 @@ def test_the_kernel_drops_a_device_that_acknowledges_nothing(db: None, tmp_path:
 
 
 def test_unsigned_requests_are_refused(client: Client, big: Bundle) -> None:
-    answer = client.get(f"/api/v1/blobs/{BIG_SHA256}")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "not_signed")
+    response = client.get(f"/api/v1/blobs/{BIG_SHA256}")
+    assert (response.status_code, response.json()["error"]["code"]) == (401, "not_signed")
 
 
 @pytest.mark.parametrize("state", ["pending", "decommissioned"])
 def test_only_accepted_devices_fetch(device: SigningDevice, big: Bundle, state: str) -> None:
     Device.objects.filter(pk=device.id).update(state=state)
-    answer = fetch(device, BIG_SHA256)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (403, state)
+    response = fetch(device, BIG_SHA256)
+    assert (response.status_code, response.json()["error"]["code"]) == (403, state)
 
 
 @pytest.mark.parametrize("state", ["draft", "verifying", "withdrawn"])
 def test_files_of_bundles_that_are_not_ready_are_not_found(device: SigningDevice, state: str) -> None:
     sha256 = make_bundle("vad@1.0.0", state=state).files.get().sha256
-    answer = fetch(device, sha256)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_blob")
+    response = fetch(device, sha256)
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_blob")
 
 
 def test_only_active_devices_may_fetch_a_withdrawn_bundle(
@@ -250,8 +250,8 @@ def test_other_names_reach_no_file(device: SigningDevice, name: str) -> None:
 
 def test_a_blob_whose_bytes_are_lost_is_not_found(device: SigningDevice, big: Bundle, storage: Path) -> None:
     (storage / "blobs" / BIG_SHA256[:2] / BIG_SHA256).unlink()
-    answer = fetch(device, BIG_SHA256)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_blob")
+    response = fetch(device, BIG_SHA256)
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_blob")
 
 
 def test_a_storage_with_urls_is_redirected_to(
@@ -262,9 +262,9 @@ def test_a_storage_with_urls_is_redirected_to(
             return f"https://storage.example.com/blobs/{sha256}?signed"
 
     monkeypatch.setattr("deployments.device_views.blobs", StorageWithUrls)
-    answer = fetch(device, BIG_SHA256)
-    assert answer.status_code == 302
-    assert answer["Location"] == f"https://storage.example.com/blobs/{BIG_SHA256}?signed"
+    response = fetch(device, BIG_SHA256)
+    assert response.status_code == 302
+    assert response["Location"] == f"https://storage.example.com/blobs/{BIG_SHA256}?signed"
 
 
 def test_a_download_costs_three_queries(

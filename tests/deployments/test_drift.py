@@ -1,4 +1,4 @@
-"""What devices report to run, compared with what was last deployed to them."""
+"""Drift: the release that a device reports to run differs from the one last deployed to it."""
 
 from datetime import timedelta
 from typing import Any
@@ -36,7 +36,7 @@ def second(db: None) -> Bundle:
     return make_bundle("vad@2.0.0")
 
 
-def test_a_device_that_runs_what_was_deployed_has_no_mismatch(bundle: Bundle) -> None:
+def test_a_device_that_runs_the_deployed_bundle_has_no_mismatch(bundle: Bundle) -> None:
     device = make_device()
     make_device_deployment("succeeded", device=device, bundle=bundle)
     report_running(device, bundle)

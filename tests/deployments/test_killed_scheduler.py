@@ -1,4 +1,4 @@
-"""A scheduler that is killed while it plans or cancels: the next one gets the same result."""
+"""The next scheduler gets the same result after one was killed while it planned or cancelled."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -26,7 +26,7 @@ class Killed(BaseException):
 
 
 def kill_at(statement: int, *, after: bool) -> Any:
-    """Return a context in which the given statement of this session is the last one: before it runs, or after."""
+    """Return a context in which this session ends before or after its given statement."""
     executed = 0
 
     def wrapper(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:

@@ -59,9 +59,9 @@ class LiveDevice:
 
     def heartbeat(self) -> Any:
         self.sequence += 1
-        answer = self.call("POST", f"/devices/{self.id}/heartbeat", heartbeat_body(), sequence=self.sequence)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        response = self.call("POST", f"/devices/{self.id}/heartbeat", heartbeat_body(), sequence=self.sequence)
+        assert response.status_code == 200, response.text
+        return response.json()
 
     def start_reading(self, path: str) -> socket.socket:
         """Send a request and read only the first bytes of the response."""
@@ -88,7 +88,7 @@ def publish(server: Live, path: Path) -> str:
         for number in range(1, -(-size // PART_SIZE) + 1):
             part = file.read(PART_SIZE)
             digest = base64.b64encode(hashlib.sha256(part).digest()).decode()
-            sent = requests.put(
+            response = requests.put(
                 f"{server.url}/api/v1/uploads/{upload}/parts/{number}",
                 data=part,
                 headers={
@@ -98,7 +98,7 @@ def publish(server: Live, path: Path) -> str:
                 },
                 timeout=60,
             )
-            assert sent.status_code == 200, sent.text
+            assert response.status_code == 200, response.text
     assert server.call("POST", f"/uploads/{upload}/complete").status_code == 202
     assert server.call("POST", "/bundles/big/1/publish").status_code in {200, 202}
     wait_for(lambda: server.call("GET", "/bundles/big/1").json()["state"] == "ready")
@@ -147,36 +147,38 @@ def memory(pid: int) -> int:
 
 def test_a_large_blob_is_sent_in_constant_memory(server: Live, device: LiveDevice, blob: str, content: Path) -> None:
     (pid,) = worker_pids(server)
-    before = memory(pid)
-    with device.call("GET", blob, stream=True) as answer:
-        assert answer.status_code == 200
-        assert int(answer.headers["Content-Length"]) == SIZE
+    memory_before = memory(pid)
+    with device.call("GET", blob, stream=True) as response:
+        assert response.status_code == 200
+        assert int(response.headers["Content-Length"]) == SIZE
         sha256 = hashlib.sha256()
-        for chunk in answer.iter_content(1024 * 1024):
+        for chunk in response.iter_content(1024 * 1024):
             sha256.update(chunk)
     assert sha256.hexdigest() == blob.rpartition("/")[2]
-    assert memory(pid) - before < 20 * 1024 * 1024
+    assert memory(pid) - memory_before < 20 * 1024 * 1024
 
 
 def test_a_download_resumes_after_a_killed_server(server: Live, device: LiveDevice, blob: str, content: Path) -> None:
-    with device.call("GET", blob, stream=True) as answer:
-        first = next(answer.iter_content(30 * 1024 * 1024))
+    with device.call("GET", blob, stream=True) as response:
+        first_bytes = next(response.iter_content(30 * 1024 * 1024))
         server.kill_web()
     server.start_web()
-    headers = {"Range": f"bytes={len(first)}-", "If-Range": f'"{blob.rpartition("/")[2]}"'}
-    with device.call("GET", blob, stream=True, headers=headers) as answer:
-        assert answer.status_code == 206
-        assert answer.headers["Content-Range"] == f"bytes {len(first)}-{SIZE - 1}/{SIZE}"
-        rest = answer.content
-    assert first + rest == content.read_bytes()
+    headers = {"Range": f"bytes={len(first_bytes)}-", "If-Range": f'"{blob.rpartition("/")[2]}"'}
+    with device.call("GET", blob, stream=True, headers=headers) as response:
+        assert response.status_code == 206
+        assert response.headers["Content-Range"] == f"bytes {len(first_bytes)}-{SIZE - 1}/{SIZE}"
+        remaining_bytes = response.content
+    assert first_bytes + remaining_bytes == content.read_bytes()
 
 
-def test_heartbeats_pass_while_a_slow_download_occupies_a_thread(server: Live, device: LiveDevice, blob: str) -> None:
+def test_heartbeats_continue_while_a_slow_download_occupies_a_thread(
+    server: Live, device: LiveDevice, blob: str
+) -> None:
     slow = device.start_reading(blob)
     try:
-        second = device.call("GET", blob)
-        assert (second.status_code, second.json()["error"]["code"]) == (503, "busy")
-        assert int(second.headers["Retry-After"]) > 0
+        refused = device.call("GET", blob)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "busy")
+        assert int(refused.headers["Retry-After"]) > 0
         small = device.call("GET", blob, headers={"Range": "bytes=0-9"})
         assert (small.status_code, len(small.content)) == (206, 10)
         assert device.heartbeat()["state"] == "accepted"
@@ -188,7 +190,7 @@ def test_heartbeats_pass_while_a_slow_download_occupies_a_thread(server: Live, d
 
 @pytest.mark.long
 def test_a_device_that_stops_reading_is_disconnected(server: Live, device: LiveDevice, blob: str) -> None:
-    """Its slot is free long before the kernel would drop the connection."""
+    """The server releases its slot long before the kernel closes the connection."""
     stopped = device.start_reading(blob)
     try:
         wait_for(lambda: device.call("GET", blob, headers={"Range": "bytes=0-99999"}).status_code == 206, 45)
@@ -196,14 +198,14 @@ def test_a_device_that_stops_reading_is_disconnected(server: Live, device: LiveD
         stopped.close()
 
 
-def test_concurrent_downloads_all_succeed_in_turn(server: Live, device: LiveDevice, blob: str) -> None:
+def test_concurrent_downloads_all_succeed(server: Live, device: LiveDevice, blob: str) -> None:
     def fetch(_: int) -> int:
         start = 5 * 1024 * 1024
         while True:
-            answer = device.call("GET", blob, headers={"Range": f"bytes={start}-{2 * start - 1}"})
-            if answer.status_code != 503:
-                assert answer.status_code == 206
-                return len(answer.content)
+            response = device.call("GET", blob, headers={"Range": f"bytes={start}-{2 * start - 1}"})
+            if response.status_code != 503:
+                assert response.status_code == 206
+                return len(response.content)
             time.sleep(0.05)
 
     with ThreadPoolExecutor(8) as pool:
@@ -211,11 +213,11 @@ def test_concurrent_downloads_all_succeed_in_turn(server: Live, device: LiveDevi
 
 
 def test_the_scheduler_plans_offers_and_finishes(server: Live, device: LiveDevice, blob: str) -> None:
-    made = server.call("POST", "/deployments", {"bundle": "big@1", "devices": [device.id]})
-    assert made.status_code == 201, made.text
-    path = f"/deployments/{made.json()['id']}"
+    created = server.call("POST", "/deployments", {"bundle": "big@1", "devices": [device.id]})
+    assert created.status_code == 201, created.text
+    path = f"/deployments/{created.json()['id']}"
     wait_for(lambda: device.heartbeat()["commands"])
-    answer = device.call("POST", f"{path}/result", {"attempt": 1, "report": 1, "state": "succeeded"})
-    assert (answer.status_code, answer.json()) == (200, {"state": "succeeded"})
+    response = device.call("POST", f"{path}/result", {"attempt": 1, "report": 1, "state": "succeeded"})
+    assert (response.status_code, response.json()) == (200, {"state": "succeeded"})
     wait_for(lambda: server.call("GET", path).json()["state"] == "finished")
     assert server.call("GET", path).json()["counts"]["succeeded"] == 1

@@ -1,4 +1,4 @@
-"""Offers: each device once, the oldest deployment first, one at a time for each device and product."""
+"""Offers: one at a time for each device and product, and the oldest deployment first."""
 
 import os
 import subprocess
@@ -56,7 +56,7 @@ def test_an_offer_queues_the_command(bundle: Bundle) -> None:
     }
 
 
-def test_a_busy_device_gets_the_oldest_deployment_next(bundle: Bundle) -> None:
+def test_a_device_gets_its_deployments_in_order_of_age(bundle: Bundle) -> None:
     device = make_device()
     first, second, third = (make_deployment(bundle, device) for _ in range(3))
     assert offer() == 1
@@ -67,14 +67,14 @@ def test_a_busy_device_gets_the_oldest_deployment_next(bundle: Bundle) -> None:
     assert (states(second), states(third)) == (["offered"], ["waiting"])
 
 
-def test_products_do_not_wait_for_each_other(bundle: Bundle) -> None:
+def test_deployments_of_different_products_run_at_the_same_time(bundle: Bundle) -> None:
     device = make_device()
     make_deployment(bundle, device)
     make_deployment(make_bundle("asr@1.0.0"), device)
     assert offer() == 2
 
 
-def test_an_active_device_does_not_delay_another(bundle: Bundle) -> None:
+def test_a_busy_device_does_not_delay_other_devices(bundle: Bundle) -> None:
     make_device_deployment("installing", device=(busy := make_device()))
     deployment = make_deployment(bundle, busy, make_device())
     assert offer() == 1
@@ -82,25 +82,27 @@ def test_an_active_device_does_not_delay_another(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("state", ["offered", "accepted", "downloading", "installing", "checking", "cancelling"])
-def test_the_database_refuses_a_second_active_row(state: str) -> None:
+def test_the_database_refuses_a_second_active_device_deployment(state: str) -> None:
     first = make_device_deployment(state)
     second = make_device_deployment("waiting", device=first.device)
     with pytest.raises(IntegrityError, match="one_active_per_device_and_product"), transaction.atomic():
         DeviceDeployment.objects.filter(pk=second.pk).transition_to("offered", deadline_at=timezone.now())
 
 
-def test_device_deployment_phase_and_bundle_must_allow_an_offer(bundle: Bundle) -> None:
-    pending, cancelled, closed = (make_device_deployment(device=make_device(), bundle=bundle) for _ in range(3))
+def test_no_offer_if_the_device_deployment_phase_or_bundle_forbids_it(bundle: Bundle) -> None:
+    of_pending_device, of_cancelled_deployment, in_waiting_phase = (
+        make_device_deployment(device=make_device(), bundle=bundle) for _ in range(3)
+    )
     make_device_deployment(bundle=make_bundle("asr@1.0.0"))
-    Device.objects.filter(pk=pending.device_id).update(state="pending")
-    Deployment.objects.filter(pk=cancelled.deployment_id).update(state="cancelled")
-    Phase.objects.filter(pk=closed.phase_id).update(state="waiting")
+    Device.objects.filter(pk=of_pending_device.device_id).update(state="pending")
+    Deployment.objects.filter(pk=of_cancelled_deployment.deployment_id).update(state="cancelled")
+    Phase.objects.filter(pk=in_waiting_phase.phase_id).update(state="waiting")
     Bundle.objects.filter(name="asr").update(state="withdrawn")
     assert offer() == 0
     assert not Command.objects.exists()
 
 
-def test_a_closed_phase_delays_no_other_deployment(bundle: Bundle) -> None:
+def test_a_waiting_phase_does_not_delay_other_deployments(bundle: Bundle) -> None:
     device = make_device()
     older = make_deployment(bundle, device)
     Phase.objects.filter(deployment=older).update(state="waiting")
@@ -109,8 +111,8 @@ def test_a_closed_phase_delays_no_other_deployment(bundle: Bundle) -> None:
     assert states(older) == ["waiting"]
 
 
-def test_free_devices_are_found_by_index_look_ups() -> None:
-    """As joins, the conditions take minutes right after a large deployment was planned."""
+def test_conditions_are_subqueries_and_not_joins() -> None:
+    """As joins, they take minutes right after a large deployment was planned."""
     with connection.cursor() as cursor:
         sql, values = offers.free_to_offer([1, 2]).order_by()[:1000].query.sql_with_params()
         cursor.execute(f"EXPLAIN {sql}", values)
@@ -119,20 +121,20 @@ def test_free_devices_are_found_by_index_look_ups() -> None:
     assert plan.count("SubPlan") >= 2
 
 
-def test_many_devices_cost_few_statements(
+def test_many_devices_need_few_statements(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     devices = [make_device() for _ in range(25)]
     make_deployment(bundle, *devices)
-    # First: is there an open phase. Each batch: begin, lock out holds, open phases, rows, deployments, update,
-    # commands, commit. The second batch is not full, so it is the last.
+    # One statement checks for an open phase. Each batch: begin, lock against holds, open phases, device deployments,
+    # deployments, update, commands, commit. The second batch is not full, so it is the last.
     monkeypatch.setattr(offers, "BATCH", 20)
     with django_assert_num_queries(1 + 2 * 8):
         assert offer() == 25
     assert Command.objects.count() == 25
 
 
-def test_an_idle_run_asks_once(bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries) -> None:
+def test_an_idle_run_needs_one_query(bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries) -> None:
     make_device_deployment("offered")
     Deployment.objects.update(state="finished")
     with django_assert_num_queries(1):
@@ -140,7 +142,7 @@ def test_an_idle_run_asks_once(bundle: Bundle, django_assert_num_queries: Django
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_row_that_another_scheduler_locked_is_skipped(bundle: Bundle) -> None:
+def test_a_device_deployment_that_another_scheduler_locked_is_skipped(bundle: Bundle) -> None:
     locked, free = make_device_deployment(device=make_device()), make_device_deployment(device=make_device())
     offered: list[int] = []
 
@@ -159,25 +161,25 @@ def test_a_row_that_another_scheduler_locked_is_skipped(bundle: Bundle) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_row_is_offered_without_its_command(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Transition and command are one transaction."""
+def test_no_device_deployment_is_offered_without_its_command(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transition and the command are in one transaction."""
     device_deployment = make_device_deployment()
     with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE devices_command ADD CONSTRAINT shut CHECK (kind <> 'deploy') NOT VALID")
+        cursor.execute("ALTER TABLE devices_command ADD CONSTRAINT no_deploy CHECK (kind <> 'deploy') NOT VALID")
     try:
-        with pytest.raises(IntegrityError, match="shut"):
+        with pytest.raises(IntegrityError, match="no_deploy"):
             offer()
         device_deployment.refresh_from_db()
         assert (device_deployment.state, Command.objects.count()) == ("waiting", 0)
     finally:
         with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE devices_command DROP CONSTRAINT shut")
+            cursor.execute("ALTER TABLE devices_command DROP CONSTRAINT no_deploy")
     assert offer() == 1
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_constraint_decides_a_race_for_a_device(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An older deployment may become visible after a newer one was read."""
+def test_the_constraint_prevents_a_second_offer_in_a_race(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older deployment may become visible after a newer deployment was read."""
     device = make_device()
     make_device_deployment("offered", device=device)
     make_deployment(bundle, device)

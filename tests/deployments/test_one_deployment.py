@@ -32,7 +32,7 @@ def test_counts_are_stored_at_the_end(
     assert (answer["state"], answer["counts"]["failed"]) == ("finished", 1)
 
 
-def test_one_deployment_costs_four_queries(
+def test_a_deployment_needs_four_queries(
     victor: Person, bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     device_deployment = make_device_deployment("waiting")

@@ -29,7 +29,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def one_batch_each_run(monkeypatch: pytest.MonkeyPatch, small_batches: None) -> None:
-    """Have each run of the task stop after one batch."""
+    """Stop each run of the task after one batch."""
     monkeypatch.setattr(planning, "RUN_SECONDS", 0)
 
 
@@ -98,7 +98,7 @@ def test_a_deployment_without_a_suitable_device_ends_with_a_reason() -> None:
 
 @pytest.mark.parametrize("others", [0, 20])
 def test_batches_add_up(bundle: Bundle, small_batches: None, others: int) -> None:
-    """With other devices in the fleet and without: a small selection is looked up, a large one is walked to."""
+    """Small selections are looked up by key, large ones scanned in order; other devices in the fleet do not matter."""
     group = make_group("field")
     members = [make_device(group=group) for _ in range(8)]
     pending = [make_device(group=group, state="pending") for _ in range(3)]
@@ -121,7 +121,7 @@ def test_a_selection_of_single_devices_is_planned_in_batches(bundle: Bundle, sma
     assert planned_devices(deployment) == ids(*devices)
 
 
-def test_nothing_is_offered_or_finished_while_it_plans(bundle: Bundle, one_batch_each_run: None) -> None:
+def test_nothing_is_offered_or_finished_during_planning(bundle: Bundle, one_batch_each_run: None) -> None:
     for _ in range(8):
         make_device()
     deployment = start_on(bundle, make_group())
@@ -199,7 +199,7 @@ def test_decommissioning_a_device_before_and_after_its_batch(bundle: Bundle, one
     assert offer() == 6
 
 
-def test_a_device_counts_where_it_is_when_its_batch_is_planned(bundle: Bundle, one_batch_each_run: None) -> None:
+def test_a_devices_group_is_the_group_when_its_batch_is_planned(bundle: Bundle, one_batch_each_run: None) -> None:
     field, other = make_group("field"), make_group("other")
     devices = sorted((make_device(group=field) for _ in range(8)), key=lambda device: device.pk)
     late = make_device(group=other, id="ffffffff-ffff-4fff-bfff-ffffffffffff")
@@ -210,7 +210,7 @@ def test_a_device_counts_where_it_is_when_its_batch_is_planned(bundle: Bundle, o
     late.edit(ALICE, group=field)
     while plan():
         pass
-    # The first one left after its batch, the last one before; one came in time.
+    # The first device left the group after its batch, the last one before; one device joined in time.
     assert planned_devices(deployment) == sorted([*ids(*devices[:7]), Device.objects.get(pk=late.pk).pk])
 
 

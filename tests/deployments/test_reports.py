@@ -254,7 +254,7 @@ def test_a_report_costs_few_queries(send_report: SendReport, django_assert_num_q
 
 
 @pytest.mark.django_db(transaction=True)
-def test_ten_concurrent_final_reports_end_it_once() -> None:
+def test_ten_concurrent_final_reports_end_a_device_deployment_once() -> None:
     device_deployment = make_device_deployment("checking", device=make_device())
     answers: list[str] = []
 

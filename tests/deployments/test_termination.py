@@ -51,7 +51,7 @@ def test_a_cancel_records_the_decision_and_leaves_the_rest_to_the_scheduler() ->
     assert offer() == 0
 
 
-def test_a_cancel_ends_what_waits() -> None:
+def test_a_cancel_ends_waiting_device_deployments() -> None:
     device_deployment = make_device_deployment("waiting")
     device_deployment.deployment.cancel(ALICE)
     assert carry_out_cancels() == 1
@@ -97,7 +97,7 @@ def test_a_cancel_asks_every_active_device_to_stop(state: str) -> None:
 
 
 @pytest.mark.parametrize("state", FINAL_STATES)
-def test_a_cancel_does_not_change_what_has_ended(state: str) -> None:
+def test_a_cancel_does_not_change_ended_device_deployments(state: str) -> None:
     device_deployment = make_device_deployment(state)
     device_deployment.deployment.cancel(ALICE)
     assert carry_out_cancels() == 0
@@ -188,7 +188,7 @@ def test_decommissioning_a_device_ends_its_deployment(state: str) -> None:
 
 
 @pytest.mark.parametrize("state", UNFINISHED_STATES)
-def test_withdrawing_a_bundle_ends_only_what_waits(state: str, bundle: Bundle) -> None:
+def test_withdrawing_a_bundle_ends_only_waiting_device_deployments(state: str, bundle: Bundle) -> None:
     device_deployment = make_device_deployment(state, bundle=bundle)
     bundle.withdraw(actor=ALICE)
     assert end_withdrawn() == (state == "waiting")
