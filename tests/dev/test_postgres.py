@@ -12,11 +12,11 @@ from dev.postgres import Postgres, PostgresFailed
 
 
 def test_it_keeps_its_data(tmp_path: Path) -> None:
-    for found in (False, True):
+    for is_present in (False, True):
         with Postgres(tmp_path) as server, psycopg.connect(server.admin_url, autocommit=True) as connection:
             there = connection.execute("SELECT to_regclass('kept') IS NOT NULL").fetchone()
-            assert there == (found,)
-            if not found:
+            assert there == (is_present,)
+            if not is_present:
                 connection.execute("CREATE TABLE kept ()")
 
 

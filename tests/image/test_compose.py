@@ -83,10 +83,12 @@ def test_the_build_context_leaves_secrets_and_environments_out() -> None:
     assert "*" in lines
     admitted = {line[1:] for line in lines if line.startswith("!")}
     copied = re.findall(r"^COPY (?!--from)(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    wanted = {word for line in copied for word in line.split()[:-1] if not word.startswith("--")}
+    copied_paths = {word for line in copied for word in line.split()[:-1] if not word.startswith("--")}
     # A directory that is admitted admits what is below it.
-    assert {word for word in wanted if word not in admitted and word.split("/")[0] not in admitted} == set()
-    assert {word for word in admitted if not any(one == word or one.startswith(f"{word}/") for one in wanted)} == set()
+    assert {word for word in copied_paths if word not in admitted and word.split("/")[0] not in admitted} == set()
+    assert {
+        word for word in admitted if not any(path == word or path.startswith(f"{word}/") for path in copied_paths)
+    } == set()
 
 
 def test_a_backup_is_made_every_night_into_a_volume() -> None:

@@ -53,7 +53,7 @@ def test_a_word_starts_a_program(programs: Path, words: list[str], becomes: str)
 
 
 @pytest.mark.parametrize("word", ["web", "scheduler", "migrate", "backup", "nightly"])
-def test_under_another_name_the_name_is_the_word(programs: Path, word: str) -> None:
+def test_the_name_of_a_link_selects_the_program(programs: Path, word: str) -> None:
     link = programs / "bin" / word
     link.parent.mkdir()
     link.symlink_to(ENTRY)

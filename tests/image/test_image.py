@@ -104,7 +104,7 @@ def test_it_declares_its_health_check_and_port(control_plane: Image) -> None:
     assert control_plane.config["Cmd"] == ["web"]
 
 
-def test_it_contains_only_what_runs(control_plane: Image, agent: Image) -> None:
+def test_the_image_contains_only_what_it_needs_to_run(control_plane: Image, agent: Image) -> None:
     app = {path.name for path in (control_plane.root / "app").iterdir()} - {"__pycache__"}
     assert app == {
         "manage.py", "gunicorn.conf.py", "kernex", "operations", "deployments", "devices", "bundles", "foundation",
@@ -122,7 +122,7 @@ def test_it_is_small(control_plane: Image, builder: Builder) -> None:
 
 
 @pytest.mark.parametrize("word", ["web", "scheduler", "migrate", "backup"])
-def test_a_wrong_setting_is_a_sentence(control_plane: Image, tmp_path: Path, word: str) -> None:
+def test_a_wrong_setting_is_reported_in_a_sentence(control_plane: Image, tmp_path: Path, word: str) -> None:
     code, text = finished(control_plane, tmp_path, [word], {"SECRET_KEY": "short"})
     assert code != 0
     assert "SECRET_KEY is missing or short" in text

@@ -1,4 +1,4 @@
-"""Behind deploy/nginx.conf, slow clients stop nobody, and web servers are replaced without a lost request."""
+"""With deploy/nginx.conf, slow clients do not block others, and web servers are replaced without a lost request."""
 
 import os
 import secrets

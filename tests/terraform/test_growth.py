@@ -1,4 +1,4 @@
-"""What each variable in growth.tf adds, and that it is absent without the variable."""
+"""Each variable in growth.tf adds its resources, which are absent without it."""
 
 from typing import Any
 

@@ -32,7 +32,7 @@ def objects() -> list[Object]:
     return [each for name in names for each in yaml.safe_load_all((FOLDER / name).read_text())]
 
 
-def one(kind: str, name: str) -> Object:
+def manifest_object(kind: str, name: str) -> Object:
     (only,) = [each for each in objects() if (each["kind"], each["metadata"]["name"]) == (kind, name)]
     return only
 
@@ -133,7 +133,10 @@ def test_pods_run_without_rights() -> None:
         assert not confinement["allowPrivilegeEscalation"]
         assert confinement["capabilities"] == {"drop": ["ALL"]}
         assert container["resources"]["limits"]["memory"] == "512Mi"
-    assert one("Namespace", "kernex")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert (
+        manifest_object("Namespace", "kernex")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+        == "restricted"
+    )
 
 
 def test_web_is_checked_and_drains() -> None:
@@ -143,22 +146,22 @@ def test_web_is_checked_and_drains() -> None:
     assert container["livenessProbe"]["httpGet"]["path"] == "/health/live"
     # gunicorn's graceful_timeout is 25 s.
     assert container["lifecycle"]["preStop"]["sleep"]["seconds"] + 25 < pod["terminationGracePeriodSeconds"]
-    assert one("Deployment", "kernex-web")["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert manifest_object("Deployment", "kernex-web")["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
 
 
 def test_objects_refer_to_each_other() -> None:
     labels = {word: template["metadata"]["labels"].items() for word, template in pods().items()}
-    web = one("Service", "kernex-web")["spec"]
+    web = manifest_object("Service", "kernex-web")["spec"]
     assert web["selector"].items() <= labels["web"]
     assert web["ports"][0]["targetPort"] == pods()["web"]["spec"]["containers"][0]["ports"][0]["name"]
     for name in ("web", "scheduler"):
-        deployment = one("Deployment", f"kernex-{name}")
+        deployment = manifest_object("Deployment", f"kernex-{name}")
         assert deployment["spec"]["selector"]["matchLabels"].items() <= labels[name]
-        budget = one("PodDisruptionBudget", f"kernex-{name}")["spec"]
+        budget = manifest_object("PodDisruptionBudget", f"kernex-{name}")["spec"]
         assert budget["selector"]["matchLabels"] == deployment["spec"]["selector"]["matchLabels"]
-    backend = one("Ingress", "kernex")["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
+    backend = manifest_object("Ingress", "kernex")["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
     assert (backend["name"], backend["port"]["name"]) == ("kernex-web", web["ports"][0]["name"])
-    assert one("HorizontalPodAutoscaler", "kernex-web")["spec"]["scaleTargetRef"]["name"] == "kernex-web"
+    assert manifest_object("HorizontalPodAutoscaler", "kernex-web")["spec"]["scaleTargetRef"]["name"] == "kernex-web"
     sources = {
         source["configMapRef"]["name"] for word in pods() for source in sources_of(word) if "configMapRef" in source
     }
@@ -176,7 +179,7 @@ def test_the_backup_gets_its_own_storage_key_and_no_other_secret() -> None:
 
 
 def test_the_backup_runs_every_night_and_never_twice_at_once() -> None:
-    cron = one("CronJob", "kernex-backup")["spec"]
+    cron = manifest_object("CronJob", "kernex-backup")["spec"]
     assert re.fullmatch(r"\d+ \d+ \* \* \*", cron["schedule"])
     assert (cron["concurrencyPolicy"], cron["timeZone"]) == ("Forbid", "Etc/UTC")
 
@@ -187,7 +190,7 @@ def sources_of(word: str) -> list[Object]:
 
 
 def test_ingress_terminates_tls_and_buffers() -> None:
-    ingress = one("Ingress", "kernex")
+    ingress = manifest_object("Ingress", "kernex")
     annotations = {name.rpartition("/")[2]: value for name, value in ingress["metadata"]["annotations"].items()}
     assert annotations["proxy-request-buffering"] == annotations["proxy-buffering"] == "on"
     assert annotations["ssl-redirect"] == "true"
@@ -197,14 +200,14 @@ def test_ingress_terminates_tls_and_buffers() -> None:
 
 
 def test_only_the_ingress_reaches_the_web() -> None:
-    everyone = one("NetworkPolicy", "kernex")["spec"]
-    assert everyone["podSelector"] == {}
-    assert set(everyone["policyTypes"]) == {"Ingress", "Egress"}
-    assert "ingress" not in everyone
-    (rule,) = one("NetworkPolicy", "kernex-web")["spec"]["ingress"]
+    default_policy = manifest_object("NetworkPolicy", "kernex")["spec"]
+    assert default_policy["podSelector"] == {}
+    assert set(default_policy["policyTypes"]) == {"Ingress", "Egress"}
+    assert "ingress" not in default_policy
+    (rule,) = manifest_object("NetworkPolicy", "kernex-web")["spec"]["ingress"]
     (peer,) = rule["from"]
     assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "ingress-nginx"}
-    ports = {port["port"] for rule in everyone["egress"] for port in rule["ports"]}
+    ports = {port["port"] for rule in default_policy["egress"] for port in rule["ports"]}
     assert ports == {53, 443, 25060, 25061}
 
 
@@ -217,15 +220,15 @@ def test_settings_exist_and_are_not_secret() -> None:
     read = (ROOT / "kernex" / "settings.py").read_text() + (ROOT / "gunicorn.conf.py").read_text()
     assert set(settings()) <= set(re.findall(r'env\.\w+\(\s*"([A-Z_]+)"', read))
     assert [name for name in settings() if re.search("SECRET|TOKEN|DATABASE_URL|ACCESS_KEY", name)] == []
-    assert settings()["PUBLIC_URL"] == f"https://{one('Ingress', 'kernex')['spec']['rules'][0]['host']}"
+    assert settings()["PUBLIC_URL"] == f"https://{manifest_object('Ingress', 'kernex')['spec']['rules'][0]['host']}"
 
 
 def test_pods_fit_into_the_seeds_database() -> None:
-    most = one("HorizontalPodAutoscaler", "kernex-web")["spec"]["maxReplicas"]
+    most = manifest_object("HorizontalPodAutoscaler", "kernex-web")["spec"]["maxReplicas"]
     values = settings()
     assert int(values["KERNEX_INSTANCES"]) == most
     pool = int(values["DATABASE_POOL"])
-    schedulers = one("Deployment", "kernex-scheduler")["spec"]["replicas"]
+    schedulers = manifest_object("Deployment", "kernex-scheduler")["spec"]["replicas"]
     # A rolling update adds one pod of each (maxSurge). A scheduler has two connections, for its lock and its work; so
     # has the migration. The backup has three.
     web = (most + 1) * int(values["WEB_WORKERS"]) * pool
@@ -261,8 +264,8 @@ def test_release_migrates_before_it_rolls_out(tmp_path: Path) -> None:
         "apply -f ALL",
     ]
     for kind, name in (("Deployment", "kernex-web"), ("Deployment", "kernex-scheduler"), ("CronJob", "kernex-backup")):
-        assert one(kind, name)["metadata"]["labels"] == {"kernex/step": "serve"}
-    assert "kernex/step" not in one("Job", "kernex-migrate")["metadata"].get("labels", {})
+        assert manifest_object(kind, name)["metadata"]["labels"] == {"kernex/step": "serve"}
+    assert "kernex/step" not in manifest_object("Job", "kernex-migrate")["metadata"].get("labels", {})
 
 
 def test_release_rolls_nothing_out_if_the_migration_fails(tmp_path: Path) -> None:
