@@ -146,8 +146,8 @@ class Device:
             committed = self.state.installed(product.name)
             assert current == (committed.current.manifest_sha256 if committed.current else "")
             wanted = {release.manifest_sha256 for release in (committed.current, committed.previous) if release}
-            found = {path.name.removesuffix(".json") for path in (product / "releases").iterdir()}
-            assert found == wanted
+            manifests = {path.name.removesuffix(".json") for path in (product / "releases").iterdir()}
+            assert manifests == wanted
             assert not (product / "staging").exists()
         assert list((self.state_dir / "blobs").iterdir()) == []
         assert list((self.state_dir / "trash").iterdir()) == []
@@ -162,8 +162,8 @@ def assert_whole(release: Path) -> None:
     body = release.with_name(release.name + ".json").read_bytes()
     assert hashlib.sha256(body).hexdigest() == release.name
     manifest = parse(body)
-    found = {str(path.relative_to(release)) for path in release.rglob("*") if path.is_file()}
-    assert found == {file.path for file in manifest.files}
+    paths = {str(path.relative_to(release)) for path in release.rglob("*") if path.is_file()}
+    assert paths == {file.path for file in manifest.files}
     for file in manifest.files:
         path = release / file.path
         assert hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256

@@ -48,10 +48,10 @@ def test_malformed_commands_do_not_stop_the_following_ones(server: FakeServer, d
 
 def test_a_flood_of_commands_is_accepted_in_parts(server: FakeServer, device: Device) -> None:
     """The server offers again what the device did not accept yet."""
-    one = bundle.data("1")
-    server.publish(one)
+    bundle_1 = bundle.data("1")
+    server.publish(bundle_1)
     for number in range(3000):
-        server.command("cancel" if number % 2 else "deploy", server.deploy_payload(DeviceDeployment(one)))
+        server.command("cancel" if number % 2 else "deploy", server.deploy_payload(DeviceDeployment(bundle_1)))
     device.start()
     wait_for(lambda: len(server.heartbeats) >= 3, 60, device.log_text)
     assert (device.state_dir / "journal.json").stat().st_size < 300_000
@@ -135,10 +135,10 @@ def test_responses_of_odd_types_do_not_stop_the_agent(server: FakeServer, device
 
 
 def test_deploy_cancel_and_deploy_in_one_response(server: FakeServer, device: Device) -> None:
-    one, two = bundle.program("1"), bundle.program("2")
-    first = server.deploy(one)
+    bundle_1, bundle_2 = bundle.program("1"), bundle.program("2")
+    first = server.deploy(bundle_1)
     server.cancel(first)
-    second = server.deploy(two)
+    second = server.deploy(bundle_2)
     device.start()
     device.finish(second)
     assert (first.state, second.state) == ("cancelled", "succeeded")
@@ -148,7 +148,7 @@ def test_deploy_cancel_and_deploy_in_one_response(server: FakeServer, device: De
     device.check()
 
 
-def test_cancelling_what_was_never_offered_leaves_nothing(server: FakeServer, device: Device) -> None:
+def test_cancelling_an_unknown_deployment_leaves_nothing(server: FakeServer, device: Device) -> None:
     server.command("cancel", {"deployment_id": DEPLOYMENT, "attempt": 3})
     deployment = server.deploy(bundle.data("1"))
     device.start()

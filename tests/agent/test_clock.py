@@ -23,7 +23,7 @@ def test_durations_use_the_monotonic_clock() -> None:
 
 
 @pytest.mark.parametrize("text", ["2026-01-01T00:00:00", "yesterday", "", None, 7])
-def test_what_is_not_a_time_with_a_zone_teaches_nothing(text: object) -> None:
+def test_a_date_without_a_time_zone_is_ignored(text: object) -> None:
     clock = Clock()
     before = clock.now()
     assert not clock.learn(text)

@@ -53,7 +53,7 @@ def test_an_idle_agent_is_small(server: FakeServer, device: Device) -> None:
     assert resident_megabytes(device.process.pid) < 50
 
 
-def test_once_ends_with_a_heartbeat_about_what_runs_now(server: FakeServer, device: Device) -> None:
+def test_once_ends_with_a_heartbeat_about_the_running_release(server: FakeServer, device: Device) -> None:
     """Although the next heartbeat by the interval would be an hour later."""
     server.interval_seconds = 3600
     deployment = server.deploy(with_hook("1", SLOW_HOOK))
@@ -105,15 +105,15 @@ def test_a_pending_device_waits_and_then_works(server: FakeServer, device: Devic
     assert deployment.state == "succeeded"
 
 
-def test_a_decommissioned_device_keeps_what_it_runs(server: FakeServer, device: Device) -> None:
+def test_a_decommissioned_device_keeps_its_release_running(server: FakeServer, device: Device) -> None:
     device.start()
-    device.finish(server.deploy(one := bundle.program("1")))
+    device.finish(server.deploy(bundle_1 := bundle.program("1")))
     server.state = "decommissioned"
     count = len(server.requests)
     wait_for(lambda: len(server.requests) > count)
     time.sleep(2)
     assert len(server.requests) <= count + 3, "it sends more requests"
-    assert device.runs(one)
+    assert device.runs(bundle_1)
     assert device.stop() == 0
     done = device.run("once")
     assert done.returncode == 5
@@ -179,11 +179,11 @@ def test_a_cancel_after_the_point_of_no_return_changes_nothing(server: FakeServe
 
 
 def test_sigterm_between_hook_and_health_check_finishes_first(server: FakeServer, device: Device) -> None:
-    deployment = server.deploy(one := with_hook("1", SLOW_HOOK))
+    deployment = server.deploy(bundle_1 := with_hook("1", SLOW_HOOK))
     device.start()
     wait_for(lambda: [*device.state_dir.rglob("begun")], why=device.log_text)
     assert device.stop() == 0
-    assert device.current() == one.sha256
+    assert device.current() == bundle_1.sha256
     device.once()
     assert deployment.state == "succeeded"
     device.check()
@@ -196,33 +196,33 @@ def test_sigterm_between_hook_and_health_check_finishes_first(server: FakeServer
 def test_a_hook_that_fails_before_the_switch_changes_nothing(
     server: FakeServer, device: Device, hook: str, reason: str
 ) -> None:
-    one = bundle.program("1")
-    server.deploy(one)
+    bundle_1 = bundle.program("1")
+    server.deploy(bundle_1)
     deployment = server.deploy(with_hook("2", hook, timeout=1))
     device.once(exit_code=9)
     assert (deployment.state, deployment.last["reason_code"]) == ("failed", reason)
-    assert device.runs(one)
+    assert device.runs(bundle_1)
     device.check()
 
 
 def test_a_hook_that_fails_after_the_switch_rolls_back(server: FakeServer, device: Device) -> None:
-    one = bundle.program("1")
-    server.deploy(one)
+    bundle_1 = bundle.program("1")
+    server.deploy(bundle_1)
     hooks = {"post_install": {"command": ["./hook"], "timeout_seconds": 5}}
     deployment = server.deploy(bundle.program("2", more={"hook": "#!/bin/sh\nexit 3\n"}, hooks=hooks))
     device.once(exit_code=9)
     assert (deployment.state, deployment.last["reason_code"]) == ("rolled_back", "hook_failed")
-    assert device.runs(one)
+    assert device.runs(bundle_1)
     device.check()
 
 
 def test_a_program_that_never_reports_health_times_out(server: FakeServer, device: Device) -> None:
-    one = bundle.program("1")
-    server.deploy(one)
+    bundle_1 = bundle.program("1")
+    server.deploy(bundle_1)
     deployment = server.deploy(bundle.program("2", "import time; time.sleep(600)", timeout=1))
     device.once(exit_code=9)
     assert (deployment.state, deployment.last["reason_code"]) == ("rolled_back", "health_timeout")
-    assert device.runs(one)
+    assert device.runs(bundle_1)
 
 
 def test_reports_are_repeated_until_they_are_answered(server: FakeServer, device: Device) -> None:
@@ -270,10 +270,10 @@ def test_an_updated_agent_reports_its_new_attributes(server: FakeServer, device:
 
 
 def test_a_restart_for_an_update_continues_a_download(server: FakeServer, device: Device) -> None:
-    one = bundle.program("1")
+    bundle_1 = bundle.program("1")
     big = bundle.program("2", more={"model": "x" * 3_000_000})
     device.start()
-    device.finish(server.deploy(one))
+    device.finish(server.deploy(bundle_1))
     sha256 = bundle.sha256(b"x" * 3_000_000)
     server.faults.append(faults.on(f"GET .*/blobs/{sha256}", faults.cut_after(1_000_000), times=1))
     server.faults.append(faults.on(f"GET .*/blobs/{sha256}", faults.status(503, Retry_After="1"), times=2))

@@ -16,11 +16,11 @@ STEPS = ["accepted", "downloading", "installing", "checking", "succeeded"]
 
 def test_a_device_enrols_installs_checks_and_reports(server: FakeServer, device: Device) -> None:
     wanted = bundle.program("1", more={"model/big.bin": os.urandom(300_000), "hook": "#!/bin/sh\n"})
-    row = server.deploy(wanted)
+    device_deployment = server.deploy(wanted)
     device.once()
-    assert row.states == STEPS
-    assert row.last["message"] == 'as told\n{"version": "1"}'
-    assert row.last["timings"].keys() == {"fetch", "install", "check"}
+    assert device_deployment.states == STEPS
+    assert device_deployment.last["message"] == 'as told\n{"version": "1"}'
+    assert device_deployment.last["timings"].keys() == {"fetch", "install", "check"}
     assert device.runs(wanted)
     running = server.heartbeats[-1]["running_bundles"]["vad"]
     expected = {"version": "1", "manifest_sha256": wanted.sha256, "healthy": True, "verdict": {"version": "1"}}
@@ -41,9 +41,9 @@ def test_a_bad_version_is_rolled_back(server: FakeServer, device: Device) -> Non
 
 
 def test_a_bad_first_version_leaves_nothing_behind(server: FakeServer, device: Device) -> None:
-    row = server.deploy(bundle.program("1", bundle.BAD))
+    device_deployment = server.deploy(bundle.program("1", bundle.BAD))
     device.once(exit_code=9)
-    assert (row.state, row.last["reason_code"]) == ("failed", "unhealthy")
+    assert (device_deployment.state, device_deployment.last["reason_code"]) == ("failed", "unhealthy")
     assert device.current() == ""
     assert not device.running()
     device.check()
@@ -51,11 +51,11 @@ def test_a_bad_first_version_leaves_nothing_behind(server: FakeServer, device: D
 
 def test_the_daemon_replaces_a_running_version(server: FakeServer, device: Device) -> None:
     device.start()
-    one, two = bundle.program("1"), bundle.program("2")
-    device.finish(server.deploy(one))
-    assert device.runs(one)
-    device.finish(server.deploy(two))
-    assert device.runs(two)
+    bundle_1, bundle_2 = bundle.program("1"), bundle.program("2")
+    device.finish(server.deploy(bundle_1))
+    assert device.runs(bundle_1)
+    device.finish(server.deploy(bundle_2))
+    assert device.runs(bundle_2)
     wait_for(lambda: server.heartbeats[-1]["running_bundles"]["vad"]["version"] == "2")
     assert device.stop() == 0
     assert not device.running()
@@ -75,13 +75,13 @@ def test_the_key_is_private_and_never_replaced(server: FakeServer, device: Devic
 
 def test_files_of_the_previous_release_are_not_downloaded_again(server: FakeServer, device: Device) -> None:
     model = os.urandom(200_000)
-    one = bundle.program("1", more={"model": model})
-    two = bundle.program("2", more={"model": model, "extra": "new"})
-    server.deploy(one)
+    bundle_1 = bundle.program("1", more={"model": model})
+    bundle_2 = bundle.program("2", more={"model": model, "extra": "new"})
+    server.deploy(bundle_1)
     device.once()
-    row = server.deploy(two)
+    device_deployment = server.deploy(bundle_2)
     device.once()
-    assert row.state == "succeeded"
+    assert device_deployment.state == "succeeded"
     assert len(server.asked_for(f"GET .*/blobs/{bundle.sha256(model)}")) == 1
     device.check()
 
@@ -89,9 +89,11 @@ def test_files_of_the_previous_release_are_not_downloaded_again(server: FakeServ
 def test_only_the_current_and_the_previous_release_are_kept(server: FakeServer, device: Device) -> None:
     sizes = []
     for version in range(5):
-        row = server.deploy(bundle.data(str(version), {"file": bytes([version]) * 100_000, "v": str(version)}))
+        device_deployment = server.deploy(
+            bundle.data(str(version), {"file": bytes([version]) * 100_000, "v": str(version)})
+        )
         device.once()
-        assert row.state == "succeeded"
+        assert device_deployment.state == "succeeded"
         device.check()
         sizes.append(device.size())
     assert max(sizes[2:]) - min(sizes[2:]) < 5000
@@ -110,23 +112,25 @@ def test_an_installed_bundle_is_only_checked_again(server: FakeServer, device: D
 
 
 def test_the_previous_version_is_installed_from_disk(server: FakeServer, device: Device) -> None:
-    one, two = bundle.program("1"), bundle.program("2")
-    server.deploy(one)
-    server.deploy(two)
+    bundle_1, bundle_2 = bundle.program("1"), bundle.program("2")
+    server.deploy(bundle_1)
+    server.deploy(bundle_2)
     device.once()
     fetched = len(server.asked_for("GET "))
-    row = server.deploy(one)
+    device_deployment = server.deploy(bundle_1)
     device.once()
-    assert row.state == "succeeded"
+    assert device_deployment.state == "succeeded"
     assert len(server.asked_for("GET ")) == fetched
-    assert device.runs(one)
+    assert device.runs(bundle_1)
     device.check()
 
 
 def test_the_same_bytes_at_several_paths_and_modes(server: FakeServer, device: Device) -> None:
-    row = server.deploy(bundle.data("1", {"a/b": "same", "bin/c": "same", "d": "same", "empty": "", "e/f/g": ""}))
+    device_deployment = server.deploy(
+        bundle.data("1", {"a/b": "same", "bin/c": "same", "d": "same", "empty": "", "e/f/g": ""})
+    )
     device.once()
-    assert row.state == "succeeded"
+    assert device_deployment.state == "succeeded"
     device.check()
 
 
@@ -149,22 +153,24 @@ def test_two_products_live_side_by_side(server: FakeServer, device: Device) -> N
         ({"requires": {"disk": 2**50}}, "no_space", "are needed"),
     ],
 )
-def test_a_device_refuses_what_it_cannot_run(
+def test_a_device_refuses_bundles_that_it_cannot_run(
     server: FakeServer, device: Device, members: dict[str, Any], reason_code: str, message: str
 ) -> None:
     """Before it downloads a byte."""
-    row = server.deploy(bundle.data("1", **members))
+    device_deployment = server.deploy(bundle.data("1", **members))
     device.once(exit_code=9)
-    assert (row.state, row.last["reason_code"]) == ("rejected", reason_code)
-    assert message in row.last["message"]
+    assert (device_deployment.state, device_deployment.last["reason_code"]) == ("rejected", reason_code)
+    assert message in device_deployment.last["message"]
     assert not server.asked_for("/blobs/")
     device.check()
 
 
-def test_a_device_accepts_what_it_can_run(server: FakeServer, device: Device) -> None:
-    row = server.deploy(bundle.data("1", device_types=["edge", "pi"], requires={"memory": 1024, "disk": 1024}))
+def test_a_device_accepts_bundles_that_it_can_run(server: FakeServer, device: Device) -> None:
+    device_deployment = server.deploy(
+        bundle.data("1", device_types=["edge", "pi"], requires={"memory": 1024, "disk": 1024})
+    )
     device.once()
-    assert row.state == "succeeded"
+    assert device_deployment.state == "succeeded"
 
 
 def noisy(last_line: str) -> str:
@@ -175,21 +181,21 @@ def noisy(last_line: str) -> str:
 def test_the_message_of_a_failed_hook_ends_with_its_last_line(server: FakeServer, device: Device) -> None:
     hook = f"#!/usr/bin/env python3\n{noisy('no camera on /dev/video0')}raise SystemExit(3)\n"
     hooks = {"post_install": {"command": ["./hook"], "timeout_seconds": 20}}
-    row = server.deploy(bundle.data("1", {"hook": hook}, hooks=hooks))
+    device_deployment = server.deploy(bundle.data("1", {"hook": hook}, hooks=hooks))
     device.once(exit_code=9)
-    lines = row.last["message"].split("\n")
+    lines = device_deployment.last["message"].split("\n")
     assert lines[0] == "The hook post_install ended with exit code 3. There is no previous release."
     assert lines[-1] == "no camera on /dev/video0"
     assert re.fullmatch(r"line \d+ of the noise before the end", lines[1])
-    assert 3500 < len(row.last["message"].encode()) <= 4096
+    assert 3500 < len(device_deployment.last["message"].encode()) <= 4096
 
 
 def test_the_message_of_a_failed_program_ends_with_its_last_line(server: FakeServer, device: Device) -> None:
     server.deploy(bundle.program("1"))
-    row = server.deploy(bundle.program("2", noisy("no model") + "raise SystemExit(4)"))
+    device_deployment = server.deploy(bundle.program("2", noisy("no model") + "raise SystemExit(4)"))
     device.once(exit_code=9)
-    assert (row.state, row.last["reason_code"]) == ("rolled_back", "crash_loop")
-    lines = row.last["message"].split("\n")
+    assert (device_deployment.state, device_deployment.last["reason_code"]) == ("rolled_back", "crash_loop")
+    lines = device_deployment.last["message"].split("\n")
     assert lines[0] == "The program exits repeatedly, most recently with exit code 4."
     assert lines[-1] == "no model"
     assert len(lines) > 50

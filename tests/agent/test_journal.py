@@ -53,13 +53,13 @@ def with_checksum_removed(data: bytes) -> dict[str, Any]:
     return value
 
 
-def test_everything_is_read_as_it_was_written() -> None:
+def test_the_journal_is_read_as_it_was_written() -> None:
     decoded = decode(encode(FULL))
     assert decoded.state == FULL
     assert decoded.left_out == []
 
 
-def test_a_flipped_bit_never_changes_what_is_read() -> None:
+def test_a_flipped_bit_never_changes_the_journal_that_is_read() -> None:
     data = encode(FULL)
     noticed = 0
     for position in range(len(data)):

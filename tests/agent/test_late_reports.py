@@ -14,7 +14,7 @@ ANSWERS = {"ended": [], "away, then ended": [faults.on("/result", faults.status(
 def test_a_late_report_is_sent_and_its_answer_ends_it(server: FakeServer, device: Device, answers: list[Fault]) -> None:
     device.options |= {"CRASH_LOOP_STARTS": "2"}
     device.start()
-    installed(server, device, one := bundle.program("1"), bundle.program("2", FRAGILE))
+    installed(server, device, bundle_1 := bundle.program("1"), bundle.program("2", FRAGILE))
     wait_for(lambda: device.state.outbox == [])
     server.faults += answers
     deployment = list(server.deployments.values())[1]
@@ -25,7 +25,7 @@ def test_a_late_report_is_sent_and_its_answer_ends_it(server: FakeServer, device
     assert report["report"] > max(taken["report"] for taken in deployment.taken)
     assert deployment.state == "succeeded"
     wait_for(lambda: device.state.outbox == [], 30, device.log_text)
-    wait_for(lambda: device.runs(one), 40, device.log_text)
+    wait_for(lambda: device.runs(bundle_1), 40, device.log_text)
     assert len(deployment.late) == 1
     assert device.stop() == 0
     device.check()

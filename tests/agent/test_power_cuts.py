@@ -1,6 +1,6 @@
 """The power fails at every moment of an installation, and the device starts again.
 
-Whatever the moment: `current` names a complete release, the committed release runs, there is exactly one final report,
+At every moment, `current` names a complete release, the committed release runs, there is exactly one final report,
 and nothing is left over on disk.
 """
 
@@ -81,29 +81,33 @@ SCENARIOS = [
 def attempt(server: FakeServer, device: Device, power: Power, scenario: Scenario, kill_at: int) -> int:
     """Install, cut the power, start again until the job ended, and check. Return how many moments there were."""
     for installed in scenario.before:
-        row = server.deploy(installed)
+        device_deployment = server.deploy(installed)
         power.run(device, "once")
-        assert row.state == "succeeded", device.log_text()
-    row = server.deploy(scenario.deployed)
+        assert device_deployment.state == "succeeded", device.log_text()
+    device_deployment = server.deploy(scenario.deployed)
     cut = power.run(device, "once", kill_at=kill_at)
     if kill_at != NEVER:  # a run that polls its program less often has fewer moments, and may be over by then
         assert cut["code"] == -9 or cut["moments"] < kill_at, (cut, device.log_text())
     for _ in range(3):
         done = power.run(device, "once")
         assert done["code"] in {0, 9}, device.log_text()
-        if row.is_finished:
+        if device_deployment.is_finished:
             break
-    look(server, device, scenario, row)
+    check_outcome(server, device, scenario, device_deployment)
     return int(cut["moments"])
 
 
-def look(server: FakeServer, device: Device, scenario: Scenario, row: DeviceDeployment) -> None:
-    assert row.state in scenario.ends, (row.taken, device.log_text())
-    final_reports = [report for report in row.taken if report["state"] in scenario.ends | {"failed"}]
+def check_outcome(server: FakeServer, device: Device, scenario: Scenario, device_deployment: DeviceDeployment) -> None:
+    assert device_deployment.state in scenario.ends, (device_deployment.taken, device.log_text())
+    final_reports = [report for report in device_deployment.taken if report["state"] in scenario.ends | {"failed"}]
     assert len(final_reports) == 1
-    assert row.late == []
+    assert device_deployment.late == []
     device.check()
-    runs = scenario.deployed if row.state == "succeeded" else (scenario.before[-1] if scenario.before else None)
+    runs = (
+        scenario.deployed
+        if device_deployment.state == "succeeded"
+        else (scenario.before[-1] if scenario.before else None)
+    )
     if runs is None:
         assert device.current() == ""
         assert not device.running()

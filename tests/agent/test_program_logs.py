@@ -44,8 +44,8 @@ def test_a_pipe_in_the_place_of_a_log_is_empty(tmp_path: Path) -> None:
 
 
 def test_a_failed_release_keeps_its_log_until_the_next_installation(server: FakeServer, device: Device) -> None:
-    one = bundle.program("1", f"print('all is well', flush=True)\n{bundle.GOOD}")
-    server.deploy(one)
+    bundle_1 = bundle.program("1", f"print('all is well', flush=True)\n{bundle.GOOD}")
+    server.deploy(bundle_1)
     server.deploy(bundle.program("2", TALKING_BAD))
     device.once(exit_code=9)
     logs = sources(device)

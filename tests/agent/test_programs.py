@@ -54,10 +54,10 @@ with open(os.path.join(os.environ["KERNEX_STATE_DIR"], "environment.json"), "w")
 
 
 def installed(server: FakeServer, device: Device, *bundles: bundle.Bundle) -> None:
-    for one in bundles:
-        row = server.deploy(one)
-        device.finish(row)
-        assert row.state == "succeeded", device.log_text()
+    for deployed in bundles:
+        device_deployment = server.deploy(deployed)
+        device.finish(device_deployment)
+        assert device_deployment.state == "succeeded", device.log_text()
 
 
 def test_a_program_that_was_killed_is_started_again(server: FakeServer, device: Device) -> None:
@@ -86,12 +86,12 @@ subprocess.run(["sh", "-c", "env -i setsid sleep 4321 >/dev/null 2>&1 </dev/null
 
 def processes_named(*words: str) -> list[int]:
     wanted = b"\x00".join(word.encode() for word in words) + b"\x00"
-    found = []
+    pids = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
             if path.read_bytes() == wanted:
-                found.append(int(path.parent.name))
-    return found
+                pids.append(int(path.parent.name))
+    return pids
 
 
 @pytest.mark.parametrize("is_agent_killed", [False, True])
@@ -111,9 +111,9 @@ def test_a_child_that_dropped_its_environment_ends_with_its_release(
 def test_a_child_that_dropped_its_environment_ends_with_its_hook(server: FakeServer, device: Device) -> None:
     hooks = {"pre_install": {"command": ["./hook"], "timeout_seconds": 20}}
     hook = "#!/bin/sh\nenv -i setsid sleep 4322 >/dev/null 2>&1 </dev/null &\nsleep 0.5\n"
-    row = server.deploy(bundle.data("1", {"hook": hook}, hooks=hooks))
+    device_deployment = server.deploy(bundle.data("1", {"hook": hook}, hooks=hooks))
     device.once()
-    assert row.state == "succeeded"
+    assert device_deployment.state == "succeeded"
     assert processes_named("sleep", "4322") == []
 
 
@@ -168,9 +168,9 @@ def test_a_program_outlives_its_agent_and_is_adopted(server: FakeServer, device:
 def test_a_crash_loop_under_observation_is_rolled_back(server: FakeServer, device: Device) -> None:
     device.options |= {"CRASH_LOOP_STARTS": "2"}
     device.start()
-    installed(server, device, one := bundle.program("1"), bundle.program("2", FRAGILE))
+    installed(server, device, bundle_1 := bundle.program("1"), bundle.program("2", FRAGILE))
     (device.state_dir / "broken").touch()
-    wait_for(lambda: device.runs(one), 40, device.log_text)
+    wait_for(lambda: device.runs(bundle_1), 40, device.log_text)
     wait_for(lambda: server.heartbeats[-1]["running_bundles"]["vad"]["version"] == "1")
     assert device.stop() == 0
     device.check()
@@ -179,17 +179,17 @@ def test_a_crash_loop_under_observation_is_rolled_back(server: FakeServer, devic
 def test_starts_that_the_agent_causes_are_not_crashes(server: FakeServer, device: Device) -> None:
     """Failing versions and agent restarts stop and start a healthy release, and it stays."""
     device.options |= {"CRASH_LOOP_STARTS": "1"}
-    installed_bundles = [bundle.program("1"), two := bundle.program("2")]
+    installed_bundles = [bundle.program("1"), bundle_2 := bundle.program("2")]
     device.start()
     installed(server, device, *installed_bundles)
     for version in ("3", "4"):
-        row = server.deploy(bundle.program(version, bundle.BAD))
-        device.finish(row)
-        assert row.state == "rolled_back"
+        device_deployment = server.deploy(bundle.program(version, bundle.BAD))
+        device.finish(device_deployment)
+        assert device_deployment.state == "rolled_back"
     for _ in range(3):
         assert device.stop() == 0
         device.start()
-        wait_for(lambda: device.runs(two) and device.running(), 40, device.log_text)
+        wait_for(lambda: device.runs(bundle_2) and device.running(), 40, device.log_text)
     current = device.state.installed("vad").current
     assert current is not None
     assert (current.version, current.crashes, current.is_observed) == ("2", 0, True)
@@ -198,12 +198,12 @@ def test_starts_that_the_agent_causes_are_not_crashes(server: FakeServer, device
 def test_crashes_of_a_new_version_do_not_count_for_the_installed_one(server: FakeServer, device: Device) -> None:
     device.options |= {"CRASH_LOOP_STARTS": "1"}
     device.start()
-    installed(server, device, bundle.program("1"), two := bundle.program("2"))
-    row = server.deploy(bundle.program("3", "raise SystemExit(3)"))
-    device.finish(row)
-    assert (row.state, row.last["reason_code"]) == ("rolled_back", "crash_loop")
+    installed(server, device, bundle.program("1"), bundle_2 := bundle.program("2"))
+    device_deployment = server.deploy(bundle.program("3", "raise SystemExit(3)"))
+    device.finish(device_deployment)
+    assert (device_deployment.state, device_deployment.last["reason_code"]) == ("rolled_back", "crash_loop")
     wait_for(lambda: not device.state.jobs)
-    assert device.runs(two)
+    assert device.runs(bundle_2)
     current = device.state.installed("vad").current
     assert current is not None
     assert current is not None
@@ -237,17 +237,17 @@ def test_a_release_that_replaces_a_crash_loop_stays(server: FakeServer, device: 
     three = bundle.program("3", more={"hook": wait}, hooks=hooks)
     device.start()
     installed(server, device, bundle.program("1"), bundle.program("2", FRAGILE))
-    row = server.deploy(three)
+    device_deployment = server.deploy(three)
     wait_for((device.state_dir / "hook").exists, 40, device.log_text)
     (device.state_dir / "broken").touch()
     wait_for(lambda: "returning to the previous release" in device.log_text(), 40, device.log_text)
     time.sleep(6)  # longer than the delay before the next start
     assert device.log_text().count("returning to the previous release") == 1
     (device.state_dir / "go").touch()
-    device.finish(row)
+    device.finish(device_deployment)
     wait_for(lambda: not device.state.jobs)
-    assert row.state == "succeeded"
-    assert row.late == []
+    assert device_deployment.state == "succeeded"
+    assert device_deployment.late == []
     assert device.runs(three), device.log_text()
     assert device.stop() == 0
     device.check()
@@ -268,25 +268,25 @@ def test_a_missing_or_invalid_health_file_is_explained(
     device.start()
     installed(server, device, bundle.program("1", f"print('old output', flush=True)\n{bundle.GOOD}"))
     write = "" if content is None else f"open(os.environ['KERNEX_STATE_DIR'] + '/health.json', 'w').write({content!r})"
-    row = server.deploy(bundle.program("2", f"import os, time\n{write}\ntime.sleep(600)\n", timeout=2))
-    device.finish(row)
-    assert (row.state, row.last["reason_code"]) == ("rolled_back", "health_timeout")
-    assert explanation in row.last["message"]
-    assert "old output" not in row.last["message"]
+    device_deployment = server.deploy(bundle.program("2", f"import os, time\n{write}\ntime.sleep(600)\n", timeout=2))
+    device.finish(device_deployment)
+    assert (device_deployment.state, device_deployment.last["reason_code"]) == ("rolled_back", "health_timeout")
+    assert explanation in device_deployment.last["message"]
+    assert "old output" not in device_deployment.last["message"]
 
 
 def test_a_crash_loop_fails_the_check_of_an_installed_release(server: FakeServer, device: Device) -> None:
     device.options |= {"CRASH_LOOP_STARTS": "3", "SETTLE_SECONDS": "2"}
     run = {"command": ["python3", "run.py"]}
     device.start()
-    two = bundle.make("2", {"run.py": FRAGILE}, run=run)
-    installed(server, device, one := bundle.make("1", {"run.py": bundle.GOOD}, run=run), two)
+    bundle_2 = bundle.make("2", {"run.py": FRAGILE}, run=run)
+    installed(server, device, bundle_1 := bundle.make("1", {"run.py": bundle.GOOD}, run=run), bundle_2)
     (device.state_dir / "broken").touch()
     wait_for(lambda: device.log_text().count("ended with exit code 3") == 2, 40, device.log_text)
-    row = server.deploy(two)
-    device.finish(row)
-    assert (row.state, row.last["reason_code"]) == ("failed", "crash_loop")
-    wait_for(lambda: device.runs(one), 40, device.log_text)
+    device_deployment = server.deploy(bundle_2)
+    device.finish(device_deployment)
+    assert (device_deployment.state, device_deployment.last["reason_code"]) == ("failed", "crash_loop")
+    wait_for(lambda: device.runs(bundle_1), 40, device.log_text)
 
 
 @pytest.mark.parametrize("spoil", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
@@ -296,14 +296,14 @@ def test_files_that_a_program_replaced_are_not_copied(
     """Reading a pipe would block, reading /dev/zero would not end."""
     device.start()
     more: dict[str, bytes | str] = {"model": "x" * 5000, "empty": ""}
-    one, two = bundle.program("1", more=more), bundle.program("2", more=more)
-    installed(server, device, one)
+    bundle_1, bundle_2 = bundle.program("1", more=more), bundle.program("2", more=more)
+    installed(server, device, bundle_1)
     for name in more:
-        path = device.state_dir / "products/vad/releases" / one.sha256 / name
+        path = device.state_dir / "products/vad/releases" / bundle_1.sha256 / name
         path.unlink()
         spoil(path)
-    installed(server, device, two, one)
-    assert device.runs(one)
+    installed(server, device, bundle_2, bundle_1)
+    assert device.runs(bundle_1)
     assert device.stop() == 0
     device.check()
 
@@ -312,13 +312,13 @@ def test_directories_in_place_of_the_agents_files_stop_nothing(server: FakeServe
     device.options |= {"CRASH_LOOP_STARTS": "2"}
     device.start()
     installed(server, device, bundle.make("1", {"run.py": bundle.GOOD}, "zap", run={"command": ["python3", "run.py"]}))
-    installed(server, device, one := bundle.program("1"), bundle.program("2", PLANTING))
+    installed(server, device, bundle_1 := bundle.program("1"), bundle.program("2", PLANTING))
     (other,) = device.running("zap")
     (device.state_dir / "broken").touch()
     wait_for(lambda: "ended with exit code 3" in device.log_text(), 40, device.log_text)
     os.kill(other, signal.SIGKILL)
     wait_for(lambda: device.running("zap") not in (set(), {other}), 40, device.log_text)
-    wait_for(lambda: device.runs(one), 40, device.log_text)
+    wait_for(lambda: device.runs(bundle_1), 40, device.log_text)
     assert device.stop() == 0
     device.check()
 
@@ -326,11 +326,11 @@ def test_directories_in_place_of_the_agents_files_stop_nothing(server: FakeServe
 def test_a_release_is_not_rolled_back_after_its_observation(server: FakeServer, device: Device) -> None:
     device.options |= {"CRASH_LOOP_STARTS": "1", "BAKE_SECONDS": "0"}
     device.start()
-    installed(server, device, bundle.program("1"), two := bundle.program("2", FRAGILE))
+    installed(server, device, bundle.program("1"), bundle_2 := bundle.program("2", FRAGILE))
     wait_for(lambda: not getattr(device.state.installed("vad").current, "is_observed", True))
     (device.state_dir / "broken").touch()
     wait_for(lambda: device.log_text().count("ended with exit code 3") >= 3, 40, device.log_text)
-    assert device.current() == two.sha256
+    assert device.current() == bundle_2.sha256
 
 
 def test_a_program_does_not_see_the_agents_secrets(server: FakeServer, device: Device) -> None:

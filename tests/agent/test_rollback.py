@@ -58,14 +58,14 @@ def test_an_interrupted_rollback_of_another_product_is_finished_too(server: Fake
 def test_a_rollback_that_fails_is_a_sentence_and_exit_code_9(
     server: FakeServer, device: Device, damage: str, is_running: bool
 ) -> None:
-    one = bundle.program("1", HEALTHY_ONCE)
+    bundle_1 = bundle.program("1", HEALTHY_ONCE)
     device.start()
-    installed(server, device, one, TWO)
-    release = device.state_dir / "products/vad/releases" / one.sha256
+    installed(server, device, bundle_1, TWO)
+    release = device.state_dir / "products/vad/releases" / bundle_1.sha256
     if damage == "a file is gone":
         (release / "run.py").unlink()
     elif damage == "the manifest is gone":
-        release.with_name(f"{one.sha256}.json").unlink()
+        release.with_name(f"{bundle_1.sha256}.json").unlink()
     else:
         (device.state_dir / "once").touch()
     if not is_running:

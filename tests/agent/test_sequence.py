@@ -62,7 +62,7 @@ def test_a_device_survives_a_server_that_lies_about_the_sequence(server: FakeSer
     assert "refuses this jump" in device.log_text()
 
 
-def test_a_device_without_numbers_says_what_to_do(server: FakeServer, device: Device) -> None:
+def test_a_device_without_sequence_numbers_says_what_to_do(server: FakeServer, device: Device) -> None:
     server.faults.append(faults.on("/heartbeat", faults.refuse(409, "sequence_used", next_sequence=MAX_NUMBER)))
     done = device.run("once")
     assert done.returncode == 8
