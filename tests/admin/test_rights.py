@@ -35,7 +35,7 @@ def test_the_start_page_shows_nothing_to_staff_without_permission(staff: Staff) 
     make_device(name="secret-device")
     record_event("device.offline", "secret event", actor="scheduler")
     page_text = staff().get("/admin/").content.decode()
-    assert "no permission to see anything yet" in page_text
+    assert "Your account has no permissions yet" in page_text
     assert "secret" not in page_text
     assert "/admin/devices/device/" not in page_text
 
