@@ -108,7 +108,7 @@ class Live:
     def start_web(self) -> None:
         command = [
             sys.executable, "-m", "gunicorn", "kernex.wsgi", "--bind", f"127.0.0.1:{self.port}", "--preload",
-            "--config", str(ROOT / "gunicorn.conf.py"), "--workers", str(self.workers), "--threads", "4",
+            "--config", str(self.code / "gunicorn.conf.py"), "--workers", str(self.workers), "--threads", "4",
             "--no-control-socket", "--graceful-timeout", "5",
         ]  # fmt: skip
         self.web = self._start(command, "web.log")

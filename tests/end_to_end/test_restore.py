@@ -6,6 +6,8 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from dev.postgres import find_binaries
 from tests.end_to_end.fleet import (
     agent_process,
@@ -35,6 +37,7 @@ def manage(live: Live, *arguments: str) -> str:
     return completed.stdout
 
 
+@pytest.mark.long
 def test_devices_continue_after_a_restore_and_are_not_downgraded(tmp_path: Path) -> None:
     """The backup has a deployment of version 1 that was not offered yet. After the restore it is held."""
     destination = str(tmp_path / "backups")

@@ -73,6 +73,7 @@ def previous_release(migration: Path, to: Path) -> Path:
     return to
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("migration", MIGRATIONS, ids=str)
 def test_the_previous_release_keeps_serving_while_migrations_run(migration: Path, tmp_path: Path) -> None:
     with running(tmp_path, code=previous_release(migration, tmp_path / "before")) as live:
