@@ -111,6 +111,8 @@ class Live:
             "--config", str(self.code / "gunicorn.conf.py"), "--workers", str(self.workers), "--threads", "4",
             "--no-control-socket", "--graceful-timeout", "5",
         ]  # fmt: skip
+        # Traffic sends heartbeats as fast as it can.
+        self.environment = {"HEARTBEAT_LIMIT_SECONDS": "0", **self.environment}
         self.web = self._start(command, "web.log")
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
