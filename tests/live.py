@@ -109,7 +109,7 @@ class Live:
         command = [
             sys.executable, "-m", "gunicorn", "kernex.wsgi", "--bind", f"127.0.0.1:{self.port}", "--preload",
             "--config", str(self.code / "gunicorn.conf.py"), "--workers", str(self.workers), "--threads", "4",
-            "--no-control-socket", "--graceful-timeout", "5",
+            "--no-control-socket", "--graceful-timeout", "5", "--http-parser", "auto",
         ]  # fmt: skip
         # Traffic sends heartbeats as fast as it can.
         self.environment = {"HEARTBEAT_LIMIT_SECONDS": "0", **self.environment}

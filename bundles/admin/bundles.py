@@ -120,7 +120,7 @@ class BundleAdmin(ArchiveUploadAdmin):
         "For large bundles use the command line: kernex push sends them in parts and resumes. This form makes a draft,"
         " which you then publish."
     )
-    add_button = "Make the draft"
+    add_button = "Create draft"
     empty_text = "No bundle yet. Push one with kernex push, or upload an archive here."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Bundle]:

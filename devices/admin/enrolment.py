@@ -119,7 +119,7 @@ class EnrolmentTokenAdmin(TokenAdmin):
     readonly_fields = ("shown_state", "shown_uses", "shown_arrival", "revoked_at", "created_at", "created_by")
     actions = (REVOKE,)
     add_lead = "The token is shown once, on the next page. Whoever has it can register devices into the group."
-    add_button = "Make the token"
+    add_button = "Create token"
     empty_text = "No token yet. A device needs one to register."
 
     def has_change_permission(self, request: HttpRequest, obj: EnrolmentToken | None = None) -> bool:

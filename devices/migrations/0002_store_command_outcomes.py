@@ -25,16 +25,6 @@ class Migration(migrations.Migration):
             name='outcome_message',
             field=models.CharField(blank=True, db_default='', default='', max_length=500),
         ),
-        migrations.AddField(
-            model_name='device',
-            name='clone_noted_at',
-            field=models.DateTimeField(editable=False, null=True),
-        ),
-        migrations.AddField(
-            model_name='device',
-            name='heartbeat_due_at',
-            field=models.DateTimeField(editable=False, null=True),
-        ),
         migrations.AlterField(
             model_name='command',
             name='kind',

@@ -157,11 +157,11 @@ def test_an_archive_is_uploaded(person: Person, tmp_path: Path) -> None:
     person.page.get_by_label("Name").fill("Bad Name")
     person.page.get_by_label("Version").fill("3.0.0")
     person.page.locator("input[type=file]").set_input_files(tmp_path / "bundle.tar.gz")
-    person.page.get_by_role("button", name="Make the draft").click()
+    person.page.get_by_role("button", name="Create draft").click()
     expect(person.page.get_by_text("small letters")).to_be_visible()
     person.page.get_by_label("Name").fill("keywords")
     person.page.locator("input[type=file]").set_input_files(tmp_path / "bundle.tar.gz")
-    person.page.get_by_role("button", name="Make the draft").click()
+    person.page.get_by_role("button", name="Create draft").click()
     expect(person.page.get_by_text("keywords@3.0.0 is a draft now.")).to_be_visible()
 
 

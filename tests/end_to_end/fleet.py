@@ -57,11 +57,16 @@ def push(live: Live, directory: Path, version: str, healthy: bool) -> None:
     assert completed.returncode == 0, completed.stderr
 
 
-def deploy(live: Live, device: str, version: str) -> str:
-    """Deploy `demo@version` to a device. Return the deployment's id once it is planned."""
+def start_deployment(live: Live, device: str, version: str) -> str:
+    """Start a deployment of `demo@version` to a device. Return its id; it is not planned yet."""
     created = live.call("POST", "/deployments", {"bundle": f"demo@{version}", "devices": [device], "groups": []})
     assert created.status_code == 201, created.text
-    deployment = str(created.json()["id"])
+    return str(created.json()["id"])
+
+
+def deploy(live: Live, device: str, version: str) -> str:
+    """Deploy `demo@version` to a device. Return the deployment's id once it is planned."""
+    deployment = start_deployment(live, device, version)
     wait_for(lambda: live.call("GET", f"/deployments/{deployment}").json()["state"] != "planning")
     return deployment
 

@@ -6,8 +6,6 @@ import sys
 import threading
 from pathlib import Path
 
-import pytest
-
 from dev.postgres import find_binaries
 from tests.end_to_end.fleet import (
     agent_process,
@@ -17,6 +15,7 @@ from tests.end_to_end.fleet import (
     final_device_deployment,
     online,
     push,
+    start_deployment,
     wait_for,
 )
 from tests.live import ROOT, Live, own_database, running
@@ -37,9 +36,8 @@ def manage(live: Live, *arguments: str) -> str:
     return completed.stdout
 
 
-@pytest.mark.long
 def test_devices_continue_after_a_restore_and_are_not_downgraded(tmp_path: Path) -> None:
-    """The backup has a deployment of version 1 that was not offered yet. After the restore it is held."""
+    """The backup has a deployment of version 1 that was not planned yet. After the restore it is planned and held."""
     destination = str(tmp_path / "backups")
     with own_database() as empty_url, running(tmp_path) as live, agent_process(live, tmp_path):
         device = online(live, tmp_path.name)
@@ -47,7 +45,7 @@ def test_devices_continue_after_a_restore_and_are_not_downgraded(tmp_path: Path)
         push(live, tmp_path / "two", "2", healthy=True)
         assert final_device_deployment(live, deploy(live, device, "2"))["state"] == "succeeded"
         live.stop_scheduler()
-        deployment = deploy(live, device, "1")  # never offered before the backup
+        deployment = start_deployment(live, device, "1")
 
         backup = json.loads(under_load(live, "backup", destination, "--json", "--programs", PROGRAMS))
         live.stop()
@@ -56,6 +54,7 @@ def test_devices_continue_after_a_restore_and_are_not_downgraded(tmp_path: Path)
         live.start()
 
         before = (device_called(live, tmp_path.name) or {}).get("last_heartbeat_at")
+        wait_for(lambda: live.call("GET", f"/deployments/{deployment}").json()["state"] == "running")
         wait_for(lambda: (device_called(live, tmp_path.name) or {}).get("last_heartbeat_at") != before)
         assert live.call("GET", "/status").json()["deployments"] == {"running": 1, "are_held": True}
         assert device_deployment_of(live, deployment)["state"] == "waiting"

@@ -83,9 +83,9 @@ def test_a_deployment_is_shown_and_cancelled(at_live: Kernex, live: Live, label:
     begun = at_live("deploy", label, "--group", "slow", "--deadline", "1h", "--note", "try", "--json")
     assert begun.code == 0, begun.err
     assert (begun.document["deadline_seconds"], begun.document["note"]) == (3600, "try")
+    assert at_live("deployment", begun.document["id"], "--wait", "--timeout", "1s").code == 6
     shown = at_live("deployment", begun.document["id"], "--json").document
     assert [row["device"] for row in shown["devices"]] == [machine.id]
-    assert at_live("deployment", begun.document["id"], "--wait", "--timeout", "1s").code == 6
     assert at_live("cancel", begun.document["id"][:8], "--json").document["id"] == begun.document["id"]
 
 

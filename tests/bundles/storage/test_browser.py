@@ -31,7 +31,7 @@ def fill(page: Page, archive: Path, version: str) -> None:
     page.get_by_label("Name").fill("keywords")
     page.get_by_label("Version").fill(version)
     page.locator("input[type=file]").set_input_files(archive)
-    page.get_by_role("button", name="Make the draft").click()
+    page.get_by_role("button", name="Create draft").click()
 
 
 def manage(server: Live, *words: str) -> None:

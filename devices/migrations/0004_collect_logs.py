@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("devices", "0002_store_command_outcomes"),
+        ("devices", "0003_limit_heartbeats"),
     ]
 
     operations = [
@@ -40,11 +40,6 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ['-created_at'],
             },
-        ),
-        migrations.AddField(
-            model_name='logrequest',
-            name='command',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='devices.command'),
         ),
         migrations.AddField(
             model_name='logrequest',

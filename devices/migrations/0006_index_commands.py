@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ("devices", "0003_collect_logs"),
+        ("devices", "0005_link_log_requests_to_commands"),
     ]
 
     operations = [
