@@ -12,9 +12,11 @@ from rest_framework import serializers
 from devices.heartbeat_message import (
     MAX_ACKNOWLEDGED,
     MAX_BUNDLES,
+    MAX_HEALTH_MESSAGE_LENGTH,
     MAX_ID,
     MAX_METRICS_SIZE,
     MAX_OUTCOMES,
+    MAX_RESTARTS,
     MAX_VERDICT_SIZE,
     NAME_PATTERN,
     SHA256_PATTERN,
@@ -123,6 +125,8 @@ class RunningBundle(serializers.Serializer[Any]):
     version = ExactRegex(NAME_PATTERN)
     manifest_sha256 = ExactRegex(SHA256_PATTERN)
     healthy = ExactBoolean()
+    restarts = ExactInteger(min_value=0, max_value=MAX_RESTARTS, required=False, allow_null=True)
+    message = ExactText(max_length=MAX_HEALTH_MESSAGE_LENGTH, allow_blank=True, required=False, allow_null=True)
     verdict = ObjectField(max_size=MAX_VERDICT_SIZE, required=False, allow_null=True)
 
 

@@ -18,6 +18,8 @@ MAX_ACKNOWLEDGED = 1000
 MAX_OUTCOMES = 100
 MAX_METRICS_SIZE = 16 * 1024
 MAX_VERDICT_SIZE = 4 * 1024
+MAX_RESTARTS = 10_000
+MAX_HEALTH_MESSAGE_LENGTH = 500
 MAX_ID = 2**63 - 1
 
 NAME_PATTERN = "[a-z0-9][a-z0-9._+-]{0,62}"
@@ -119,13 +121,27 @@ def _running_bundle(product: str, bundle: Any) -> dict[str, Any]:
         _refuse(field, "`manifest_sha256` is 64 lower-case hexadecimal digits.")
     if type(healthy) is not bool:
         _refuse(field, "`healthy` is true or false.")
-    checked = {"version": version, "manifest_sha256": sha256, "healthy": healthy}
-    verdict = bundle.get("verdict")
-    if verdict is None:
-        return checked
-    if type(verdict) is not dict or json_size(verdict) > MAX_VERDICT_SIZE:
-        _refuse(field, f"`verdict` is an object of at most {MAX_VERDICT_SIZE} characters of JSON.")
-    return checked | {"verdict": verdict}
+    return {"version": version, "manifest_sha256": sha256, "healthy": healthy, **_health_details(bundle)}
+
+
+def _health_details(bundle: dict[str, Any]) -> dict[str, Any]:
+    """Check the optional fields of a running bundle, and return those that are present."""
+    field = "running_bundles"
+    restarts, message, verdict = bundle.get("restarts"), bundle.get("message"), bundle.get("verdict")
+    details: dict[str, Any] = {}
+    if restarts is not None:
+        if type(restarts) is not int or not 0 <= restarts <= MAX_RESTARTS:
+            _refuse(field, f"`restarts` is a whole number from 0 to {MAX_RESTARTS}.")
+        details["restarts"] = restarts
+    if message is not None:
+        if type(message) is not str or len(message) > MAX_HEALTH_MESSAGE_LENGTH:
+            _refuse(field, f"`message` is a string of at most {MAX_HEALTH_MESSAGE_LENGTH} characters.")
+        details["message"] = message
+    if verdict is not None:
+        if type(verdict) is not dict or json_size(verdict) > MAX_VERDICT_SIZE:
+            _refuse(field, f"`verdict` is an object of at most {MAX_VERDICT_SIZE} characters of JSON.")
+        details["verdict"] = verdict
+    return details
 
 
 def _acknowledged(value: Any) -> list[int]:

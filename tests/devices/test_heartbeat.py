@@ -23,14 +23,15 @@ def code(response: Any) -> tuple[int, str]:
 
 
 def test_it_stores_the_report(device: SigningDevice) -> None:
-    response = device.heartbeat(5, status="busy", running_bundles={"vad": BUNDLE | {"verdict": {"n": 1}, "x": 1}})
+    details = {"healthy": False, "restarts": 2, "message": "no camera", "verdict": {"n": 1}}
+    response = device.heartbeat(5, status="busy", running_bundles={"vad": BUNDLE | details | {"x": 1}})
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "application/json"
     assert response.json() == {"state": "accepted", "interval_seconds": 60, "commands": []}
     row = Device.objects.get(pk=device.id)
     assert (row.sequence, row.status, row.agent_version, row.boot_id) == (5, "busy", "1.0.0", "boot-1")
     assert row.metrics == {"cpu_percent": 2.5}
-    assert row.running_bundles == {"vad": BUNDLE | {"verdict": {"n": 1}}}
+    assert row.running_bundles == {"vad": BUNDLE | details}
     assert row.is_online
 
 
@@ -130,6 +131,11 @@ MALFORMED: list[tuple[str, Any]] = [
     ("running_bundles", {"vad": BUNDLE | {"version": "../1"}}),
     ("running_bundles", {"vad": BUNDLE | {"manifest_sha256": "AB" * 32}}),
     ("running_bundles", {"vad": BUNDLE | {"healthy": 1}}),
+    ("running_bundles", {"vad": BUNDLE | {"restarts": -1}}),
+    ("running_bundles", {"vad": BUNDLE | {"restarts": 10_001}}),
+    ("running_bundles", {"vad": BUNDLE | {"restarts": True}}),
+    ("running_bundles", {"vad": BUNDLE | {"message": 1}}),
+    ("running_bundles", {"vad": BUNDLE | {"message": "x" * 501}}),
     ("running_bundles", {"vad": BUNDLE | {"verdict": []}}),
     ("running_bundles", {"vad": BUNDLE | {"verdict": {"x": "y" * 5000}}}),
     ("running_bundles", {f"p{n}": BUNDLE for n in range(65)}),

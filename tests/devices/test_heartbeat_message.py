@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devices.device_serializers import HeartbeatRequest
+from devices.device_serializers import HeartbeatRequest, RunningBundle
 from devices.heartbeat_message import HeartbeatReport, read
 from foundation.errors import BadRequest
 from tests.devices.signing import heartbeat_body
@@ -22,7 +22,7 @@ BUNDLE = {"version": "1.0.0", "manifest_sha256": "ab" * 32, "healthy": True}
 TEXT = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 # Values that one reader might convert and the other refuse, and values near the limits.
 TEMPTING = [
-    None, True, False, 0, 1, 1.0, "0", "1", "true", "1.0", " ", "", [], {}, [True], ["1"], [1.0], "a\n", "1.0.0\n",
+    None, True, False, -1, 0, 1, 1.0, 10_000, 10_001, "0", "1", "true", "1.0", " ", "", [], {}, [True], ["1"], [1.0], "a\n", "1.0.0\n",
     "x" * 32, "x" * 33, "x" * 64, "x" * 65, "done ", {"x": "ü" * 4085}, {"x": "y" * 4088}, {"x": "y" * 4089},
 ]  # fmt: skip
 ODD = st.one_of(
@@ -50,7 +50,12 @@ BUNDLES = st.dictionaries(
     mostly(
         with_optional(
             {"version": mostly("1.0.0"), "manifest_sha256": mostly("ab" * 32), "healthy": mostly(st.booleans())},
-            {"verdict": mostly({"n": 1}), "unknown": ODD},
+            {
+                "restarts": mostly(st.integers(0, 10_000)),
+                "message": mostly(st.sampled_from(["", "x" * 500, "x" * 501])),
+                "verdict": mostly({"n": 1}),
+                "unknown": ODD,
+            },
         )
     ),
     max_size=3,
@@ -137,7 +142,7 @@ def test_reader_and_serializer_agree(body: Any) -> None:
 
 FULL = {
     **heartbeat_body(),
-    "running_bundles": {"vad": {**BUNDLE, "verdict": {"n": 1}}},
+    "running_bundles": {"vad": {**BUNDLE, "restarts": 3, "message": "no camera", "verdict": {"n": 1}}},
     "acknowledged_commands": [1],
     "command_outcomes": [{"id": 1, "outcome": "done", "message": ""}],
 }
@@ -145,7 +150,7 @@ PATHS: list[tuple[str | int, ...]] = [
     *((name,) for name in FULL),
     ("acknowledged_commands", 0),
     ("running_bundles", "vad"),
-    *(("running_bundles", "vad", name) for name in ("version", "manifest_sha256", "healthy", "verdict")),
+    *(("running_bundles", "vad", name) for name in RunningBundle().fields),
     ("command_outcomes", 0),
     *(("command_outcomes", 0, name) for name in ("id", "outcome", "message")),
 ]
@@ -177,6 +182,7 @@ def test_reader_and_serializer_agree_on_the_contract(number: int) -> None:
         {"command_outcomes": [{"id": 1, "outcome": "done"}] * 100},
         {"command_outcomes": [{"id": 1, "outcome": "done"}] * 101},
         {"command_outcomes": [{"id": 1, "outcome": "done", "message": None}]},
+        *({"running_bundles": {"vad": {**BUNDLE, "message": "x" * length}}} for length in (0, 500, 501)),
         {"metrics": {"x": "y" * (16 * 1024 - 8)}},
         {"metrics": {"x": "y" * (16 * 1024 - 7)}},
     ],
@@ -190,3 +196,9 @@ def test_every_field_of_the_contract_is_in_the_schema() -> None:
     members = {name for example in EXAMPLES for name in example}
     assert members <= set(HeartbeatRequest().fields)
     assert set(HeartbeatRequest().fields) == set(HeartbeatReport.__dataclass_fields__)
+
+
+def test_every_field_of_a_running_bundle_is_in_the_schema() -> None:
+    bundles = [bundle for example in EXAMPLES for bundle in example.get("running_bundles", {}).values()]
+    fields = set(RunningBundle().fields)
+    assert {name for bundle in bundles for name in bundle} == fields == set(FULL["running_bundles"]["vad"])
