@@ -20,13 +20,18 @@ MAX_FILES = 10_000
 MAX_NUMBER = 2**53 - 1
 MAX_SECONDS = 86_400
 MAX_DEVICE_TYPES = 100
+MAX_PORT = 65_535
+MAX_URL_PATH_LENGTH = 1024
 MAX_ARGUMENTS = 256
 MAX_ARGUMENT_SIZE = 4096
 REGULAR_MODE, EXECUTABLE_MODE = 0o644, 0o755
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+# The characters of a URL's path and query (RFC 3986). A percent sign begins an escape.
+_URL_PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
 _VARIABLE = re.compile(r"(?!KERNEX_)[A-Za-z_][A-Za-z0-9_]{0,127}")
+_HEALTH_CHECKS = {"command", "file", "http"}
 
 Modes = Mapping[str, int]
 
@@ -52,13 +57,25 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthURL:
+    """The URL on the device itself that a health check requests. `path` may have a query."""
+
+    port: int
+    path: str
+
+    def __str__(self) -> str:
+        return f"http://127.0.0.1:{self.port}{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
-    """The health check. Exactly one of `command` and `file` is set."""
+    """The health check. Exactly one of `command`, `file` and `http` is set."""
 
     timeout_seconds: int
     command: tuple[str, ...] = ()
     interval_seconds: int = 2
     file: str = ""
+    http: HealthURL | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,16 +258,29 @@ def _run(value: object, modes: Modes) -> Run:
 
 
 def _health(value: object, modes: Modes, run: Run | None) -> Health:
-    members = _members(value, "health", {"timeout_seconds"}, {"command", "file", "interval_seconds"})
+    members = _members(value, "health", {"timeout_seconds"}, {*_HEALTH_CHECKS, "interval_seconds"})
     timeout = _timeout(members["timeout_seconds"])
-    if ("command" in members) is ("file" in members):
-        raise BadManifest("bad_health", "`health` must have exactly one of `command` and `file`.")
+    if len(_HEALTH_CHECKS & members.keys()) != 1:
+        raise BadManifest("bad_health", "`health` must have exactly one of `command`, `file` and `http`.")
+    if "file" in members:
+        if run is None or "interval_seconds" in members:
+            raise BadManifest("bad_health", "`health.file` requires `run` and must not have `interval_seconds`.")
+        return Health(timeout, file=check_path(members["file"]))
+    interval = _integer(members.get("interval_seconds", 2), "bad_interval", "interval_seconds", 1, MAX_SECONDS)
     if "command" in members:
-        interval = _integer(members.get("interval_seconds", 2), "bad_interval", "interval_seconds", 1, MAX_SECONDS)
         return Health(timeout, command=_command(members["command"], modes), interval_seconds=interval)
-    if run is None or "interval_seconds" in members:
-        raise BadManifest("bad_health", "`health.file` requires `run` and must not have `interval_seconds`.")
-    return Health(timeout, file=check_path(members["file"]))
+    if run is None:
+        raise BadManifest("bad_health", "`health.http` requires `run`.")
+    return Health(timeout, http=_health_url(members["http"]), interval_seconds=interval)
+
+
+def _health_url(value: object) -> HealthURL:
+    members = _members(value, "health.http", {"port", "path"}, set())
+    port = _integer(members["port"], "bad_health", "health.http.port", 1, MAX_PORT)
+    path = members["path"]
+    if not isinstance(path, str) or len(path) > MAX_URL_PATH_LENGTH or not _URL_PATH.fullmatch(path):
+        raise BadManifest("bad_health", "`health.http.path` must be the path of a URL and begin with `/`.")
+    return HealthURL(port, path)
 
 
 def _command(value: object, modes: Modes) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from agent.jobs.journal import Journal
 from agent.jobs.state import Release
-from agent.programs.health import read_file
+from agent.programs.health_reports import read_file
 from agent.programs.supervisor import Supervisor
 from agent.state_dir import is_writable
 

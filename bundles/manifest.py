@@ -25,10 +25,14 @@ MAX_FILES = 10_000
 MAX_NUMBER = 2**53 - 1  # the largest integer that every JSON parser keeps exact
 MAX_SECONDS = 86_400
 MAX_DEVICE_TYPES = 100
+MAX_PORT = 65_535
+MAX_URL_PATH_LENGTH = 1024
 MAX_WORDS = 256
 MAX_WORD_SIZE = 4096
 PLAIN, EXECUTABLE = 0o644, 0o755
 
+# The characters of a URL's path and query (RFC 3986). A percent sign begins an escape.
+_URL_PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
 _VARIABLE = re.compile(r"(?!KERNEX_)[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -53,13 +57,22 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthURL:
+    """The URL on the device itself, without scheme and host, that a health check requests."""
+
+    port: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
-    """Either `command` or `file` is set."""
+    """Exactly one of `command`, `file` and `http` is set."""
 
     timeout_seconds: int
     command: tuple[str, ...] = ()
     interval_seconds: int = 2
     file: str = ""
+    http: HealthURL | None = None
 
 
 @dataclass(frozen=True)
@@ -229,19 +242,29 @@ def _run(value: object, executables: Mapping[str, bool]) -> Run:
 
 
 def _health(value: object, executables: Mapping[str, bool], run: Run | None) -> Health:
-    members = _members(value, "health", {"timeout_seconds"}, {"command", "file", "interval_seconds"})
+    members = _members(value, "health", {"timeout_seconds"}, {"command", "file", "http", "interval_seconds"})
     timeout = _timeout(members["timeout_seconds"])
-    if ("command" in members) == ("file" in members):
-        raise BadBundle("bad_health", "`health` needs exactly one of `command` and `file`.")
+    if len({"command", "file", "http"} & members.keys()) != 1:
+        raise BadBundle("bad_health", "`health` must have exactly one of `command`, `file` and `http`.")
+    if "file" in members:
+        if run is None or "interval_seconds" in members:
+            raise BadBundle("bad_health", "`health.file` requires `run` and must not have `interval_seconds`.")
+        return Health(timeout, file=check_path(members["file"]))
+    interval = _integer(members.get("interval_seconds", 2), "bad_interval", "`interval_seconds`", 1, MAX_SECONDS)
     if "command" in members:
-        interval = _integer(members.get("interval_seconds", 2), "bad_interval", "`interval_seconds`", 1, MAX_SECONDS)
         return Health(timeout, command=_command(members["command"], executables), interval_seconds=interval)
-    if "interval_seconds" in members or run is None:
-        raise BadBundle(
-            "bad_health",
-            "`health.file` needs a `run` command that writes it, and `interval_seconds` does not apply to it.",
-        )
-    return Health(timeout, file=check_path(members["file"]))
+    if run is None:
+        raise BadBundle("bad_health", "`health.http` requires `run`.")
+    return Health(timeout, http=_health_url(members["http"]), interval_seconds=interval)
+
+
+def _health_url(value: object) -> HealthURL:
+    members = _members(value, "health.http", {"port", "path"}, set())
+    port = _integer(members["port"], "bad_health", "`health.http.port`", 1, MAX_PORT)
+    path = members["path"]
+    if not isinstance(path, str) or len(path) > MAX_URL_PATH_LENGTH or not _URL_PATH.fullmatch(path):
+        raise BadBundle("bad_health", "`health.http.path` must be the path of a URL and begin with `/`.")
+    return HealthURL(port, path)
 
 
 def _command(value: object, executables: Mapping[str, bool]) -> tuple[str, ...]:

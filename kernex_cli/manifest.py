@@ -19,11 +19,16 @@ MAX_MANIFEST_SIZE = 4 * 1024 * 1024
 MAX_FILES = 10_000
 MAX_SECONDS = 86_400
 MAX_DEVICE_TYPES = 100
+MAX_PORT = 65_535
+MAX_URL_PATH_LENGTH = 1024
 MAX_ITEMS = 256
 MAX_TEXT_SIZE = 4096
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VARIABLE = re.compile(r"(?!KERNEX_)[A-Za-z_][A-Za-z0-9_]{0,127}")
+# The characters of a URL's path and query (RFC 3986). A percent sign begins an escape.
+_URL_PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
+_HEALTH_CHECKS = {"command", "file", "http"}
 _HOOKS = {"pre_install", "post_install"}
 
 ExecutableByPath = dict[str, bool]
@@ -146,19 +151,33 @@ def _check_run(value: object, executables: ExecutableByPath) -> None:
 
 
 def _check_health(value: object, executables: ExecutableByPath, *, supervised: bool) -> None:
-    health = _object(value, "health", {"timeout_seconds"}, {"command", "file", "interval_seconds"})
+    health = _object(value, "health", {"timeout_seconds"}, {*_HEALTH_CHECKS, "interval_seconds"})
     _integer(health["timeout_seconds"], "bad_timeout", "health.timeout_seconds", 1, MAX_SECONDS)
-    if len({"command", "file"} & health.keys()) != 1:
-        _refuse("bad_health", "`health` must have exactly one of `command` or `file`")
+    if len(_HEALTH_CHECKS & health.keys()) != 1:
+        _refuse("bad_health", "`health` must have exactly one of `command`, `file` or `http`")
+    if "file" in health:
+        if not supervised or "interval_seconds" in health:
+            _refuse(
+                "bad_health",
+                "`health.file` requires a `run` command that writes it, and must not have `interval_seconds`",
+            )
+        check_path(health["file"])
+        return
+    _integer(health.get("interval_seconds", 2), "bad_interval", "health.interval_seconds", 1, MAX_SECONDS)
     if "command" in health:
-        _integer(health.get("interval_seconds", 2), "bad_interval", "health.interval_seconds", 1, MAX_SECONDS)
         _check_command(health["command"], executables, "health.command")
         return
-    if not supervised or "interval_seconds" in health:
-        _refuse(
-            "bad_health", "`health.file` requires a `run` command that writes it, and must not have `interval_seconds`"
-        )
-    check_path(health["file"])
+    if not supervised:
+        _refuse("bad_health", "`health.http` requires a `run` command that responds to the requests")
+    _check_health_url(health["http"])
+
+
+def _check_health_url(value: object) -> None:
+    url = _object(value, "health.http", {"port", "path"}, set())
+    _integer(url["port"], "bad_health", "health.http.port", 1, MAX_PORT)
+    path = url["path"]
+    if not isinstance(path, str) or len(path) > MAX_URL_PATH_LENGTH or not _URL_PATH.fullmatch(path):
+        _refuse("bad_health", "`health.http.path` must be the path of a URL, such as /healthz")
 
 
 def _check_command(value: object, executables: ExecutableByPath, field: str) -> None:

@@ -19,7 +19,8 @@ from agent.jobs.progress import enter_stage, record_timing, require_job
 from agent.jobs.state import Job, JobResult, Kind, Release, Stage
 from agent.manifest import Hook, Manifest
 from agent.programs.execution import run
-from agent.programs.health import HealthGate, HealthReport
+from agent.programs.health import HealthGate
+from agent.programs.health_reports import HealthReport
 from agent.programs.logs import failure_message
 from agent.programs.program import Program
 from agent.programs.shim import CannotStart

@@ -5,7 +5,7 @@ import selectors
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,7 +55,7 @@ class CommandContext:
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """The result of a command. `exit_code` is None after a timeout and negative for a signal.
+    """The result of a command. `exit_code` is None if it was ended, and negative for a signal.
 
     `output` is the end of the output.
     """
@@ -64,10 +64,20 @@ class CommandResult:
     output: str
 
 
-def run(command: tuple[str, ...], context: CommandContext, timeout_seconds: float) -> CommandResult:
+def _never() -> bool:
+    return False
+
+
+def run(
+    command: tuple[str, ...],
+    context: CommandContext,
+    timeout_seconds: float,
+    is_stopped: Callable[[], bool] = _never,
+) -> CommandResult:
     """Run a command until it exits, or end it after the timeout, together with all processes that it started.
 
-    The command has its own mark, so ending it does not affect the running program of the same product.
+    It is also ended as soon as `is_stopped` returns True. The command has its own mark, so ending it does not affect
+    the running program of the same product.
 
     Raises:
         CannotStart: The command does not exist or cannot be executed.
@@ -81,7 +91,7 @@ def run(command: tuple[str, ...], context: CommandContext, timeout_seconds: floa
         finally:
             os.close(writing)
         try:
-            is_ended, tail = _follow(child.shim.pid, reading, deadline)
+            is_ended, tail = _follow(child.shim.pid, reading, lambda: is_stopped() or time.monotonic() >= deadline)
         finally:
             if not has_ended(child.shim.pid):
                 processes.end(lambda: processes.marked(context.mark) | processes.group(child.pid), 0)
@@ -107,14 +117,14 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-def _follow(pid: int, reading: int, deadline: float) -> tuple[bool, bytes]:
-    """Read the output until a process exits or the deadline passes. Return whether it exited, and the tail."""
+def _follow(pid: int, reading: int, is_over: Callable[[], bool]) -> tuple[bool, bytes]:
+    """Read the output until a process exits or `is_over` returns True. Return whether it exited, and the tail."""
     os.set_blocking(reading, False)
     tail = b""
     is_open = True
     with selectors.DefaultSelector() as selector:
         selector.register(reading, selectors.EVENT_READ)
-        while not (is_ended := has_ended(pid)) and time.monotonic() < deadline:
+        while not (is_ended := has_ended(pid)) and not is_over():
             if not is_open:
                 time.sleep(POLL_SECONDS)
             elif selector.select(POLL_SECONDS):

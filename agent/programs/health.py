@@ -1,78 +1,22 @@
-"""The health of a release, according to its health command or health file."""
+"""The health gate of an installation: a release has to be healthy in time."""
 
-import json
-import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
-from agent.atomic_files import read_limited
 from agent.errors import InstallationFailed
-from agent.manifest import Health
+from agent.manifest import Health, HealthURL
 from agent.programs.execution import CommandContext, CommandResult, run
+from agent.programs.health_checks import check_url
+from agent.programs.health_reports import HealthReport, read_file
 from agent.programs.logs import failure_message
 from agent.programs.program import Program
 from agent.programs.shim import CannotStart
 
-MAX_FILE_SIZE = 64 * 1024
-MAX_MESSAGE_LENGTH = 1000
-MAX_VERDICT_SIZE = 4096
-MAX_DEPTH = 16
-MAX_NUMBER = 2**53
 # A program that exits this often during the health check is in a crash loop.
 MAX_EXITS = 3
 OUTPUT_SIZE = 4096
 POLL_SECONDS = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class HealthReport:
-    """The health that a release reports. `verdict` contains the program's own data, small enough to be reported."""
-
-    is_healthy: bool
-    message: str = ""
-    verdict: Mapping[str, object] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        verdict = json.dumps(self.verdict, ensure_ascii=False) if self.verdict else ""
-        return "\n".join(part for part in (self.message, verdict) if part)
-
-
-def read_file(path: Path) -> HealthReport | None:
-    """Return the contents of a health file; None if it does not exist or is not completely written."""
-    try:
-        value = json.loads(read_limited(path, MAX_FILE_SIZE))
-        is_healthy = value["healthy"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    if not isinstance(is_healthy, bool):
-        return None
-    message = value.get("message", "")
-    text = message[:MAX_MESSAGE_LENGTH] if isinstance(message, str) else ""
-    return HealthReport(is_healthy, text, _portable(value.get("verdict")))
-
-
-def _portable(verdict: object) -> Mapping[str, object]:
-    """Return the verdict if every JSON reader accepts it and it is small enough, otherwise an empty one."""
-    if not isinstance(verdict, dict) or not _is_plain(verdict, 1):
-        return {}
-    # The size is computed like on the server, which is not the size of the heartbeat's JSON.
-    return verdict if len(json.dumps(verdict)) <= MAX_VERDICT_SIZE else {}
-
-
-def _is_plain(value: object, depth: int) -> bool:
-    if depth > MAX_DEPTH:
-        return False
-    if isinstance(value, str):
-        return "\x00" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
-    if isinstance(value, int | float):
-        return math.isfinite(value) and abs(value) <= MAX_NUMBER
-    if isinstance(value, list):
-        return all(_is_plain(item, depth + 1) for item in value)
-    if isinstance(value, dict):
-        return all(_is_plain(key, depth) and _is_plain(item, depth + 1) for key, item in value.items())
-    return value is None
 
 
 class HealthGate:
@@ -100,7 +44,11 @@ class HealthGate:
         if health is None:
             return self._settle()
         deadline = time.monotonic() + health.timeout_seconds
-        return self._wait_for_file(health, deadline) if health.file else self._wait_for_command(health, deadline)
+        if health.file:
+            return self._wait_for_file(health, deadline)
+        if health.http is not None:
+            return self._wait_for_url(health, health.http, deadline)
+        return self._wait_for_command(health, deadline)
 
     @property
     def _is_running(self) -> bool:
@@ -134,6 +82,19 @@ class HealthGate:
                 return HealthReport(True, last.output)
             self._pause(min(health.interval_seconds, deadline - time.monotonic()))
         raise self._command_failure(health, last)
+
+    def _wait_for_url(self, health: Health, url: HealthURL, deadline: float) -> HealthReport:
+        reason = f"The release was not healthy within {health.timeout_seconds} s."
+        last: HealthReport | None = None
+        while (left := deadline - time.monotonic()) > 0:
+            self._poll()
+            last = check_url(url, left)
+            if last.is_healthy and self._is_running:
+                return last
+            self._pause(min(health.interval_seconds, deadline - time.monotonic()))
+        if last is not None:
+            reason += f" {url} responds, but the program is down." if last.is_healthy else f" {last.message}"
+        raise self._failure("health_timeout", reason)
 
     def _command_failure(self, health: Health, last: CommandResult | None) -> InstallationFailed:
         reason = f"The release was not healthy within {health.timeout_seconds} s."

@@ -139,8 +139,8 @@ class ProgramLogs:
                     directory.rmdir()
 
 
-def failure_message(reason: str, output: str) -> str:
-    """Join the reason of a failure and the last complete lines of the output, in at most `MAX_MESSAGE_SIZE` bytes.
+def failure_message(reason: str, output: str, max_size: int = MAX_MESSAGE_SIZE) -> str:
+    """Join the reason of a failure and the last complete lines of the output, in at most `max_size` bytes.
 
     The last line of the output is the most important one, so lines are left out from the beginning. If the last line
     alone is too long, its end is kept.
@@ -148,7 +148,7 @@ def failure_message(reason: str, output: str) -> str:
     lines = output.strip().splitlines()
     if not lines:
         return reason
-    free = max(1, MAX_MESSAGE_SIZE - _size(reason) - 1)
+    free = max(1, max_size - _size(reason) - 1)
     kept = [_end(lines.pop(), free)]
     free -= _size(kept[0])
     while lines and _size(lines[-1]) < free:
