@@ -72,12 +72,12 @@ class Daemon:
         control = ControlPlane(config, identity, clock)
         context = install_context(config, journal, self.supervisor, self._record_result)
         self.installer = Installer(context, control, self.stop)
+        self.running_bundles = RunningBundles(journal, self.installer.launcher.health)
         self.local_requests = LocalRequests(config.state_dir)
         self.server_exchanges = self._server_exchanges(ControlPlane(config, identity, clock))
 
     def _server_exchanges(self, control: ControlPlane) -> ServerExchanges:
-        describe = RunningBundles(self.journal, self.supervisor).describe
-        session = Session(control, self.journal, Sequence(self.config.state_dir), describe)
+        session = Session(control, self.journal, Sequence(self.config.state_dir), self.running_bundles.describe)
         logs = LogDelivery(control, self.journal, self.config.state_dir, self._collect_logs)
         return ServerExchanges(self.config, session, self.journal, logs)
 
@@ -96,6 +96,9 @@ class Daemon:
         self._guarded("logs", self.server_exchanges.logs.remove_finished)
         self._guarded("programs", self.installer.launcher.recover)
         self._guarded("garbage", self.installer.collect)
+        if keep_programs:
+            # The only heartbeat may go out immediately, and has to say whether the programs are healthy.
+            self.installer.launcher.health.wait_for_results(self.stop.is_set)
         server_thread = threading.Thread(target=self._run_server_loop, args=(server_loop,), name="server", daemon=True)
         work_thread = threading.Thread(target=self._work, name="work")
         for thread in (server_thread, work_thread):
@@ -108,6 +111,8 @@ class Daemon:
         # An installation that has reached the point of no return finishes first, with a commit or a rollback.
         work_thread.join()
         server_thread.join(1)
+        self.installer.launcher.health.stop()
+        self.running_bundles.remove_file()
         if not keep_programs:
             self.supervisor.stop_all()
         if self.failure is not None:
@@ -132,11 +137,14 @@ class Daemon:
             OSError: The disk failed.
         """
         self.installer.launcher.recover()
-        self._work_on_local_jobs(lambda job: job.stage not in DROPPABLE)
-        self.local_requests.accept(self.journal)
-        # If an earlier rollback of this product was interrupted before it began, its job is reused.
-        job = self.local_requests.queue(self.journal, product, f"{DIRECT}{product}")
-        self._work_on_local_jobs(lambda job: not job.deployment_id)
+        try:
+            self._work_on_local_jobs(lambda job: job.stage not in DROPPABLE)
+            self.local_requests.accept(self.journal)
+            # If an earlier rollback of this product was interrupted before it began, its job is reused.
+            job = self.local_requests.queue(self.journal, product, f"{DIRECT}{product}")
+            self._work_on_local_jobs(lambda job: not job.deployment_id)
+        finally:
+            self.installer.launcher.health.stop()
         for ended, result in reversed(self.results):
             if ended.key == job.key:
                 return result
@@ -162,8 +170,14 @@ class Daemon:
     def _look_after_programs(self) -> None:
         self._guarded("programs", self.supervisor.poll)
         self._guarded("crash loops", self.crash_loops.poll)
+        self._guarded("health", self._report_health)
         self._guarded("program logs", self.installer.launcher.logs.expire_hourly)
         self._guarded("local requests", lambda: self.local_requests.accept(self.journal))
+
+    def _report_health(self) -> None:
+        if self.running_bundles.has_news():
+            self.server_exchanges.hasten_heartbeat()
+        self.running_bundles.save()
 
     def _guarded(self, part: str, work: Callable[[], None]) -> None:
         """Run a part of the agent whose failure must not end the thread.

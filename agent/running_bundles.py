@@ -1,45 +1,146 @@
-"""The running bundles and the status of this device, as reported in heartbeats."""
+"""The running bundles and the status of this device, as reported in heartbeats and by `kernex-agent status`."""
 
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from agent.atomic_files import read_json
 from agent.jobs.journal import Journal
 from agent.jobs.state import Release
-from agent.programs.health_reports import read_file
-from agent.programs.supervisor import Supervisor
+from agent.machine import boot_id
+from agent.programs.health_checks import short_message
+from agent.programs.health_monitor import HealthMonitors
+from agent.programs.health_reports import HealthReport
+from agent.programs.processes import is_alive, start_time
 from agent.state_dir import is_writable
+
+FILE = "running.json"
+MAX_FILE_SIZE = 1024 * 1024
+SAVE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class BundleHealth:
+    """The health of a bundle. `restarts` is how often its program exited unexpectedly in the last 600 seconds."""
+
+    healthy: bool
+    restarts: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningBundle:
+    """A committed release and its health."""
+
+    release: Release
+    health: BundleHealth
+    verdict: Mapping[str, object] = field(default_factory=dict)
+
+    def body(self, omit_details: bool) -> dict[str, Any]:
+        """Return the entry of a heartbeat. If `omit_details` is true, leave out what comes from the program."""
+        body: dict[str, Any] = {
+            "version": self.release.version,
+            "manifest_sha256": self.release.manifest_sha256,
+            "healthy": self.health.healthy,
+            "restarts": self.health.restarts,
+        }
+        if self.health.message and not omit_details:
+            body["message"] = self.health.message
+        if self.verdict and not omit_details:
+            body["verdict"] = self.verdict
+        return body
 
 
 class RunningBundles:
-    """Describes the committed releases and their programs."""
+    """Describes the committed releases and their health."""
 
-    def __init__(self, journal: Journal, supervisor: Supervisor) -> None:
+    def __init__(self, journal: Journal, health: HealthMonitors) -> None:
         self.journal = journal
-        self.supervisor = supervisor
+        self.health = health
+        self.file = journal.path.with_name(FILE)
+        self._described: dict[str, RunningBundle] = {}
+        self._saved: dict[str, BundleHealth] | None = None
+        self._save_at = 0.0
 
     def describe(self, omit_details: bool) -> dict[str, Any]:
         """Return the fields `status` and `running_bundles` of a heartbeat.
 
         `status` is `busy` while a job runs, and `degraded` if a bundle is not healthy or the state directory cannot be
-        written. If `omit_details` is true, the verdicts of programs are left out.
+        written. If `omit_details` is true, the messages and verdicts of programs are left out.
         """
-        state = self.journal.state
-        running = {
-            product: self._describe(product, installed.current, omit_details)
-            for product, installed in state.products.items()
-            if installed.current is not None
+        is_busy = bool(self.journal.state.jobs)
+        self._described = running = self._running()
+        is_healthy = all(bundle.health.healthy for bundle in running.values()) and is_writable(self.file.parent)
+        return {
+            "status": "busy" if is_busy else "idle" if is_healthy else "degraded",
+            "running_bundles": {product: bundle.body(omit_details) for product, bundle in running.items()},
         }
-        is_healthy = all(bundle["healthy"] for bundle in running.values()) and is_writable(self.journal.path.parent)
-        return {"status": "busy" if state.jobs else "idle" if is_healthy else "degraded", "running_bundles": running}
 
-    def _describe(self, product: str, release: Release, omit_details: bool) -> dict[str, Any]:
-        description: dict[str, Any] = {"version": release.version, "manifest_sha256": release.manifest_sha256}
-        program = self.supervisor.find(product)
-        if program is None or program.release != release.manifest_sha256:
-            return description | {"healthy": not release.has_program}
-        description["healthy"] = program.is_running or not release.has_program
-        if program.health_file is not None:
-            verdict = read_file(program.health_file)
-            description["healthy"] = description["healthy"] and verdict is not None and verdict.is_healthy
-            if verdict is not None and verdict.verdict and not omit_details:
-                description["verdict"] = verdict.verdict
-        return description
+    def has_news(self) -> bool:
+        """Return whether a bundle's health has changed, or its program has restarted, since the last heartbeat."""
+        described = self._described
+        return any(
+            bundle.health.healthy != described[product].health.healthy
+            or bundle.health.restarts > described[product].health.restarts
+            for product, bundle in self._running().items()
+            if product in described
+        )
+
+    def save(self) -> None:
+        """Write the health of all bundles for `kernex-agent status`, at most every few seconds. Raises `OSError`.
+
+        The file is not synced, because it is only valid while this process runs.
+        """
+        health = {product: bundle.health for product, bundle in self._running().items()}
+        if health == self._saved or time.monotonic() < self._save_at:
+            return
+        self._save_at = time.monotonic() + SAVE_SECONDS
+        own = {"pid": os.getpid(), "started": start_time(os.getpid()), "boot_id": boot_id()}
+        bundles = {product: asdict(bundle) for product, bundle in health.items()}
+        temporary = self.file.with_name(f"{FILE}.new")
+        temporary.write_text(json.dumps({**own, "bundles": bundles}))
+        temporary.replace(self.file)
+        self._saved = health
+
+    def remove_file(self) -> None:
+        """Remove the file, because the health of the bundles is not known any more."""
+        with suppress(OSError):
+            self.file.unlink(missing_ok=True)
+
+    def _running(self) -> dict[str, RunningBundle]:
+        with self.journal.changed:
+            return {
+                product: self._describe(product, installed.current)
+                for product, installed in self.journal.state.products.items()
+                if installed.current is not None
+            }
+
+    def _describe(self, product: str, release: Release) -> RunningBundle:
+        monitor = self.health.find(product, release.manifest_sha256)
+        if monitor is None:
+            message = "The program was not started." if release.has_program else ""
+            return RunningBundle(release, BundleHealth(not release.has_program, 0, message))
+        report = monitor.latest()
+        restarts = monitor.program.recent_exits() if monitor.program is not None else 0
+        return RunningBundle(release, BundleHealth(report.is_healthy, restarts, _message(report)), report.verdict)
+
+
+def read_saved(state_dir: Path) -> dict[str, BundleHealth]:
+    """Return the health of the bundles that the running agent has written, or an empty dictionary if none runs."""
+    try:
+        saved = read_json(state_dir / FILE, MAX_FILE_SIZE)
+        is_current = saved["boot_id"] == boot_id() and is_alive(int(saved["pid"]), int(saved["started"]))
+        return {product: BundleHealth(**bundle) for product, bundle in saved["bundles"].items()} if is_current else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return {}
+
+
+def _message(report: HealthReport) -> str:
+    if report.is_healthy:
+        return ""
+    return short_message(report.message or "The program reports that it is not healthy.")

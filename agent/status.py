@@ -9,6 +9,8 @@ from agent.errors import BrokenState
 from agent.jobs.encoding import decode
 from agent.jobs.journal import FILE, MAX_SIZE
 from agent.jobs.state import Release, State
+from agent.log import one_line
+from agent.running_bundles import BundleHealth, read_saved
 from agent.server.enrolment import load_enrolment
 from agent.state_dir import is_writable
 
@@ -25,10 +27,11 @@ class ReleaseStatus:
 
 @dataclass(frozen=True, slots=True)
 class ProductStatus:
-    """The installed releases of a product."""
+    """The installed releases of a product. `health` is None if no agent runs."""
 
     current: ReleaseStatus | None
     previous: ReleaseStatus | None
+    health: BundleHealth | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ def read(state_dir: Path) -> Status:
     """Return the status of the agent in a state directory. Raises `BrokenState` for a damaged journal."""
     state = _state(state_dir)
     enrolment = load_enrolment(state_dir)
+    health = read_saved(state_dir)
     return Status(
         state_dir=str(state_dir),
         is_writable=is_writable(state_dir),
@@ -70,7 +74,7 @@ def read(state_dir: Path) -> Status:
         state=enrolment.state if enrolment else "not enrolled",
         interval_seconds=enrolment.interval_seconds if enrolment else None,
         products={
-            name: ProductStatus(_release(product.current), _release(product.previous))
+            name: ProductStatus(_release(product.current), _release(product.previous), health.get(name))
             for name, product in sorted(state.products.items())
         },
         jobs=[JobStatus(job.kind, job.product, job.version, job.stage, job.starts) for job in state.jobs],
@@ -89,6 +93,8 @@ def as_text(status: Status) -> str:
         if current and current.is_observed:
             line += " (under observation)"
         lines.append(line + (f", previously {previous.version}" if previous else ""))
+        if current and product.health:
+            lines.append(f"  {_health_text(product.health)}")
     lines += [f"{job.kind} {job.product} {job.version}: {job.stage}" for job in status.jobs]
     lines.append(f"Reports waiting to be sent: {status.reports_waiting}.")
     if status.log_requests:
@@ -96,6 +102,13 @@ def as_text(status: Status) -> str:
     if Path(status.state_dir).exists() and not status.is_writable:
         lines.append(f"{status.state_dir} cannot be written: nothing can be installed.")
     return "\n".join(lines)
+
+
+def _health_text(health: BundleHealth) -> str:
+    text = "healthy" if health.healthy else "not healthy"
+    if health.restarts:
+        text += f", {health.restarts} unexpected exit{'s' if health.restarts > 1 else ''} in the last 10 minutes"
+    return f"{text}: {one_line(health.message)}" if health.message else text
 
 
 def as_json(status: Status) -> str:

@@ -10,6 +10,7 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from agent.atomic_files import is_disk_full
 from agent.errors import InstallationFailed
@@ -61,15 +62,19 @@ class ReleaseSwitch:
         current = self.journal.state.installed(job.product).current
         if current is not None and manifest.run is not None and self.supervisor.find(job.product) is None:
             self.launcher.bring_up(job.product, current)  # the release was damaged, and is complete again
+        program = self.supervisor.find(job.product)
+        self.launcher.health.suspend(job.product)  # the gate checks the release instead
         try:
-            program = self.supervisor.find(job.product)
             if manifest.run is not None and program is None:
                 raise InstallationFailed("start_failed", f"The program of {job.product} cannot be started.")
             health = self._gate(job, _release(job, manifest), program).wait(manifest.health)
         except InstallationFailed as error:
-            self.end(job, JobResult("failed", error.reason_code, str(error)))
+            health = HealthReport(False, str(error))
+            result = JobResult("failed", error.reason_code, str(error))
         else:
-            self.end(job, JobResult("succeeded", "", f"The release was already installed. {health}".strip()))
+            result = JobResult("succeeded", "", f"The release was already installed. {health}".strip())
+        self.launcher.monitor(job.product, _release(job, manifest), manifest, program, health)
+        self.end(job, result)
 
     def roll_back(self, job: Job, result: JobResult) -> None:
         """Return to the committed release. Nothing here may depend on the progress of the installation."""
@@ -77,6 +82,7 @@ class ReleaseSwitch:
             recorded = require_job(state, job.key)
             recorded.stage, recorded.result = Stage.ROLLING_BACK, result
         committed = self.journal.state.installed(job.product).current
+        self.launcher.health.suspend(job.product)
         self.supervisor.stop(job.product)
         self.supervisor.end_leftovers(self.launcher.mark(job.product))
         self.launcher.logs.keep_failed(job.product, Release(job.version, job.manifest_sha256))
@@ -122,6 +128,7 @@ class ReleaseSwitch:
         return HealthReport(True)
 
     def _replace(self, job: Job, manifest: Manifest) -> Program | None:
+        self.launcher.health.suspend(job.product)
         self.supervisor.stop(job.product)
         self._point_current_to(job.product, job.manifest_sha256)
         program = self.launcher.program(job.product, _release(job, manifest), manifest)
@@ -166,8 +173,20 @@ class ReleaseSwitch:
         return HealthGate(context, program, self.supervisor.poll, self.context.config.settle_seconds)
 
     def _commit(self, job: Job, manifest: Manifest, health: HealthReport) -> None:
-        """Commit the new release with a single write."""
+        """Commit the new release, and monitor its health from now on."""
         result = JobResult("succeeded", "", str(health))
+        is_checked = job.kind is not Kind.CRASH_LOOP
+        release, program = _release(job, manifest), self.supervisor.find(job.product)
+        with self.journal.changed:  # no heartbeat may describe the new release before it is monitored
+            failed = self._record_commit(job, release, result)
+            self.launcher.monitor(job.product, release, manifest, program, health if is_checked else None)
+        if failed is not None:
+            self.launcher.logs.keep_failed(job.product, failed)
+        logger.info("%s@%s is installed.", job.product, job.version)
+        self.context.on_end(job, result)
+
+    def _record_commit(self, job: Job, release: Release, result: JobResult) -> Release | None:
+        """Commit with a single write. Return the release that was left because of a crash loop, if any."""
         is_crash_loop = job.kind is Kind.CRASH_LOOP
         with self.journal.change() as state:
             recorded, product = require_job(state, job.key), state.product(job.product)
@@ -180,12 +199,8 @@ class ReleaseSwitch:
                 other for other in state.jobs if (other.kind, other.product) != (Kind.CRASH_LOOP, job.product)
             ]
             product.previous = None if is_crash_loop else product.current
-            product.current = _release(job, manifest)
-            product.current.report = recorded.report
-        if failed is not None:
-            self.launcher.logs.keep_failed(job.product, failed)
-        logger.info("%s@%s is installed.", job.product, job.version)
-        self.context.on_end(job, result)
+            product.current = replace(release, report=recorded.report)
+        return failed
 
 
 def _release(job: Job, manifest: Manifest) -> Release:

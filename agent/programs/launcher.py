@@ -10,6 +10,8 @@ from agent.manifest import Manifest
 from agent.paths import BadManifest
 from agent.programs.crash_loops import is_rollback_waiting
 from agent.programs.execution import CommandContext
+from agent.programs.health_monitor import HealthMonitor, HealthMonitors
+from agent.programs.health_reports import HealthReport
 from agent.programs.logs import ProgramLogs
 from agent.programs.program import Program
 from agent.programs.supervisor import Supervisor
@@ -19,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class ProgramLauncher:
-    """Starts the programs of committed releases."""
+    """Starts the programs of committed releases, and has their health checked."""
 
     def __init__(self, config: Config, journal: Journal, releases: Releases, supervisor: Supervisor) -> None:
         self.config = config
@@ -27,6 +29,7 @@ class ProgramLauncher:
         self.releases = releases
         self.supervisor = supervisor
         self.logs = ProgramLogs(config.state_dir)
+        self.health = HealthMonitors()
 
     def recover(self) -> None:
         """Take over from an earlier agent: point `current` to each product's committed release, and run its program.
@@ -60,11 +63,25 @@ class ProgramLauncher:
             return
         if self.releases.is_complete(product, release.manifest_sha256):
             self.journal.write_with_ballast(lambda: self.releases.switch(product, release.manifest_sha256))
+        self.health.suspend(product)
         program = self.program(product, release, manifest)
-        if program is None or self.supervisor.adopt(program):
-            return
-        if not is_rollback_waiting(self.journal.state, product):
+        if program is not None and not self.supervisor.adopt(program):
+            if is_rollback_waiting(self.journal.state, product):
+                return
             self.supervisor.keep(program)
+        self.monitor(product, release, manifest, program)
+
+    def monitor(
+        self,
+        product: str,
+        release: Release,
+        manifest: Manifest,
+        program: Program | None,
+        first: HealthReport | None = None,
+    ) -> None:
+        """Check a committed release from now on. `first` is the result of the health gate."""
+        context = self.context(product, release)
+        self.health.start(product, HealthMonitor(release.manifest_sha256, context, manifest.health, program, first))
 
     def program(self, product: str, release: Release, manifest: Manifest) -> Program | None:
         """Return the program of a release without starting it; None if the release has no run command."""

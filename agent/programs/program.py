@@ -4,8 +4,9 @@ import json
 import random
 import subprocess
 import time
+from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.atomic_files import create_directory, read_json, remove, write_atomically
@@ -18,6 +19,8 @@ from agent.programs.shim import CannotStart, start_logged
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 1.0, 60.0
 STABLE_SECONDS = 60.0
+RESTART_WINDOW_SECONDS = 600.0
+MAX_RESTARTS = 10_000
 MAX_RECORD_SIZE = 4096
 
 
@@ -27,7 +30,8 @@ class Program:
 
     `directory` is the product's directory. Its `program.json` lets a later agent find the process. `shim` is None for a
     program that an earlier agent started: it is not a child of this process, so its exit code stays unknown. `exits`
-    is the number of exits. `retry_at` is when the program is restarted, by the monotonic clock.
+    is the number of exits, and `exit_times` lists the last ones. `retry_at` is when the program is restarted. Times are
+    those of the monotonic clock.
     """
 
     context: CommandContext
@@ -41,6 +45,7 @@ class Program:
     started: int = 0
     since: float = 0.0
     exits: int = 0
+    exit_times: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RESTARTS))
     last_exit: str = ""
     retry_at: float | None = None
     delay: float = FIRST_DELAY_SECONDS
@@ -113,7 +118,17 @@ class Program:
         self.shim, self.pid = None, 0
         if time.monotonic() - self.since >= STABLE_SECONDS:
             self.delay = FIRST_DELAY_SECONDS
+        self.count_exit()
+
+    def count_exit(self) -> None:
+        """Count an exit that the agent did not cause."""
         self.exits += 1
+        self.exit_times.append(time.monotonic())
+
+    def recent_exits(self) -> int:
+        """Return how many exits were counted in the last 600 seconds, at most `MAX_RESTARTS`."""
+        since = time.monotonic() - RESTART_WINDOW_SECONDS
+        return sum(at >= since for at in self.exit_times.copy())
 
     def schedule_restart(self) -> None:
         """Set the time of the next start. The delay doubles with each exit and has jitter."""

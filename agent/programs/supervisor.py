@@ -103,7 +103,7 @@ class Supervisor:
         try:
             self._launch(program)
         except CannotStart as error:
-            program.exits += 1
+            program.count_exit()
             program.last_exit = str(error)
             self._schedule_restart(program)
 

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from agent.server.retry_schedule import Schedule
 from agent.server.session import Session
 
 FIRST_WAIT_SHARE, FIRST_WAIT_SECONDS = 0.25, 15.0
+# A program that flaps must not flood the server with heartbeats.
+HASTENED_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +49,26 @@ class ServerExchanges:
         self.heartbeat = Exchange(self._schedule(), lambda: True, self._send_heartbeat)
         self.attributes = Exchange(self._schedule(), lambda: session.has_new_attributes, self._send_attributes)
         self.log_batches = Exchange(self._schedule(), lambda: logs.is_wanted, self._send_log_batch)
+        self._hasten_at = 0.0
         self.exchanges = (self.reports, self.heartbeat, self.attributes, self.log_batches)
 
     def delay_first_heartbeat(self) -> None:
         """Delay the first heartbeat by a random part of the interval: after a power cut, all devices start at once."""
         share = self.session.interval_seconds * FIRST_WAIT_SHARE
         self.heartbeat.schedule.succeeded(random.uniform(0, min(share, FIRST_WAIT_SECONDS)))  # noqa: S311
+
+    def hasten_heartbeat(self) -> None:
+        """Send the next heartbeat immediately, but at most one such heartbeat every `HASTENED_SECONDS`.
+
+        After a failure or a refusal, including 429, the retry is not hastened. May be called by any thread.
+        """
+        schedule = self.heartbeat.schedule
+        if schedule.is_backing_off or schedule.remaining_seconds == 0 or time.monotonic() < self._hasten_at:
+            return
+        self._hasten_at = time.monotonic() + HASTENED_SECONDS
+        with self.journal.changed:
+            schedule.make_due()
+            self.journal.changed.notify_all()
 
     def next_due(self) -> Exchange | None:
         """Return the first exchange that is due, or None."""

@@ -30,7 +30,7 @@ ENDED_CODES = {"ended", "old_attempt", "not_found"}
 
 log = logging.getLogger(__name__)
 
-# Returns `status` and `running_bundles` for a heartbeat. The argument True leaves out the verdicts of programs.
+# Returns `status` and `running_bundles` for a heartbeat. The argument True leaves out the data of programs.
 Describe = Callable[[bool], dict[str, Any]]
 
 

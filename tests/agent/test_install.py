@@ -23,8 +23,8 @@ def test_a_device_enrols_installs_checks_and_reports(server: FakeServer, device:
     assert device_deployment.last["timings"].keys() == {"fetch", "install", "check"}
     assert device.runs(wanted)
     running = server.heartbeats[-1]["running_bundles"]["vad"]
-    expected = {"version": "1", "manifest_sha256": wanted.sha256, "healthy": True, "verdict": {"version": "1"}}
-    assert running == expected
+    expected = {"version": "1", "manifest_sha256": wanted.sha256, "healthy": True, "restarts": 0}
+    assert running == {**expected, "verdict": {"version": "1"}}
     assert server.acknowledged == [1]
     device.check()
 
