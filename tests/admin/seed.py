@@ -34,7 +34,7 @@ def seed() -> None:
     random = Random(7)
     alice = User.objects.filter(is_superuser=True).first()
     groups = [
-        Group.make(ACTOR, name=site, description=f"Cameras and sensors of the {site.replace('-', ' ')}")
+        Group.create(ACTOR, name=site, description=f"Cameras and sensors of the {site.replace('-', ' ')}")
         for site in SITES
     ]
     devices = [device(random, number, groups[number % 3]) for number in range(40)]

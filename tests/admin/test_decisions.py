@@ -117,7 +117,7 @@ def test_a_lost_race_for_a_group_name_is_shown_as_a_message(boss: Client, monkey
     monkeypatch.setattr(Group, "validate_unique", lambda *args, **kwargs: None)
     monkeypatch.setattr(Group, "validate_constraints", lambda *args, **kwargs: None)
     response = boss.post(f"{LISTS['groups']}add/", {"name": "lab", "interval_seconds": 60})
-    assert shown_messages(response) == ["There is a group of this name already."]
+    assert shown_messages(response) == ["A group with this name already exists."]
 
 
 def test_the_secret_of_an_enrolment_token_is_shown_once(boss: Client) -> None:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_the_scheduler_carries_out_a_decision_about_many_devices(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actions, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(actions, "MAX_AT_ONCE", 2)
     devices = [make_device() for _ in range(3)]
     response = run_action(boss, "devices", "decommission", *devices)
     bulk_decision = BulkDecision.objects.get()
@@ -28,7 +28,7 @@ def test_the_scheduler_carries_out_a_decision_about_many_devices(boss: Client, m
 
 
 def test_a_decision_about_few_devices_is_carried_out_at_once(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actions, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(actions, "MAX_AT_ONCE", 2)
     devices = [make_device(state="pending") for _ in range(2)]
     assert shown_messages(run_action(boss, "devices", "approve", *devices)) == ["Approved: 2."]
     assert not BulkDecision.objects.exists()
@@ -65,7 +65,7 @@ def test_logs_are_collected_from_a_device(boss: Client) -> None:
 
 
 def test_collecting_logs_from_too_many_devices_is_refused(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actions, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(actions, "MAX_AT_ONCE", 1)
     response = run_action(boss, "devices", "collect_logs", make_device(), make_device())
     assert shown_messages(response) == ["Choose at most 1 devices for this."]
     assert not LogRequest.objects.exists()

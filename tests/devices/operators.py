@@ -9,11 +9,13 @@ from django.test import Client
 
 @dataclass
 class Person:
+    """A person who calls the operators' endpoints. An empty `token` sends no credentials."""
+
     client: Client
     token: str
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """Send one request. `path` begins after `/api/v1`."""
+        """Send one request. `path` is relative to `/api/v1`."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         raw = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.client.generic(method, f"/api/v1{path}", raw, content_type="application/json", headers=headers)

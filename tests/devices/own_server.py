@@ -1,4 +1,4 @@
-"""A PostgreSQL server for one test module, which may use it as superuser, and a control plane on it."""
+"""A dedicated PostgreSQL server for one test module, with superuser access, and a control plane on it."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A device for tests: it signs as in docs/device-api.md, with code of its own, and calls Django's test client.
+"""A device for tests. It signs as docs/device-api.md describes, with separate code, and calls Django's test client.
 
 `forge` lets a test send what an honest device never sends.
 """

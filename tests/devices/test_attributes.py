@@ -75,7 +75,7 @@ def test_it_refuses_an_unsigned_request(device: SigningDevice) -> None:
         (1, {"x": "y" * 70_000}, "attributes"),
     ],
 )
-def test_it_names_the_field_that_is_wrong(device: SigningDevice, version: Any, attributes: Any, field: str) -> None:
+def test_it_names_the_invalid_field(device: SigningDevice, version: Any, attributes: Any, field: str) -> None:
     response = put(device, version, attributes)
     assert code(response) == (400, "invalid")
     assert list(response.json()["error"]["fields"]) == [field]

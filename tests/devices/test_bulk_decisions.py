@@ -70,7 +70,7 @@ def test_devices_in_another_state_are_left_alone() -> None:
     assert Event.objects.filter(kind="device.approved").count() == 7
 
 
-def test_a_device_that_registers_later_is_not_concerned() -> None:
+def test_a_device_that_registers_later_is_not_affected() -> None:
     make_fleet(12)
     record()
     make_device(name="late")
@@ -102,7 +102,7 @@ def advance_and_die(key: UUID) -> None:
         raise Killed
 
 
-def test_stopping_leaves_the_rest_alone() -> None:
+def test_stopping_leaves_the_remaining_devices_alone() -> None:
     make_fleet(25)
     bulk_decision = record()
     bulk_decision.advance(10)

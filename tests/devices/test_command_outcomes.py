@@ -39,7 +39,7 @@ def test_an_outcome_is_stored(device: SigningDevice, command: Command, outcome: 
     assert command.ended_at is not None
 
 
-def test_an_outcome_acknowledges_too(device: SigningDevice, command: Command) -> None:
+def test_an_outcome_also_acknowledges(device: SigningDevice, command: Command) -> None:
     assert report(device, command).json()["commands"] == []
     command.refresh_from_db()
     assert command.acknowledged_at is not None
@@ -53,7 +53,7 @@ def test_acknowledging_and_ending_in_one_heartbeat(device: SigningDevice, row: D
     assert states == ["ended", "acknowledged"]
 
 
-def test_the_first_outcome_stays(device: SigningDevice, command: Command) -> None:
+def test_the_first_outcome_is_kept(device: SigningDevice, command: Command) -> None:
     outcomes = [{"id": command.pk, "outcome": "failed"}, {"id": command.pk, "outcome": "done"}]
     device.heartbeat(command_outcomes=outcomes)
     report(device, command, "unknown_command")
@@ -113,7 +113,7 @@ def test_operators_see_the_commands_of_a_device(
     }  # fmt: skip
 
 
-def test_a_list_of_commands_is_for_tokens_and_devices_that_exist(row: Device, victor: Person, stranger: Person) -> None:
+def test_listing_commands_needs_a_token_and_an_existing_device(row: Device, victor: Person, stranger: Person) -> None:
     assert stranger.get(f"/devices/{row.pk}/commands").status_code == 401
     assert victor.get(f"/devices/{uuid4()}/commands").status_code == 404
 

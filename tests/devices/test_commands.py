@@ -26,13 +26,14 @@ def test_commands_are_offered_in_order_until_acknowledged(device: SigningDevice,
     assert device.heartbeat().json()["commands"] == []
 
 
-def test_an_acknowledgement_keeps_its_first_time(device: SigningDevice, row: Device) -> None:
+def test_a_repeated_acknowledgement_keeps_the_first_time(device: SigningDevice, row: Device) -> None:
     command = Command.objects.queue(row.id, deploy_payload())
     assert command is not None
     device.heartbeat(acknowledged_commands=[command.id])
-    first = Command.objects.get().acknowledged_at
+    acknowledged_at = Command.objects.get().acknowledged_at
+    assert acknowledged_at is not None
     device.heartbeat(acknowledged_commands=[command.id])
-    assert Command.objects.get().acknowledged_at == first is not None
+    assert Command.objects.get().acknowledged_at == acknowledged_at
 
 
 def test_another_device_neither_sees_nor_acknowledges_a_command(
@@ -70,16 +71,18 @@ def test_commands_without_a_deployment_are_not_deduplicated(row: Device) -> None
     assert Command.objects.queue(row.id, logs_payload()) is not None
 
 
-def test_many_are_queued_in_one_statement(row: Device, django_assert_num_queries: Callable[..., object]) -> None:
+def test_many_commands_are_queued_in_one_statement(
+    row: Device, django_assert_num_queries: Callable[..., object]
+) -> None:
     ids = [uuid4() for _ in range(500)]
     commands = [
         Command.build(row.id, deploy_payload(number), device_deployment_id=device_deployment_id, attempt=1)
         for number, device_deployment_id in enumerate(ids)
     ]
     with django_assert_num_queries(1):  # type: ignore[attr-defined]
-        made = Command.objects.queue_many(commands)
-    assert [command.payload["attempt"] for command in made] == list(range(500))
-    assert sorted(command.id for command in made) == [command.id for command in made]
+        queued = Command.objects.queue_many(commands)
+    assert [command.payload["attempt"] for command in queued] == list(range(500))
+    assert sorted(command.id for command in queued) == [command.id for command in queued]
     assert Command.objects.queue_many(commands) == []
     assert Command.objects.queue_many([]) == []
 
@@ -107,7 +110,7 @@ def test_a_pending_device_is_offered_nothing(make_signing: Callable[..., Signing
     assert device.heartbeat().json()["commands"] == []
 
 
-def test_a_response_offers_a_hundred_commands_at_most(device: SigningDevice, row: Device) -> None:
+def test_a_response_offers_at_most_a_hundred_commands(device: SigningDevice, row: Device) -> None:
     Command.objects.queue_many(Command.build(row.id, logs_payload()) for _ in range(150))
     offered = [command["id"] for command in device.heartbeat().json()["commands"]]
     assert offered == list(Command.objects.order_by("id").values_list("id", flat=True)[:100])

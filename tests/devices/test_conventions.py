@@ -28,7 +28,7 @@ def test_a_list_refuses_an_unknown_parameter(row: Device, victor: Person, path: 
     assert victor.get(f"{path}?page_size=1").status_code == 200
 
 
-def test_a_device_that_asks_too_often_is_throttled(device: SigningDevice, row: Device, settings: Any) -> None:
+def test_a_device_that_sends_too_many_requests_is_throttled(device: SigningDevice, row: Device, settings: Any) -> None:
     settings.DEVICE_REQUESTS_PER_MINUTE = 2
     request = LogRequest.open_for(row, actor="operator:alice").log_request
     path, body = f"/devices/{device.id}/attributes", {"version": 1, "attributes": {}}

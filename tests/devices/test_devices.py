@@ -91,7 +91,7 @@ def test_malformed_queries_are_refused(fleet: dict[str, Device], victor: Person,
     assert victor.get(f"/devices?{query}").status_code in {200, 400, 404}
 
 
-def test_a_list_comes_in_pages(victor: Person, django_assert_max_num_queries: Callable[[int], Any]) -> None:
+def test_a_list_is_paginated(victor: Person, django_assert_max_num_queries: Callable[[int], Any]) -> None:
     for n in range(25):
         make_device(name=str(n))
     seen: list[str] = []
@@ -143,13 +143,13 @@ def test_it_edits_what_operators_decide(device: SigningDevice, alice: Person) ->
         ("group", {}),
     ],
 )
-def test_it_names_the_field_that_is_wrong(device: SigningDevice, alice: Person, field: str, value: Any) -> None:
+def test_it_names_the_invalid_field(device: SigningDevice, alice: Person, field: str, value: Any) -> None:
     response = alice.call("PATCH", f"/devices/{device.id}", {field: value})
     assert code(response) == (400, "invalid")
     assert list(response.json()["error"]["fields"]) == [field]
 
 
-# From, decision, to (None: refused).
+# The state before, the decision, and the state after (None: refused).
 TRANSITIONS = [
     ("pending", "approve", "accepted"),
     ("pending", "reject", "decommissioned"),
@@ -164,7 +164,7 @@ TRANSITIONS = [
 
 
 @pytest.mark.parametrize(("source", "verb", "target"), TRANSITIONS)
-def test_transitions(alice: Person, source: str, verb: str, target: str | None) -> None:
+def test_each_decision_in_each_state(alice: Person, source: str, verb: str, target: str | None) -> None:
     device = make_device(state=source)
     response = alice.post(f"/devices/{device.id}/{verb}")
     if target is None:
@@ -174,10 +174,10 @@ def test_transitions(alice: Person, source: str, verb: str, target: str | None) 
         assert (response.status_code, response.json()["state"]) == (200, target)
     device.refresh_from_db()
     assert device.state == (target or source)
-    moved = target not in {None, source}
-    assert Event.objects.filter(device_id=device.id, actor="operator:alice").count() == int(moved)
+    is_changed = target not in {None, source}
+    assert Event.objects.filter(device_id=device.id, actor="operator:alice").count() == int(is_changed)
     assert alice.post(f"/devices/{device.id}/{verb}").status_code == response.status_code
-    assert Event.objects.filter(device_id=device.id).count() == int(moved)
+    assert Event.objects.filter(device_id=device.id).count() == int(is_changed)
 
 
 def test_a_decommissioned_device_has_no_open_commands(alice: Person, row: Device) -> None:

@@ -22,9 +22,9 @@ def code(response: Any) -> tuple[int, str]:
 def test_it_shows_the_token_once(alice: Person, victor: Person, client: Client) -> None:
     make_group()
     body = {"name": "doors", "group": "lab", "uses_allowed": 3, "expires_in_seconds": 600, "accepts_at_once": True}
-    made = alice.post("/enrolment-tokens", body)
-    response = made.json()
-    assert made.status_code == 201
+    created = alice.post("/enrolment-tokens", body)
+    response = created.json()
+    assert created.status_code == 201
     assert (
         response | {"name": "doors", "group": "lab", "uses_allowed": 3, "uses": 0, "accepts_at_once": True} == response
     )
@@ -61,7 +61,7 @@ def test_the_defaults_of_a_token_are_strict(alice: Person) -> None:
         ("accepts_at_once", "perhaps"),
     ],
 )
-def test_it_names_the_field_that_is_wrong(alice: Person, field: str, value: Any) -> None:
+def test_it_names_the_invalid_field(alice: Person, field: str, value: Any) -> None:
     make_group()
     response = alice.post("/enrolment-tokens", {"name": "one", "group": "lab", field: value})
     assert code(response) == (400, "invalid")

@@ -14,16 +14,16 @@ def code(response: Any) -> tuple[int, str]:
     return response.status_code, response.json()["error"]["code"]
 
 
-def test_it_makes_and_lists_groups(alice: Person, victor: Person) -> None:
-    made = alice.post("/groups", {"name": "north", "interval_seconds": 2})
-    assert (made.status_code, made.json()["interval_seconds"]) == (201, 2)
+def test_it_creates_and_lists_groups(alice: Person, victor: Person) -> None:
+    created = alice.post("/groups", {"name": "north", "interval_seconds": 2})
+    assert (created.status_code, created.json()["interval_seconds"]) == (201, 2)
     assert alice.post("/groups", {"name": "lab"}).json()["interval_seconds"] == 60
     assert [group["name"] for group in victor.get("/groups").json()["results"]] == ["lab", "north"]
-    assert victor.get("/groups/north").json() == made.json()
+    assert victor.get("/groups/north").json() == created.json()
     assert Event.objects.filter(kind="group.made", actor="operator:alice").count() == 2
 
 
-def test_two_groups_cannot_have_one_name(alice: Person) -> None:
+def test_two_groups_cannot_have_the_same_name(alice: Person) -> None:
     make_group("north")
     assert code(alice.post("/groups", {"name": "north"})) == (409, "group_exists")
     make_group("south")
@@ -45,7 +45,7 @@ def test_two_groups_cannot_have_one_name(alice: Person) -> None:
         ("description", "x" * 501),
     ],
 )
-def test_it_names_the_field_that_is_wrong(alice: Person, field: str, value: Any) -> None:
+def test_it_names_the_invalid_field(alice: Person, field: str, value: Any) -> None:
     response = alice.post("/groups", {"name": "north", field: value})
     assert code(response) == (400, "invalid")
     assert list(response.json()["error"]["fields"]) == [field]

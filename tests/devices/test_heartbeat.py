@@ -42,9 +42,7 @@ def test_the_response_has_the_interval_of_the_group(make_signing: Callable[..., 
 
 def test_an_idle_heartbeat_is_one_query(device: SigningDevice) -> None:
     device.heartbeat()
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+    with CaptureQueriesContext(connection) as queries:
         assert device.heartbeat().status_code == 200
     assert len(queries) == 1
 
@@ -56,7 +54,7 @@ def test_optional_fields_may_be_left_out(device: SigningDevice) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_unreachable_database_is_answered_503(device: SigningDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_database_returns_503(device: SigningDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     connection.close()
     monkeypatch.setitem(connection.settings_dict, "PORT", "1")
     response = device.heartbeat()
@@ -149,7 +147,7 @@ MALFORMED: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("field", "value"), MALFORMED)
-def test_it_names_the_field_that_is_wrong(device: SigningDevice, field: str, value: Any) -> None:
+def test_it_names_the_invalid_field(device: SigningDevice, field: str, value: Any) -> None:
     response = device.heartbeat(**{field: value})
     assert code(response) == (400, "invalid")
     assert list(response.json()["error"]["fields"]) == [field]
@@ -234,7 +232,7 @@ def test_a_reboot_does_not_count_as_a_clone(device: SigningDevice) -> None:
     assert not Event.objects.filter(kind="device.cloned").exists()
 
 
-def test_two_boot_ids_that_take_turns_are_one_event(device: SigningDevice) -> None:
+def test_alternating_boot_ids_are_recorded_as_one_event(device: SigningDevice) -> None:
     for boot_id in ("a", "b", "a", "b", "a", "a", "b"):
         device.heartbeat(boot_id=boot_id)
     assert Device.objects.get(pk=device.id).is_cloned

@@ -1,4 +1,4 @@
-"""Limits of one device: how often it reports, how far its numbers jump, how many events it writes."""
+"""Limits of one device: how often it may report, how far sequence numbers may jump, how many events it may write."""
 
 from datetime import timedelta
 from typing import Any
@@ -101,7 +101,7 @@ def test_the_last_sequence_number_is_usable(device: SigningDevice) -> None:
 
 
 def alternate(device: SigningDevice, third: str) -> None:
-    """Let two boot ids take turns, and then a third one start the count again."""
+    """Alternate two boot ids, and then use a third one, which resets the count."""
     for boot_id in ("a", "b", "a", "b", "a", third):
         device.heartbeat(boot_id=boot_id)
 

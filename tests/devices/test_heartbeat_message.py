@@ -18,7 +18,7 @@ CONTRACT = json.loads((Path(__file__).parent.parent / "contract" / "device-api.j
 EXAMPLES = [example["request"]["body"] for example in CONTRACT if example["call"] == "heartbeat"]
 
 BUNDLE = {"version": "1.0.0", "manifest_sha256": "ab" * 32, "healthy": True}
-# The JSON parser has refused everything else before.
+# The JSON parser refuses everything else.
 TEXT = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 # Values that one reader might convert and the other refuse, and values near the limits.
 TEMPTING = [
@@ -37,7 +37,7 @@ ODD = st.one_of(
 
 
 def mostly(usual: Any, odd: st.SearchStrategy[Any] = ODD) -> st.SearchStrategy[Any]:
-    """Usual values, and now and then an odd one, so that most of a body is valid."""
+    """Return mostly usual values and a few odd ones, so that most of a body is valid."""
     usual = usual if isinstance(usual, st.SearchStrategy) else st.just(usual)
     return st.integers(0, 9).flatmap(lambda number: odd if number == 9 else usual)
 
@@ -124,7 +124,7 @@ def values_of_absent() -> dict[str, Any]:
 
 
 def present(data: Any) -> dict[str, Any]:
-    """The serializer's values without nulls, which mean the same as an absent member."""
+    """The serializer's values without nulls, which mean the same as an absent field."""
     kept = {name: value for name, value in data.items() if value is not None}
     kept["running_bundles"] = {
         product: {name: value for name, value in bundle.items() if value is not None}
@@ -195,8 +195,8 @@ def test_reader_and_serializer_agree_on_limits(changes: dict[str, Any]) -> None:
 
 
 def test_every_field_of_the_contract_is_in_the_schema() -> None:
-    members = {name for example in EXAMPLES for name in example}
-    assert members <= set(HeartbeatRequest().fields)
+    fields = {name for example in EXAMPLES for name in example}
+    assert fields <= set(HeartbeatRequest().fields)
     assert set(HeartbeatRequest().fields) == set(HeartbeatReport.__dataclass_fields__)
 
 

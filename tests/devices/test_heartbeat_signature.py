@@ -1,4 +1,4 @@
-"""POST /devices/{id}/heartbeat: whose heartbeat it is."""
+"""POST /devices/{id}/heartbeat: which signatures are accepted."""
 
 import time
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def test_it_refuses_a_heartbeat_without_a_signed_sequence(device: SigningDevice)
     assert code(response) == (401, "bad_signature")
 
 
-def test_it_refuses_another_body(device: SigningDevice) -> None:
+def test_it_refuses_a_body_that_was_not_signed(device: SigningDevice) -> None:
     path = f"/devices/{device.id}/heartbeat"
     assert code(device.call("POST", path, heartbeat_body(), sequence=1, sent=b"{}")) == (401, "bad_digest")
 
@@ -64,7 +64,7 @@ def test_an_unsigned_request_does_not_touch_the_database(device: SigningDevice) 
     assert len(queries) == 0
 
 
-def test_a_device_with_a_wrong_clock_learns_the_time(device: SigningDevice) -> None:
+def test_a_device_with_a_wrong_clock_receives_the_server_time(device: SigningDevice) -> None:
     path = f"/devices/{device.id}/heartbeat"
     response = device.call("POST", path, heartbeat_body(), sequence=1, created=int(time.time()) - 86_400 * 365)
     assert code(response) == (401, "clock_skew")

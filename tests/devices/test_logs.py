@@ -1,4 +1,4 @@
-"""Collecting the logs of devices: the operators' endpoints, the device's batches, and what time ends."""
+"""Collecting the logs of devices: the operators' endpoints, the device's batches, and how requests end."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -28,7 +28,7 @@ def log_request(row: Device) -> LogRequest:
 
 
 def send(device: SigningDevice, request_id: Any, batch: int = 1, text: str = "a line\n", **changes: Any) -> Any:
-    """Send one batch. `changes` replace members of the body."""
+    """Send one batch. `changes` replace fields of the body."""
     body = {"batch": batch, "source": "agent", "text": text, "is_last": False, **changes}
     return device.call("POST", f"/devices/{device.id}/log-requests/{request_id}/batches", body)
 
@@ -99,13 +99,13 @@ def test_it_refuses_a_size_out_of_range(device: SigningDevice, alice: Person, ma
 
 
 @pytest.mark.parametrize("state", ["pending", "decommissioned"])
-def test_only_an_accepted_device_is_asked(
+def test_logs_are_requested_only_from_accepted_devices(
     make_signing: Callable[..., SigningDevice], alice: Person, state: str
 ) -> None:
     assert code(alice.post(f"/devices/{make_signing(state=state).id}/logs")) == (409, "wrong_state")
 
 
-def test_asking_is_for_operators_and_reading_for_all(
+def test_operators_request_logs_and_viewers_read_them(
     device: SigningDevice, victor: Person, stranger: Person, log_request: LogRequest
 ) -> None:
     paths = [f"/devices/{device.id}/logs", f"/log-requests/{log_request.pk}", f"/log-requests/{log_request.pk}/text"]
@@ -137,7 +137,7 @@ def test_a_gap_names_the_next_batch(device: SigningDevice, log_request: LogReque
     assert response.json()["error"]["next_batch"] == 1
 
 
-def test_a_request_that_ended_accepts_no_more(device: SigningDevice, log_request: LogRequest) -> None:
+def test_a_request_that_ended_accepts_no_more_batches(device: SigningDevice, log_request: LogRequest) -> None:
     send(device, log_request.pk, 1, is_last=True)
     assert code(send(device, log_request.pk, 2)) == (409, "log_request_ended")
 
@@ -172,18 +172,14 @@ def test_the_number_of_batches_is_bounded(device: SigningDevice, log_request: Lo
         ("is_last", None),
     ],
 )
-def test_it_names_the_field_that_is_wrong(
-    device: SigningDevice, log_request: LogRequest, field: str, value: Any
-) -> None:
+def test_it_names_the_invalid_field(device: SigningDevice, log_request: LogRequest, field: str, value: Any) -> None:
     response = send(device, log_request.pk, **{field: value})
     assert code(response) == (400, "invalid")
     assert list(response.json()["error"]["fields"]) == [field]
 
 
 @pytest.mark.parametrize("source", ["agent", "program:vad", "failed:vad@1.0.0"])
-def test_white_space_of_a_text_stays(
-    device: SigningDevice, victor: Person, log_request: LogRequest, source: str
-) -> None:
+def test_white_space_is_preserved(device: SigningDevice, victor: Person, log_request: LogRequest, source: str) -> None:
     send(device, log_request.pk, 1, "  indented \n\n", source=source)
     assert text_of(victor, log_request.pk) == f"==> {source} <==\n  indented \n\n"
 

@@ -1,4 +1,4 @@
-"""What a heartbeat costs PostgreSQL, counted in PostgreSQL's log, with 100,000 devices."""
+"""The cost of a heartbeat for PostgreSQL with 100,000 devices, counted in PostgreSQL's log."""
 
 import json
 import re
@@ -125,26 +125,26 @@ def test_a_statement_is_planned_once_per_connection(fleet: Fleet) -> None:
 
 
 def plan_of(fleet: Fleet, statement: str, values: Any) -> list[dict[str, Any]]:
-    """Return the steps of PostgreSQL's plan for a statement."""
+    """Return the nodes of PostgreSQL's plan for a statement."""
     with psycopg.connect(fleet.postgres.app_url, cursor_factory=psycopg.ClientCursor) as connection:
         row = connection.execute(b"EXPLAIN (FORMAT JSON) " + statement.encode(), values).fetchone()
         assert row is not None
         connection.rollback()
-    return steps_of(row[0])
+    return nodes_of(row[0])
 
 
-def steps_of(plan: Any) -> list[dict[str, Any]]:
-    steps: list[dict[str, Any]] = []
-    rest = [plan[0]["Plan"]]
-    while rest:
-        steps.append(rest.pop())
-        rest += steps[-1].get("Plans", [])
-    return steps
+def nodes_of(plan: Any) -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = []
+    unvisited = [plan[0]["Plan"]]
+    while unvisited:
+        nodes.append(unvisited.pop())
+        unvisited += nodes[-1].get("Plans", [])
+    return nodes
 
 
-def scanned(steps: list[dict[str, Any]]) -> set[str]:
-    """Return the tables that are read from the first row to the last."""
-    return {step["Relation Name"] for step in steps if step["Node Type"] == "Seq Scan"}
+def scanned(nodes: list[dict[str, Any]]) -> set[str]:
+    """Return the tables that are scanned sequentially."""
+    return {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
 
 
 VALUES = {
@@ -165,9 +165,9 @@ def test_it_scans_no_table(fleet: Fleet, statement: str, values: Any, analysed: 
     if analysed:
         with fleet.connect() as connection:
             connection.execute("ANALYZE")
-    steps = plan_of(fleet, statement, values)
-    assert scanned(steps) <= {"devices_group"}
-    assert {step["Relation Name"] for step in steps if "Index" in step["Node Type"] and "Relation Name" in step} >= {
+    nodes = plan_of(fleet, statement, values)
+    assert scanned(nodes) <= {"devices_group"}
+    assert {node["Relation Name"] for node in nodes if "Index" in node["Node Type"] and "Relation Name" in node} >= {
         "devices_device",
         "devices_command",
     }
@@ -182,10 +182,10 @@ def test_the_generic_plan_scans_no_table(fleet: Fleet, statement: str) -> None:
     text = re.sub(r"%\((\w+)\)s", lambda match: numbers[match[1]], statement)
     with fleet.connect() as connection:
         if connection.info.server_version < 160_000:
-            pytest.skip("PostgreSQL explains kept plans from version 16 on")
+            pytest.skip("PostgreSQL explains generic plans from version 16 on")
         row = connection.execute(b"EXPLAIN (GENERIC_PLAN, FORMAT JSON) " + text.encode()).fetchone()
     assert row is not None
-    assert scanned(steps_of(row[0])) <= {"devices_group"}
+    assert scanned(nodes_of(row[0])) <= {"devices_group"}
 
 
 def test_heartbeats_update_rows_inside_their_page(fleet: Fleet) -> None:
@@ -199,9 +199,9 @@ def test_heartbeats_update_rows_inside_their_page(fleet: Fleet) -> None:
                 connection.execute(RECORD.encode(), values | {"metrics": json.dumps({"n": sequence})})
         after = updates(connection)
         assert index_size(connection) == size
-    made, hot = after[0] - before[0], after[1] - before[1]
-    assert made >= 3 * len(keys)
-    assert hot / made > 0.95
+    updated, hot = after[0] - before[0], after[1] - before[1]
+    assert updated >= 3 * len(keys)
+    assert hot / updated > 0.95
 
 
 def updates(connection: psycopg.Connection[Any]) -> tuple[int, int]:

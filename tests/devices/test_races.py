@@ -1,4 +1,4 @@
-"""Requests and tasks at the same moment, each on a database connection of its own."""
+"""Requests and tasks at the same moment, each on its own database connection."""
 
 import threading
 import time
@@ -69,8 +69,8 @@ def signing(**fields: Any) -> SigningDevice:
     return device
 
 
-@pytest.mark.parametrize("again", ROUNDS)
-def test_one_device_gets_the_last_use_of_a_token(again: int) -> None:
+@pytest.mark.parametrize("run", ROUNDS)
+def test_one_device_gets_the_last_use_of_a_token(run: int) -> None:
     _, secret = make_enrolment_token(uses_allowed=1)
     newcomers = [SigningDevice(Client()) for _ in range(THREADS)]
     responses = at_once(*[lambda newcomer=newcomer: newcomer.register(secret) for newcomer in newcomers])
@@ -79,8 +79,8 @@ def test_one_device_gets_the_last_use_of_a_token(again: int) -> None:
 
 
 @pytest.mark.parametrize("uses_allowed", [1, 100])
-@pytest.mark.parametrize("again", ROUNDS)
-def test_the_same_key_registers_once(again: int, uses_allowed: int) -> None:
+@pytest.mark.parametrize("run", ROUNDS)
+def test_the_same_key_registers_once(run: int, uses_allowed: int) -> None:
     _, secret = make_enrolment_token(uses_allowed=uses_allowed)
     key = SigningDevice(Client()).key
     newcomers = [SigningDevice(Client(), key=key) for _ in range(THREADS)]
@@ -91,8 +91,8 @@ def test_the_same_key_registers_once(again: int, uses_allowed: int) -> None:
     assert Event.objects.filter(kind="device.registered").count() == 1
 
 
-@pytest.mark.parametrize("again", ROUNDS)
-def test_the_same_key_uses_one_of_many_tokens(again: int) -> None:
+@pytest.mark.parametrize("run", ROUNDS)
+def test_the_same_key_uses_one_of_many_tokens(run: int) -> None:
     secrets = [make_enrolment_token()[1] for _ in range(THREADS)]
     key = SigningDevice(Client()).key
     calls = [lambda secret=secret: SigningDevice(Client(), key=key).register(secret) for secret in secrets]
@@ -100,16 +100,16 @@ def test_the_same_key_uses_one_of_many_tokens(again: int) -> None:
     assert sum(EnrolmentToken.objects.values_list("uses", flat=True)) == 1
 
 
-@pytest.mark.parametrize("again", ROUNDS)
-def test_a_sequence_is_used_once(again: int) -> None:
+@pytest.mark.parametrize("run", ROUNDS)
+def test_a_sequence_is_used_once(run: int) -> None:
     device = signing()
     calls = [lambda n=n: device.heartbeat(7, metrics={"n": n}) for n in range(THREADS)]
     assert statuses(at_once(*calls)) == {200: 1, 409: THREADS - 1}
     assert HeartbeatSample.objects.count() == 1
 
 
-@pytest.mark.parametrize("again", ROUNDS)
-def test_the_identical_heartbeat_counts_once(again: int) -> None:
+@pytest.mark.parametrize("run", ROUNDS)
+def test_identical_heartbeats_are_stored_once(run: int) -> None:
     device, created = signing(), int(time.time())
     path = f"/devices/{device.id}/heartbeat"
     calls = [lambda: device.call("POST", path, heartbeat_body(), sequence=7, created=created)] * THREADS
@@ -125,8 +125,8 @@ def test_many_heartbeats_of_one_device_leave_the_highest_sequence() -> None:
     assert (row.sequence, row.metrics) == (THREADS, {"n": THREADS})
 
 
-@pytest.mark.parametrize("again", ROUNDS)
-def test_a_device_is_approved_or_rejected(again: int) -> None:
+@pytest.mark.parametrize("run", ROUNDS)
+def test_a_device_is_approved_or_rejected(run: int) -> None:
     device = make_device(state="pending")
 
     def decide(verb: str) -> bool:
@@ -146,19 +146,19 @@ def test_deciding_twice_at_once_is_one_decision() -> None:
     assert Event.objects.filter(kind="device.approved").count() == 1
 
 
-@pytest.mark.parametrize("again", ROUNDS)
-def test_racing_servers_queue_a_command_once(again: int) -> None:
+@pytest.mark.parametrize("run", ROUNDS)
+def test_racing_servers_queue_a_command_once(run: int) -> None:
     device, device_deployment_id = make_device(), uuid4()
     queue = Command.objects.queue
-    made = at_once(
+    queued = at_once(
         *[lambda: queue(device.pk, deploy_payload(), device_deployment_id=device_deployment_id, attempt=1)] * THREADS
     )
-    assert sum(command is not None for command in made) == 1
+    assert sum(command is not None for command in queued) == 1
     assert Command.objects.count() == 1
 
 
-@pytest.mark.parametrize("again", ROUNDS)
-def test_a_withdrawn_command_was_withdrawn_once(again: int) -> None:
+@pytest.mark.parametrize("run", ROUNDS)
+def test_a_command_is_withdrawn_once(run: int) -> None:
     device, device_deployment_id = make_device(), uuid4()
     Command.objects.queue(device.pk, deploy_payload(), device_deployment_id=device_deployment_id, attempt=1)
     withdraw = Command.objects.for_device_deployments([device_deployment_id]).withdraw
@@ -177,7 +177,7 @@ def test_two_schedulers_record_one_event_per_device() -> None:
     assert Counter(Event.objects.values_list("kind", flat=True)) == {"device.offline": 20, "device.online": 20}
 
 
-def test_racing_requests_make_one_group_of_a_name() -> None:
+def test_racing_requests_create_one_group() -> None:
     token = make_token(make_user("alice"), "operator")
     calls = [lambda: Person(Client(), token).post("/groups", {"name": "north"})] * THREADS
     assert statuses(at_once(*calls)) == {201: 1, 409: THREADS - 1}
@@ -193,16 +193,16 @@ def test_a_group_is_not_removed_while_a_device_registers() -> None:
     assert response.status_code == (204 if not Device.objects.exists() else 409)
 
 
-@pytest.mark.parametrize("again", ROUNDS)
-def test_racing_operators_open_one_log_request(again: int) -> None:
+@pytest.mark.parametrize("run", ROUNDS)
+def test_racing_operators_open_one_log_request(run: int) -> None:
     device = make_device()
     opened = at_once(*[lambda: LogRequest.open_for(device, actor="operator:alice")] * THREADS)
     assert sum(request.is_new for request in opened) == 1
     assert (LogRequest.objects.count(), Command.objects.count()) == (1, 1)
 
 
-@pytest.mark.parametrize("again", ROUNDS)
-def test_a_batch_that_arrives_twice_at_once_is_stored_once(again: int) -> None:
+@pytest.mark.parametrize("run", ROUNDS)
+def test_a_batch_that_arrives_twice_at_once_is_stored_once(run: int) -> None:
     log_request = LogRequest.open_for(make_device(), actor="operator:alice").log_request
     batch = LogBatchContent(1, "agent", "a line\n", is_last=True)
     assert at_once(*[lambda: log_request.add_batch(batch)] * THREADS) == [2] * THREADS

@@ -48,7 +48,7 @@ def test_it_puts_a_device_into_the_approval_queue(newcomer: SigningDevice) -> No
     assert newcomer.heartbeat().json()["state"] == "pending"
 
 
-def test_only_the_token_itself_registers(newcomer: SigningDevice) -> None:
+def test_a_token_with_a_suffix_is_refused(newcomer: SigningDevice) -> None:
     response = newcomer.register(make_enrolment_token()[1] + "." + "ab" * 32)
     assert code(response) == (403, "bad_token")
 
@@ -145,7 +145,7 @@ def test_it_refuses_an_unsigned_request(newcomer: SigningDevice) -> None:
         ("name", {}),
     ],
 )
-def test_it_names_the_field_that_is_wrong(newcomer: SigningDevice, field: str, value: Any) -> None:
+def test_it_names_the_invalid_field(newcomer: SigningDevice, field: str, value: Any) -> None:
     response = newcomer.register(**{"token": make_enrolment_token()[1], field: value})
     assert code(response) == (400, "invalid")
     assert list(response.json()["error"]["fields"]) == [field]
