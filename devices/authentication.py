@@ -1,4 +1,4 @@
-"""Authentication of devices: each request is signed with the device's key, and no secret travels."""
+"""Authentication of devices: each request is signed with the device's key, and no secret is sent."""
 
 import time
 from typing import Any, cast
@@ -38,7 +38,7 @@ def path_as_sent(request: HttpRequest) -> str:
     """Return the path without decoding.
 
     WSGI decodes it, so that `%68eartbeat` and `heartbeat` look the same: one signature would cover both. gunicorn also
-    keeps the request target as it was sent. Django's development server does not: encode the path again there.
+    keeps the request target as it was sent. Django's development server does not, so the path is encoded again there.
     """
     target = request.META.get("RAW_URI")
     return urlsplit(target).path if target else escape_uri_path(request.path)
@@ -54,21 +54,21 @@ def verify_request(request: HttpRequest, *, sequenced: bool = False) -> Verified
 
 
 def unknown_device() -> NotSigned:
-    """The refusal of a key that is not registered, or not under this id."""
+    """Return the error for a key that is not registered, or not under this id."""
     return NotSigned("unknown_device", "No device has this id and this key: register the key.")
 
 
 def refusal(state: str) -> ApiError:
-    """Return why a device that is not accepted may not do what it asked for."""
+    """Return the error for a device in `state`, which is not accepted."""
     if state == DeviceState.DECOMMISSIONED:
-        return Forbidden("decommissioned", "This device was decommissioned; an operator has to enrol a new key.")
+        return Forbidden("decommissioned", "This device was decommissioned; an operator must enrol a new key.")
     return Forbidden("pending", "This device is waiting for an operator's approval; continue to send heartbeats.")
 
 
 class DeviceSignature(BaseAuthentication):
     """An accepted device: sets `request.user` to the `Device` and `request.auth` to the `VerifiedSignature`.
 
-    If the URL has a `device_id`, it has to be the device that signed.
+    If the URL has a `device_id`, it must be the id of the device that signed.
     """
 
     def authenticate(self, request: Request) -> tuple[Any, VerifiedSignature]:
@@ -106,7 +106,7 @@ def device_of(request: Request) -> Device:
 
 
 class SignatureScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """Describes the signature in OpenAPI, which has no type of its own for RFC 9421."""
+    """Describes the signature in OpenAPI, which has no type for RFC 9421."""
 
     target_class = "devices.authentication.DeviceSignature"
     name = "deviceSignature"

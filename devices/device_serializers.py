@@ -43,7 +43,7 @@ class ObjectField(serializers.DictField):
     def to_internal_value(self, data: Any) -> dict[Any, Any]:
         value = super().to_internal_value(data)
         if json_size(value) > self.max_size:
-            raise serializers.ValidationError(f"This is longer than {self.max_size} characters of JSON.")
+            raise serializers.ValidationError(f"This must be at most {self.max_size} characters of JSON.")
         return value
 
 
@@ -60,7 +60,7 @@ class ExactText(serializers.CharField):
 
 
 class ExactChoice(serializers.ChoiceField):
-    """One of some JSON strings."""
+    """One of several JSON strings. Values of other types are not converted."""
 
     def to_internal_value(self, data: Any) -> Any:
         if type(data) is not str:
@@ -69,7 +69,7 @@ class ExactChoice(serializers.ChoiceField):
 
 
 class ExactInteger(serializers.IntegerField):
-    """A whole number of JSON: neither a string nor `1.0`."""
+    """A JSON integer: neither a string nor `1.0`."""
 
     def to_internal_value(self, data: Any) -> int:
         if type(data) is not int:
@@ -78,7 +78,7 @@ class ExactInteger(serializers.IntegerField):
 
 
 class ExactBoolean(serializers.BooleanField):
-    """`true` or `false`, not a word that means one of them."""
+    """`true` or `false`, not a string or a number that stands for one of them."""
 
     def to_internal_value(self, data: Any) -> bool:
         if type(data) is not bool:
@@ -106,7 +106,7 @@ class RegisterRequest(serializers.Serializer[Any]):
     name = serializers.CharField(max_length=100, default="", allow_blank=True)
 
 
-class RegisterAnswer(serializers.Serializer[Any]):
+class RegisterResponse(serializers.Serializer[Any]):
     device_id = serializers.UUIDField(source="id")
     state = serializers.ChoiceField(DeviceState.choices)
     interval_seconds = serializers.IntegerField(source="group.interval_seconds")
@@ -117,7 +117,7 @@ class AttributesRequest(serializers.Serializer[Any]):
     attributes = ObjectField(max_size=MAX_ATTRIBUTES_SIZE)
 
 
-class AttributesAnswer(serializers.Serializer[Any]):
+class AttributesResponse(serializers.Serializer[Any]):
     version = serializers.IntegerField()
 
 
@@ -137,7 +137,7 @@ class RunningBundles(serializers.DictField):
 
     def to_internal_value(self, data: Any) -> dict[Any, Any]:
         if isinstance(data, dict) and (len(data) > MAX_BUNDLES or not all(map(_PRODUCT.fullmatch, data))):
-            raise serializers.ValidationError(f"This is an object of at most {MAX_BUNDLES} products.")
+            raise serializers.ValidationError(f"This must be an object with at most {MAX_BUNDLES} products.")
         return super().to_internal_value(data)
 
 
@@ -177,13 +177,13 @@ class LogBatchRequest(serializers.Serializer[Any]):
     """`text` is at most 64 KiB of UTF-8."""
 
     batch = ExactInteger(min_value=1, max_value=2**31 - 1)
-    source = ExactRegex(LOG_SOURCE_PATTERN)  # type: ignore[assignment]  # every field of DRF has a `source`, too
+    source = ExactRegex(LOG_SOURCE_PATTERN)  # type: ignore[assignment]  # DRF's fields have an attribute `source`
     text = ExactText(allow_blank=True)
     is_last = ExactBoolean()
 
     def validate_text(self, text: str) -> str:
         if len(text.encode()) > MAX_BATCH_SIZE:
-            raise serializers.ValidationError(f"This is longer than {MAX_BATCH_SIZE} bytes of UTF-8.")
+            raise serializers.ValidationError(f"This must be at most {MAX_BATCH_SIZE} bytes of UTF-8.")
         return text
 
 

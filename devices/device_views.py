@@ -11,14 +11,14 @@ from rest_framework.views import APIView
 from devices import heartbeat, heartbeat_message
 from devices.authentication import DeviceSignature, KeyPossession, device_of, signature_of, verify_request
 from devices.device_serializers import (
-    AttributesAnswer,
     AttributesRequest,
+    AttributesResponse,
     HeartbeatRequest,
     HeartbeatResponse,
     LogBatchRequest,
     LogBatchResponse,
-    RegisterAnswer,
     RegisterRequest,
+    RegisterResponse,
 )
 from devices.enrolment import register
 from devices.models import LogBatchContent, LogRequest
@@ -30,7 +30,11 @@ from foundation.rate_limits.throttles import ClientAddressThrottle, DeviceThrott
 SIGNED = OpenApiResponse(description="not_signed, bad_signature, bad_digest, clock_skew, unknown_device")
 THROTTLED = OpenApiResponse(description="throttled, with Retry-After")
 SEQUENCE = OpenApiParameter(
-    "Kernex-Sequence", int, OpenApiParameter.HEADER, required=True, description="Higher than any the device used."
+    "Kernex-Sequence",
+    int,
+    OpenApiParameter.HEADER,
+    required=True,
+    description="Higher than any used before.",
 )
 
 
@@ -44,25 +48,25 @@ class Register(APIView):
     @extend_schema(
         request=RegisterRequest,
         responses={
-            201: RegisterAnswer,
-            200: RegisterAnswer,
+            201: RegisterResponse,
+            200: RegisterResponse,
             401: SIGNED,
             403: OpenApiResponse(description="bad_token, decommissioned"),
             429: THROTTLED,
         },
     )
     def post(self, request: Request) -> Response:
-        """Register the key that signs. A key that is registered already is answered 200 and spends no use."""
+        """Register the key that signs. If it is registered already, return 200 and spend no use of the token."""
         serializer = RegisterRequest(data=request.data)
         serializer.is_valid(raise_exception=True)
         if serializer.validated_data["public_key"] != signature_of(request).public_key:
             raise BadRequest("key_mismatch", "`public_key` is not the key that signed this request.")
         registration = register(**serializer.validated_data)
-        return Response(RegisterAnswer(registration.device).data, status=201 if registration.is_new else 200)
+        return Response(RegisterResponse(registration.device).data, status=201 if registration.is_new else 200)
 
 
 class DeviceView(APIView):
-    """Base class: an accepted device calls it, at most `DEVICE_REQUESTS_PER_MINUTE` times a minute."""
+    """Base class for endpoints of accepted devices. It limits each device to `DEVICE_REQUESTS_PER_MINUTE`."""
 
     authentication_classes = [DeviceSignature]
     permission_classes = []
@@ -70,9 +74,9 @@ class DeviceView(APIView):
 
 
 class Attributes(DeviceView):
-    """The attributes that a device reports, with a version that it counts itself."""
+    """The attributes that a device reports, with a version number that the device increments."""
 
-    @extend_schema(request=AttributesRequest, responses={200: AttributesAnswer, 401: SIGNED, 429: THROTTLED})
+    @extend_schema(request=AttributesRequest, responses={200: AttributesResponse, 401: SIGNED, 429: THROTTLED})
     def put(self, request: Request, device_id: UUID) -> Response:
         """Replace the attributes if the version is newer than the stored one. Return the stored version."""
         serializer = AttributesRequest(data=request.data)
@@ -95,7 +99,7 @@ class LogBatches(DeviceView):
         },
     )
     def post(self, request: Request, device_id: UUID, request_id: UUID) -> Response:
-        """Store one batch. A batch that is stored already is answered the same and changes nothing."""
+        """Store one batch. Idempotent: a repeated batch gets the same response and changes nothing."""
         serializer = LogBatchRequest(data=request.data)
         serializer.is_valid(raise_exception=True)
         values = serializer.validated_data
@@ -122,11 +126,11 @@ class Heartbeat(SlimView):
         },
     )
     def post(self, request: HttpRequest, device_id: UUID) -> HttpResponse:
-        """Report and ask for commands. The identical request again is answered as the first time."""
+        """Store the device's report and return its open commands. An identical repeated request stores nothing."""
         signature = verify_request(request, sequenced=True)
         require_json(request)
         report = heartbeat_message.read(parse_json(read_body(request)))
-        answer = heartbeat.record(device_id, signature, report)
+        reply = heartbeat.record(device_id, signature, report)
         return json_response(
-            {"state": answer.state, "interval_seconds": answer.interval_seconds, "commands": answer.commands}
+            {"state": reply.state, "interval_seconds": reply.interval_seconds, "commands": reply.commands}
         )

@@ -1,4 +1,4 @@
-"""Registration: a key whose holder signed the request, and an enrolment token, become a device.
+"""Registration: a signed request with an enrolment token turns a key into a device.
 
 1. A key that is registered already gets its device, whatever the token. No use of the token is spent.
 2. One conditional UPDATE spends a use of the token.
@@ -32,7 +32,7 @@ class _AlreadyRegistered(Exception):
 def register(
     *, token: str, public_key: str, device_type: str, hardware: dict[str, Any], name: str = ""
 ) -> Registration:
-    """Make a device for a key whose holder signed the request. The token decides its group and state.
+    """Create a device for a key whose holder signed the request. The token decides its group and state.
 
     Raises:
         Forbidden: `bad_token`, or `decommissioned` for the key of a decommissioned device.

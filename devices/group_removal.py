@@ -1,4 +1,4 @@
-"""Removing a group, which concerns its enrolment tokens too."""
+"""Removal of a group together with its ended enrolment tokens."""
 
 from django.db import IntegrityError, transaction
 
@@ -18,5 +18,5 @@ def remove_group(group: Group, actor: str) -> None:
             EnrolmentToken.objects.ended().filter(group=group).delete()
             group.delete()
             record_event("group.removed", f"Group {group.name} was removed.", actor=actor)
-    except IntegrityError:  # also the parent of Django's ProtectedError
+    except IntegrityError:  # Django's ProtectedError is a subclass of it
         raise Conflict("group_in_use", "Devices or usable enrolment tokens belong to this group.") from None

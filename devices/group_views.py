@@ -39,10 +39,10 @@ class Groups(ListView[Group]):
 
     @extend_schema(request=GroupRequest, responses={201: GroupAnswer, 409: GROUP_EXISTS})
     def post(self, request: Request) -> Response:
-        """Make a group. It sets how often its devices report."""
+        """Create a group. It sets how often its devices send heartbeats."""
         serializer = GroupRequest(data=request.data)
         serializer.is_valid(raise_exception=True)
-        group = Group.make(token_of(request).actor, **serializer.validated_data)
+        group = Group.create(token_of(request).actor, **serializer.validated_data)
         return Response(GroupAnswer(group).data, status=201)
 
 
@@ -78,7 +78,7 @@ class EnrolmentTokens(ListView[EnrolmentToken]):
 
     @extend_schema(request=EnrolmentTokenRequest, responses={201: NewEnrolmentToken})
     def post(self, request: Request) -> Response:
-        """Make a token. Its secret is only in this response."""
+        """Create a token. Only this response contains its secret."""
         serializer = EnrolmentTokenRequest(data=request.data)
         serializer.is_valid(raise_exception=True)
         values = dict(serializer.validated_data)

@@ -1,18 +1,19 @@
-"""The heartbeat: one SQL statement that stores a device's report and answers it.
+"""The heartbeat: one SQL statement that stores a device's report and reads the response to it.
 
 1. The signature is verified. Nothing has touched the database yet.
-2. One UPDATE stores the report if the device is accepted, its sequence number is new and its rate limit is not used up.
+2. One UPDATE stores the report if the device is accepted, its sequence number is new and its rate limit allows it.
    The same statement keeps a sample for the history when one is due, acknowledges and ends commands, and reads the open
    commands and the group's interval.
 3. If the UPDATE changed no row, a second query finds out why: the device is unknown, pending or decommissioned; the
-   identical heartbeat was stored before (it is answered as the first time); its sequence number was used or is too
+   identical heartbeat was stored before (it gets a normal response); its sequence number was used or is too
    high; or the device sends too often.
 
 The rate limit is GCRA: each heartbeat moves `heartbeat_due_at` forward by `HEARTBEAT_LIMIT_SECONDS`, and a heartbeat is
 refused when that time is too far ahead for `HEARTBEAT_LIMIT_BURST` heartbeats at once.
 
-The statement commits asynchronously: a crash of the database may lose the last heartbeats, never parts of one. Losing
-an acknowledgement or an outcome is safe, because devices repeat outcomes and keep the ids of commands in their journal.
+The statement commits asynchronously: a crash of the database may lose the last heartbeats, but never part of one.
+Losing an acknowledgement or an outcome is safe, because devices repeat outcomes and keep the ids of commands in their
+journal.
 """
 
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from foundation.events.models import record_event
 
 # A heartbeat may skip at most this many sequence numbers.
 MAX_SEQUENCE_JUMP = 2**32
-# Numbers above this one are kept free: a device that reaches them has to enrol again.
+# Higher numbers are refused: a device that reaches them must enrol again.
 LAST_SEQUENCE = MAX_SEQUENCE + 1 - 2**20
 # One device writes at most one event about a cloned key in this time.
 CLONE_EVENT_SECONDS = 3600
@@ -122,16 +123,16 @@ _COMMANDS = """(
 
 
 def _open_commands(*handled: str) -> str:
-    """SQL for the open commands without those whose ids are in the named parameters.
+    """Return SQL for the open commands, except those whose ids are in the named parameters.
 
-    A statement does not see its own changes: what it acknowledges has to be left out by id.
+    A statement does not see its own changes, so the commands that it acknowledges are excluded by id.
     """
     exclusion = " ".join(f"AND command.id <> ALL(%({name})s::bigint[])" for name in handled)
     return _COMMANDS.format(exclusion=exclusion, limit=OFFERED_AT_ONCE)
 
 
 def _statement(command_updates: str, *handled: str) -> str:
-    """Return the statement on one line: psycopg caches what it parsed only of statements up to 4,096 characters."""
+    """Return the statement on one line: psycopg caches only parsed statements of at most 4,096 characters."""
     return " ".join(_RECORD.format(command_updates=command_updates, commands=_open_commands(*handled)).split())
 
 
@@ -147,7 +148,7 @@ WHERE device.public_key = %s::text
 
 
 @dataclass(frozen=True, slots=True)
-class HeartbeatAnswer:
+class HeartbeatReply:
     """The response to a heartbeat: commands, oldest first, and when to send the next heartbeat."""
 
     state: str
@@ -155,8 +156,8 @@ class HeartbeatAnswer:
     commands: list[dict[str, Any]]
 
 
-def record(device_id: UUID, signature: VerifiedSignature, report: HeartbeatReport) -> HeartbeatAnswer:
-    """Store one heartbeat and answer it.
+def record(device_id: UUID, signature: VerifiedSignature, report: HeartbeatReport) -> HeartbeatReply:
+    """Store one heartbeat and return the response to it.
 
     Raises:
         BadRequest: `sequence_jump`, the sequence number leaves no room for later ones.
@@ -169,13 +170,13 @@ def record(device_id: UUID, signature: VerifiedSignature, report: HeartbeatRepor
     if signature.sequence is None or signature.sequence > LAST_SEQUENCE:
         raise _sequence_jump()
     for _ in range(3):
-        answer = _record(device_id, signature, report) or _explain(device_id, signature)
-        if answer is not None:
-            return answer
+        reply = _record(device_id, signature, report) or _explain(device_id, signature)
+        if reply is not None:
+            return reply
     raise Unavailable("busy", "The device's state is changing right now; send the same heartbeat again.")
 
 
-def _record(device_id: UUID, signature: VerifiedSignature, report: HeartbeatReport) -> HeartbeatAnswer | None:
+def _record(device_id: UUID, signature: VerifiedSignature, report: HeartbeatReport) -> HeartbeatReply | None:
     """Run the one statement. None if it stored nothing."""
     with _cursor() as cursor:
         cursor.execute(_statement_for(report), _values(device_id, signature, report))
@@ -185,7 +186,7 @@ def _record(device_id: UUID, signature: VerifiedSignature, report: HeartbeatRepo
     interval_seconds, is_new_clone, commands = row
     if is_new_clone:
         _record_clone(device_id, report.boot_id)
-    return HeartbeatAnswer(DeviceState.ACCEPTED.value, interval_seconds, commands)
+    return HeartbeatReply(DeviceState.ACCEPTED.value, interval_seconds, commands)
 
 
 def _statement_for(report: HeartbeatReport) -> str:
@@ -195,7 +196,7 @@ def _statement_for(report: HeartbeatReport) -> str:
 
 
 def _values(device_id: UUID, signature: VerifiedSignature, report: HeartbeatReport) -> dict[str, Any]:
-    # The first outcome of an id counts, as if the others had come later.
+    # If a command has several outcomes, the first one is stored, as if the others had arrived later.
     outcomes = {outcome.command_id: outcome for outcome in reversed(report.command_outcomes)}
     return {
         "device_id": device_id,
@@ -218,7 +219,7 @@ def _values(device_id: UUID, signature: VerifiedSignature, report: HeartbeatRepo
 
 
 def _burst_seconds() -> int:
-    """How far `heartbeat_due_at` may lie ahead when a heartbeat arrives."""
+    """Return how far ahead `heartbeat_due_at` may be when a heartbeat arrives."""
     limit_seconds: int = settings.HEARTBEAT_LIMIT_SECONDS
     return limit_seconds * (settings.HEARTBEAT_LIMIT_BURST - 1)
 
@@ -231,13 +232,13 @@ def _cursor() -> CursorWrapper:
     connection.ensure_connection()
     if connection.connection.prepare_threshold is None:
         return connection.cursor()
-    # Django's wrappers, around a cursor that sends values apart from the text. Only then is a statement prepared.
+    # Django's wrappers around a cursor that binds parameters on the server. Statements are prepared only then.
     cursor: Any = ServerBindingCursor(connection.connection)  # type: ignore[call-arg]
     return connection.make_debug_cursor(cursor) if connection.queries_logged else connection.make_cursor(cursor)
 
 
-def _explain(device_id: UUID, signature: VerifiedSignature) -> HeartbeatAnswer | None:
-    """Find out why the statement stored nothing. None if by now it would store the heartbeat."""
+def _explain(device_id: UUID, signature: VerifiedSignature) -> HeartbeatReply | None:
+    """Find out why the statement stored nothing. None if it would store the heartbeat now."""
     with connection.cursor() as cursor:
         cursor.execute(EXPLAIN, [signature.public_key])
         row = cursor.fetchone()
@@ -245,11 +246,11 @@ def _explain(device_id: UUID, signature: VerifiedSignature) -> HeartbeatAnswer |
         raise unknown_device()
     _, state, last_sequence, sha256, interval_seconds, due_in_seconds, commands = row
     if state == DeviceState.PENDING:
-        return HeartbeatAnswer(state, interval_seconds, [])
+        return HeartbeatReply(state, interval_seconds, [])
     if state == DeviceState.DECOMMISSIONED:
         raise refusal(state)
     if sha256 == signature.sha256:
-        return HeartbeatAnswer(state, interval_seconds, commands)
+        return HeartbeatReply(state, interval_seconds, commands)
     _check_sequence(signature.sequence or 0, last_sequence)
     wait_seconds = (due_in_seconds or 0) - _burst_seconds()
     if wait_seconds > 0:
@@ -279,7 +280,7 @@ def _sequence_jump() -> BadRequest:
 def _record_clone(device_id: UUID, boot_id: str) -> None:
     record_event(
         "device.cloned",
-        "Two boot ids take turns on this device's key: two machines seem to use it.",
+        "The boot ids of this device's heartbeats alternate: two machines seem to use its key.",
         actor="device",
         device=device_id,
         boot_id=boot_id,

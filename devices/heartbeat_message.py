@@ -55,10 +55,10 @@ def read(body: Any) -> HeartbeatReport:
     """Check a parsed body. Unknown fields are ignored.
 
     Raises:
-        BadRequest: `invalid`, with `fields`, which names the first field that is wrong.
+        BadRequest: `invalid`, with `fields`, which names the first invalid field.
     """
     if type(body) is not dict:
-        raise BadRequest("invalid", "The body is not a JSON object.")
+        raise BadRequest("invalid", "The body must be a JSON object.")
     return HeartbeatReport(
         agent_version=_text(body, "agent_version", 64),
         boot_id=_text(body, "boot_id", 64),
@@ -71,7 +71,7 @@ def read(body: Any) -> HeartbeatReport:
 
 
 def json_size(value: Any) -> int:
-    """The length of a value as compact JSON, in characters: what the limits of objects count."""
+    """Return the length of a value as compact JSON, in characters. The limits of objects refer to it."""
     return len(_json(value))
 
 
@@ -80,13 +80,13 @@ def _json(value: Any) -> str:
 
 
 def _refuse(field: str, message: str) -> NoReturn:
-    raise BadRequest("invalid", "Some fields are not valid.", fields={field: [message]})
+    raise BadRequest("invalid", "Some fields are invalid.", fields={field: [message]})
 
 
 def _text(body: dict[str, Any], field: str, max_length: int) -> str:
     value = body.get(field)
     if type(value) is not str or not 0 < len(value) <= max_length:
-        _refuse(field, f"This is a string of 1 to {max_length} characters.")
+        _refuse(field, f"This must be a string of 1 to {max_length} characters.")
     return value
 
 
@@ -95,16 +95,16 @@ def _metrics(value: Any) -> str:
     if value is None:
         return "{}"
     if type(value) is not dict:
-        _refuse("metrics", "This is an object.")
+        _refuse("metrics", "This must be an object.")
     text = _json(value)
     if len(text) > MAX_METRICS_SIZE:
-        _refuse("metrics", f"This is longer than {MAX_METRICS_SIZE} characters of JSON.")
+        _refuse("metrics", f"This must be at most {MAX_METRICS_SIZE} characters of JSON.")
     return text
 
 
 def _running_bundles(value: Any) -> str:
     if type(value) is not dict or len(value) > MAX_BUNDLES:
-        _refuse("running_bundles", f"This is an object of at most {MAX_BUNDLES} products.")
+        _refuse("running_bundles", f"This must be an object with at most {MAX_BUNDLES} products.")
     if not value:
         return "{}"
     return _json({product: _running_bundle(product, bundle) for product, bundle in value.items()})
@@ -113,14 +113,14 @@ def _running_bundles(value: Any) -> str:
 def _running_bundle(product: str, bundle: Any) -> dict[str, Any]:
     field = "running_bundles"
     if _NAME.fullmatch(product) is None or type(bundle) is not dict:
-        _refuse(field, "Each member has the name of a product and is an object.")
+        _refuse(field, "Each key must be the name of a product, and each value an object.")
     version, sha256, healthy = bundle.get("version"), bundle.get("manifest_sha256"), bundle.get("healthy")
     if type(version) is not str or _NAME.fullmatch(version) is None:
-        _refuse(field, "`version` is the version of a bundle.")
+        _refuse(field, "`version` must be the version of a bundle.")
     if type(sha256) is not str or _SHA256.fullmatch(sha256) is None:
-        _refuse(field, "`manifest_sha256` is 64 lower-case hexadecimal digits.")
+        _refuse(field, "`manifest_sha256` must be 64 lowercase hexadecimal digits.")
     if type(healthy) is not bool:
-        _refuse(field, "`healthy` is true or false.")
+        _refuse(field, "`healthy` must be true or false.")
     return {"version": version, "manifest_sha256": sha256, "healthy": healthy, **_health_details(bundle)}
 
 
@@ -131,15 +131,15 @@ def _health_details(bundle: dict[str, Any]) -> dict[str, Any]:
     details: dict[str, Any] = {}
     if restarts is not None:
         if type(restarts) is not int or not 0 <= restarts <= MAX_RESTARTS:
-            _refuse(field, f"`restarts` is a whole number from 0 to {MAX_RESTARTS}.")
+            _refuse(field, f"`restarts` must be a whole number from 0 to {MAX_RESTARTS}.")
         details["restarts"] = restarts
     if message is not None:
         if type(message) is not str or len(message) > MAX_HEALTH_MESSAGE_LENGTH:
-            _refuse(field, f"`message` is a string of at most {MAX_HEALTH_MESSAGE_LENGTH} characters.")
+            _refuse(field, f"`message` must be a string of at most {MAX_HEALTH_MESSAGE_LENGTH} characters.")
         details["message"] = message
     if verdict is not None:
         if type(verdict) is not dict or json_size(verdict) > MAX_VERDICT_SIZE:
-            _refuse(field, f"`verdict` is an object of at most {MAX_VERDICT_SIZE} characters of JSON.")
+            _refuse(field, f"`verdict` must be an object of at most {MAX_VERDICT_SIZE} characters of JSON.")
         details["verdict"] = verdict
     return details
 
@@ -148,9 +148,9 @@ def _acknowledged(value: Any) -> list[int]:
     if value is None:
         return []
     if type(value) is not list or len(value) > MAX_ACKNOWLEDGED:
-        _refuse("acknowledged_commands", f"This is a list of at most {MAX_ACKNOWLEDGED} ids.")
+        _refuse("acknowledged_commands", f"This must be a list of at most {MAX_ACKNOWLEDGED} ids.")
     if not all(_is_id(item) for item in value):
-        _refuse("acknowledged_commands", "Each id is a positive whole number.")
+        _refuse("acknowledged_commands", "Each id must be a positive whole number.")
     return value
 
 
@@ -158,21 +158,21 @@ def _outcomes(value: Any) -> list[ReportedOutcome]:
     if value is None:
         return []
     if type(value) is not list or len(value) > MAX_OUTCOMES:
-        _refuse("command_outcomes", f"This is a list of at most {MAX_OUTCOMES} objects.")
+        _refuse("command_outcomes", f"This must be a list of at most {MAX_OUTCOMES} objects.")
     return [_outcome(item) for item in value]
 
 
 def _outcome(item: Any) -> ReportedOutcome:
     field = "command_outcomes"
     if type(item) is not dict:
-        _refuse(field, "Each item is an object.")
+        _refuse(field, "Each item must be an object.")
     command_id, outcome, message = item.get("id"), item.get("outcome"), item.get("message", "")
     if not _is_id(command_id):
-        _refuse(field, "`id` is a positive whole number.")
+        _refuse(field, "`id` must be a positive whole number.")
     if type(outcome) is not str or outcome not in _OUTCOMES:
-        _refuse(field, f"`outcome` is one of {', '.join(CommandOutcome.values)}.")
+        _refuse(field, f"`outcome` must be one of {', '.join(CommandOutcome.values)}.")
     if type(message) is not str or len(message) > MAX_OUTCOME_MESSAGE_LENGTH:
-        _refuse(field, f"`message` is a string of at most {MAX_OUTCOME_MESSAGE_LENGTH} characters.")
+        _refuse(field, f"`message` must be a string of at most {MAX_OUTCOME_MESSAGE_LENGTH} characters.")
     return ReportedOutcome(command_id, outcome, message)
 
 

@@ -22,7 +22,7 @@ from foundation.api.serializers import StrictSerializer
 YEAR_SECONDS = 31_536_000
 MAX_TAGS = 32
 
-NO_GROUP: dict[str, Any] = {"does_not_exist": "There is no group `{value}`: make it first."}
+NO_GROUP: dict[str, Any] = {"does_not_exist": "There is no group `{value}`: create it first."}
 
 
 class GroupAnswer(serializers.ModelSerializer[Group]):

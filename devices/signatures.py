@@ -2,7 +2,7 @@
 
 A request is signed with Ed25519 over its method, authority, path, query and the digest of its body (RFC 9530), and on
 heartbeats over its sequence number. `keyid` is the public key itself. Every form other than the one in
-docs/device-api.md is refused, so that a request has exactly one reading:
+docs/device-api.md is refused, so that a request can be read in only one way:
 
     not_signed      a header is missing
     bad_signature   a header has another form, or the signature is not that of the key
@@ -22,7 +22,7 @@ from nacl.exceptions import BadSignatureError
 from foundation.errors import NotSigned
 
 CLOCK_SKEW_SECONDS = 300
-MAX_SEQUENCE = 2**53 - 1  # every JSON reader keeps it exact
+MAX_SEQUENCE = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 
 # The last character of 32 (64) encoded bytes has two (four) spare bits: zero, or a key would have several spellings.
 PUBLIC_KEY_PATTERN = "[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]"
@@ -73,12 +73,12 @@ def verify(request: SignedRequest, *, now: float, sequenced: bool = False) -> Ve
     `now` is in seconds since 1970. `sequenced` requires a `Kernex-Sequence` header that the signature covers.
 
     Raises:
-        NotSigned: with one of the codes at the head of this file; `clock_skew` also has `server_time`.
+        NotSigned: with one of the codes at the top of this file; `clock_skew` has `server_time` as well.
     """
     if request.content_digest is None or request.signature_input is None or request.signature is None:
         raise NotSigned("not_signed", "Sign the request: Content-Digest, Signature-Input and Signature are required.")
     if sequenced and request.sequence is None:
-        raise NotSigned("not_signed", "Sign the request: a heartbeat also has the header Kernex-Sequence.")
+        raise NotSigned("not_signed", "Sign the request: a heartbeat requires the header Kernex-Sequence as well.")
     parameters = (_SEQUENCED_INPUT if sequenced else _INPUT).fullmatch(request.signature_input)
     signature = _SIGNATURE.fullmatch(request.signature)
     if parameters is None or signature is None:
@@ -119,7 +119,7 @@ def signature_base(request: SignedRequest, parameters: str, sequenced: bool) -> 
 
 def _sequence(text: str) -> int:
     if _SEQUENCE.fullmatch(text) is None or int(text) > MAX_SEQUENCE:
-        raise NotSigned("bad_signature", f"Kernex-Sequence is not a whole number from 1 to {MAX_SEQUENCE}.")
+        raise NotSigned("bad_signature", f"Kernex-Sequence must be a whole number from 1 to {MAX_SEQUENCE}.")
     return int(text)
 
 

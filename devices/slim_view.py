@@ -10,9 +10,9 @@ from rest_framework.views import APIView
 
 
 class SlimView(APIView):
-    """An APIView that does only what its one method asks for.
+    """An APIView that calls its one method and does nothing else.
 
-    DRF's own hooks are empty: no wrapped request, no negotiation, no policies, no rendering. The method gets Django's
+    DRF's hooks are empty: no wrapped request, no negotiation, no policies, no rendering. The method gets Django's
     request, authenticates it, and returns Django's response.
     """
 

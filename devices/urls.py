@@ -1,4 +1,4 @@
-"""The routes of the devices app, below /api/v1/."""
+"""The routes of the devices app, under /api/v1/."""
 
 from django.urls import path
 

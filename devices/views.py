@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from devices.models import Command, Device, HeartbeatSample
+from devices.models import Command, Decision, Device, HeartbeatSample
 from devices.serializers import CommandAnswer, DeviceAnswer, DeviceDetail, DeviceFilter, DevicePatch, SampleAnswer
 from foundation.accounts.authentication import token_of
 from foundation.api.pagination import Pages
@@ -72,44 +72,40 @@ class OneDevice(APIView):
 class _DecisionView(APIView):
     """One decision about one device. Idempotent: repeating it changes nothing."""
 
-    def decide(self, device: Device, actor: str) -> None:
-        raise NotImplementedError
+    decision: ClassVar[Decision]
 
     @extend_schema(request=None, responses={200: DeviceDetail, 409: WRONG_STATE})
     def post(self, request: Request, device_id: UUID) -> Response:
         device = get_device(device_id)
-        self.decide(device, token_of(request).actor)
+        device.decide(self.decision, token_of(request).actor)
         return Response(DeviceDetail(device).data)
 
 
 class ApproveDevice(_DecisionView):
     """Accept a pending device."""
 
-    def decide(self, device: Device, actor: str) -> None:
-        device.approve(actor)
+    decision = Decision.APPROVE
 
 
 class RejectDevice(_DecisionView):
-    """Refuse a pending device, for good."""
+    """Refuse a pending device permanently."""
 
-    def decide(self, device: Device, actor: str) -> None:
-        device.reject(actor)
+    decision = Decision.REJECT
 
 
 class DecommissionDevice(_DecisionView):
-    """Put a device out of service, for good."""
+    """Put a device out of service permanently."""
 
-    def decide(self, device: Device, actor: str) -> None:
-        device.decommission(actor)
+    decision = Decision.DECOMMISSION
 
 
 class DevicePart(ListView[M]):
-    """Base class: a list of what belongs to one device."""
+    """Base class for lists of what belongs to one device."""
 
     model: ClassVar[type[Model]]
 
     def get_queryset(self) -> QuerySet[M]:
-        if getattr(self, "swagger_fake_view", False):  # drf-spectacular asks without a device
+        if getattr(self, "swagger_fake_view", False):  # drf-spectacular calls this without a device
             return self.model._default_manager.none()  # type: ignore[return-value]
         device_id = self.kwargs["device_id"]
         if not Device.objects.filter(pk=device_id).exists():

@@ -1,5 +1,6 @@
 """The actions that operators apply to devices."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,18 +10,19 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from devices.models import BulkDecision, Decision, Device, DeviceState, LogRequest
+from devices.models.device import DECISION_RULES
 from foundation.adminsite.base import Action, actor_of, is_confirmed
 
 if TYPE_CHECKING:
     from foundation.adminsite.base import OperatorAdmin
 
-# What a request does itself at most. The scheduler does the rest.
-MOST_AT_ONCE = 200
+# How many devices one request changes itself. Decisions about more devices are left to the scheduler.
+MAX_AT_ONCE = 200
 
 
-def are_many(objects: QuerySet[Any]) -> bool:
-    """Whether these are more objects than one request may change. Counts no further than that."""
-    return objects.order_by()[: MOST_AT_ONCE + 1].count() > MOST_AT_ONCE
+def exceeds_limit(objects: QuerySet[Any]) -> bool:
+    """Return whether these are more objects than one request may change. Stops counting there."""
+    return objects.order_by()[: MAX_AT_ONCE + 1].count() > MAX_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class DecisionAction(Action):
     decision: Decision = Decision.APPROVE
 
     def __call__(self, page: "OperatorAdmin", request: HttpRequest, objects: QuerySet[Any]) -> HttpResponse | None:
-        if not is_confirmed(request) or not are_many(objects):
+        if not is_confirmed(request) or not exceeds_limit(objects):
             return super().__call__(page, request, objects)
         bulk_decision = BulkDecision.record(self.decision, objects, actor_of(request))
         message = f"The scheduler does this for {bulk_decision.total:,} devices. This page shows its progress."
@@ -39,11 +41,11 @@ class DecisionAction(Action):
 
 
 class LimitedAction(Action):
-    """An action for at most `MOST_AT_ONCE` devices."""
+    """An action for at most `MAX_AT_ONCE` devices."""
 
     def __call__(self, page: "OperatorAdmin", request: HttpRequest, objects: QuerySet[Any]) -> HttpResponse | None:
-        if are_many(objects):
-            page.message_user(request, f"Choose at most {MOST_AT_ONCE} devices for this.", messages.ERROR)
+        if exceeds_limit(objects):
+            page.message_user(request, f"Choose at most {MAX_AT_ONCE} devices for this.", messages.ERROR)
             return None
         return super().__call__(page, request, objects)
 
@@ -56,40 +58,49 @@ def is_accepted(device: Device) -> bool:
     return device.state == DeviceState.ACCEPTED
 
 
-APPROVE = DecisionAction(
-    "approve",
-    description="Approve: accept them",
-    button="Approve",
-    title="Approve devices",
+def decision_action(
+    decision: Decision,
+    *,
+    meaning: str,
+    consequence: str,
+    applies_to: Callable[[Device], bool],
+    is_final: bool = False,
+) -> DecisionAction:
+    """Return the action for one decision. `meaning` explains it in the list of actions."""
+    verb = decision.label.capitalize()
+    return DecisionAction(
+        decision.value,
+        description=f"{verb}: {meaning}",
+        button=verb,
+        title=f"{verb} devices",
+        consequence=consequence,
+        done=DECISION_RULES[decision].participle.capitalize(),
+        act=lambda device, actor: device.decide(decision, actor),
+        is_final=is_final,
+        applies_to=applies_to,
+        decision=decision,
+    )
+
+
+APPROVE = decision_action(
+    Decision.APPROVE,
+    meaning="accept them",
     consequence="They are offered deployments from their next heartbeat on.",
-    done="Approved",
-    act=lambda device, actor: device.approve(actor),
     applies_to=is_pending,
-    decision=Decision.APPROVE,
 )
-REJECT = DecisionAction(
-    "reject",
-    description="Reject: refuse them for good",
-    button="Reject",
-    title="Reject devices",
-    consequence="Their keys are refused for good. A rejected machine has to enrol again with a new key.",
-    done="Rejected",
-    act=lambda device, actor: device.reject(actor),
-    is_final=True,
+REJECT = decision_action(
+    Decision.REJECT,
+    meaning="refuse them permanently",
+    consequence="Their keys are refused permanently. A rejected machine must enrol again with a new key.",
     applies_to=is_pending,
-    decision=Decision.REJECT,
-)
-DECOMMISSION = DecisionAction(
-    "decommission",
-    description="Decommission: put them out of service for good",
-    button="Decommission",
-    title="Decommission devices",
-    consequence="They receive nothing any more, and their keys are refused for good. What runs on them keeps running.",
-    done="Decommissioned",
-    act=lambda device, actor: device.decommission(actor),
     is_final=True,
+)
+DECOMMISSION = decision_action(
+    Decision.DECOMMISSION,
+    meaning="put them out of service permanently",
+    consequence="They receive nothing more, and their keys are refused permanently. Their programs keep running.",
     applies_to=is_accepted,
-    decision=Decision.DECOMMISSION,
+    is_final=True,
 )
 COLLECT_LOGS = LimitedAction(
     "collect_logs",

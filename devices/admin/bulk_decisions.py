@@ -33,13 +33,13 @@ class BulkDecisionAdmin(ReadOnlyAdmin):
     )  # fmt: skip
     list_filter = ("state", "decision")
     actions = (STOP,)
-    empty_text = "None yet. An action on many devices at once becomes one."
+    empty_text = "No bulk decisions yet. An action on many devices at once creates one."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BulkDecision]:
         return super().get_queryset(request).defer("device_ids")
 
     def has_view_permission(self, request: HttpRequest, obj: BulkDecision | None = None) -> bool:
-        """Bulk decisions belong to devices."""
+        """The same permission as for devices."""
         return self.has_right(request, "devices.view_device")
 
     def has_module_permission(self, request: HttpRequest) -> bool:

@@ -45,7 +45,7 @@ class DeviceAdmin(OperatorAdmin):
     readonly_fields = (*REPORTED, *IDENTITY)
     formfield_overrides = {ArrayField: {"widget": UnfoldAdminTextInputWidget, "help_text": "Separated by commas."}}
     change_form_after_template = "devices/device_history.html"
-    empty_text = "No device has registered yet. Make an enrolment token and give it to the device's agent."
+    empty_text = "No device has registered yet. Create an enrolment token and give it to the device's agent."
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False  # devices enrol themselves
@@ -55,7 +55,7 @@ class DeviceAdmin(OperatorAdmin):
 
     def change_view(self, request: HttpRequest, object_id: str, *args: Any, **kwargs: Any) -> HttpResponse:
         context = dict(kwargs.pop("extra_context", None) or {})
-        with suppress(ValueError):  # not a UUID: Django answers that there is no such device
+        with suppress(ValueError):  # not a UUID: Django reports that there is no such device
             context |= self.history_of(UUID(object_id))
         return super().change_view(request, object_id, *args, extra_context=context, **kwargs)
 

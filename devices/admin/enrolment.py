@@ -34,7 +34,7 @@ REVOKE = Action(
     description="Revoke",
     button="Revoke",
     title="Revoke enrolment tokens",
-    consequence="No device can register with them any more. Devices that registered with them stay registered.",
+    consequence="No more devices can register with them. Devices that registered with them stay registered.",
     done="Revoked",
     act=lambda token, actor: token.revoke(actor),
     is_final=True,
@@ -60,7 +60,7 @@ class GroupAdmin(OperatorAdmin):
     list_display = ("name", "description", "shown_interval", "created_at")
     search_fields = ("name", "description")
     actions = (REMOVE,)
-    empty_text = "No group yet. Devices register into groups: make one first."
+    empty_text = "No groups yet. Devices register in groups, so create one first."
 
     def has_remove_permission(self, request: HttpRequest) -> bool:
         return self.has_right(request, "devices.delete_group")
@@ -73,11 +73,11 @@ class GroupAdmin(OperatorAdmin):
         if change:
             obj.edit(actor_of(request), **{name: form.cleaned_data[name] for name in form.changed_data})
         else:
-            obj.pk = Group.make(actor_of(request), **form.cleaned_data).pk
+            obj.pk = Group.create(actor_of(request), **form.cleaned_data).pk
             obj.refresh_from_db()
 
     def return_url(self, request: HttpRequest) -> str:
-        """Return the list, because the page of a removed group does not exist any more."""
+        """Return the list, because the page of a removed group no longer exists."""
         return request.get_full_path()
 
 
@@ -101,10 +101,10 @@ class EnrolmentTokenForm(forms.ModelForm):  # type: ignore[type-arg]
         return self.cleaned_data["expires_at"]
 
 
-def between(value: int, least: int, most: int) -> int:
+def between(value: int, minimum: int, maximum: int) -> int:
     """Return `value`, or raise a `ValidationError` if it is out of range."""
-    if not least <= value <= most:
-        raise forms.ValidationError(f"Use a number from {least} to {most}.")
+    if not minimum <= value <= maximum:
+        raise forms.ValidationError(f"Use a number from {minimum} to {maximum}.")
     return value
 
 
@@ -118,7 +118,7 @@ class EnrolmentTokenAdmin(TokenAdmin):
     search_fields = ("name",)
     readonly_fields = ("shown_state", "shown_uses", "shown_arrival", "revoked_at", "created_at", "created_by")
     actions = (REVOKE,)
-    add_lead = "The token is shown once, on the next page. Whoever has it can register devices into the group."
+    add_lead = "The token is shown once, on the next page. Anyone who has it can register devices in the group."
     add_button = "Create token"
     empty_text = "No token yet. A device needs one to register."
 
@@ -131,8 +131,8 @@ class EnrolmentTokenAdmin(TokenAdmin):
         return ("name", "group", "expires_at", *self.readonly_fields)
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        ends_at = (timezone.now() + timedelta(days=TOKEN_DAYS)).replace(minute=0, second=0, microsecond=0)
-        return {"expires_at": ends_at, **super().get_changeform_initial_data(request)}
+        expires_at = (timezone.now() + timedelta(days=TOKEN_DAYS)).replace(minute=0, second=0, microsecond=0)
+        return {"expires_at": expires_at, **super().get_changeform_initial_data(request)}
 
     @display(description="state", label=TOKEN_COLOURS)
     def shown_state(self, token: EnrolmentToken) -> str:
@@ -146,7 +146,7 @@ class EnrolmentTokenAdmin(TokenAdmin):
     def shown_uses(self, token: EnrolmentToken) -> str:
         return f"{token.uses} of {token.uses_allowed}"
 
-    @display(description="its devices", ordering="accepts_at_once")
+    @display(description="new devices", ordering="accepts_at_once")
     def shown_arrival(self, token: EnrolmentToken) -> str:
         return "are accepted at once" if token.accepts_at_once else "wait for approval"
 

@@ -36,7 +36,7 @@ class LogRequestAdmin(ReadOnlyAdmin):
     empty_text = "No logs yet. Collect them on the page of a device."
 
     def has_view_permission(self, request: HttpRequest, obj: LogRequest | None = None) -> bool:
-        """Logs belong to their device."""
+        """The same permission as for devices."""
         return self.has_right(request, "devices.view_device")
 
     def has_module_permission(self, request: HttpRequest) -> bool:

@@ -5,7 +5,7 @@
        └──────► stopped      an operator stopped it; what was processed stays as it is
 
 The chosen devices are fixed when the operator decides. A batch changes its devices and moves `processed` forward in one
-transaction: a scheduler that is killed, or a second one beside it, processes no device twice.
+transaction: a scheduler that is killed, or a second one at the same time, processes no device twice.
 """
 
 import uuid

@@ -14,8 +14,8 @@ The state of a command is derived from its times, never stored:
 | state        | holds when                                  |
 |--------------|---------------------------------------------|
 | ended        | `ended_at` is set                           |
-| acknowledged | else, `acknowledged_at` is set              |
-| withdrawn    | else, `withdrawn_at` is set                 |
+| acknowledged | otherwise, `acknowledged_at` is set         |
+| withdrawn    | otherwise, `withdrawn_at` is set            |
 | queued       | none of the three is set                    |
 """
 
@@ -102,7 +102,7 @@ class CommandQuerySet(models.QuerySet["Command"]):
         device_deployment_id: UUID | None = None,
         attempt: int | None = None,
     ) -> Optional["Command"]:
-        """Add one command to a device's queue. None if the device deployment's attempt has one of this kind."""
+        """Add one command to a device's queue. None if the attempt already has one of this kind."""
         command = self.model.build(device_id, payload, device_deployment_id=device_deployment_id, attempt=attempt)
         return next(iter(self.queue_many([command])), None)
 
@@ -135,7 +135,7 @@ class Command(models.Model):
     device = models.ForeignKey("devices.Device", on_delete=models.CASCADE, related_name="+", db_index=False)
     kind = models.CharField(max_length=16, choices=CommandKind)
     payload = models.JSONField(default=dict)
-    # The device deployment and attempt that queued it. A plain id: this app does not know deployments.
+    # The device deployment and attempt that queued it. A plain id, because this app cannot import deployments.
     device_deployment_id = models.UUIDField(null=True)
     attempt = models.PositiveIntegerField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -150,7 +150,7 @@ class Command(models.Model):
     class Meta:
         ordering = ["id"]
         constraints = [
-            # Two servers at once queue a command exactly once.
+            # If two servers race, only one queues the command.
             models.UniqueConstraint(
                 fields=["device_deployment_id", "attempt", "kind"], name="command_once_per_attempt_and_kind"
             )
@@ -191,7 +191,7 @@ class Command(models.Model):
 
     @property
     def state(self) -> CommandState:
-        """Derived from the times, by the table at the head of this file."""
+        """Derived from the times, as in the table at the top of this file."""
         if self.ended_at is not None:
             return CommandState.ENDED
         if self.acknowledged_at is not None:

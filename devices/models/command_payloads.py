@@ -1,6 +1,6 @@
 """What each kind of command carries, as docs/device-api.md describes it.
 
-Whoever queues a command builds its payload here, so that the contract with devices has one home on the server.
+Code that queues a command builds its payload here, so that the contract with devices is in one place on the server.
 """
 
 from dataclasses import dataclass

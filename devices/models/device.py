@@ -152,14 +152,14 @@ class DeviceQuerySet(StatefulQuerySet["Device"]):
 
 
 def _offline_after() -> Func:
-    """SQL for the silence after which a device is offline; the same as `Device.offline_after`."""
+    """Return SQL for the silence after which a device is offline; the same as `Device.offline_after`."""
     seconds = Greatest(F("group__interval_seconds") * MISSED_INTERVALS, OFFLINE_MINIMUM_SECONDS)
     template = "make_interval(secs => %(expressions)s)"
     return Func(seconds, template=template, output_field=models.DurationField())
 
 
 class Device(StatefulModel):
-    """One enrolled edge machine. Its identity is the Ed25519 public key that it made itself."""
+    """One enrolled edge machine. Its identity is the Ed25519 public key that it generated."""
 
     transitions = DEVICE_TRANSITIONS
 
@@ -247,21 +247,26 @@ class Device(StatefulModel):
         Raises:
             IllegalTransition: `wrong_state`, for a decommissioned device.
         """
-        self._decide(Decision.APPROVE, actor)
+        self.decide(Decision.APPROVE, actor)
 
     def reject(self, actor: str) -> None:
-        """Refuse a pending device for good. Idempotent.
+        """Refuse a pending device permanently. Idempotent.
 
         Raises:
             IllegalTransition: `wrong_state`, for an accepted device.
         """
-        self._decide(Decision.REJECT, actor)
+        self.decide(Decision.REJECT, actor)
 
     def decommission(self, actor: str) -> None:
-        """Put a device out of service for good: its key is refused and its commands are withdrawn. Idempotent."""
-        self._decide(Decision.DECOMMISSION, actor)
+        """Put a device out of service permanently: its key is refused and its commands are withdrawn. Idempotent."""
+        self.decide(Decision.DECOMMISSION, actor)
 
-    def _decide(self, decision: Decision, actor: str) -> None:
+    def decide(self, decision: Decision, actor: str) -> None:
+        """Carry out a decision about this device. Idempotent.
+
+        Raises:
+            IllegalTransition: `wrong_state`, if the device's state does not allow it.
+        """
         rule = DECISION_RULES[decision]
         Device.objects.filter(pk=self.pk).decide(decision, actor)
         self.refresh_from_db()

@@ -1,4 +1,4 @@
-"""Enrolment tokens: what lets a new device register."""
+"""Enrolment tokens, which let new devices register."""
 
 import hashlib
 import re
@@ -45,7 +45,7 @@ class EnrolmentTokenQuerySet(models.QuerySet["EnrolmentToken"]):
     def use_up(self, secret: str) -> "EnrolmentToken | None":
         """Use the token with this secret once. None if it is unknown or has no use left.
 
-        One conditional UPDATE: of many requests that want the last use, one gets it. Call it inside the transaction
+        One conditional UPDATE: if several requests race for the last use, one gets it. Call it inside the transaction
         that needs the use.
         """
         token = self.for_secret(secret)
@@ -55,7 +55,7 @@ class EnrolmentTokenQuerySet(models.QuerySet["EnrolmentToken"]):
 
 
 class EnrolmentToken(models.Model):
-    """What an operator hands out so that devices may register. The secret is shown once; the row keeps its sha256."""
+    """What an operator hands out so that devices can register. The secret is shown once; the row keeps its sha256."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=100)
@@ -94,7 +94,7 @@ class EnrolmentToken(models.Model):
         created_by: AbstractBaseUser | None = None,
         actor: str,
     ) -> tuple["EnrolmentToken", str]:
-        """Make a token. Return the row and the secret to hand out, which is stored nowhere in clear."""
+        """Create a token. Return the row and the secret to hand out, which is never stored in plain text."""
         secret = new_secret()
         with transaction.atomic():
             token = cls.objects.create(
@@ -106,11 +106,16 @@ class EnrolmentToken(models.Model):
                 accepts_at_once=accepts_at_once,
                 created_by=created_by,
             )
-            record_event("token.issued", f"Enrolment token {name} for group {group}.", actor=actor, token=str(token.id))
+            record_event(
+                "token.issued",
+                f"Enrolment token {name} for group {group} was issued.",
+                actor=actor,
+                token=str(token.id),
+            )
         return token, secret
 
     def revoke(self, actor: str) -> bool:
-        """End the token. False if it was revoked before."""
+        """Revoke the token. False if it was revoked before."""
         with transaction.atomic():
             unrevoked = EnrolmentToken.objects.filter(pk=self.pk, revoked_at__isnull=True)
             if not unrevoked.update(revoked_at=Now()):

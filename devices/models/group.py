@@ -38,15 +38,15 @@ class Group(models.Model):
         return self.name
 
     @classmethod
-    def make(cls, actor: str, **fields: Any) -> "Group":
-        """Make a group.
+    def create(cls, actor: str, **fields: Any) -> "Group":
+        """Create a group.
 
         Raises:
             Conflict: `group_exists`, if another group has the name.
         """
         with _unique_name(), transaction.atomic():
             group = cls.objects.create(**fields)
-            record_event("group.made", f"Group {group} was made.", actor=actor, **fields)
+            record_event("group.made", f"Group {group} was created.", actor=actor, **fields)
         return group
 
     def edit(self, actor: str, **changes: Any) -> None:
@@ -68,4 +68,4 @@ def _unique_name() -> Iterator[None]:
     try:
         yield
     except IntegrityError:
-        raise Conflict("group_exists", "There is a group of this name already.") from None
+        raise Conflict("group_exists", "A group with this name already exists.") from None

@@ -3,7 +3,7 @@
     requested ──► collecting ──► complete
         │  └──────────┼────────────▲ (the first batch is the last)
         │             │
-        ├─────────────┼──► failed     the command failed, the agent does not know it, or the device was decommissioned
+        ├─────────────┼──► failed     the command failed or is unknown to the agent, or the device was decommissioned
         └─────────────┴──► expired    `expires_at` passed
 
 `requested` and `collecting` are unfinished; a device has at most one unfinished log request. The text is stored in
@@ -34,7 +34,7 @@ from foundation.state_machine import StatefulModel, StatefulQuerySet, Transition
 MIN_LOG_SIZE = 1024
 MAX_LOG_SIZE = 4 * 1024 * 1024
 MAX_BATCH_SIZE = 64 * 1024
-# Bounds the rows of one request, however small its batches are.
+# Limits the rows of one request, however small its batches are.
 MAX_BATCHES = 1000
 MAX_REASON_LENGTH = 500
 # How many batches are read from the database at once when the text is sent.
@@ -120,7 +120,7 @@ class LogRequest(StatefulModel):
 
     @classmethod
     def stamps(cls, target: str) -> dict[str, Any]:
-        """Return the end of the request, for transitions to a final state."""
+        """Return the time of the end, for transitions to a final state."""
         return {"finished_at": Now()} if cls.transitions.is_final(target) else {}
 
     @property
@@ -135,11 +135,11 @@ class LogRequest(StatefulModel):
 
         Raises:
             IllegalTransition: `wrong_state`, if the device is not accepted.
-            Unavailable: `busy`, if requests for this device finish while this one looks for them.
+            Unavailable: `busy`, if other log requests for this device begin and finish meanwhile.
         """
         if device.state != DeviceState.ACCEPTED:
             raise IllegalTransition(
-                "wrong_state", f"A device that is {device.state} sends no logs.", state=str(device.state)
+                "wrong_state", f"A device that is {device.state} cannot send logs.", state=str(device.state)
             )
         expires_at = timezone.now() + timedelta(seconds=settings.LOG_REQUEST_EXPIRY_SECONDS)
         for _ in range(3):
@@ -247,7 +247,7 @@ class LogRequest(StatefulModel):
 
 @dataclass(frozen=True, slots=True)
 class OpenedLogRequest:
-    """The unfinished log request of a device. `is_new` is False if it was open before."""
+    """The unfinished log request of a device. `is_new` is False if it was already open."""
 
     log_request: LogRequest
     is_new: bool

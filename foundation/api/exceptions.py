@@ -99,7 +99,7 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
 
 def _drf_answer(error: exceptions.APIException) -> Response:
     if isinstance(error, exceptions.ValidationError):
-        body = error_body("invalid", "Some fields are not valid.", {"fields": error.detail})
+        body = error_body("invalid", "Some fields are invalid.", {"fields": error.detail})
         return Response(body, status=400)
     code = error.get_codes()
     message = str(error.detail)
