@@ -15,7 +15,7 @@ from agent.errors import AgentError, WorkFailed
 from agent.install.installer import Installer, install_context
 from agent.jobs.journal import Journal
 from agent.jobs.progress import Stopping, Unwanted
-from agent.jobs.state import DROPPABLE, Job, JobResult
+from agent.jobs.state import DROPPABLE, Job, JobResult, Kind
 from agent.local_requests import DIRECT, LocalRequests
 from agent.log import AgentLogFile
 from agent.programs.crash_loops import CrashLoopWatch
@@ -127,8 +127,8 @@ class Daemon:
         log.info("Stopping.")
         self.stop.set()
 
-    def roll_back(self, product: str) -> JobResult:
-        """Return a product to its previous release without the server, and leave its program running.
+    def work_locally(self, kind: Kind, product: str) -> JobResult:
+        """Roll a product back or restart it without the server, and leave its program running.
 
         Jobs that were interrupted after the point of no return, and earlier local requests, are finished first.
 
@@ -140,15 +140,15 @@ class Daemon:
         try:
             self._work_on_local_jobs(lambda job: job.stage not in DROPPABLE)
             self.local_requests.accept(self.journal)
-            # If an earlier rollback of this product was interrupted before it began, its job is reused.
-            job = self.local_requests.queue(self.journal, product, f"{DIRECT}{product}")
+            # If an earlier job for this product was interrupted before it began, its job is reused.
+            job = self.local_requests.queue(self.journal, kind, product, f"{DIRECT}{product}")
             self._work_on_local_jobs(lambda job: not job.deployment_id)
         finally:
             self.installer.launcher.health.stop()
         for ended, result in reversed(self.results):
             if ended.key == job.key:
                 return result
-        raise WorkFailed(f"{product} was not rolled back; the log says why.")
+        raise WorkFailed(f"The job for {product} did not end; the log says why.")
 
     def _work_on_local_jobs(self, is_wanted: Callable[[Job], bool]) -> None:
         for job in [*self.journal.state.jobs]:

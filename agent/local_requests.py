@@ -1,6 +1,6 @@
 """Requests from another process on the same device to the running agent, exchanged as files in a directory.
 
-asked/<id>.json          {"product": …}, written by `kernex-agent rollback`
+asked/<id>.json          {"product": …, "kind": …}, written by `kernex-agent rollback` and `kernex-agent restart`
 asked/<id>.answer.json   {"state": …, "reason_code": …, "message": …}, written by the agent
 """
 
@@ -24,7 +24,9 @@ POLL_SECONDS = 0.1
 ACCEPTED_WITHIN_SECONDS = 30.0
 KEPT_SECONDS = 3600.0
 RESPONSE_SUFFIX = ".answer.json"
-# The prefix of the ids of jobs that `kernex-agent rollback` works on itself, because no agent is running.
+# The types of jobs that another process may request.
+KINDS = {Kind.ROLL_BACK, Kind.RESTART}
+# The prefix of the ids of jobs that the requesting process works on itself, because no agent is running.
 DIRECT = "here-"
 
 log = logging.getLogger(__name__)
@@ -44,23 +46,23 @@ class LocalRequests:
             if path.name.endswith((RESPONSE_SUFFIX, ".new")):
                 self._expire(path)
             elif path.suffix == ".json":
-                product = _product(path)
-                if product:
-                    self.queue(journal, product, path.name.removesuffix(".json"))
+                request = _read(path)
+                if request is not None:
+                    self.queue(journal, *request, path.name.removesuffix(".json"))
                 remove(path)
 
-    def queue(self, journal: Journal, product: str, request_id: str) -> Job:
-        """Queue a job that rolls a product back, and return it. Repeating a request adds no second job."""
-        job = Job(Kind.ROLL_BACK, product, request_id=request_id)
+    def queue(self, journal: Journal, kind: Kind, product: str, request_id: str) -> Job:
+        """Queue a job that rolls a product back or restarts it, and return it. Idempotent."""
+        job = Job(kind, product, request_id=request_id)
         if journal.state.job(job.key) is None:
             with journal.change() as state:
                 state.add_urgent(job)
-            log.info("A process on this device requested a rollback of %s.", product)
+            log.info("A process on this device requested %s of %s.", kind, product)
         return job
 
     def respond(self, job: Job, result: JobResult) -> None:
         """Write the result of a requested job for the process that waits for it."""
-        if job.kind is Kind.ROLL_BACK and not job.request_id.startswith(DIRECT):
+        if job.kind in KINDS and not job.request_id.startswith(DIRECT):
             with suppress(OSError):
                 path = self.directory / f"{job.request_id}{RESPONSE_SUFFIX}"
                 write_atomically(path, json.dumps(asdict(result)).encode("ascii"))
@@ -72,8 +74,8 @@ class LocalRequests:
                 remove(path)
 
 
-def request_rollback(state_dir: Path, product: str, patience_seconds: float) -> JobResult:
-    """Ask the running agent to roll a product back, and wait for the result.
+def request(state_dir: Path, kind: Kind, product: str, patience_seconds: float) -> JobResult:
+    """Ask the running agent to roll a product back or to restart it, and wait for the result.
 
     Raises:
         TryLater: The agent did not accept the request, or did not finish in time.
@@ -81,26 +83,27 @@ def request_rollback(state_dir: Path, product: str, patience_seconds: float) -> 
     """
     directory = state_dir / DIRECTORY
     create_directory(directory, 0o700)
-    request = directory / f"{uuid4()}.json"
-    response = directory / f"{request.stem}{RESPONSE_SUFFIX}"
-    write_atomically(request, json.dumps({"product": product}).encode("ascii"))
+    path = directory / f"{uuid4()}.json"
+    response = directory / f"{path.stem}{RESPONSE_SUFFIX}"
+    write_atomically(path, json.dumps({"product": product, "kind": kind}).encode("ascii"))
     started_at = time.monotonic()
     while time.monotonic() - started_at < patience_seconds:
         with suppress(OSError, ValueError, TypeError):
             result = JobResult(**read_json(response, MAX_SIZE))
             response.unlink(missing_ok=True)
             return result
-        if time.monotonic() - started_at > ACCEPTED_WITHIN_SECONDS and request.exists():
-            request.unlink(missing_ok=True)
+        if time.monotonic() - started_at > ACCEPTED_WITHIN_SECONDS and path.exists():
+            path.unlink(missing_ok=True)
             raise TryLater("The running agent did not accept the request; its log says why.")
         time.sleep(POLL_SECONDS)
     raise TryLater("The running agent has not finished yet; `kernex-agent status` shows its progress.")
 
 
-def _product(path: Path) -> str:
-    """Return the product that a request names, or an empty string if the request is not valid."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        product = read_json(path, MAX_SIZE)["product"]
-        if isinstance(product, str) and NAME.fullmatch(product):
-            return product
-    return ""
+def _read(path: Path) -> tuple[Kind, str] | None:
+    """Return what a request asks for and for which product, or None if the request is not valid."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        value = read_json(path, MAX_SIZE)
+        kind, product = Kind(value.get("kind", Kind.ROLL_BACK)), value["product"]
+        if kind in KINDS and isinstance(product, str) and NAME.fullmatch(product):
+            return kind, product
+    return None

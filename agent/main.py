@@ -1,4 +1,4 @@
-"""The command line: `enrol`, `run`, `once`, `status`, `rollback`. docs/agent.md describes it and its exit codes."""
+"""The command line: `enrol`, `run`, `once`, `status`, `rollback`, `restart`. docs/agent.md describes it."""
 
 import argparse
 import errno
@@ -16,7 +16,8 @@ from agent.config import OPTIONS, Config, load, with_server
 from agent.daemon import Daemon
 from agent.errors import AgentError, AlreadyRunning, BadConfiguration, Exit, NothingToRollBack, WorkFailed
 from agent.jobs.journal import Journal
-from agent.local_requests import request_rollback
+from agent.jobs.state import JobResult, Kind
+from agent.local_requests import request
 from agent.manifest import NAME
 from agent.once import exchange_until_idle
 from agent.server import identity
@@ -26,7 +27,7 @@ from agent.server.enrolment import enrol, load_enrolment
 
 # Without EFBIG, unlike in agent.atomic_files: there it also means that a file to read is too large.
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-ROLLBACK_PATIENCE_SECONDS = 600.0
+PATIENCE_SECONDS = 600.0
 INTERRUPTED = 130
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ examples:
   kernex-agent run                                                       # what the service runs
   kernex-agent status --json
   kernex-agent rollback vad
+  kernex-agent restart vad
 
 Options are read from the command line, then from the environment (KERNEX_AGENT_STATE_DIR for --state-dir), then from
 /etc/kernex-agent/agent.toml (state_dir = "…"). The enrolment token cannot be set on the command line.
@@ -117,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name == "status":
             sub.add_argument("--json", action="store_true", help="print JSON")
-        if name == "rollback":
+        if name in {"rollback", "restart"}:
             sub.add_argument("product", metavar="PRODUCT", help="the bundle's name, without its version")
     return parser
 
@@ -175,16 +177,33 @@ def _rollback(config: Config, arguments: dict[str, Any]) -> None:
     product = status.read(config.state_dir).products.get(name)
     if not NAME.fullmatch(name) or product is None or product.previous is None:
         raise NothingToRollBack(f"There is no previous release of {name!r} on this device.")
+    result = _work_locally(config, Kind.ROLL_BACK, name)
+    if result.state != "succeeded":
+        raise WorkFailed(f"{name} was not rolled back ({result.reason_code}): {result.message}")
+    sys.stdout.write(f"{name} runs {product.previous.version} again.\n")
+
+
+def _restart(config: Config, arguments: dict[str, Any]) -> None:
+    """Restart the program of a product, even if it was stopped after a crash loop."""
+    name = arguments["product"]
+    product = status.read(config.state_dir).products.get(name)
+    if not NAME.fullmatch(name) or product is None or product.current is None:
+        raise WorkFailed(f"There is no release of {name!r} on this device.")
+    result = _work_locally(config, Kind.RESTART, name)
+    if result.state != "succeeded":
+        raise WorkFailed(f"{name} is not healthy ({result.reason_code}): {result.message}")
+    sys.stdout.write(f"{name} {product.current.version} was restarted and is healthy.\n")
+
+
+def _work_locally(config: Config, kind: Kind, product: str) -> JobResult:
+    """Let the running agent work on a job for a product, or work on it here if no agent runs."""
     try:
         with state_dir.locked(config.state_dir):
             log.start_log_file(config)
             daemon = Daemon(config, identity.load_or_create(config.state_dir), Journal(config.state_dir))
-            result = daemon.roll_back(name)
+            return daemon.work_locally(kind, product)
     except AlreadyRunning:
-        result = request_rollback(config.state_dir, name, ROLLBACK_PATIENCE_SECONDS)
-    if result.state != "succeeded":
-        raise WorkFailed(f"{name} was not rolled back ({result.reason_code}): {result.message}")
-    sys.stdout.write(f"{name} runs {product.previous.version} again.\n")
+        return request(config.state_dir, kind, product, PATIENCE_SECONDS)
 
 
 def _require_server(config: Config) -> None:
@@ -201,4 +220,4 @@ def _with_server(config: Config) -> Config:
     return config
 
 
-COMMANDS = {"enrol": _enrol, "run": _run, "once": _once, "status": _status, "rollback": _rollback}
+COMMANDS = {"enrol": _enrol, "run": _run, "once": _once, "status": _status, "rollback": _rollback, "restart": _restart}

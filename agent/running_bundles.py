@@ -122,12 +122,21 @@ class RunningBundles:
 
     def _describe(self, product: str, release: Release) -> RunningBundle:
         monitor = self.health.find(product, release.manifest_sha256)
+        program = monitor.program if monitor is not None else None
+        restarts = program.recent_exits() if program is not None else 0
+        if release.stopped:
+            return RunningBundle(release, stopped_health(release.stopped, restarts))
         if monitor is None:
             message = "The program was not started." if release.has_program else ""
             return RunningBundle(release, BundleHealth(not release.has_program, 0, message))
         report = monitor.latest()
-        restarts = monitor.program.recent_exits() if monitor.program is not None else 0
         return RunningBundle(release, BundleHealth(report.is_healthy, restarts, _message(report)), report.verdict)
+
+
+def stopped_health(message: str, restarts: int = 0) -> BundleHealth:
+    """Return the health of a release that was stopped because of a crash loop."""
+    reason, _, output = message.partition("\n")
+    return BundleHealth(False, restarts, short_message(reason, output))
 
 
 def read_saved(state_dir: Path) -> dict[str, BundleHealth]:

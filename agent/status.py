@@ -10,7 +10,7 @@ from agent.jobs.encoding import decode
 from agent.jobs.journal import FILE, MAX_SIZE
 from agent.jobs.state import Release, State
 from agent.log import one_line
-from agent.running_bundles import BundleHealth, read_saved
+from agent.running_bundles import BundleHealth, read_saved, stopped_health
 from agent.server.enrolment import load_enrolment
 from agent.state_dir import is_writable
 
@@ -23,6 +23,7 @@ class ReleaseStatus:
     manifest_sha256: str
     deployment_id: str
     is_observed: bool
+    stopped: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,8 @@ def as_text(status: Status) -> str:
         lines.append(line + (f", previously {previous.version}" if previous else ""))
         if current and product.health:
             lines.append(f"  {_health_text(product.health)}")
+        elif current and current.stopped:
+            lines.append(f"  {_health_text(stopped_health(current.stopped))}")
     lines += [f"{job.kind} {job.product} {job.version}: {job.stage}" for job in status.jobs]
     lines.append(f"Reports waiting to be sent: {status.reports_waiting}.")
     if status.log_requests:
@@ -133,4 +136,6 @@ def _state(state_dir: Path) -> State:
 def _release(release: Release | None) -> ReleaseStatus | None:
     if release is None:
         return None
-    return ReleaseStatus(release.version, release.manifest_sha256, release.deployment_id, release.is_observed)
+    return ReleaseStatus(
+        release.version, release.manifest_sha256, release.deployment_id, release.is_observed, release.stopped
+    )

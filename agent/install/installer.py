@@ -66,6 +66,8 @@ class Installer:
             self.switch.roll_back(job, job.result or interrupted)
         elif job.kind is Kind.DEPLOY:
             self._deploy(job)
+        elif job.kind is Kind.RESTART:
+            self.switch.restart(job)
         else:
             self._go_back(job)
         self.collect()

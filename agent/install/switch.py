@@ -19,6 +19,8 @@ from agent.jobs import reports
 from agent.jobs.progress import enter_stage, record_timing, require_job
 from agent.jobs.state import Job, JobResult, Kind, Release, Stage
 from agent.manifest import Hook, Manifest
+from agent.paths import BadManifest
+from agent.programs.crash_loops import allow_again, stop
 from agent.programs.execution import run
 from agent.programs.health import HealthGate
 from agent.programs.health_reports import HealthReport
@@ -57,24 +59,88 @@ class ReleaseSwitch:
         self._attempt(job, manifest, lambda: self._go_back(job, manifest, started_at))
 
     def check_again(self, job: Job, manifest: Manifest) -> None:
-        """Check the health of a release that is already installed."""
+        """Check the health of a release that is already installed. If it was stopped, start it first."""
         enter_stage(self.journal, job, Stage.STAGING, "checking")
-        current = self.journal.state.installed(job.product).current
-        if current is not None and manifest.run is not None and self.supervisor.find(job.product) is None:
-            self.launcher.bring_up(job.product, current)  # the release was damaged, and is complete again
-        program = self.supervisor.find(job.product)
         self.launcher.health.suspend(job.product)  # the gate checks the release instead
+        current = self.journal.state.installed(job.product).current
+        was_stopped = current is not None and bool(current.stopped)
+        program: Program | None = None
         try:
-            if manifest.run is not None and program is None:
-                raise InstallationFailed("start_failed", f"The program of {job.product} cannot be started.")
+            program = self._installed_program(job, manifest, current)
             health = self._gate(job, _release(job, manifest), program).wait(manifest.health)
         except InstallationFailed as error:
             health = HealthReport(False, str(error))
             result = JobResult("failed", error.reason_code, str(error))
+            if was_stopped:
+                self._stop_again(job, str(error))
         else:
             result = JobResult("succeeded", "", f"The release was already installed. {health}".strip())
-        self.launcher.monitor(job.product, _release(job, manifest), manifest, program, health)
+            if was_stopped:
+                self._allow_again(job)
+        if not (was_stopped and result.state == "failed") and (program is not None or manifest.run is None):
+            self.launcher.monitor(job.product, _release(job, manifest), manifest, program, health)
         self.end(job, result)
+
+    def _installed_program(self, job: Job, manifest: Manifest, current: Release | None) -> Program | None:
+        """Return the program of the committed release, and start it if it does not run. Raises `InstallationFailed`."""
+        if manifest.run is None or current is None:
+            return None
+        if current.stopped:
+            self.supervisor.stop(job.product)
+            program = self.launcher.program(job.product, current, manifest)
+            if program is not None:
+                self._start(program)
+            return program
+        if self.supervisor.find(job.product) is None:
+            self.launcher.bring_up(job.product, current)  # the release was damaged, and is complete again
+            self.launcher.health.suspend(job.product)
+        program = self.supervisor.find(job.product)
+        if program is None:
+            raise InstallationFailed("start_failed", f"The program of {job.product} cannot be started.")
+        return program
+
+    def _start(self, program: Program) -> None:
+        try:
+            self.supervisor.start(program)
+        except CannotStart as error:
+            raise InstallationFailed("start_failed", str(error)) from None
+
+    def restart(self, job: Job) -> None:
+        """Restart the program of the committed release, even if it was stopped because of a crash loop."""
+        current = self.journal.state.installed(job.product).current
+        manifest = self._manifest(job.product, current) if current is not None else None
+        if current is None or manifest is None or manifest.run is None:
+            self.end(job, JobResult("failed", "start_failed", f"{job.product} has no program that can be started."))
+            return
+        with self.journal.change() as state:
+            recorded = require_job(state, job.key)
+            recorded.version, recorded.manifest_sha256 = current.version, current.manifest_sha256
+        self.launcher.health.suspend(job.product)
+        self.supervisor.stop(job.product)
+        self.check_again(recorded, manifest)
+
+    def _manifest(self, product: str, release: Release) -> Manifest | None:
+        try:
+            return self.context.releases.manifest(product, release.manifest_sha256)
+        except (OSError, BadManifest):
+            return None
+
+    def _allow_again(self, job: Job) -> None:
+        """Record that a stopped release runs again. The deployment that started it is observed from now on."""
+        with self.journal.change() as state:
+            current = state.product(job.product).current
+            if current is not None:
+                allow_again(current)
+                if job.deployment_id:
+                    current.deployment_id, current.attempt, current.report = job.deployment_id, job.attempt, 0
+
+    def _stop_again(self, job: Job, message: str) -> None:
+        """Stop a release that is still not healthy. This job reports it, so no late report is needed."""
+        self.supervisor.stop(job.product)
+        with self.journal.change() as state:
+            current = state.product(job.product).current
+            if current is not None:
+                stop(current, message)
 
     def roll_back(self, job: Job, result: JobResult) -> None:
         """Return to the committed release. Nothing here may depend on the progress of the installation."""
@@ -96,7 +162,10 @@ class ReleaseSwitch:
     def end(self, job: Job, result: JobResult) -> None:
         """Record the result of a job. Files that it left on disk are collected later, even after a power cut."""
         with self.journal.change() as state:
-            reports.end_job(state, require_job(state, job.key), result)
+            recorded, current = require_job(state, job.key), state.installed(job.product).current
+            reports.end_job(state, recorded, result)
+            if current is not None and (current.deployment_id, current.attempt) == (job.deployment_id, job.attempt):
+                current.report = max(current.report, recorded.report)
         level = logging.INFO if result.state == "succeeded" else logging.WARNING
         logger.log(
             level, "%s of %s: %s %s %s", job.kind, job.product, result.state, result.reason_code, result.message
@@ -157,10 +226,7 @@ class ReleaseSwitch:
         self, job: Job, manifest: Manifest, program: Program | None, started_at: float
     ) -> HealthReport:
         if program is not None:
-            try:
-                self.supervisor.start(program)
-            except CannotStart as error:
-                raise InstallationFailed("start_failed", str(error)) from None
+            self._start(program)
         checking_since = time.monotonic()
         record_timing(self.journal, job, "install", checking_since - started_at)
         enter_stage(self.journal, job, Stage.CHECKING, "checking")
@@ -192,7 +258,8 @@ class ReleaseSwitch:
             recorded, product = require_job(state, job.key), state.product(job.product)
             failed = product.current if is_crash_loop else None
             if failed is not None:
-                reports.queue_late(state, failed, "The program crashed repeatedly within the observation time.")
+                message = "The program crashed repeatedly within the observation time."
+                reports.queue_late(state, failed, "rolled_back", message)
             reports.end_job(state, recorded, result)
             # A waiting rollback because of a crash loop is for the old release. It would now return to that release.
             state.jobs = [

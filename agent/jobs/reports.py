@@ -36,12 +36,12 @@ def end_job(state: State, job: Job, result: JobResult) -> None:
     state.end(job.key)
 
 
-def queue_late(state: State, release: Release, message: str) -> None:
-    """Queue a report that a release was rolled back after it had succeeded. The server records it as an event."""
+def queue_late(state: State, release: Release, report_state: str, message: str) -> None:
+    """Queue a report about a release that crash-looped after it had succeeded. The server records it as an event."""
     if release.deployment_id:
-        number = _next_number(state, release.report)
+        release.report = _next_number(state, release.report)
         state.outbox.append(
-            Report(release.deployment_id, release.attempt, number, "rolled_back", "crash_loop", tail(message))
+            Report(release.deployment_id, release.attempt, release.report, report_state, "crash_loop", tail(message))
         )
 
 

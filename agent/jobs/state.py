@@ -17,11 +17,15 @@ KEPT_ENDED = 500
 
 
 class Kind(StrEnum):
-    """The type of a job: install a release, or return to the previous one on request or because of a crash loop."""
+    """The type of a job.
+
+    It installs a release, returns to the previous one on request or because of a crash loop, or restarts a program.
+    """
 
     DEPLOY = "deploy"
     ROLL_BACK = "roll_back"
     CRASH_LOOP = "crash_loop"
+    RESTART = "restart"
 
 
 class Stage(StrEnum):
@@ -57,7 +61,7 @@ class JobResult:
 
 @dataclass(slots=True)
 class Job:
-    """An installation or a rollback.
+    """An installation, a rollback or a restart.
 
     A job from the server has a `deployment_id` and an `attempt`. A job of this device has a `request_id` instead.
     `starts` is how many times the job was started, `downloaded` is the number of bytes in the blob store at the last
@@ -93,6 +97,7 @@ class Release:
     """An installed release and the deployment that installed it.
 
     While `is_observed` is true, `crashes` are counted. `observed_seconds` is how long an agent has watched the release.
+    If its program crash-looped and there was nothing to return to, `stopped` says so, and the program is not started.
     """
 
     version: str
@@ -104,6 +109,7 @@ class Release:
     observed_seconds: float = 0.0
     crashes: int = 0
     has_program: bool = False
+    stopped: str = ""
 
 
 @dataclass(slots=True)

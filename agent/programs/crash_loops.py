@@ -1,4 +1,4 @@
-"""The observation time after an installation, in which a crash loop rolls the release back.
+"""The observation time after an installation, in which a crash loop rolls the release back or stops it.
 
 A crash is an exit of the program that the agent did not cause. Starts after a boot, a restart of the agent or the
 failure of another version are not counted. The observation time is the time during which an agent watched the release.
@@ -9,38 +9,48 @@ import logging
 import time
 
 from agent.config import Config
+from agent.jobs import reports
 from agent.jobs.journal import Journal
+from agent.jobs.reports import tail
 from agent.jobs.state import Job, Kind, Release, State
+from agent.programs.logs import failure_message
+from agent.programs.program import Program
 
 # How much observation time a power cut may lose.
 SAVE_SECONDS = 15.0
+OUTPUT_SIZE = 4096
+STOPPED = (
+    "The program crashed repeatedly within the observation time and was stopped (no_previous: there is no previous"
+    " release to return to)."
+)
 
 logger = logging.getLogger(__name__)
 
 
 class CrashLoopWatch:
-    """Counts the crashes of releases under observation, and queues the rollback of a release that crash-loops."""
+    """Counts the crashes of releases under observation. A crash loop queues a rollback, or stops the first release."""
 
     def __init__(self, config: Config, journal: Journal) -> None:
         self.config = config
         self.journal = journal
         self._watched_since: dict[tuple[str, str], float] = {}
 
-    def count_crash(self, product: str, sha256: str) -> bool:
-        """Count one crash of a release. Return whether its program may be restarted.
+    def count_crash(self, program: Program) -> bool:
+        """Count one crash of a program. Return whether it may be restarted.
 
         Only crashes of the committed release are counted, because the health gate checks a release that is being
         installed. If the journal cannot be written, the crash is not counted.
         """
+        product = program.product
         current = self.journal.state.installed(product).current
-        if current is None or current.manifest_sha256 != sha256:
+        if current is None or current.manifest_sha256 != program.release:
             return True
         if is_rollback_waiting(self.journal.state, product):
             return False
         if not current.is_observed:
             return True
         try:
-            return self._count(product)
+            return self._count(program)
         except OSError as error:
             logger.error("A crash of %s cannot be counted: %s.", product, error)
             return True
@@ -58,18 +68,27 @@ class CrashLoopWatch:
                 self._save(product, current, seconds, is_over=is_over)
                 self._watched_since[product, current.manifest_sha256] = now
 
-    def _count(self, product: str) -> bool:
+    def _count(self, program: Program) -> bool:
+        product = program.product
         with self.journal.change() as state:
-            installed = state.product(product)
-            if installed.current is None:
+            current, previous = state.product(product).current, state.product(product).previous
+            if current is None:
                 return True
-            installed.current.crashes += 1
-            is_loop = installed.current.crashes > self.config.crash_loop_starts and installed.previous is not None
-            if is_loop:
+            current.crashes += 1
+            if current.crashes <= self.config.crash_loop_starts:
+                return True
+            can_go_back = previous is not None and not previous.stopped
+            if can_go_back:
                 state.add_urgent(Job(Kind.CRASH_LOOP, product, request_id=product))
-        if is_loop:
-            logger.error("%s crashes repeatedly; returning to the previous release.", product)
-        return not is_loop
+            else:
+                message = failure_message(STOPPED, program.log.last_output(OUTPUT_SIZE))
+                stop(current, message)
+                reports.queue_late(state, current, "failed", message)
+        logger.error(
+            "%s crashes repeatedly; %s.", product,
+            "returning to the previous release" if can_go_back else "stopped, because there is no previous release",
+        )  # fmt: skip
+        return False
 
     def _save(self, product: str, watched: Release, seconds: float, *, is_over: bool) -> None:
         with self.journal.change() as state:
@@ -79,6 +98,16 @@ class CrashLoopWatch:
             current.observed_seconds += seconds
             if is_over:
                 current.is_observed, current.crashes = False, 0
+
+
+def stop(release: Release, message: str) -> None:
+    """Record that the program of a release is not started any more, and why."""
+    release.stopped, release.is_observed = tail(message), False
+
+
+def allow_again(release: Release) -> None:
+    """Let a stopped program be started, and observe it from the beginning."""
+    release.stopped, release.is_observed, release.observed_seconds, release.crashes = "", True, 0.0, 0
 
 
 def is_rollback_waiting(state: State, product: str) -> bool:

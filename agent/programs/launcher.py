@@ -46,7 +46,7 @@ class ProgramLauncher:
                 self.bring_up(product, installed.current)
 
     def bring_up(self, product: str, release: Release) -> None:
-        """Make a committed release current, and adopt its program or start it unless it crash-loops.
+        """Make a committed release current, and adopt its program or start it unless it crash-looped.
 
         If a product is damaged, the other products and the agent are not affected.
         """
@@ -65,6 +65,10 @@ class ProgramLauncher:
             self.journal.write_with_ballast(lambda: self.releases.switch(product, release.manifest_sha256))
         self.health.suspend(product)
         program = self.program(product, release, manifest)
+        if release.stopped:
+            self.supervisor.end_leftovers(self.mark(product))
+            logger.warning("%s is not started, because it crashed repeatedly.", product)
+            return
         if program is not None and not self.supervisor.adopt(program):
             if is_rollback_waiting(self.journal.state, product):
                 return

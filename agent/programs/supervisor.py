@@ -13,7 +13,7 @@ from agent.programs.shim import CannotStart
 logger = logging.getLogger(__name__)
 
 
-def _always_restart(product: str, release: str) -> bool:
+def _always_restart(_: Program) -> bool:
     return True
 
 
@@ -21,12 +21,12 @@ def _always_restart(product: str, release: str) -> bool:
 class Supervisor:
     """All programs of this device.
 
-    `on_crash` is called with the product and the release's sha256 whenever a program exits without being stopped. If it
-    returns False, the program is not restarted.
+    `on_crash` is called with each program that exits without being stopped. If it returns False, the program is not
+    restarted.
     """
 
     stop_grace_seconds: float
-    on_crash: Callable[[str, str], bool] = _always_restart
+    on_crash: Callable[[Program], bool] = _always_restart
     programs: dict[str, Program] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -110,7 +110,7 @@ class Supervisor:
     def _schedule_restart(self, program: Program) -> None:
         """Schedule the restart of a program, unless it crashed too often."""
         program.schedule_restart()
-        program.is_given_up = not self.on_crash(program.product, program.release)
+        program.is_given_up = not self.on_crash(program)
 
     def _launch(self, program: Program) -> None:
         program.launch()

@@ -114,6 +114,7 @@ class FakeServer:
         self.state = "accepted"
         self.tokens = {TOKEN}
         self.clock_offset = 0.0
+        self.records_late_reports = True
         self.devices: dict[str, str] = {}
         self.sequence = 0
         self.last_signature = ""
@@ -317,7 +318,10 @@ class FakeServer:
                 assert body == deployment.last, "one number, two reports"
                 return 200, {"state": deployment.state}
             if deployment.is_finished or deployment.state == "timed_out":
-                deployment.late.append(body)
+                if body not in deployment.late:
+                    deployment.late.append(body)
+                if self.records_late_reports:
+                    return 200, {"state": deployment.state}
                 raise Refusal(409, "ended", state=deployment.state)
             if body["report"] > deployment.report:
                 deployment.report = body["report"]

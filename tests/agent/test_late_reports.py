@@ -1,5 +1,7 @@
 """A release that had succeeded crash-loops: the server hears of it, and its answer ends the report."""
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.agent import bundle, faults
@@ -7,16 +9,25 @@ from tests.agent.device import Device, wait_for
 from tests.agent.server import FakeServer, Fault
 from tests.agent.test_programs import FRAGILE, installed
 
-ANSWERS = {"ended": [], "away, then ended": [faults.on("/result", faults.status(503, Retry_After="1"), times=3)]}
+ANSWERS: dict[str, Callable[[], list[Fault]]] = {
+    "available": list,
+    "away at first": lambda: [faults.on("/result", faults.status(503, Retry_After="1"), times=3)],
+    "loses its first answer": lambda: [faults.on("/result", faults.lose_the_answer, times=1)],
+}
 
 
+@pytest.mark.parametrize("is_recorded", [True, False], ids=["recorded", "ended"])
 @pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS.keys())
-def test_a_late_report_is_sent_and_its_answer_ends_it(server: FakeServer, device: Device, answers: list[Fault]) -> None:
+def test_a_late_report_is_sent_until_the_server_answers(
+    server: FakeServer, device: Device, answers: Callable[[], list[Fault]], is_recorded: bool
+) -> None:
+    """The server records it (200), or refuses it with 409 `ended`, as earlier versions did."""
+    server.records_late_reports = is_recorded
     device.options |= {"CRASH_LOOP_STARTS": "2"}
     device.start()
     installed(server, device, bundle_1 := bundle.program("1"), bundle.program("2", FRAGILE))
     wait_for(lambda: device.state.outbox == [])
-    server.faults += answers
+    server.faults += answers()
     deployment = list(server.deployments.values())[1]
     (device.state_dir / "broken").touch()
     wait_for(lambda: deployment.late, 40, device.log_text)
