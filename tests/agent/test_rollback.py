@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from agent.jobs.state import Kind
 from agent.local_requests import DIRECT, LocalRequests
 from tests.agent import bundle, faults
 from tests.agent.device import ROOT, Device, wait_for
@@ -46,7 +47,7 @@ def test_an_interrupted_rollback_of_another_product_is_finished_too(server: Fake
     installed(server, device, *releases)
     device.stop()
     # As `rollback vad` leaves it when it is killed at once.
-    LocalRequests(device.state_dir).queue(device.journal(), "vad", f"{DIRECT}vad")
+    LocalRequests(device.state_dir).queue(device.journal(), Kind.ROLL_BACK, "vad", f"{DIRECT}vad")
     done = device.run("rollback", "zap")
     assert done.returncode == 0, done.stderr
     assert device.current("zap") == releases[2].sha256
