@@ -16,7 +16,7 @@ from kernex_cli.screen import Screen
 EXAMPLE_ID = "5b1f0f0e"
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 SIZE_UNITS = {"": 1, "K": 1024, "M": 1024 * 1024}
-# How long a call is retried while the server does not respond: short for lists, long for a push or a deployment.
+# How long a call is retried if the server does not respond: briefly for lists, longer for a push or a deployment.
 RETRY_SECONDS, LONG_RETRY_SECONDS = 10, 300
 
 
@@ -35,8 +35,9 @@ class Context:
 
     def client_for(self, chosen: credentials.Credentials) -> Client:
         """Return a client for these credentials."""
-        given = self.arguments.retry_for
-        return Client(chosen, self.arguments.default_retry_for if given is None else given, self.screen.note)
+        retry_for = self.arguments.retry_for
+        seconds = self.arguments.default_retry_for if retry_for is None else retry_for
+        return Client(chosen, seconds, self.screen.note)
 
     def confirm(self, question: str) -> None:
         """Return if `--yes` was given or the user agrees. Raises `BadUsage`."""
@@ -50,7 +51,7 @@ Run = Callable[[Context], int]
 
 @dataclass(frozen=True)
 class Help:
-    """A command's help. `summary` is its line in the list of commands."""
+    """The help of a command. `summary` is shown in the list of commands."""
 
     summary: str
     text: str = ""

@@ -1,8 +1,8 @@
 """The HTTP client of the operators' API: one session, explicit timeouts, retries with backoff.
 
-Retried are connections that fail, and the statuses 429, 502, 503 and 504, which mean "later"; `Retry-After` is obeyed.
-A call marked `once` is retried only if it had no effect: it never reached the server, or the answer was 429 or 503.
-The token never leaves for another host: redirects are not followed, and only the query of a page's `next` link is used.
+Failed connections and the statuses 429, 502, 503 and 504 are retried; `Retry-After` is obeyed. A call that is not
+idempotent is retried only if it had no effect: it never reached the server, or the status was 429 or 503.
+The token is never sent to another host: redirects are not followed, and only the query of a page's `next` link is used.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ CONNECTIONS = 8
 
 @dataclass(eq=False)
 class TemporaryFailure(Exception):
-    """A try that failed for a reason that may pass. `final` is raised if the retries end."""
+    """An attempt that failed but may succeed later. `final` is raised if no attempt succeeds."""
 
     reason: str
     final: Unreachable
@@ -75,16 +75,16 @@ class Client:
     def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         return self.call("GET", path, params=params)
 
-    def post(self, path: str, body: object = None, *, once: bool = False) -> Any:
-        return self.call("POST", path, json=body if body is not None else {}, once=once)
+    def post(self, path: str, body: object = None, *, idempotent: bool = True) -> Any:
+        return self.call("POST", path, json=body if body is not None else {}, idempotent=idempotent)
 
     def delete(self, path: str) -> None:
-        """Delete once: a repetition would be answered with 404."""
-        self.call("DELETE", path, once=True)
+        """Delete. This is not idempotent: a second request would get a 404."""
+        self.call("DELETE", path, idempotent=False)
 
     def text(self, path: str) -> str:
         """Return a plain-text response. Raises as `call` does."""
-        response = self._send("GET", path, once=False)
+        response = self._send("GET", path, idempotent=True)
         response.encoding = "utf-8"
         return response.text
 
@@ -99,23 +99,23 @@ class Client:
                 return items[:limit] if limit else items
             query = dict(parse_qsl(urlsplit(page["next"]).query))
 
-    def call(self, method: str, path: str, *, once: bool = False, **request: Any) -> Any:
-        """Return the response's JSON; `path` begins after `/api/v1`.
+    def call(self, method: str, path: str, *, idempotent: bool = True, **request: Any) -> Any:
+        """Return the response's JSON; `path` starts after `/api/v1`.
 
         Raises: `NotAllowed`, `Refused`, `Unreachable`.
         """
-        return document_of(self._send(method, path, once=once, **request), self.server)
+        return document_of(self._send(method, path, idempotent=idempotent, **request), self.server)
 
-    def _send(self, method: str, path: str, *, once: bool, **request: Any) -> requests.Response:
+    def _send(self, method: str, path: str, *, idempotent: bool, **request: Any) -> requests.Response:
         retries = RetryPolicy(self.retry_seconds, self.note)
         while True:
             try:
-                return self._try(method, path, once, request)
+                return self._try(method, path, idempotent, request)
             except TemporaryFailure as failure:
                 if not failure.may_retry or not retries.wait(failure.reason, failure.retry_after_seconds):
                     raise failure.final from None
 
-    def _try(self, method: str, path: str, once: bool, request: Mapping[str, Any]) -> requests.Response:
+    def _try(self, method: str, path: str, idempotent: bool, request: Mapping[str, Any]) -> requests.Response:
         try:
             response = self.session.request(
                 method, f"{self.server}/api/v1{path}", timeout=(CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS),
@@ -127,24 +127,24 @@ class Client:
                 "uses your own certificate authority, set REQUESTS_CA_BUNDLE."
             ) from None
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            raise self._connection_failure(error, once) from None
+            raise self._connection_failure(error, idempotent) from None
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
             raise Unreachable(f"{self.server} is not a valid URL: {error}.") from None
         if response.status_code in RETRIED:
-            raise self._temporary_refusal(response, once)
+            raise self._temporary_refusal(response, idempotent)
         raise_for_status(response, self.server)
         return response
 
-    def _connection_failure(self, error: requests.RequestException, once: bool) -> TemporaryFailure:
-        may_retry = not once or _never_arrived(error)
+    def _connection_failure(self, error: requests.RequestException, idempotent: bool) -> TemporaryFailure:
+        may_retry = idempotent or _never_arrived(error)
         advice = RUN_AGAIN if may_retry else REQUEST_NOT_REPEATABLE
         final = Unreachable(f"{self.server} cannot be reached: {connection_problem(error)}. {advice}")
-        return TemporaryFailure(f"{self.server} does not answer", final, may_retry)
+        return TemporaryFailure(f"{self.server} does not respond", final, may_retry)
 
-    def _temporary_refusal(self, response: requests.Response, once: bool) -> TemporaryFailure:
-        may_retry = not once or response.status_code in WITHOUT_EFFECT
+    def _temporary_refusal(self, response: requests.Response, idempotent: bool) -> TemporaryFailure:
+        may_retry = idempotent or response.status_code in WITHOUT_EFFECT
         final = Unreachable(f"{error_summary(response)}. {RUN_AGAIN if may_retry else REQUEST_NOT_REPEATABLE}")
-        reason = f"{self.server} answers {response.status_code}"
+        reason = f"{self.server} returned {response.status_code}"
         return TemporaryFailure(reason, final, may_retry, retry_after(response))
 
 

@@ -59,7 +59,7 @@ def check_token(token: str) -> str:
 
 
 def load(environment: Mapping[str, str], server: str | None = None) -> Credentials:
-    """Return the credentials for `server`, or for the server that is logged in to. Raises `NotAllowed`."""
+    """Return the credentials for `server`, or for the server that the user logged in to. Raises `NotAllowed`."""
     stored = read(location(environment))
     chosen = server or environment.get("KERNEX_SERVER")
     url = server_url(chosen) if chosen else (stored.server if stored else None)
@@ -75,14 +75,14 @@ def load(environment: Mapping[str, str], server: str | None = None) -> Credentia
 def read(path: Path) -> Credentials | None:
     """Return the stored credentials, or None if there is no file. Raises `LocalProblem` if it is damaged."""
     try:
-        members = tomllib.loads(path.read_text("utf-8"))
+        document = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise LocalProblem(f"{path} cannot be read ({error}): run `kernex login` again.") from None
-    server, token = members.get("server"), members.get("token")
+    server, token = document.get("server"), document.get("token")
     if not isinstance(server, str) or not isinstance(token, str):
-        raise LocalProblem(f"{path} has no server and token: run `kernex login` again.")
+        raise LocalProblem(f"{path} must contain `server` and `token`: run `kernex login` again.")
     return Credentials(server, token)
 
 

@@ -1,7 +1,7 @@
 """`kernex.toml` or `kernex.json`: the fields of a manifest that cannot be derived from the files.
 
-These are `device_types`, `requires`, `release_counter`, `hooks`, `run` and `health`. The file itself is not part of
-the bundle.
+The fields are `device_types`, `requires`, `release_counter`, `hooks`, `run` and `health`. The file itself is not
+part of the bundle.
 """
 
 import re
@@ -13,7 +13,7 @@ from kernex_cli.errors import BadManifest, LocalProblem
 from kernex_cli.manifest import read_json
 
 NAMES = ("kernex.toml", "kernex.json")
-MEMBERS = ("device_types", "requires", "release_counter", "hooks", "run", "health")
+FIELDS = ("device_types", "requires", "release_counter", "hooks", "run", "health")
 MAX_SIZE = 256 * 1024
 # The longest key that a description needs has three parts: hooks.pre_install.command.
 MAX_KEY_PARTS = 8
@@ -34,7 +34,7 @@ def find(directory: Path) -> Path | None:
 
 
 def read(path: Path | None) -> dict[str, Any]:
-    """Return the members that `path` adds to the manifest; none without a path. Raises `LocalProblem`."""
+    """Return the fields that `path` adds to the manifest, or none if it is None. Raises `LocalProblem`."""
     if path is None:
         return {}
     try:
@@ -42,16 +42,16 @@ def read(path: Path | None) -> dict[str, Any]:
             body = file.read(MAX_SIZE + 1)
         if len(body) > MAX_SIZE:
             raise LocalProblem(f"{path} must not be larger than {MAX_SIZE // 1024} KiB.")
-        members = read_json(body) if path.suffix == ".json" else _read_toml(body)
+        fields = read_json(body) if path.suffix == ".json" else _read_toml(body)
     except OSError as error:
         raise LocalProblem(f"{path} cannot be read: {error.strerror}.") from None
     except (ValueError, BadManifest) as error:
         raise LocalProblem(f"{path} is not valid: {error}") from None
-    if not isinstance(members, dict):
-        raise LocalProblem(f"{path} is not a table of members such as `run` and `health`.")
-    if unknown := sorted(members.keys() - set(MEMBERS)):
-        raise LocalProblem(f"{path} has the unknown member {unknown[0]!a}; allowed are {', '.join(MEMBERS)}.")
-    return members
+    if not isinstance(fields, dict):
+        raise LocalProblem(f"{path} must be a table of fields such as `run` and `health`.")
+    if unknown := sorted(fields.keys() - set(FIELDS)):
+        raise LocalProblem(f"{path} has the unknown field {unknown[0]!a}; allowed are {', '.join(FIELDS)}.")
+    return fields
 
 
 def _read_toml(body: bytes) -> dict[str, Any]:

@@ -4,7 +4,7 @@ CommandFailed
 ├── BadUsage         2  the command line is wrong
 ├── NotAllowed       3  not logged in, or the API token's role does not allow the request
 ├── Refused          4  the server refused the request
-├── Unreachable      5  the server did not answer, or it is broken
+├── Unreachable      5  the server did not respond, or it failed
 ├── WaitFailed       6  the request was accepted, but its result failed or did not arrive in time
 └── LocalProblem     7  a problem on this machine
     ├── BadManifest     the bundle breaks a rule; `code` names the rule
@@ -68,7 +68,7 @@ class LocalProblem(CommandFailed):
 
 
 class BadManifest(LocalProblem):
-    """The bundle breaks a rule. `code` is the code that the server would answer."""
+    """The bundle breaks a rule. `code` is the code that the server would return."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{message} ({code})")

@@ -1,4 +1,4 @@
-"""How times, sizes, ids and texts are written for people."""
+"""Format times, sizes, ids and texts for people."""
 
 import json
 import re
@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 SHORT_ID_LENGTH = 8
-# Control characters, and those that change the direction of text: neither may steer a terminal.
+# Control characters, and those that change the direction of text: they could control a terminal.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-_STEPS = ((60, 1, "s"), (3600, 60, "min"), (2 * 86_400, 3600, "h"), (60 * 86_400, 86_400, "days"))
+_UNITS = ((60, 1, "s"), (3600, 60, "min"), (2 * 86_400, 3600, "h"), (60 * 86_400, 86_400, "days"))
 
 
 def clean(text: str) -> str:
-    """Return `text` with a replacement character for each character that could steer a terminal."""
+    """Return `text` with a replacement character for each character that could control a terminal."""
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
@@ -32,8 +32,8 @@ def relative_time(moment: str, now: datetime) -> str:
 
 
 def _duration(seconds: float) -> str:
-    for below, unit_seconds, unit in _STEPS:
-        if seconds < below:
+    for limit, unit_seconds, unit in _UNITS:
+        if seconds < limit:
             return f"{int(seconds // unit_seconds)} {unit}"
     return f"{int(seconds // (30 * 86_400))} months"
 
@@ -43,7 +43,7 @@ def now() -> datetime:
 
 
 def short_id_length(ids: Iterable[str]) -> int:
-    """Return how many characters tell these ids apart, at least 8."""
+    """Return how many characters are needed to tell these ids apart, at least 8."""
     distinct = set(ids)
     length = SHORT_ID_LENGTH
     while length < 36 and len({each[:length] for each in distinct}) < len(distinct):
@@ -66,7 +66,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def cell_text(value: object) -> str:
-    """Return a value of the API for people."""
+    """Return an API value as text for people."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -74,12 +74,12 @@ def cell_text(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(cell_text, value))
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_member_text(member)}" for name, member in value.items())
+        return ", ".join(f"{name} {_nested_text(nested)}" for name, nested in value.items())
     return str(value)
 
 
-def _member_text(value: object) -> str:
-    """Return a value inside an object: a nested list or object as JSON, so that it is clear where it ends."""
+def _nested_text(value: object) -> str:
+    """Return a value of an object. A nested list or object is shown as JSON, so that its end is clear."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else cell_text(value)
 
 

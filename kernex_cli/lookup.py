@@ -1,7 +1,7 @@
-"""Find what the user means: devices and deployments by name or by the first digits of an id.
+"""Find devices and deployments by name or by the first digits of an id.
 
-The admin and the command line print the first 8 hex digits of an id. They are accepted wherever an id is accepted, as
-long as only one id begins with them. A device's name takes precedence over an id.
+The admin and the command line print the first 8 hex digits of an id. They are accepted wherever an id is accepted, if
+only one id begins with them. A device's name takes precedence over an id.
 """
 
 import re

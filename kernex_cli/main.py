@@ -1,4 +1,4 @@
-"""`kernex`: parse the command line, run one command, and turn an error into a sentence and an exit code."""
+"""`kernex`: parse the command line, run one command, and turn an error into a message and an exit code."""
 
 import os
 import sys
@@ -68,10 +68,10 @@ def build_parser() -> Parser:
     return parser
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(args: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     try:
-        arguments = build_parser().parse_all(sys.argv[1:] if words is None else words)
+        arguments = build_parser().parse_all(sys.argv[1:] if args is None else args)
     except SystemExit as end:  # argparse printed an error or the help
         return int(end.code or 0)
     if "run" not in arguments:

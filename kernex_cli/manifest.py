@@ -57,8 +57,8 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not a JSON number")
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def check(manifest: object) -> None:
@@ -71,15 +71,15 @@ def check(manifest: object) -> None:
     executables = check_files(top["files"])
     if "run" in top:
         _check_run(top["run"], executables)
-    for member in ("name", "version"):
-        check_name(top[member], f"bad_{member}", member)
+    for field in ("name", "version"):
+        check_name(top[field], f"bad_{field}", field)
     _integer(top.get("release_counter", 0), "bad_release_counter", "release_counter")
     _check_device_types(top.get("device_types", []))
-    for member, amount in requires.items():
-        _integer(amount, "bad_requires", f"requires.{member}")
+    for field, amount in requires.items():
+        _integer(amount, "bad_requires", f"requires.{field}")
     _check_hooks(top.get("hooks", {}), executables)
     if "health" in top:
-        _check_health(top["health"], executables, supervised="run" in top)
+        _check_health(top["health"], executables, has_run_command="run" in top)
     if len(canonical(manifest)) > MAX_MANIFEST_SIZE:
         _refuse("manifest_too_large", f"The manifest must not be larger than {MAX_MANIFEST_SIZE} bytes")
 
@@ -125,14 +125,14 @@ def _check_device_types(value: object) -> None:
     for item in value:
         check_name(item, "bad_device_types", "device type")
     if len(set(value)) < len(value):
-        _refuse("bad_device_types", "`device_types` must not list a type twice")
+        _refuse("bad_device_types", "`device_types` must not list a type more than once")
 
 
 def _check_hooks(value: object, executables: ExecutableByPath) -> None:
-    for member, hook in _object(value, "hooks", set(), _HOOKS).items():
-        inner = _object(hook, f"hooks.{member}", {"command", "timeout_seconds"}, set())
-        _check_command(inner["command"], executables, f"hooks.{member}.command")
-        _integer(inner["timeout_seconds"], "bad_timeout", f"hooks.{member}.timeout_seconds", 1, MAX_SECONDS)
+    for name, hook in _object(value, "hooks", set(), _HOOKS).items():
+        inner = _object(hook, f"hooks.{name}", {"command", "timeout_seconds"}, set())
+        _check_command(inner["command"], executables, f"hooks.{name}.command")
+        _integer(inner["timeout_seconds"], "bad_timeout", f"hooks.{name}.timeout_seconds", 1, MAX_SECONDS)
 
 
 def _check_run(value: object, executables: ExecutableByPath) -> None:
@@ -150,13 +150,13 @@ def _check_run(value: object, executables: ExecutableByPath) -> None:
     _check_command(run["command"], executables, "run.command")
 
 
-def _check_health(value: object, executables: ExecutableByPath, *, supervised: bool) -> None:
+def _check_health(value: object, executables: ExecutableByPath, *, has_run_command: bool) -> None:
     health = _object(value, "health", {"timeout_seconds"}, {*_HEALTH_CHECKS, "interval_seconds"})
     _integer(health["timeout_seconds"], "bad_timeout", "health.timeout_seconds", 1, MAX_SECONDS)
     if len(_HEALTH_CHECKS & health.keys()) != 1:
         _refuse("bad_health", "`health` must have exactly one of `command`, `file` or `http`")
     if "file" in health:
-        if not supervised or "interval_seconds" in health:
+        if not has_run_command or "interval_seconds" in health:
             _refuse(
                 "bad_health",
                 "`health.file` requires a `run` command that writes it, and must not have `interval_seconds`",
@@ -167,7 +167,7 @@ def _check_health(value: object, executables: ExecutableByPath, *, supervised: b
     if "command" in health:
         _check_command(health["command"], executables, "health.command")
         return
-    if not supervised:
+    if not has_run_command:
         _refuse("bad_health", "`health.http` requires a `run` command that responds to the requests")
     _check_health_url(health["http"])
 
@@ -204,8 +204,8 @@ def _object(value: object, field: str, required: Iterable[str], optional: Iterab
             _refuse("missing_member", f"`{field}` must have `{name}`")
     for name in value:
         if name not in required and name not in optional:
-            known = ", ".join(sorted({*required, *optional}))
-            _refuse("unknown_member", f"`{field}` has the unknown field {name[:80]!a}; allowed are {known}")
+            allowed = ", ".join(sorted({*required, *optional}))
+            _refuse("unknown_member", f"`{field}` has the unknown field {name[:80]!a}; allowed are {allowed}")
     return value
 
 

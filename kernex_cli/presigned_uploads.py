@@ -1,4 +1,4 @@
-"""Uploads of parts straight to the server's object storage, with a presigned URL for each part.
+"""Uploads of parts directly to the server's object storage, with a presigned URL for each part.
 
 Storage gets no credentials: neither the API token nor those in ~/.netrc. A presigned URL expires after a quarter of an
 hour. If it has expired, or the bytes were damaged in transit, the client requests another URL from the server.
@@ -26,7 +26,7 @@ UPLOAD_GONE = 404
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a blob. Storage compares the arriving bytes with `md5`; `sha256` decides what a file is."""
+    """One part of a blob. Storage checks the received bytes against `md5`; the server checks them against `sha256`."""
 
     number: int
     sha256: str
@@ -39,7 +39,7 @@ class Part:
 
 @dataclass(frozen=True)
 class PresignedUrl:
-    """Where one part goes, and the headers that the signature covers."""
+    """The URL to send one part to, and the headers that its signature covers."""
 
     url: str
     headers: Mapping[str, str]
@@ -50,7 +50,7 @@ class PresignedUrl:
 
 
 class Storage:
-    """Sends parts to presigned URLs. Each request is retried for as long as the client's calls are."""
+    """Sends parts to presigned URLs. Each request is retried for as long as the client retries its calls."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -85,19 +85,19 @@ class Storage:
     def _new_url(self, upload_id: str, part: Part) -> PresignedUrl | None:
         """Ask the server for a URL. Return None if the upload is closed."""
         try:
-            answer = self.client.post(f"/uploads/{upload_id}/parts", {"parts": [part.document()]})
+            document = self.client.post(f"/uploads/{upload_id}/parts", {"parts": [part.document()]})
         except Refused as error:
             if error.code == "upload_closed":
                 return None
             raise
-        return PresignedUrl.parse(answer["addresses"][0])
+        return PresignedUrl.parse(document["addresses"][0])
 
     def _put(self, url: PresignedUrl, body: Iterable[bytes]) -> int:
-        """Return storage's status; retry what may pass. Raises `Unreachable`."""
+        """Return storage's status code. Retry temporary failures. Raises `Unreachable`."""
         host = urlsplit(url.url).netloc
         retries = RetryPolicy(self.client.retry_seconds, self.client.note)
         while True:
-            at_least_seconds = 0.0
+            minimum_seconds = 0.0
             try:
                 response = self._request(url, body)
             except requests.exceptions.SSLError as error:
@@ -109,12 +109,12 @@ class Storage:
             else:
                 if response.status_code not in RETRIED | {500}:
                     return response.status_code
-                problem, at_least_seconds = f"answers {response.status_code}", retry_after(response)
-            if not retries.wait(f"storage {problem}", at_least_seconds):
+                problem, minimum_seconds = f"returned {response.status_code}", retry_after(response)
+            if not retries.wait(f"storage {problem}", minimum_seconds):
                 raise Unreachable(f"The server's storage {host} {problem}. Run the same command again later.")
 
     def _request(self, url: PresignedUrl, body: Iterable[bytes]) -> requests.Response:
-        # Use the environment's proxies and CA bundles, except towards this machine.
+        # Use the environment's proxies and CA bundles, except for this machine.
         self.session.trust_env = urlsplit(url.url).hostname not in LOOPBACK
         return self.session.put(
             url.url, data=body, headers=dict(url.headers), timeout=(CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS),

@@ -1,4 +1,4 @@
-"""Progress bars on a terminal; a single line elsewhere."""
+"""Progress bars for terminals."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ from rich.progress import (
 from kernex_cli.formatting import clean
 
 
-class Bar:
+class ProgressBar:
     """The progress of one task. Without a progress display, its methods do nothing."""
 
     def __init__(self, progress: Progress | None = None, task: TaskID | None = None) -> None:
@@ -39,7 +39,7 @@ class Bar:
 
 
 @contextmanager
-def moving_bar(console: Console, description: str, total: int | None, *, in_bytes: bool) -> Iterator[Bar]:
+def progress_bar(console: Console, description: str, total: int | None, *, in_bytes: bool) -> Iterator[ProgressBar]:
     """Show a bar on a terminal while the block runs. Without a total, the bar is indeterminate."""
     amounts: list[ProgressColumn] = [MofNCompleteColumn()]
     if in_bytes:
@@ -47,4 +47,4 @@ def moving_bar(console: Console, description: str, total: int | None, *, in_byte
     columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), *(amounts if total else [])]
     columns += [TextColumn("{task.fields[detail]}", markup=False), TimeElapsedColumn()]
     with Progress(*columns, console=console) as progress:
-        yield Bar(progress, progress.add_task(clean(description), total=total, detail=""))
+        yield ProgressBar(progress, progress.add_task(clean(description), total=total, detail=""))

@@ -1,4 +1,4 @@
-"""What the API returns, as dataclasses. Their fields have the API's names; unknown fields are ignored."""
+"""Dataclasses for the API's JSON objects. Their fields have the API's names; unknown fields are ignored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -20,7 +20,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class RunningBundle:
-    """A release that a device says it runs. `verdict` is what the bundle reports about itself."""
+    """A bundle that a device reports as running. `verdict` is what the bundle reports about itself."""
 
     product: str
     version: str
@@ -59,7 +59,7 @@ class Device(Resource):
 
     @property
     def running(self) -> list[RunningBundle]:
-        """What runs, unhealthy releases first."""
+        """The running bundles, unhealthy ones first."""
         releases = [
             RunningBundle(
                 product,
@@ -89,7 +89,7 @@ class Bundle(Resource):
 
     @property
     def missing_size(self) -> int:
-        """How many bytes the server does not have or has not verified."""
+        """The number of bytes that the server does not have or has not verified."""
         return sum(blob["size"] for blob in self.missing)
 
 
@@ -99,7 +99,7 @@ UNSUCCESSFUL_STATES = ("failed", "rolled_back", "rejected", "timed_out", "cancel
 
 @dataclass(frozen=True)
 class Deployment(Resource):
-    """`counts` is the number of devices by state; it is zero everywhere while the server still plans."""
+    """`counts` is the number of devices in each state. All are zero until the server has planned the deployment."""
 
     id: str = ""
     bundle: str = ""
@@ -121,12 +121,12 @@ class Deployment(Resource):
 
     @property
     def has_ended(self) -> bool:
-        """True once it has ended on every device: a cancelled deployment can still have devices at work."""
+        """True if it has ended on every device. A cancelled deployment can still have unfinished devices."""
         return bool(self.finished_at)
 
     @property
     def has_succeeded(self) -> bool:
-        """True if it reached at least one device, and succeeded on all."""
+        """True if it had at least one device and succeeded on all of them."""
         return self.device_count > 0 and self.counts.get(SUCCEEDED, 0) == self.device_count
 
     @property
@@ -164,13 +164,13 @@ class DeviceDeployment(Resource):
 
     @property
     def progress(self) -> str:
-        """How much of the download is done, in per cent."""
+        """The downloaded share in per cent."""
         return f"{100 * self.bytes_done // self.bytes_total} %" if self.bytes_total else ""
 
 
 @dataclass(frozen=True)
 class Command(Resource):
-    """What the server asked of a device, and how it ended."""
+    """A command that the server sent to a device, and its outcome."""
 
     id: int = 0
     kind: str = ""
@@ -195,7 +195,6 @@ class LogRequest(Resource):
     """An operator's request for a device's logs."""
 
     id: str = ""
-    device_id: str = ""
     state: str = ""
     reason: str = ""
     size: int = 0

@@ -1,4 +1,4 @@
-"""What the server's HTTP responses mean to a command: a JSON document, or an error with its exit code."""
+"""Turn the server's HTTP responses into JSON documents or errors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ def document_of(response: requests.Response, server: str) -> Any:
     try:
         return response.json()
     except ValueError:
-        raise Unreachable(f"{server} answers, but not as Kernex does: check the URL.") from None
+        raise Unreachable(f"{server} responded, but not like Kernex: check the URL.") from None
 
 
 def raise_for_status(response: requests.Response, server: str) -> None:
@@ -80,7 +80,7 @@ def _error_object(response: requests.Response) -> dict[str, Any]:
 
 
 def _sentence(error: Mapping[str, Any], response: requests.Response) -> str:
-    return str(error.get("message") or f"The server answered {response.status_code} {response.reason}.")
+    return str(error.get("message") or f"The server returned {response.status_code} {response.reason}.")
 
 
 def _field_errors(fields: object) -> str:

@@ -1,7 +1,7 @@
 """The output of `kernex`: results on stdout; notes, progress bars and errors on stderr.
 
-Colours, bars and fitted tables are for terminals. Elsewhere a table is lines of tab-separated fields, which `cut` and
-`awk` can read. Control characters in texts from devices are replaced: they must not steer a terminal.
+Colours, bars and fitted tables are for terminals. Otherwise a table is lines of tab-separated fields, which `cut` and
+`awk` can read. Control characters in texts from devices are replaced, because they could control the terminal.
 """
 
 import json
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kernex_cli.formatting import absolute_time, cell_text, clean, now, relative_time
-from kernex_cli.progress import Bar, moving_bar
+from kernex_cli.progress import ProgressBar, progress_bar
 from kernex_cli.tables import STYLES, Column, Table
 
 
@@ -39,7 +39,7 @@ class Screen:
         self.err.print(Text(clean(sentence), style=style), soft_wrap=True)
 
     def error(self, sentence: str) -> None:
-        """Print why the command failed to stderr."""
+        """Print the reason for a failure to stderr."""
         first, *more = sentence.splitlines() or [""]
         self.err.print(Text.assemble(("kernex: ", "bold red"), clean(first)), soft_wrap=True)
         for line in more:
@@ -61,7 +61,7 @@ class Screen:
             self.out.print(Text(clean(line)), soft_wrap=True)
 
     def text(self, text: str) -> None:
-        """Print text of several lines to stdout; on a terminal without control characters."""
+        """Print multi-line text to stdout. On a terminal, control characters are replaced."""
         if self.out.is_terminal:
             text = "\n".join(clean(line.expandtabs()) for line in text.split("\n"))
         sys.stdout.write(text)
@@ -83,7 +83,7 @@ class Screen:
                 self.out.print(line, soft_wrap=True)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[object]]) -> None:
-        """Print a table. Not for `as_json`."""
+        """Print a table. Do not call this with `as_json`."""
         table = Table(columns, rows)
         if not self.out.is_terminal:
             sys.stdout.write("\n".join(table.tab_separated()) + "\n")
@@ -95,7 +95,7 @@ class Screen:
             self.note(f"Columns that do not fit: {', '.join(omitted)}. Show them with -v.")
 
     def table_or(self, columns: Sequence[Column], rows: Sequence[Sequence[object]], sentence: str) -> None:
-        """Print a table, or on a terminal a sentence if there are no rows."""
+        """Print a table. On a terminal, print `sentence` instead if there are no rows."""
         if rows or not self.out.is_terminal:
             self.table(columns, rows)
         else:
@@ -115,13 +115,13 @@ class Screen:
         return relative_time(moment, now()) if self.is_short else absolute_time(moment)
 
     @contextmanager
-    def bar(self, description: str, total: int | None = None, *, in_bytes: bool = False) -> Iterator[Bar]:
+    def bar(self, description: str, total: int | None = None, *, in_bytes: bool = False) -> Iterator[ProgressBar]:
         """Show progress on stderr while the block runs. Without a total, the bar is indeterminate."""
         if not self.err.is_terminal:
             self.note(f"{description} …")
-            yield Bar()
+            yield ProgressBar()
             return
-        with moving_bar(self.err, description, total, in_bytes=in_bytes) as bar:
+        with progress_bar(self.err, description, total, in_bytes=in_bytes) as bar:
             yield bar
 
 

@@ -1,7 +1,7 @@
-"""Tables: fitted to the terminal, or lines of tab-separated fields where there is none.
+"""Tables, fitted to the terminal. Without a terminal, they are lines of tab-separated fields.
 
-On a terminal, ids are short and times relative. A table that is too wide loses its least important columns first, then
-long texts are cut between words. No cell is broken over two lines.
+On a terminal, ids are short and times relative. If a table is too wide, long texts are cut between words, then the
+least important columns are left out. No cell spans two lines.
 """
 
 from collections.abc import Sequence
@@ -33,10 +33,10 @@ STYLES = {
 }  # fmt: skip
 
 
-class Kind(Enum):
+class ColumnType(Enum):
     """How a column's values are written, and whether they may be cut."""
 
-    WORD = "word"  # is not cut
+    WORD = "word"  # cut only if nothing else helps
     STATE = "state"  # `rolled_back` is written `rolled back`
     TEXT = "text"  # may be cut between words
     ID = "id"
@@ -47,18 +47,18 @@ class Kind(Enum):
 class Column:
     """`rank` 0 is always shown; otherwise the column with the highest rank is left out first.
 
-    A text is not cut below `shortest` characters as long as another column can be left out.
+    A text keeps at least `shortest` characters as long as another column can be left out.
     """
 
     heading: str
-    kind: Kind = Kind.WORD
+    type: ColumnType = ColumnType.WORD
     rank: int = 0
     shortest: int = SHORTEST_TEXT
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of raw values of the API under their columns."""
+    """Rows of raw API values, and their columns."""
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[object]]
@@ -68,7 +68,7 @@ class Table:
         lines = ["\t".join(column.heading for column in self.columns)]
         for row in self.rows:
             cells = [
-                absolute_time(str(value)) if column.kind is Kind.TIME and value else cell_text(value)
+                absolute_time(str(value)) if column.type is ColumnType.TIME and value else cell_text(value)
                 for column, value in zip(self.columns, row, strict=True)
             ]
             lines.append("\t".join(map(clean, cells)))
@@ -89,18 +89,18 @@ class Table:
 
     def _texts(self, number: int, *, is_short: bool) -> list[str]:
         values = [row[number] for row in self.rows]
-        kind = self.columns[number].kind
-        if kind is Kind.ID:
+        column_type = self.columns[number].type
+        if column_type is ColumnType.ID:
             length = short_id_length(str(value) for value in values if value) if is_short else 36
             return [cell_text(value)[:length] for value in values]
-        if kind is Kind.TIME:
+        if column_type is ColumnType.TIME:
             moment = now()
             return [
                 "" if not value else relative_time(str(value), moment) if is_short else absolute_time(str(value))
                 for value in values
             ]
         texts = [clean(cell_text(value)) for value in values]
-        return [text.replace("_", " ") for text in texts] if kind is Kind.STATE else texts
+        return [text.replace("_", " ") for text in texts] if column_type is ColumnType.STATE else texts
 
 
 def fitted(columns: Sequence[Column], natural: Sequence[int], width: int | None) -> tuple[list[int], list[int]]:
@@ -136,7 +136,7 @@ def _cut(
     excess = sum(widths[number] for number in shown) - available
     for number in sorted(shown, key=lambda number: -widths[number]):
         column = columns[number]
-        if column.kind is Kind.TEXT or (shortest and column.kind is Kind.WORD):
+        if column.type is ColumnType.TEXT or (shortest and column.type is ColumnType.WORD):
             cut = max(min(excess, widths[number] - (shortest or column.shortest)), 0)
         else:
             cut = 0

@@ -1,9 +1,9 @@
-"""The files of a directory that become a bundle, and their digests.
+"""Read the files of a directory that become a bundle, and compute their digests.
 
-Only regular files are allowed. Symbolic links, sockets and the like are refused, because devices could not recreate
-them. Empty directories are left out. `.kernexignore` lists what to leave out, one shell pattern per line: a pattern
-with a slash is matched against the full path, a pattern without one against each name in the path. A trailing slash
-limits the pattern to directories.
+Only regular files are allowed. Symbolic links, sockets and other special files are refused, because devices could not
+recreate them. Empty directories are left out. `.kernexignore` lists what to leave out, one shell pattern per line: a
+pattern with a slash is matched against the full path, a pattern without one against each name in the path. A trailing
+slash limits the pattern to directories.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ CHUNK_SIZE = 1024 * 1024
 
 @dataclass(frozen=True)
 class Source:
-    """One file as it was when the command began. `path` is its path in the bundle, `size` its bytes."""
+    """A file as it was when the command started. `path` is its path in the bundle, `size` its bytes."""
 
     path: str
     location: Path
@@ -37,7 +37,7 @@ class Source:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """Open the file. Raises `FileChanged` if it is not the same file any more, before or after the block."""
+        """Open the file. Raises `FileChanged` if the file changed before or during the block."""
         try:
             descriptor = os.open(self.location, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -75,17 +75,17 @@ class Source:
 
 
 def identity(status: os.stat_result) -> tuple[int, ...]:
-    """Return what changes when a file's content changes."""
+    """Return attributes of which at least one changes when the file's content changes."""
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def walk(directory: Path, skip: frozenset[Path] = frozenset()) -> list[Source]:
-    """Return the files below `directory`, sorted as in a manifest. Raises `LocalProblem` or `BadManifest`."""
+    """Return the files under `directory`, sorted as in a manifest. Raises `LocalProblem` or `BadManifest`."""
     if not directory.is_dir():
         raise LocalProblem(f"{directory} is not a directory: give the directory that contains the bundle's files.")
     patterns = _read_patterns(directory / IGNORE_FILE)
     skip = skip | {directory / IGNORE_FILE}
-    sources = sorted(_files_below(directory, "", patterns, skip), key=lambda source: source.path)
+    sources = sorted(_files_under(directory, "", patterns, skip), key=lambda source: source.path)
     if not sources:
         raise BadManifest("bad_files", f"{directory} contains no files for a bundle.")
     if len(sources) > MAX_FILES:
@@ -100,7 +100,7 @@ def walk(directory: Path, skip: frozenset[Path] = frozenset()) -> list[Source]:
     return sources
 
 
-def _files_below(directory: Path, prefix: str, patterns: list[str], skip: frozenset[Path]) -> Iterator[Source]:
+def _files_under(directory: Path, prefix: str, patterns: list[str], skip: frozenset[Path]) -> Iterator[Source]:
     try:
         with os.scandir(directory) as iterator:
             entries = sorted(iterator, key=lambda entry: entry.name)
@@ -114,7 +114,7 @@ def _files_below(directory: Path, prefix: str, patterns: list[str], skip: frozen
         if location in skip or _is_ignored(path, is_directory, patterns):
             continue
         if is_directory:
-            yield from _files_below(location, path + "/", patterns, skip)
+            yield from _files_under(location, path + "/", patterns, skip)
         else:
             yield _source(location, path)
 

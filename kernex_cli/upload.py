@@ -1,8 +1,8 @@
-"""Uploads of blobs: in parts, with constant memory, resumed after a cut.
+"""Uploads of blobs in parts, with constant memory. An interrupted upload is resumed.
 
 The server remembers which parts it has. After a broken connection, a killed process or a restarted server, the same
-command asks for those parts and sends the rest. If the server keeps bundles in a bucket, parts go straight to that
-storage (`kernex_cli.presigned_uploads`).
+command asks which parts are stored and sends the rest. If the server keeps bundles in a bucket, parts go directly to
+that storage (`kernex_cli.presigned_uploads`).
 """
 
 import base64
@@ -22,15 +22,15 @@ from kernex_cli.tree import Source
 SMALL_SIZE = 4 * 1024 * 1024
 PARALLEL_UPLOADS = 4
 MAX_TRIES = 3
-# The bytes were damaged or cut on the way: sending them again can succeed.
+# The bytes were damaged or cut off in transit: sending them again can succeed.
 DAMAGED = {"bad_digest", "body_cut"}
-# The server lost parts or closed the upload: start it again.
+# The server lost parts or closed the upload: start again.
 RESTARTED = {"parts_missing", "upload_closed"}
 
 
 @dataclass(frozen=True)
 class Blob:
-    """One file's content to be sent."""
+    """The content of a file to send."""
 
     sha256: str
     source: Source
@@ -107,8 +107,8 @@ class Uploader:
         for _ in range(MAX_TRIES):
             # A small file is one part. If it goes to storage, this request already returns its URL.
             parts = [blob.part(1, 0, size).document()] if 0 < size <= SMALL_SIZE else []
-            answer = self.client.post("/uploads", {"sha256": blob.sha256, "size": size, "parts": parts})
-            upload = Upload.parse(answer)
+            document = self.client.post("/uploads", {"sha256": blob.sha256, "size": size, "parts": parts})
+            upload = Upload.parse(document)
             if not upload.is_open:
                 if not counted_parts:
                     self.advance(size)
@@ -131,7 +131,7 @@ class Uploader:
         return True
 
     def _send_parts(self, upload: Upload, blob: Blob, counted_parts: set[int]) -> int:
-        """Send the parts that the server does not have, or has with other bytes. Return the number of bytes sent."""
+        """Send the parts that the server lacks or has with different bytes. Return the number of bytes sent."""
         size = blob.source.size
         sent = 0
         for number, offset in enumerate(range(0, size, upload.part_size), start=1):
@@ -170,7 +170,7 @@ class Uploader:
 def sum_in_parallel(work: Callable[[Blob], int], blobs: Sequence[Blob]) -> int:
     """Call `work` for all blobs, a few at a time. Return the sum of the results; raise the first failure.
 
-    The threads are daemons, so that an interrupt ends the command at once.
+    The threads are daemons, so that an interrupt stops the command immediately.
     """
     waiting: queue.SimpleQueue[Blob] = queue.SimpleQueue()
     for blob in blobs:

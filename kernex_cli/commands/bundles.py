@@ -15,16 +15,16 @@ from kernex_cli.formatting import size_text
 from kernex_cli.lookup import suggestions_for
 from kernex_cli.parser import Parser
 from kernex_cli.resources import Bundle
-from kernex_cli.tables import Column, Kind
+from kernex_cli.tables import Column, ColumnType
 
 STATES = ("draft", "verifying", "ready", "withdrawn")
 COLUMNS = (
     Column("BUNDLE"),
-    Column("STATE", Kind.STATE),
+    Column("STATE", ColumnType.STATE),
     Column("SIZE"),
     Column("FILES", rank=1),
-    Column("CREATED", Kind.TIME),
-    Column("REASON", Kind.TEXT),
+    Column("CREATED", ColumnType.TIME),
+    Column("REASON", ColumnType.TEXT),
 )
 LIST = Help(
     "list bundles, newest first", examples="  kernex bundles --state ready\n  kernex bundles --name vad --json\n"
@@ -36,8 +36,8 @@ WITHDRAW = Help(
 )
 DISCARD = Help(
     "delete a draft that was never published",
-    "Its version becomes free for another manifest. The server keeps the files that it already has, so that a push of\n"
-    "another bundle with the same files does not send them again.",
+    "Its version can then be used for another manifest. The server keeps the files that it already has, so\n"
+    "that a push of another bundle with the same files does not send them again.",
     "  kernex bundles --state draft\n  kernex discard vad@1.0.0\n",
 )
 

@@ -23,28 +23,28 @@ from kernex_cli.lookup import find_deployment, find_device, suggestions_for
 from kernex_cli.parser import Parser
 from kernex_cli.resources import SUCCEEDED, UNSUCCESSFUL_STATES, Deployment, DeviceDeployment
 from kernex_cli.screen import Screen
-from kernex_cli.tables import Column, Kind
+from kernex_cli.tables import Column, ColumnType
 
 POLL_SECONDS = 1.0
 SHOWN_FAILURES = 20
 SHOWN_LINES = 3
 LIST_COLUMNS = (
     Column("BUNDLE"),
-    Column("ID", Kind.ID),
-    Column("STATE", Kind.STATE),
-    Column("DEVICES", Kind.TEXT),
-    Column("CREATED", Kind.TIME),
-    Column("NOTE", Kind.TEXT, rank=1),
+    Column("ID", ColumnType.ID),
+    Column("STATE", ColumnType.STATE),
+    Column("DEVICES", ColumnType.TEXT),
+    Column("CREATED", ColumnType.TIME),
+    Column("NOTE", ColumnType.TEXT, rank=1),
 )
 DEVICE_COLUMNS = (
     Column("NAME"),
-    Column("DEVICE", Kind.ID, rank=2),
-    Column("STATE", Kind.STATE),
+    Column("DEVICE", ColumnType.ID, rank=2),
+    Column("STATE", ColumnType.STATE),
     Column("ATTEMPT", rank=4),
     Column("DONE", rank=3),
     Column("REASON", rank=1),
-    Column("SINCE", Kind.TIME),
-    Column("MESSAGE", Kind.TEXT),
+    Column("SINCE", ColumnType.TIME),
+    Column("MESSAGE", ColumnType.TEXT),
 )
 DEPLOY = Help(
     "deploy a bundle to devices",
@@ -108,7 +108,7 @@ def start(context: Context) -> int:
     if arguments.deadline is not None:
         body["deadline_seconds"] = arguments.deadline
     with suggestions_for(client, groups=arguments.group, bundle=arguments.bundle):
-        document = client.post("/deployments", body, once=True)
+        document = client.post("/deployments", body, idempotent=False)
     deployment = Deployment.parse(document)
     if arguments.wait:
         context.screen.note(f"Deployment {deployment.id}")
@@ -176,11 +176,11 @@ def _unsuccessful_devices(context: Context, deployment: Deployment) -> list[Any]
     return failures
 
 
-def _note_failure(screen: Screen, row: DeviceDeployment) -> None:
+def _note_failure(screen: Screen, failure: DeviceDeployment) -> None:
     """Show the end of a device's message: the last lines of a traceback or log say what went wrong."""
-    reason = f" ({row.reason_code})" if row.reason_code else ""
-    lines = row.message_lines if screen.verbose else row.message_lines[-SHOWN_LINES:]
-    title = f"{row.device_name or row.device}: {row.state.replace('_', ' ')}{reason}"
+    reason = f" ({failure.reason_code})" if failure.reason_code else ""
+    lines = failure.message_lines if screen.verbose else failure.message_lines[-SHOWN_LINES:]
+    title = f"{failure.device_name or failure.device}: {failure.state.replace('_', ' ')}{reason}"
     if len(lines) == 1:
         screen.note(f"{title}: {lines[0].strip()}", "red")
         return

@@ -1,4 +1,4 @@
-"""`device`: everything about one device."""
+"""`device`: show everything about one device."""
 
 from typing import Any
 
@@ -8,29 +8,29 @@ from kernex_cli.errors import Exit
 from kernex_cli.lookup import find_device
 from kernex_cli.parser import Parser
 from kernex_cli.resources import Command, Device, DeviceDeployment
-from kernex_cli.tables import Column, Kind
+from kernex_cli.tables import Column, ColumnType
 
 SHOWN_ROWS = 5
-RELEASES = (Column("RUNS"), Column("HEALTH"), Column("VERDICT", Kind.TEXT))
+RELEASES = (Column("RUNS"), Column("HEALTH"), Column("VERDICT", ColumnType.TEXT))
 DEPLOYMENTS = (
     Column("BUNDLE"),
-    Column("DEPLOYMENT", Kind.ID),
-    Column("STATE", Kind.STATE),
-    Column("SINCE", Kind.TIME),
+    Column("DEPLOYMENT", ColumnType.ID),
+    Column("STATE", ColumnType.STATE),
+    Column("SINCE", ColumnType.TIME),
     Column("REASON", rank=1),
-    Column("MESSAGE", Kind.TEXT),
+    Column("MESSAGE", ColumnType.TEXT),
 )
 COMMANDS = (
     Column("COMMAND"),
-    Column("STATE", Kind.STATE),
-    Column("OUTCOME", Kind.STATE),
-    Column("CREATED", Kind.TIME),
-    Column("MESSAGE", Kind.TEXT),
+    Column("STATE", ColumnType.STATE),
+    Column("OUTCOME", ColumnType.STATE),
+    Column("CREATED", ColumnType.TIME),
+    Column("MESSAGE", ColumnType.TEXT),
 )
 DEVICE = Help(
     "show everything about one device",
-    "Shows its state, what it runs with health and verdict, what it reports, its last deployments, and\n"
-    "the last commands that the server sent it, with their outcomes.",
+    "Shows the device's state, its running bundles with health and verdict, the facts that it reports, its last\n"
+    "deployments, and the last commands that the server sent it, with their outcomes.",
     "  kernex device shelf-4\n  kernex device 6f0c6a5e -v\n  kernex device shelf-4 --json | jq .running_bundles\n",
 )
 
@@ -73,7 +73,7 @@ def _show_facts(context: Context, device: Device) -> None:
     screen.heading("Running")
     health = {True: "healthy", False: "unhealthy"}
     rows = [(release.label, health[release.is_healthy], release.verdict) for release in device.running]
-    screen.table_or(RELEASES, rows, "Nothing runs.")
+    screen.table_or(RELEASES, rows, "No bundle is running.")
     if reported := {**device.hardware, **device.attributes}:
         screen.heading("Reported by the device")
         screen.fields(reported)
@@ -94,4 +94,4 @@ def _show_commands(context: Context, documents: list[Any]) -> None:
         (command.kind, command.state, command.outcome, command.created_at, command.outcome_message)
         for command in map(Command.parse, documents)
     ]
-    context.screen.table_or(COMMANDS, rows, "The server has sent no command.")
+    context.screen.table_or(COMMANDS, rows, "The server has not sent a command.")

@@ -5,18 +5,18 @@ from kernex_cli.errors import BadUsage, Exit
 from kernex_cli.lookup import check_group, find_device, suggestions_for
 from kernex_cli.parser import Parser
 from kernex_cli.resources import Device, RunningBundle
-from kernex_cli.tables import Column, Kind
+from kernex_cli.tables import Column, ColumnType
 
 STATES = ("pending", "accepted", "decommissioned")
 COLUMNS = (
     Column("NAME"),
-    Column("ID", Kind.ID),
-    Column("STATE", Kind.STATE, rank=1),
+    Column("ID", ColumnType.ID),
+    Column("STATE", ColumnType.STATE, rank=1),
     Column("LIVENESS"),
     Column("GROUP", rank=2),
     Column("TYPE", rank=3),
-    Column("RUNS", Kind.TEXT),
-    Column("LAST HEARTBEAT", Kind.TIME),
+    Column("RUNS", ColumnType.TEXT),
+    Column("LAST HEARTBEAT", ColumnType.TIME),
 )
 DEVICE_HELP = "the device's name, its id, or the first digits of its id"
 PERMANENT = "The server refuses the device's key from then on. To register again, the device needs a new key."

@@ -1,4 +1,4 @@
-"""`events`: what happened, and who did it."""
+"""`events`: list what happened and who did it."""
 
 from kernex_cli.arguments import Commands, Context, Help, add_command, id_prefix, positive_number
 from kernex_cli.commands.devices import DEVICE_HELP
@@ -6,15 +6,15 @@ from kernex_cli.errors import Exit
 from kernex_cli.lookup import find_deployment, find_device
 from kernex_cli.parser import Parser
 from kernex_cli.resources import Event
-from kernex_cli.tables import Column, Kind
+from kernex_cli.tables import Column, ColumnType
 
 COLUMNS = (
-    Column("WHEN", Kind.TIME),
+    Column("WHEN", ColumnType.TIME),
     Column("KIND", rank=3),
     Column("ACTOR", rank=2),
-    Column("DEVICE", Kind.ID, rank=4),
-    Column("DEPLOYMENT", Kind.ID, rank=5),
-    Column("MESSAGE", Kind.TEXT, shortest=40),
+    Column("DEVICE", ColumnType.ID, rank=4),
+    Column("DEPLOYMENT", ColumnType.ID, rank=5),
+    Column("MESSAGE", ColumnType.TEXT, shortest=40),
 )
 EVENTS = Help(
     "list events, newest first",

@@ -3,9 +3,9 @@
 from kernex_cli.arguments import Commands, Context, Help, add_command, duration
 from kernex_cli.errors import Exit
 from kernex_cli.parser import Parser
-from kernex_cli.tables import Column, Kind
+from kernex_cli.tables import Column, ColumnType
 
-COLUMNS = (Column("NAME"), Column("HEARTBEAT SECONDS"), Column("DESCRIPTION", Kind.TEXT))
+COLUMNS = (Column("NAME"), Column("HEARTBEAT SECONDS"), Column("DESCRIPTION", ColumnType.TEXT))
 LIST = Help("list groups of devices", examples="  kernex groups\n  kernex groups --json\n")
 CREATE = Help(
     "create a group of devices",
@@ -37,6 +37,6 @@ def create_group(context: Context) -> int:
     body = {"name": arguments.group, "description": arguments.description}
     if arguments.every is not None:
         body["interval_seconds"] = arguments.every
-    group = context.client.post("/groups", body, once=True)
+    group = context.client.post("/groups", body, idempotent=False)
     context.screen.result(group, f"Group {group['name']}: devices report every {group['interval_seconds']} s.")
     return Exit.OK

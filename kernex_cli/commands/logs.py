@@ -1,4 +1,4 @@
-"""`logs`: the logs of a device's agent and of its programs."""
+"""`logs`: fetch the logs of a device's agent and of its programs."""
 
 import time
 from argparse import BooleanOptionalAction
@@ -18,9 +18,9 @@ LOGS = Help(
     "fetch the logs of a device's agent and programs",
     """\
 Asks the device for its logs: the agent's own, those of the running programs, and those of releases that failed. The
-device learns of the request with its next heartbeat and sends the newest part of each log, without secrets. The text
-goes to standard output. While a request of the device is unfinished, the command joins it instead of starting another.
-Ctrl-C ends only the waiting: run the same command again.""",
+device receives the request with its next heartbeat and sends the newest part of each log, without secrets. The text
+goes to standard output. If the device already has an open request, the command waits for that one.
+Ctrl-C stops only the waiting: run the same command again to continue.""",
     """\
   kernex logs shelf-4
   kernex logs shelf-4 --output shelf-4.log --timeout 5m

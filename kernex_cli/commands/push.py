@@ -36,7 +36,7 @@ Reads all files under DIR, sends their digests to the server, and uploads only t
 have. If a push is interrupted or refused, run the same command again: it resumes where it stopped. A version never
 changes: push changed files as another version.
 
-`kernex.toml` (or `kernex.json`) in DIR says how devices run and check the bundle: device_types, requires,
+`kernex.toml` (or `kernex.json`) in DIR describes how devices run and check the bundle: device_types, requires,
 release_counter, hooks, run, health. `.kernexignore` lists what to leave out, one pattern per line (`*.pyc`, `.git/`,
 `data/raw/*`). Neither file is part of the bundle. Symbolic links are refused.""",
     """\
@@ -75,11 +75,11 @@ def add_to(commands: "Commands[Parser]") -> None:
 
 @dataclass(frozen=True)
 class Release:
-    """The files of a directory, with their digests, under a name and version."""
+    """A name, a version and the files of a directory. `fields` are further fields of the manifest."""
 
     name: str
     version: str
-    members: Mapping[str, Any]
+    fields: Mapping[str, Any]
     digests: Mapping[Source, str]
 
     @property
@@ -96,7 +96,7 @@ class Release:
             {"path": source.path, "sha256": sha256, "size": source.size, "mode": source.mode}
             for source, sha256 in self.digests.items()
         ]
-        manifest = {**self.members, "schema": SCHEMA, "name": self.name, "version": self.version, "files": files}
+        manifest = {**self.fields, "schema": SCHEMA, "name": self.name, "version": self.version, "files": files}
         check(manifest)
         return manifest
 
@@ -106,7 +106,7 @@ class Release:
         return [Blob(blob["sha256"], source_by_digest[blob["sha256"]]) for blob in missing]
 
     def check_unchanged(self) -> None:
-        """Raise `FileChanged` if a file changed since it was read: the bundle must be a consistent snapshot."""
+        """Raise `FileChanged` if a file changed after it was read: the bundle must be a consistent snapshot."""
         for source in self.digests:
             try:
                 is_unchanged = identity(source.location.lstat()) == source.identity
@@ -136,17 +136,17 @@ def _read_release(context: Context) -> Release:
     """Read the description and all files. Raises `LocalProblem`."""
     arguments = context.arguments
     directory = arguments.directory.resolve()
-    given = arguments.manifest_from and arguments.manifest_from.resolve()
+    requested = arguments.manifest_from and arguments.manifest_from.resolve()
     default = description.find(directory)
-    members = description.read(given or default)
-    sources = walk(directory, frozenset(filter(None, (default, given))))
-    if "run" not in members:
+    fields = description.read(requested or default)
+    sources = walk(directory, frozenset(filter(None, (default, requested))))
+    if "run" not in fields:
         context.screen.note(NO_RUN_COMMAND)
     total = sum(source.size for source in sources)
     title = f"Reading {counted(len(sources), 'file')}, {size_text(total)}"
     with context.screen.bar(title, total, in_bytes=True) as bar:
         digests = {source: source.sha256(bar.advance) for source in sources}
-    return Release(arguments.name, arguments.version, members, digests)
+    return Release(arguments.name, arguments.version, fields, digests)
 
 
 def _send_missing(context: Context, release: Release, missing: Iterable[Mapping[str, Any]]) -> int:
@@ -202,5 +202,5 @@ def _show(screen: Screen, document: Mapping[str, Any], bytes_sent: int) -> None:
         lines.append(f"Next: kernex deploy {bundle.label} --group GROUP --wait")
     elif bundle.state_reason:
         lines.append(f"{bundle.state_reason}. Run the same command again.")
-    shown = {name: value for name, value in document.items() if name != "missing"}
-    screen.result({**shown, "bytes_sent": bytes_sent}, *lines)
+    result = {name: value for name, value in document.items() if name != "missing"}
+    screen.result({**result, "bytes_sent": bytes_sent}, *lines)

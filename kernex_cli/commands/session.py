@@ -38,17 +38,17 @@ def add_to(commands: "Commands[Parser]") -> None:
 
 def log_in(context: Context) -> int:
     path = credentials.location(context.environment)
-    given = context.arguments.url or context.arguments.server or context.environment.get("KERNEX_SERVER")
-    if not given:
+    url = context.arguments.url or context.arguments.server or context.environment.get("KERNEX_SERVER")
+    if not url:
         raise BadUsage("No server given: run `kernex login https://fleet.example.com`, or set KERNEX_SERVER.")
-    server = credentials.server_url(given)
+    server = credentials.server_url(url)
     if urlsplit(server).scheme == "http" and urlsplit(server).hostname not in LOOPBACK:
         context.screen.note(f"Warning: {server} is not encrypted; anyone on the network can read the token.", "yellow")
     login = Credentials(server, credentials.check_token(_read_token(context, server)))
     try:
         status = context.client_for(login).get("/status")
     except (Unreachable, Refused) as error:
-        # A proxy in front of an HTTPS port answers plain HTTP with 400, without an error code of Kernex.
+        # A proxy in front of an HTTPS port responds to plain HTTP with 400, without an error code of Kernex.
         if isinstance(error, Refused) and error.code:
             raise
         raise Unreachable(f"{error}{_scheme_advice(server)}") from None
@@ -59,7 +59,7 @@ def log_in(context: Context) -> int:
 
 
 def _scheme_advice(server: str) -> str:
-    """Return what to run if the server answers with the other scheme. The token is not sent."""
+    """Return the command to run if the server responds with the other scheme. The token is not sent."""
     is_https = urlsplit(server).scheme == "https"
     other = ("http" if is_https else "https") + server[server.index(":") :]
     try:
@@ -70,8 +70,8 @@ def _scheme_advice(server: str) -> str:
     except requests.RequestException:
         return ""
     if is_https:
-        return f"\nIt answers without TLS. In a network that you trust: kernex login {other}"
-    return f"\nIt speaks TLS: kernex login {other}"
+        return f"\nIt responds without TLS. In a network that you trust: kernex login {other}"
+    return f"\nIt requires TLS: kernex login {other}"
 
 
 def _read_token(context: Context, server: str) -> str:
@@ -92,6 +92,6 @@ def log_out(context: Context) -> int:
     path = credentials.location(context.environment)
     was_logged_in = credentials.forget(path)
     context.screen.result(
-        {"logged_out": was_logged_in}, f"Removed {path}." if was_logged_in else "Nobody was logged in."
+        {"logged_out": was_logged_in}, f"Removed {path}." if was_logged_in else "You were not logged in."
     )
     return Exit.OK

@@ -44,7 +44,7 @@ def create_token(context: Context) -> int:
         "accepts_at_once": arguments.accept_at_once,
     }
     with suggestions_for(context.client, groups=[arguments.group]):
-        token = context.client.post("/enrolment-tokens", body, once=True)
+        token = context.client.post("/enrolment-tokens", body, idempotent=False)
     context.screen.note(
         f"For {counted(arguments.uses, 'device')} in {arguments.group}. The token is not shown again. On the device: "
         f"kernex-agent enrol --server {context.client.server} --token-file -"

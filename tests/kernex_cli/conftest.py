@@ -1,4 +1,4 @@
-"""Fixtures of the command line's tests: a control plane, a fake server, and `kernex` in this process."""
+"""Fixtures: a control plane, a fake server, and a function that runs `kernex` in this process."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -17,6 +17,8 @@ __all__ = ["live"]
 
 @dataclass
 class Outcome:
+    """The exit code and output of one command."""
+
     code: int
     out: str
     err: str
@@ -32,16 +34,16 @@ Kernex = Callable[..., Outcome]
 
 @pytest.fixture
 def kernex(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Kernex:
-    """A function that runs one command line, without credentials and without a terminal."""
+    """Return a function that runs one command line without credentials and without a terminal."""
     for name in ("KERNEX_SERVER", "KERNEX_TOKEN", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
-    def run(*words: object) -> Outcome:
+    def run(*arguments: object) -> Outcome:
         capsys.readouterr()
-        code = main([str(word) for word in words])
-        shown = capsys.readouterr()
-        return Outcome(code, shown.out, shown.err)
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
 
     return run
 

@@ -1,6 +1,6 @@
 """A fake control plane that speaks HTTP, for tests of faults that a real one does not produce on demand.
 
-It keeps bundles and uploads in memory, by the rules of the real one. Faults take precedence over its answers.
+It keeps bundles and uploads in memory, by the rules of the real one. Faults take precedence over its usual responses.
 """
 
 import base64
@@ -14,14 +14,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 TOKEN = "kxa_fake"
-Answer = tuple[int, Any] | tuple[int, Any, dict[str, str]]
-CUT: Answer = (0, None)  # close the connection instead of answering
+Response = tuple[int, Any] | tuple[int, Any, dict[str, str]]
+CUT: Response = (0, None)  # close the connection without a response
 
 
 class FakeServer:
-    """`requests` lists every request as `METHOD path`. `answers` maps `METHOD path` to a document or a list of them.
+    """`requests` lists every request as `METHOD path`. `responses` maps `METHOD path` to a document, or to a list
+    of documents that are returned one after the other.
 
-    A fault is a function from a request to an answer, or to None for the usual answer.
+    A fault is a function that maps a request to a response, or to None for the usual response.
     """
 
     def __init__(self, url: str) -> None:
@@ -31,61 +32,61 @@ class FakeServer:
         self.requests: list[str] = []
         self.bodies: list[Any] = []
         self.headers: list[dict[str, str]] = []
-        self.faults: list[Callable[[str], Answer | None]] = []
-        self.answers: dict[str, Any] = {}
+        self.faults: list[Callable[[str], Response | None]] = []
+        self.responses: dict[str, Any] = {}
         self.blobs: dict[str, bytes] = {}
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.sizes: dict[str, int] = {}
         self.bundles: dict[str, dict[str, Any]] = {}
         self.lock = threading.Lock()
 
-    def count(self, beginning: str) -> int:
-        return sum(request.startswith(beginning) for request in self.requests)
+    def count(self, prefix: str) -> int:
+        return sum(request.startswith(prefix) for request in self.requests)
 
-    def fail(self, beginning: str, *answers: Answer) -> None:
-        """Answer the next requests that start with `beginning` with `answers`, one each."""
-        remaining = list(answers)
+    def fail(self, prefix: str, *responses: Response) -> None:
+        """Return `responses`, one each, for the next requests that start with `prefix`."""
+        remaining = list(responses)
 
-        def fault(call: str) -> Answer | None:
-            return remaining.pop(0) if remaining and call.startswith(beginning) else None
+        def fault(call: str) -> Response | None:
+            return remaining.pop(0) if remaining and call.startswith(prefix) else None
 
         self.faults.append(fault)
 
-    def answer(self, call: str, body: bytes, headers: dict[str, str]) -> Answer:
+    def respond(self, call: str, body: bytes, headers: dict[str, str]) -> Response:
         method, _, target = call.partition(" ")
         path = urlsplit(target).path.removeprefix("/api/v1")
         for fault in self.faults:
-            if (answer := fault(call)) is not None:
-                return answer
+            if (response := fault(call)) is not None:
+                return response
         if path.startswith("/storage/"):
             return self._storage(path.split("/"), body, headers)
         if headers.get("Authorization") != f"Bearer {TOKEN}":
             return error(401, "bad_token", "The API token is unknown, expired or revoked.")
-        if f"{method} {path}" in self.answers:
-            documents = self.answers[f"{method} {path}"]
+        if f"{method} {path}" in self.responses:
+            documents = self.responses[f"{method} {path}"]
             return 200, documents.pop(0) if isinstance(documents, list) else documents
-        words = path.strip("/").split("/")
-        if words[0] == "bundles":
-            return self._bundles(method, words, body)
-        if words[0] == "uploads":
-            return self._uploads(method, words, body, headers)
+        segments = path.strip("/").split("/")
+        if segments[0] == "bundles":
+            return self._bundles(method, segments, body)
+        if segments[0] == "uploads":
+            return self._uploads(method, segments, body, headers)
         return error(404, "not_found", "There is nothing here.")
 
-    def _bundles(self, method: str, words: list[str], body: bytes) -> Answer:
-        if len(words) == 1:
+    def _bundles(self, method: str, segments: list[str], body: bytes) -> Response:
+        if len(segments) == 1:
             manifest = json.loads(body)["manifest"]
             bundle = self.bundles.setdefault(
                 f"{manifest['name']}@{manifest['version']}", {"manifest": manifest, "state": "draft"}
             )
             if bundle["manifest"] != manifest:
                 return error(409, "version_exists", "It exists with another manifest.")
-            return 201, self._shown(bundle)
-        bundle = self.bundles["@".join(words[1:3])]
-        if words[3:] == ["publish"]:
-            bundle["state"] = "draft" if self._shown(bundle)["missing"] else "ready"
-        return 200, self._shown(bundle)
+            return 201, self._document(bundle)
+        bundle = self.bundles["@".join(segments[1:3])]
+        if segments[3:] == ["publish"]:
+            bundle["state"] = "draft" if self._document(bundle)["missing"] else "ready"
+        return 200, self._document(bundle)
 
-    def _shown(self, bundle: dict[str, Any]) -> dict[str, Any]:
+    def _document(self, bundle: dict[str, Any]) -> dict[str, Any]:
         manifest = bundle["manifest"]
         sizes = {file["sha256"]: file["size"] for file in manifest["files"]}
         missing = [{"sha256": sha256, "size": size} for sha256, size in sizes.items() if sha256 not in self.blobs]
@@ -95,52 +96,52 @@ class FakeServer:
             "missing": missing,
         }  # fmt: skip
 
-    def _uploads(self, method: str, words: list[str], body: bytes, headers: dict[str, str]) -> Answer:
-        if len(words) == 1:
+    def _uploads(self, method: str, segments: list[str], body: bytes, headers: dict[str, str]) -> Response:
+        if len(segments) == 1:
             request = json.loads(body)
             sha256 = request["sha256"]
             if sha256 in self.blobs:
                 return 200, {"id": None, "state": "stored", "part_size": self.part_size, "parts": []}
             self.sizes[sha256] = request["size"]
             parts = self.uploads.setdefault(sha256, {})
-            shown = [{"number": n, "sha256": hashlib.sha256(part).hexdigest()} for n, part in sorted(parts.items())]
+            stored = [{"number": n, "sha256": hashlib.sha256(part).hexdigest()} for n, part in sorted(parts.items())]
             direct: dict[str, Any] = {}
             if self.is_direct:
                 direct = {"direct": True, "addresses": self._urls(sha256, request.get("parts", []))}
-            return 201, {"id": sha256, "state": "open", "part_size": self.part_size, "parts": shown, **direct}
-        sha256 = words[1]
-        if words[2:] == ["parts"]:
+            return 201, {"id": sha256, "state": "open", "part_size": self.part_size, "parts": stored, **direct}
+        sha256 = segments[1]
+        if segments[2:] == ["parts"]:
             return 200, {"addresses": self._urls(sha256, json.loads(body)["parts"])}
-        if words[2:] == ["complete"]:
-            whole = b"".join(part for _, part in sorted(self.uploads[sha256].items()))
-            if len(whole) != self.sizes[sha256]:
+        if segments[2:] == ["complete"]:
+            content = b"".join(part for _, part in sorted(self.uploads[sha256].items()))
+            if len(content) != self.sizes[sha256]:
                 return error(409, "parts_missing", "Parts are missing.")
-            if hashlib.sha256(whole).hexdigest() == sha256:
-                self.blobs[sha256] = whole
+            if hashlib.sha256(content).hexdigest() == sha256:
+                self.blobs[sha256] = content
             return 202, {"state": "verifying"}
         digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
         if headers["Content-Digest"] != f"sha-256=:{digest}:":
             return error(400, "bad_digest", "The part's bytes do not match its Content-Digest: send it again.")
-        self.uploads[sha256][int(words[3])] = body
-        return 200, {"number": int(words[3])}
+        self.uploads[sha256][int(segments[3])] = body
+        return 200, {"number": int(segments[3])}
 
-    def _urls(self, sha256: str, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _urls(self, sha256: str, parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [
-            {"number": line["number"], "url": f"{self.url}/storage/{sha256}/{line['number']}",
-             "headers": {"Content-MD5": base64.b64encode(bytes.fromhex(line["md5"])).decode()}}
-            for line in lines
+            {"number": part["number"], "url": f"{self.url}/storage/{sha256}/{part['number']}",
+             "headers": {"Content-MD5": base64.b64encode(bytes.fromhex(part["md5"])).decode()}}
+            for part in parts
         ]  # fmt: skip
 
-    def _storage(self, words: list[str], body: bytes, headers: dict[str, str]) -> Answer:
+    def _storage(self, segments: list[str], body: bytes, headers: dict[str, str]) -> Response:
         """The storage behind presigned URLs. It refuses requests with credentials."""
         md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
         if "Authorization" in headers or headers["Content-MD5"] != md5:
             return 400, b"<Error><Code>BadDigest</Code></Error>"
-        self.uploads[words[2]][int(words[3])] = body
+        self.uploads[segments[2]][int(segments[3])] = body
         return 200, b""
 
 
-def error(status: int, code: str, message: str) -> Answer:
+def error(status: int, code: str, message: str) -> Response:
     return status, {"error": {"code": code, "message": message}}
 
 
@@ -161,7 +162,7 @@ def serve() -> Iterator[FakeServer]:
                 fake.requests.append(call)
                 fake.bodies.append(body)
                 fake.headers.append(dict(self.headers))
-                status, document, *more = fake.answer(call, body, dict(self.headers))
+                status, document, *more = fake.respond(call, body, dict(self.headers))
             if not status:
                 self.close_connection = True
                 return

@@ -20,8 +20,8 @@ def label(at_live: Kernex, tmp_path: Path) -> str:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "file").write_text(str(tmp_path))
     name = tmp_path.name.replace("_", "-").lower()[-40:].strip("-")
-    shown = at_live("push", tmp_path / "tree", "--name", name, "--version", "1.0.0", "--timeout", "60s")
-    assert shown.code == 0, shown.err
+    outcome = at_live("push", tmp_path / "tree", "--name", name, "--version", "1.0.0", "--timeout", "60s")
+    assert outcome.code == 0, outcome.err
     return f"{name}@1.0.0"
 
 
@@ -51,42 +51,42 @@ def reporting(machine: Machine, state: str, **report: Any) -> Iterator[None]:
 def test_a_successful_deployment_is_followed_to_its_end(at_live: Kernex, live: Live, label: str) -> None:
     machine = Machine(live).register(live.enrolment_token("good"))
     with reporting(machine, "succeeded"):
-        shown = at_live("deploy", label, "--group", "good", "--wait", "--json", "--timeout", "60s")
-    assert shown.code == 0, shown.err
-    assert shown.document["counts"]["succeeded"] == 1
-    assert shown.document["state"] == "finished"
-    assert shown.document["id"] in [
+        outcome = at_live("deploy", label, "--group", "good", "--wait", "--json", "--timeout", "60s")
+    assert outcome.code == 0, outcome.err
+    assert outcome.document["counts"]["succeeded"] == 1
+    assert outcome.document["state"] == "finished"
+    assert outcome.document["id"] in [
         deployment["id"] for deployment in at_live("deployments", "--json").document["results"]
     ]
 
 
 def test_a_device_shows_its_deployments_and_commands(at_live: Kernex, live: Live, label: str) -> None:
-    machine = Machine(live).register(live.enrolment_token("shown"))
+    machine = Machine(live).register(live.enrolment_token("outcome"))
     with reporting(machine, "failed", reason_code="unhealthy", message="first line\nlast line"):
         assert at_live("deploy", label, "--device", machine.name, "--wait", "--timeout", "60s").code == 6
-    shown = at_live("device", machine.name, "--json").document
-    assert [(row["bundle"], row["state"]) for row in shown["deployments"]] == [(label, "failed")]
-    assert [command["kind"] for command in shown["commands"]] == ["deploy"]
+    document = at_live("device", machine.name, "--json").document
+    assert [(row["bundle"], row["state"]) for row in document["deployments"]] == [(label, "failed")]
+    assert [command["kind"] for command in document["commands"]] == ["deploy"]
     assert "last line" in at_live("device", machine.id[:8]).out
 
 
 def test_the_reason_of_a_failure_is_shown(at_live: Kernex, live: Live, label: str) -> None:
     machine = Machine(live).register(live.enrolment_token("bad"))
     with reporting(machine, "rolled_back", reason_code="unhealthy", message="3 of 5 segments"):
-        shown = at_live("deploy", label, "--device", machine.name, "--wait", "--timeout", "60s")
-    assert shown.code == 6
-    assert f"{machine.name}: rolled back (unhealthy): 3 of 5 segments" in shown.err
+        outcome = at_live("deploy", label, "--device", machine.name, "--wait", "--timeout", "60s")
+    assert outcome.code == 6
+    assert f"{machine.name}: rolled back (unhealthy): 3 of 5 segments" in outcome.err
 
 
 def test_a_deployment_is_shown_and_cancelled(at_live: Kernex, live: Live, label: str) -> None:
     machine = Machine(live).register(live.enrolment_token("slow"))
-    begun = at_live("deploy", label, "--group", "slow", "--deadline", "1h", "--note", "try", "--json")
-    assert begun.code == 0, begun.err
-    assert (begun.document["deadline_seconds"], begun.document["note"]) == (3600, "try")
-    assert at_live("deployment", begun.document["id"], "--wait", "--timeout", "1s").code == 6
-    shown = at_live("deployment", begun.document["id"], "--json").document
-    assert [row["device"] for row in shown["devices"]] == [machine.id]
-    assert at_live("cancel", begun.document["id"][:8], "--json").document["id"] == begun.document["id"]
+    started = at_live("deploy", label, "--group", "slow", "--deadline", "1h", "--note", "try", "--json")
+    assert started.code == 0, started.err
+    assert (started.document["deadline_seconds"], started.document["note"]) == (3600, "try")
+    assert at_live("deployment", started.document["id"], "--wait", "--timeout", "1s").code == 6
+    document = at_live("deployment", started.document["id"], "--json").document
+    assert [row["device"] for row in document["devices"]] == [machine.id]
+    assert at_live("cancel", started.document["id"][:8], "--json").document["id"] == started.document["id"]
 
 
 def test_impossible_deployments_are_refused(at_live: Kernex, live: Live, label: str) -> None:

@@ -31,28 +31,28 @@ COMMAND = {
 @pytest.fixture
 def shelf(fake: FakeServer) -> FakeServer:
     """The fake server with one device."""
-    fake.answers["GET /devices"] = page(DEVICE)
-    fake.answers[f"GET /devices/{ID}"] = DEVICE
-    fake.answers[f"GET /devices/{ID}/deployments"] = page(DEPLOYMENT)
-    fake.answers[f"GET /devices/{ID}/commands"] = page(COMMAND)
+    fake.responses["GET /devices"] = page(DEVICE)
+    fake.responses[f"GET /devices/{ID}"] = DEVICE
+    fake.responses[f"GET /devices/{ID}/deployments"] = page(DEPLOYMENT)
+    fake.responses[f"GET /devices/{ID}/commands"] = page(COMMAND)
     return fake
 
 
 def test_it_shows_everything_about_a_device(at_fake: Kernex, shelf: FakeServer) -> None:
-    shown = at_fake("device", "shelf-4").out
+    output = at_fake("device", "shelf-4").out
     for line in (
         "liveness\tonline", "tags\tnorth", "last heartbeat\t2026-01-02 03:04:05Z", "board\tr5", "memory\t1024",
         "vad@1.0.0\tunhealthy\tsegments [[0.5, 2]], ok yes",
         f"vad@1.0.0\t{REQUEST}\trolled_back\t2026-01-02 03:04:05Z\tunhealthy\tlast line",
         "send_logs\tended\tunknown_command\t2026-01-02 03:04:05Z\ttoo old",
     ):  # fmt: skip
-        assert line in shown.splitlines()
+        assert line in output.splitlines()
 
 
 def test_a_device_fits_a_narrow_terminal(shelf: FakeServer) -> None:
-    shown = lines(on_terminal(shelf, "device", "6f0c6a5e", COLUMNS="80", NO_COLOR="1", TERM="dumb"))
-    assert [line for line in shown if len(line) > 80] == []
-    assert any(line.startswith("vad@1.0.0  5b1f0f0e    rolled back") for line in shown)
+    printed = lines(on_terminal(shelf, "device", "6f0c6a5e", COLUMNS="80", NO_COLOR="1", TERM="dumb"))
+    assert [line for line in printed if len(line) > 80] == []
+    assert any(line.startswith("vad@1.0.0  5b1f0f0e    rolled back") for line in printed)
 
 
 def test_a_device_is_one_document(at_fake: Kernex, shelf: FakeServer) -> None:
@@ -65,11 +65,11 @@ def test_it_lists_events(at_fake: Kernex, shelf: FakeServer) -> None:
         "at": "2026-01-02T03:04:05.6Z", "kind": "device.approved", "actor": "operator:alice", "message": "Approved.",
         "device_id": ID, "deployment_id": None,
     }  # fmt: skip
-    shelf.answers["GET /events"] = page(event)
-    shelf.answers["GET /deployments"] = page({"id": REQUEST})
-    words = ("--device", "shelf-4", "--deployment", "5b1f0f0e", "--kind", "device.approved", "--limit", "5")
-    shown = at_fake("events", *words)
-    assert shown.out.splitlines()[1:] == [f"2026-01-02 03:04:05Z\tdevice.approved\toperator:alice\t{ID}\t\tApproved."]
+    shelf.responses["GET /events"] = page(event)
+    shelf.responses["GET /deployments"] = page({"id": REQUEST})
+    arguments = ("--device", "shelf-4", "--deployment", "5b1f0f0e", "--kind", "device.approved", "--limit", "5")
+    outcome = at_fake("events", *arguments)
+    assert outcome.out.splitlines()[1:] == [f"2026-01-02 03:04:05Z\tdevice.approved\toperator:alice\t{ID}\t\tApproved."]
     assert shelf.requests[-1].endswith(f"?device={ID}&deployment={REQUEST}&kind=device.approved&page_size=5")
     assert at_fake("events", "--json").document["results"] == [event]
 
@@ -82,46 +82,46 @@ TEXT = "==> agent <==\n\tstarted\n"
 
 
 def test_it_prints_logs(at_fake: Kernex, shelf: FakeServer) -> None:
-    shelf.answers[f"POST /devices/{ID}/logs"] = log_request("requested")
-    shelf.answers[f"GET /log-requests/{REQUEST}"] = [log_request("collecting", batches=1), log_request("complete")]
+    shelf.responses[f"POST /devices/{ID}/logs"] = log_request("requested")
+    shelf.responses[f"GET /log-requests/{REQUEST}"] = [log_request("collecting", batches=1), log_request("complete")]
     shelf.fail(f"GET /api/v1/log-requests/{REQUEST}/text", (200, TEXT.encode()))
-    shown = at_fake("logs", "shelf-4", "--max-size", "64K")
-    assert (shown.code, shown.out) == (0, TEXT)
+    outcome = at_fake("logs", "shelf-4", "--max-size", "64K")
+    assert (outcome.code, outcome.out) == (0, TEXT)
     assert b'{"max_size": 65536}' in shelf.bodies
 
 
 def test_it_writes_logs_to_a_file(at_fake: Kernex, shelf: FakeServer, tmp_path: Path) -> None:
-    shelf.answers[f"POST /devices/{ID}/logs"] = log_request("requested")
-    shelf.answers[f"GET /log-requests/{REQUEST}"] = log_request("complete", size=24)
+    shelf.responses[f"POST /devices/{ID}/logs"] = log_request("requested")
+    shelf.responses[f"GET /log-requests/{REQUEST}"] = log_request("complete", size=24)
     shelf.fail(f"GET /api/v1/log-requests/{REQUEST}/text", *[(200, TEXT.encode())] * 3)
-    shown = at_fake("logs", "shelf-4", "--output", tmp_path / "log")
-    assert (shown.code, shown.out) == (0, f"24 B written to {tmp_path / 'log'}.\n")
+    outcome = at_fake("logs", "shelf-4", "--output", tmp_path / "log")
+    assert (outcome.code, outcome.out) == (0, f"24 B written to {tmp_path / 'log'}.\n")
     assert (tmp_path / "log").read_text() == TEXT
     assert at_fake("logs", "shelf-4", "--output", tmp_path / "missing" / "log").code == 7
     assert at_fake("logs", "shelf-4", "--json").document["text"] == TEXT
 
 
 def test_it_does_not_wait_for_logs(at_fake: Kernex, shelf: FakeServer) -> None:
-    shelf.answers[f"POST /devices/{ID}/logs"] = log_request("requested")
+    shelf.responses[f"POST /devices/{ID}/logs"] = log_request("requested")
     assert at_fake("logs", "shelf-4", "--no-wait", "--json").document["state"] == "requested"
     assert shelf.bodies[-1] == b"{}"
 
 
 def test_it_stops_waiting_for_logs_in_time(at_fake: Kernex, shelf: FakeServer) -> None:
-    shelf.answers[f"POST /devices/{ID}/logs"] = log_request("requested")
-    shelf.answers[f"GET /log-requests/{REQUEST}"] = log_request("requested")
-    shown = at_fake("logs", "shelf-4", "--timeout", "0")
-    assert (shown.code, shown.out) == (6, "")
+    shelf.responses[f"POST /devices/{ID}/logs"] = log_request("requested")
+    shelf.responses[f"GET /log-requests/{REQUEST}"] = log_request("requested")
+    outcome = at_fake("logs", "shelf-4", "--timeout", "0")
+    assert (outcome.code, outcome.out) == (6, "")
 
 
 @pytest.mark.parametrize("state", ["failed", "expired"])
 def test_incomplete_logs_are_printed_and_fail(at_fake: Kernex, shelf: FakeServer, state: str) -> None:
-    shelf.answers[f"POST /devices/{ID}/logs"] = log_request("requested")
-    shelf.answers[f"GET /log-requests/{REQUEST}"] = log_request(state, reason="unknown_command")
+    shelf.responses[f"POST /devices/{ID}/logs"] = log_request("requested")
+    shelf.responses[f"GET /log-requests/{REQUEST}"] = log_request(state, reason="unknown_command")
     shelf.fail(f"GET /api/v1/log-requests/{REQUEST}/text", (200, TEXT.encode()))
-    shown = at_fake("logs", "shelf-4")
-    assert (shown.code, shown.out) == (6, TEXT)
-    assert f"{state} (unknown_command)" in shown.err
+    outcome = at_fake("logs", "shelf-4")
+    assert (outcome.code, outcome.out) == (6, TEXT)
+    assert f"{state} (unknown_command)" in outcome.err
 
 
 def test_a_role_that_may_not_fetch_logs_is_refused(at_fake: Kernex, shelf: FakeServer) -> None:
@@ -129,8 +129,8 @@ def test_a_role_that_may_not_fetch_logs_is_refused(at_fake: Kernex, shelf: FakeS
     assert at_fake("logs", "shelf-4").code == 3
 
 
-def test_logs_do_not_steer_a_terminal(shelf: FakeServer) -> None:
-    shelf.answers[f"POST /devices/{ID}/logs"] = log_request("requested")
-    shelf.answers[f"GET /log-requests/{REQUEST}"] = log_request("complete")
+def test_logs_cannot_control_a_terminal(shelf: FakeServer) -> None:
+    shelf.responses[f"POST /devices/{ID}/logs"] = log_request("requested")
+    shelf.responses[f"GET /log-requests/{REQUEST}"] = log_request("complete")
     shelf.fail(f"GET /api/v1/log-requests/{REQUEST}/text", (200, b"a\x1b]0;owned\x07\n\tb\n"))
     assert "\x1b]0;" not in on_terminal(shelf, "logs", "shelf-4")

@@ -28,8 +28,8 @@ runpy.run_module("kernex_cli", run_name="__main__")
 """
 
 
-def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(cwd)!r})\n{BLOCK}", *words]
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(cwd)!r})\n{BLOCK}", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
@@ -46,8 +46,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         str(directory),
         str(ROOT / "kernex_cli"),
     ]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stdout + made.stderr
+    build = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert build.returncode == 0, build.stdout + build.stderr
     return next(directory.glob("kernex-*.whl"))
 
 
@@ -63,24 +63,26 @@ def test_all_parts_have_the_same_version() -> None:
 def test_the_wheel_needs_only_requests_and_rich(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     metadata = next(archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA"))
-    needed = [line.split()[1].partition(">")[0] for line in metadata.splitlines() if line.startswith("Requires-Dist")]
-    assert sorted(needed) == ["requests", "rich"]
+    requirements = [
+        line.split()[1].partition(">")[0] for line in metadata.splitlines() if line.startswith("Requires-Dist")
+    ]
+    assert sorted(requirements) == ["requests", "rich"]
     scripts = next(archive.read(name).decode() for name in archive.namelist() if name.endswith("entry_points.txt"))
     assert "kernex = kernex_cli.main:main" in scripts
 
 
 def test_the_wheel_runs_without_the_servers_code(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path)
-    shown = run("push", "--help", cwd=tmp_path)
-    assert shown.returncode == 0, shown.stderr
-    assert "kernex.toml" in shown.stdout
+    completed = run("push", "--help", cwd=tmp_path)
+    assert completed.returncode == 0, completed.stderr
+    assert "kernex.toml" in completed.stdout
 
 
-@pytest.mark.parametrize("words", [("--help",), ("devices", "--server", "http://127.0.0.1:9", "--retry-for", "0s")])
-def test_a_clone_runs_it_without_the_servers_code(words: tuple[str, ...]) -> None:
-    shown = run(*words, cwd=ROOT)
-    assert shown.returncode in {0, 3}, shown.stderr
-    assert "ImportError" not in shown.stderr
+@pytest.mark.parametrize("arguments", [("--help",), ("devices", "--server", "http://127.0.0.1:9", "--retry-for", "0s")])
+def test_a_clone_runs_it_without_the_servers_code(arguments: tuple[str, ...]) -> None:
+    completed = run(*arguments, cwd=ROOT)
+    assert completed.returncode in {0, 3}, completed.stderr
+    assert "ImportError" not in completed.stderr
 
 
 LOADED = f"""
@@ -95,5 +97,5 @@ print(sorted(set({SERVER_PARTS}) & set(sys.modules)))
 
 
 def test_help_loads_no_django() -> None:
-    shown = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert shown.stdout.splitlines()[-1] == "[]"
+    completed = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert completed.stdout.splitlines()[-1] == "[]"

@@ -15,13 +15,13 @@ DOCUMENT = (ROOT / "docs" / "command-line.md").read_text("utf-8")
 COMMON = {"--help", "--json", "--server", "--retry-for", "--verbose"}
 
 
-def commands(parser: argparse.ArgumentParser, *words: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    for action in inner:
-        for word, below in action.choices.items():
-            yield from commands(below, *words, word)
-    if not inner:
-        yield " ".join(words), parser
+def commands(parser: argparse.ArgumentParser, *names: str) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    subcommands = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    for action in subcommands:
+        for name, subparser in action.choices.items():
+            yield from commands(subparser, *names, name)
+    if not subcommands:
+        yield " ".join(names), parser
 
 
 COMMANDS = dict(commands(build_parser()))
@@ -62,9 +62,9 @@ def test_the_help_gives_examples(command: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_command_is_tested(command: str) -> None:
-    words = ", ".join(f'"{word}"' for word in command.split())
+    arguments = ", ".join(f'"{name}"' for name in command.split())
     tests = [path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py") if path != Path(__file__)]
-    assert any(f"({words}" in text or f"[{words}" in text for text in tests)
+    assert any(f"({arguments}" in text or f"[{arguments}" in text for text in tests)
 
 
 def test_the_exit_codes_are_documented() -> None:

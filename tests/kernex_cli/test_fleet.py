@@ -22,7 +22,7 @@ def page(*rows: object) -> dict[str, Any]:
 
 
 def test_devices_are_listed(at_fake: Kernex, fake: FakeServer) -> None:
-    fake.answers["GET /devices"] = page(DEVICE, {**DEVICE, "online": False, "last_heartbeat_at": None})
+    fake.responses["GET /devices"] = page(DEVICE, {**DEVICE, "online": False, "last_heartbeat_at": None})
     first, second = at_fake("devices", "--state", "accepted", "--online", "--group", "lab").out.splitlines()[1:]
     assert first.split("\t") == [
         "shelf-4", DEVICE["id"], "accepted", "online", "lab", "edge", "asr@2 (unhealthy), vad@1.0.0",
@@ -35,7 +35,7 @@ def test_devices_are_listed(at_fake: Kernex, fake: FakeServer) -> None:
 
 
 def test_a_list_can_be_limited(at_fake: Kernex, fake: FakeServer) -> None:
-    fake.answers["GET /devices"] = {"next": f"{fake.url}/api/v1/devices?cursor=x", "results": [DEVICE] * 3}
+    fake.responses["GET /devices"] = {"next": f"{fake.url}/api/v1/devices?cursor=x", "results": [DEVICE] * 3}
     assert len(at_fake("devices", "--limit", "2", "--json").document["results"]) == 2
     assert "page_size=2" in fake.requests[0]
     assert len(fake.requests) == 1
@@ -46,17 +46,17 @@ def test_online_and_offline_exclude_each_other(at_fake: Kernex) -> None:
 
 
 def test_a_device_is_approved(at_fake: Kernex, fake: FakeServer) -> None:
-    fake.answers["GET /devices"] = page(DEVICE)
-    fake.answers[f"POST /devices/{DEVICE['id']}/approve"] = DEVICE
+    fake.responses["GET /devices"] = page(DEVICE)
+    fake.responses[f"POST /devices/{DEVICE['id']}/approve"] = DEVICE
     assert at_fake("approve", "shelf-4").out == "shelf-4 is accepted.\n"
     assert at_fake("approve", DEVICE["id"], "--json").document == DEVICE
 
 
 def test_a_device_is_changed(at_fake: Kernex, fake: FakeServer) -> None:
     changed = {**DEVICE, "group": "canary", "tags": ["north", "lab"]}
-    fake.answers[f"PATCH /devices/{DEVICE['id']}"] = changed
-    ran = at_fake("change", DEVICE["id"], "--group", "canary", "--tag", "north", "--tag", "lab")
-    assert ran.out == "shelf-4 is in canary, tagged north, lab.\n"
+    fake.responses[f"PATCH /devices/{DEVICE['id']}"] = changed
+    outcome = at_fake("change", DEVICE["id"], "--group", "canary", "--tag", "north", "--tag", "lab")
+    assert outcome.out == "shelf-4 is in canary, tagged north, lab.\n"
     assert json.loads(fake.bodies[-1]) == {"group": "canary", "tags": ["north", "lab"]}
     assert at_fake("change", DEVICE["id"], "--name", "shelf-5", "--json").document == changed
     nothing = at_fake("change", DEVICE["id"])
@@ -64,40 +64,40 @@ def test_a_device_is_changed(at_fake: Kernex, fake: FakeServer) -> None:
 
 
 @pytest.mark.parametrize("verb", ["reject", "decommission"])
-def test_permanent_decisions_need_a_yes(
+def test_permanent_decisions_need_a_confirmation(
     at_fake: Kernex, fake: FakeServer, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = f"POST /devices/{DEVICE['id']}/{verb}"
-    fake.answers[request] = {**DEVICE, "state": "decommissioned"}
+    fake.responses[request] = {**DEVICE, "state": "decommissioned"}
     refused = at_fake(verb, DEVICE["id"])
     assert refused.code == 2
     assert "--yes" in refused.err
-    for answer in ("", "n\n", "yes please\n"):
-        answers(monkeypatch, answer)
+    for text in ("", "n\n", "yes please\n"):
+        type_on_terminal(monkeypatch, text)
         assert at_fake(verb, DEVICE["id"]).code == 2
     assert fake.requests == []
-    answers(monkeypatch, "y\n")
+    type_on_terminal(monkeypatch, "y\n")
     assert at_fake(verb, DEVICE["id"]).out == "shelf-4 is decommissioned.\n"
     assert at_fake(verb, DEVICE["id"], "--yes", "--json").document["state"] == "decommissioned"
     assert len(fake.requests) == 2
 
 
-def answers(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Answer questions on a terminal with `text`."""
+def type_on_terminal(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Let the command read `text` from a terminal."""
     terminal = io.StringIO(text)
     terminal.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr("sys.stdin", terminal)
 
 
 def test_a_group_is_created(at_fake: Kernex, fake: FakeServer) -> None:
-    fake.answers["POST /groups"] = {"name": "lab", "interval_seconds": 10, "description": "desk"}
-    shown = at_fake("group", "create", "lab", "--every", "10s", "--description", "desk")
-    assert shown.out == "Group lab: devices report every 10 s.\n"
+    fake.responses["POST /groups"] = {"name": "lab", "interval_seconds": 10, "description": "desk"}
+    outcome = at_fake("group", "create", "lab", "--every", "10s", "--description", "desk")
+    assert outcome.out == "Group lab: devices report every 10 s.\n"
     assert json.loads(fake.bodies[0]) == {"name": "lab", "interval_seconds": 10, "description": "desk"}
 
 
 def test_groups_are_listed(at_fake: Kernex, fake: FakeServer) -> None:
-    fake.answers["GET /groups"] = page({"name": "lab", "interval_seconds": 2, "description": "desk"})
+    fake.responses["GET /groups"] = page({"name": "lab", "interval_seconds": 2, "description": "desk"})
     assert at_fake("groups").out.endswith("lab\t2\tdesk\n")
 
 
@@ -106,14 +106,14 @@ def test_bundles_are_listed(at_fake: Kernex, fake: FakeServer) -> None:
         "name": "vad", "version": "1", "state": "ready", "size": 2_400_000, "file_count": 3, "created_at": None,
         "state_reason": "",
     }  # fmt: skip
-    fake.answers["GET /bundles"] = page(bundle)
+    fake.responses["GET /bundles"] = page(bundle)
     assert at_fake("bundles", "--state", "ready", "--name", "vad").out.endswith("vad@1\tready\t2.3 MiB\t3\t\t\n")
     assert "name=vad&state=ready" in fake.requests[0]
     assert at_fake("bundles", "--json").document["results"] == [bundle]
 
 
 def test_a_bundle_is_withdrawn(at_fake: Kernex, fake: FakeServer) -> None:
-    fake.answers["POST /bundles/vad/1/withdraw"] = {"name": "vad", "version": "1", "state": "withdrawn"}
+    fake.responses["POST /bundles/vad/1/withdraw"] = {"name": "vad", "version": "1", "state": "withdrawn"}
     assert at_fake("withdraw", "vad@1").code == 2
     assert fake.requests == []
     assert at_fake("withdraw", "vad@1", "--yes").out == "vad@1 is withdrawn.\n"
@@ -133,19 +133,19 @@ def test_a_draft_is_discarded(at_fake: Kernex, fake: FakeServer) -> None:
 
 
 def test_an_enrolment_token_is_alone_on_stdout(at_fake: Kernex, fake: FakeServer) -> None:
-    fake.answers["POST /enrolment-tokens"] = {"id": "1", "token": "kxe_secret"}
-    shown = at_fake("token", "create", "--group", "lab", "--uses", "5", "--expires", "2h", "--accept-at-once")
-    assert shown.out == "kxe_secret\n"
-    assert "kxe_secret" not in shown.err
+    fake.responses["POST /enrolment-tokens"] = {"id": "1", "token": "kxe_secret"}
+    outcome = at_fake("token", "create", "--group", "lab", "--uses", "5", "--expires", "2h", "--accept-at-once")
+    assert outcome.out == "kxe_secret\n"
+    assert "kxe_secret" not in outcome.err
     assert json.loads(fake.bodies[0]) == {
         "name": "lab", "group": "lab", "uses_allowed": 5, "expires_in_seconds": 7200, "accepts_at_once": True,
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("words", [("--uses", "0"), ("--uses", "-1"), ("--expires", "1y"), ()])
-def test_wrong_arguments_for_a_token_are_refused(at_fake: Kernex, fake: FakeServer, words: tuple[str, ...]) -> None:
-    group = ("--group", "lab") if words else ()
-    assert at_fake("token", "create", *group, *words).code == 2
+@pytest.mark.parametrize("arguments", [("--uses", "0"), ("--uses", "-1"), ("--expires", "1y"), ()])
+def test_wrong_arguments_for_a_token_are_refused(at_fake: Kernex, fake: FakeServer, arguments: tuple[str, ...]) -> None:
+    group = ("--group", "lab") if arguments else ()
+    assert at_fake("token", "create", *group, *arguments).code == 2
     assert fake.requests == []
 
 
@@ -156,6 +156,6 @@ def test_the_status_is_shown(at_fake: Kernex, fake: FakeServer) -> None:
         "bundles": {"ready": 2},
         "version": "9",
     }
-    fake.answers["GET /status"] = status
+    fake.responses["GET /status"] = status
     assert "devices online\t3\n" in at_fake("status").out
     assert at_fake("status", "--json").document == status

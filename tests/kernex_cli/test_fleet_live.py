@@ -9,10 +9,10 @@ from tests.machine import Machine
 
 def test_a_device_enrols(at_live: Kernex, live: Live) -> None:
     group = live.group("cellar", interval_seconds=60)
-    assert group in [one["name"] for one in at_live("groups", "--json").document["results"]]
-    made = at_live("token", "create", "--group", group, "--expires", "1h")
-    assert made.code == 0, made.err
-    machine = Machine(live).register(made.out.strip())
+    assert group in [listed["name"] for listed in at_live("groups", "--json").document["results"]]
+    created = at_live("token", "create", "--group", group, "--expires", "1h")
+    assert created.code == 0, created.err
+    machine = Machine(live).register(created.out.strip())
     waiting = at_live("devices", "--state", "pending", "--group", group, "--json").document["results"]
     assert [device["id"] for device in waiting] == [machine.id]
     approved = at_live("approve", machine.name, "--json")
@@ -39,28 +39,28 @@ def test_short_ids_and_events(at_live: Kernex, live: Live) -> None:
 
 def test_logs_are_fetched(at_live: Kernex, live: Live) -> None:
     machine = Machine(live).register(live.enrolment_token("logged"))
-    asked = at_live("logs", machine.name, "--no-wait", "--json")
-    assert asked.code == 0, asked.err
+    requested = at_live("logs", machine.name, "--no-wait", "--json")
+    assert requested.code == 0, requested.err
     assert at_live("logs", machine.name, "--timeout", "0").code == 6
     command = machine.heartbeat()["commands"][0]
     assert command["kind"] == "send_logs"
     path = f"/devices/{machine.id}/log-requests/{command['payload']['request_id']}/batches"
     machine.post(path, {"batch": 1, "source": "agent", "text": "started\n", "is_last": True})
-    shown = at_live("logs", machine.name, "--no-wait", "--json").document
-    assert shown["id"] != asked.document["id"]
-    text = live.call("GET", f"/log-requests/{asked.document['id']}/text")
+    document = at_live("logs", machine.name, "--no-wait", "--json").document
+    assert document["id"] != requested.document["id"]
+    text = live.call("GET", f"/log-requests/{requested.document['id']}/text")
     assert "started" in text.text
 
 
 def test_a_group_is_created_once(at_live: Kernex) -> None:
     name = f"made-{uuid.uuid4().hex[:8]}"
-    made = at_live("group", "create", name, "--json").document
-    assert (made["name"], made["interval_seconds"]) == (name, 60)
+    created = at_live("group", "create", name, "--json").document
+    assert (created["name"], created["interval_seconds"]) == (name, 60)
     again = at_live("group", "create", name)
     assert again.code == 4
     assert "group_exists" in again.err
-    for words in [("No Label",), (name + "2", "--every", "0")]:
-        assert at_live("group", "create", *words).code == 4
+    for arguments in [("No Label",), (name + "2", "--every", "0")]:
+        assert at_live("group", "create", *arguments).code == 4
 
 
 def test_devices_are_rejected_and_decommissioned(at_live: Kernex, live: Live) -> None:
@@ -72,16 +72,16 @@ def test_devices_are_rejected_and_decommissioned(at_live: Kernex, live: Live) ->
 
 
 def test_a_token_is_used_up(at_live: Kernex, live: Live) -> None:
-    made = at_live("token", "create", "--group", live.group(), "--accept-at-once", "--json").document
-    machine = Machine(live).register(made["token"])
+    created = at_live("token", "create", "--group", live.group(), "--accept-at-once", "--json").document
+    machine = Machine(live).register(created["token"])
     assert machine.heartbeat()["state"] == "accepted"
-    assert (made["uses_allowed"], made["accepts_at_once"]) == (1, True)
+    assert (created["uses_allowed"], created["accepts_at_once"]) == (1, True)
 
 
 def test_an_unknown_group_is_named(at_live: Kernex) -> None:
-    shown = at_live("token", "create", "--group", "nowhere")
-    assert shown.code == 4
-    assert "nowhere" in shown.err
+    outcome = at_live("token", "create", "--group", "nowhere")
+    assert outcome.code == 4
+    assert "nowhere" in outcome.err
 
 
 def test_an_unknown_device_cannot_be_approved(at_live: Kernex) -> None:

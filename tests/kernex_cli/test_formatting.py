@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from kernex_cli.formatting import relative_time, short_id_length, shortened, size_text
-from kernex_cli.tables import Column, Kind, fitted
+from kernex_cli.tables import Column, ColumnType, fitted
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -49,7 +49,7 @@ def test_a_text_is_cut_between_words(text: str, width: int, cut: str) -> None:
     assert shortened(text, width) == cut
 
 
-COLUMNS = (Column("NAME"), Column("TYPE", rank=2), Column("GROUP", rank=1), Column("NOTE", Kind.TEXT))
+COLUMNS = (Column("NAME"), Column("TYPE", rank=2), Column("GROUP", rank=1), Column("NOTE", ColumnType.TEXT))
 
 
 @pytest.mark.parametrize(

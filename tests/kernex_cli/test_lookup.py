@@ -1,4 +1,4 @@
-"""Names and short ids: what they find, and what is said when they find nothing or several things."""
+"""Lookups by name and short id: one match, no match and several matches."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ def page(*documents: object) -> dict[str, Any]:
 
 
 def approved(at_fake: Kernex, fake: FakeServer, text: str, *devices: dict[str, Any]) -> tuple[int, str, str]:
-    """Approve `text`; return the exit code, the error, and the request that approved."""
-    fake.answers["GET /devices"] = page(*devices)
-    for known in devices:
-        fake.answers[f"POST /devices/{known['id']}/approve"] = known
-    shown = at_fake("approve", text)
+    """Approve the device that `text` names. Return the exit code, the error output, and the last POST request."""
+    fake.responses["GET /devices"] = page(*devices)
+    for document in devices:
+        fake.responses[f"POST /devices/{document['id']}/approve"] = document
+    outcome = at_fake("approve", text)
     posts = [request for request in fake.requests if request.startswith("POST")]
-    return shown.code, shown.err, posts[-1] if posts else ""
+    return outcome.code, outcome.err, posts[-1] if posts else ""
 
 
 @pytest.mark.parametrize("text", ["6f0c6a5e", "6F0C6A5E", "6f0c", "6f0c6a5e-9a", "6f0c6a5e9a534a6e9d5c0d1f3f0f9b7"])
@@ -52,12 +52,12 @@ def test_a_name_takes_precedence_over_an_id(at_fake: Kernex, fake: FakeServer) -
     assert (code, post) == (0, f"POST /api/v1/devices/{SECOND}/approve")
 
 
-def test_a_whole_id_needs_no_search(at_fake: Kernex, fake: FakeServer) -> None:
+def test_a_full_id_needs_no_search(at_fake: Kernex, fake: FakeServer) -> None:
     assert approved(at_fake, fake, FIRST.upper(), device(FIRST, "shelf-4"))[0] == 0
     assert fake.count("GET") == 0
 
 
-def test_a_misspelt_device_is_answered_with_a_similar_name(at_fake: Kernex, fake: FakeServer) -> None:
+def test_a_misspelt_device_gets_a_similar_name_suggested(at_fake: Kernex, fake: FakeServer) -> None:
     code, stderr, _ = approved(at_fake, fake, "shlef-4", device(FIRST, "shelf-4"), device(SECOND, ""))
     assert code == 2
     assert "Did you mean `shelf-4`?" in stderr
@@ -68,8 +68,8 @@ def deployment(deployment_id: str) -> dict[str, Any]:
 
 
 def test_the_first_digits_of_an_id_name_a_deployment(at_fake: Kernex, fake: FakeServer) -> None:
-    fake.answers["GET /deployments"] = page(deployment(FIRST), deployment(SECOND))
-    fake.answers[f"POST /deployments/{FIRST}/cancel"] = deployment(FIRST)
+    fake.responses["GET /deployments"] = page(deployment(FIRST), deployment(SECOND))
+    fake.responses[f"POST /deployments/{FIRST}/cancel"] = deployment(FIRST)
     assert at_fake("cancel", "6f0c6a5e-9").code == 0
     ambiguous = at_fake("cancel", "6f0c6a5e")
     assert ambiguous.code == 2
@@ -78,24 +78,24 @@ def test_the_first_digits_of_an_id_name_a_deployment(at_fake: Kernex, fake: Fake
     assert fake.count("POST") == 1
 
 
-def test_a_misspelt_group_is_answered_with_a_similar_name(at_fake: Kernex, fake: FakeServer) -> None:
-    fake.answers["GET /groups"] = page({"name": "canary"}, {"name": "field"})
-    fake.answers["GET /devices"] = page()
+def test_a_misspelt_group_gets_a_similar_name_suggested(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.responses["GET /groups"] = page({"name": "canary"}, {"name": "field"})
+    fake.responses["GET /devices"] = page()
     fields = {"group": ["There is no group `canry`."]}
     unknown = {"error": {"code": "invalid", "message": "Some fields are wrong.", "fields": fields}}
     fake.fail("POST /api/v1/deployments", error(400, "unknown_groups", "There is no group `canry`."))
     fake.fail("POST /api/v1/enrolment-tokens", (400, unknown))
-    for words in (("deploy", "vad@1", "--group", "canry"), ("token", "create", "--group", "canry")):
-        shown = at_fake(*words)
-        assert shown.code == 4
-        assert "Did you mean `canary`?" in shown.err
+    for arguments in (("deploy", "vad@1", "--group", "canry"), ("token", "create", "--group", "canry")):
+        outcome = at_fake(*arguments)
+        assert outcome.code == 4
+        assert "Did you mean `canary`?" in outcome.err
     listed = at_fake("devices", "--group", "canry")
     assert (listed.code, "Did you mean `canary`?" in listed.err) == (2, True)
 
 
-def test_a_misspelt_bundle_is_answered_with_a_similar_name(at_fake: Kernex, fake: FakeServer) -> None:
-    fake.answers["GET /bundles"] = page({"name": "vad", "version": "1.0.1"})
+def test_a_misspelt_bundle_gets_a_similar_name_suggested(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.responses["GET /bundles"] = page({"name": "vad", "version": "1.0.1"})
     fake.fail("POST", error(404, "unknown_bundle", "There is no bundle vad@1.0.2."))
-    shown = at_fake("deploy", "vad@1.0.2", "--group", "lab")
-    assert shown.code == 4
-    assert "(unknown_bundle) Did you mean `vad@1.0.1`?" in shown.err
+    outcome = at_fake("deploy", "vad@1.0.2", "--group", "lab")
+    assert outcome.code == 4
+    assert "(unknown_bundle) Did you mean `vad@1.0.1`?" in outcome.err

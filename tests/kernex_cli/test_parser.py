@@ -1,4 +1,4 @@
-"""The command line itself: help, suggestions, and global options before the command."""
+"""The parser: help, suggestions, and global options before the command."""
 
 import pytest
 
@@ -9,15 +9,15 @@ STATUS = {"devices": {"online": 3}, "deployments": {}, "bundles": {}, "version":
 
 
 def test_without_a_command_it_prints_a_short_help(kernex: Kernex) -> None:
-    shown = kernex()
-    assert (shown.code, shown.out) == (2, "")
-    assert [line.split()[1] for line in shown.err.splitlines() if line.startswith("  kernex ")] == [
+    outcome = kernex()
+    assert (outcome.code, outcome.out) == (2, "")
+    assert [line.split()[1] for line in outcome.err.splitlines() if line.startswith("  kernex ")] == [
         "login", "push", "deploy", "devices", "device",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("words", "suggestion"),
+    ("arguments", "suggestion"),
     [
         (("statsu",), "Did you mean `status`?"),
         (("devices", "--onlin"), "Did you mean `--online`?"),
@@ -27,24 +27,24 @@ def test_without_a_command_it_prints_a_short_help(kernex: Kernex) -> None:
         (("push", "--nmae", "vad"), "Did you mean `--name`?"),
     ],
 )
-def test_it_suggests_what_was_meant(kernex: Kernex, words: tuple[str, ...], suggestion: str) -> None:
-    shown = kernex(*words)
-    assert (shown.code, shown.out) == (2, "")
-    assert suggestion in shown.err
+def test_it_suggests_what_was_meant(kernex: Kernex, arguments: tuple[str, ...], suggestion: str) -> None:
+    outcome = kernex(*arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert suggestion in outcome.err
 
 
 @pytest.mark.parametrize(
-    "words", [("status", "extra"), ("xyzzy",), ("devices", "--xyzzy"), ("push", "--name", "--x y")]
+    "arguments", [("status", "extra"), ("xyzzy",), ("devices", "--xyzzy"), ("push", "--name", "--x y")]
 )
-def test_it_suggests_nothing_that_is_not_similar(kernex: Kernex, words: tuple[str, ...]) -> None:
-    shown = kernex(*words)
-    assert shown.code == 2
-    assert "Did you mean" not in shown.err
+def test_it_suggests_nothing_that_is_not_similar(kernex: Kernex, arguments: tuple[str, ...]) -> None:
+    outcome = kernex(*arguments)
+    assert outcome.code == 2
+    assert "Did you mean" not in outcome.err
 
 
 def test_global_options_may_come_first(kernex: Kernex, fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERNEX_TOKEN", TOKEN)
-    fake.answers["GET /status"] = STATUS
+    fake.responses["GET /status"] = STATUS
     assert kernex("--server", fake.url, "--json", "status").document == STATUS
     assert kernex("--server", fake.url, "--retry-for", "0s", "status", "--json").document == STATUS
     assert kernex("--server", "http://127.0.0.1:9", "status", "--server", fake.url, "--json").document == STATUS

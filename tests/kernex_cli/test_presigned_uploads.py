@@ -1,4 +1,4 @@
-"""`kernex push` where parts go straight to the server's storage: URLs, credentials and retries."""
+"""`kernex push` if parts go directly to the server's storage: URLs, credentials and retries."""
 
 import hashlib
 import os
@@ -8,10 +8,10 @@ import pytest
 
 from kernex_cli import presigned_uploads
 from tests.kernex_cli.conftest import Kernex, Outcome
-from tests.kernex_cli.fake_server import CUT, Answer, FakeServer, error
+from tests.kernex_cli.fake_server import CUT, FakeServer, Response, error
 from tests.kernex_cli.test_push import Push
 
-EXPIRED: Answer = (403, b"<Error><Code>AccessDenied</Code></Error>")
+EXPIRED: Response = (403, b"<Error><Code>AccessDenied</Code></Error>")
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def tree(tmp_path: Path) -> Path:
 def push(at_fake: Kernex, fake: FakeServer, tree: Path) -> Push:
     fake.is_direct = True
 
-    def run(*words: object) -> Outcome:
-        return at_fake("push", tree, "--name", "vad", "--version", "1.0.0", *words)
+    def run(*arguments: object) -> Outcome:
+        return at_fake("push", tree, "--name", "vad", "--version", "1.0.0", *arguments)
 
     return run
 
@@ -40,11 +40,11 @@ def stored(tree: Path) -> dict[str, bytes]:
 
 
 def test_parts_go_to_storage(push: Push, fake: FakeServer, tree: Path) -> None:
-    shown = push("--json")
-    assert shown.code == 0, shown.err
+    outcome = push("--json")
+    assert outcome.code == 0, outcome.err
     assert fake.blobs == stored(tree)
     assert (fake.count("PUT /storage/"), fake.count("PUT")) == (5, 5)
-    assert shown.document["bytes_sent"] == 3500 + 15
+    assert outcome.document["bytes_sent"] == 3500 + 15
 
 
 def test_a_small_file_needs_no_extra_request_for_its_url(push: Push, fake: FakeServer, tree: Path) -> None:
@@ -70,8 +70,8 @@ def test_storage_gets_no_credentials(
 def test_stored_parts_are_not_sent_again(push: Push, fake: FakeServer, tree: Path) -> None:
     content = (tree / "model").read_bytes()
     fake.uploads[hashlib.sha256(content).hexdigest()] = {1: content[:1000], 3: content[2000:3000]}
-    shown = push("--json")
-    assert shown.document["bytes_sent"] == 1500 + 15
+    outcome = push("--json")
+    assert outcome.document["bytes_sent"] == 1500 + 15
     assert fake.blobs == stored(tree)
 
 
@@ -79,7 +79,7 @@ def test_stored_parts_are_not_sent_again(push: Push, fake: FakeServer, tree: Pat
     "fault", [CUT, (500, b""), (503, b"", {"Retry-After": "1"}), EXPIRED, (400, b"BadDigest"), (404, b"NoSuchUpload")],
     ids=str,
 )  # fmt: skip
-def test_a_part_that_fails_is_sent_again(push: Push, fake: FakeServer, tree: Path, fault: Answer) -> None:
+def test_a_part_that_fails_is_sent_again(push: Push, fake: FakeServer, tree: Path, fault: Response) -> None:
     fake.fail("PUT", fault)
     assert push().code == 0
     assert fake.count("PUT") == 6
@@ -95,21 +95,21 @@ def test_an_expired_url_is_not_used_again(push: Push, fake: FakeServer) -> None:
 
 def test_storage_that_always_refuses_ends_the_push(push: Push, fake: FakeServer) -> None:
     fake.fail("PUT", *[EXPIRED] * 100)
-    shown = push()
-    assert shown.code == 6
-    assert f"refused part 1 {presigned_uploads.MAX_TRIES} times (status 403)" in shown.err
+    outcome = push()
+    assert outcome.code == 6
+    assert f"refused part 1 {presigned_uploads.MAX_TRIES} times (status 403)" in outcome.err
 
 
 def test_the_error_names_storage_that_cannot_be_reached(push: Push, fake: FakeServer) -> None:
     fake.fail("PUT", *[CUT] * 1000)
-    shown = push("--retry-for", "1s")
-    assert shown.code == 5
-    assert "storage 127.0.0.1" in shown.err
+    outcome = push("--retry-for", "1s")
+    assert outcome.code == 5
+    assert "storage 127.0.0.1" in outcome.err
 
 
 def test_a_closed_upload_is_started_again(push: Push, fake: FakeServer, tree: Path) -> None:
     closed = error(409, "upload_closed", "Expired.")
-    answers = [closed]
-    fake.faults.append(lambda call: answers.pop() if answers and call.endswith("/parts") else None)
+    responses = [closed]
+    fake.faults.append(lambda call: responses.pop() if responses and call.endswith("/parts") else None)
     assert push().code == 0
     assert fake.blobs == stored(tree)

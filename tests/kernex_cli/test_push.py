@@ -33,23 +33,23 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def push(at_fake: Kernex, tree: Path) -> Push:
-    def run(*words: object) -> Outcome:
-        return at_fake("push", tree, "--name", "vad", "--version", "1.0.0", *words)
+    def run(*arguments: object) -> Outcome:
+        return at_fake("push", tree, "--name", "vad", "--version", "1.0.0", *arguments)
 
     return run
 
 
 def test_each_content_is_sent_once(push: Push, fake: FakeServer, tree: Path) -> None:
-    shown = push("--json")
-    assert shown.code == 0, shown.err
+    outcome = push("--json")
+    assert outcome.code == 0, outcome.err
     contents = {path.read_bytes() for path in tree.rglob("*") if path.is_file()}
     assert fake.blobs == {hashlib.sha256(content).hexdigest(): content for content in contents}
     assert fake.count("PUT") == 4 + 1
-    assert shown.document["state"] == "ready"
-    assert shown.document["bytes_sent"] == 3500 + 15
+    assert outcome.document["state"] == "ready"
+    assert outcome.document["bytes_sent"] == 3500 + 15
 
 
-def test_the_manifest_lists_files_and_members(push: Push, fake: FakeServer, tree: Path) -> None:
+def test_the_manifest_lists_files_and_the_fields_of_the_description(push: Push, fake: FakeServer, tree: Path) -> None:
     (tree / "tool").write_text("#!/bin/sh\n")
     (tree / "tool").chmod(0o755)
     (tree / "kernex.toml").write_text('run = { command = ["./tool"] }\nrequires = { disk = 1_000 }\n')
@@ -72,8 +72,8 @@ def test_a_missing_run_command_is_noted(push: Push, tree: Path) -> None:
 def test_stored_contents_are_not_sent_again(push: Push, fake: FakeServer) -> None:
     assert push().code == 0
     fake.requests.clear()
-    shown = push("--json")
-    assert shown.document["bytes_sent"] == 0
+    outcome = push("--json")
+    assert outcome.document["bytes_sent"] == 0
     assert fake.count("PUT") == fake.count("POST /api/v1/uploads") == 0
 
 
@@ -81,12 +81,12 @@ def test_an_unfinished_upload_is_resumed(push: Push, fake: FakeServer, tree: Pat
     content = (tree / "model" / "vad.onnx").read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     fake.uploads[sha256] = {1: content[:1000], 2: b"something else", 4: content[3000:]}
-    shown = push("--json")
-    assert shown.code == 0
+    outcome = push("--json")
+    assert outcome.code == 0
     sent = [request for request in fake.requests if request.startswith("PUT") and sha256 in request]
     assert [request.rpartition("/")[2] for request in sent] == ["2", "3"]
     assert fake.blobs[sha256] == content
-    assert shown.document["bytes_sent"] == 2000 + 15
+    assert outcome.document["bytes_sent"] == 2000 + 15
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_a_part_that_fails_is_sent_again(push: Push, fake: FakeServer, fault: tu
 
 def test_a_part_that_is_always_refused_ends_the_push(push: Push, fake: FakeServer) -> None:
     fake.fail("PUT", *[error(400, "bad_digest", "Damaged.")] * 20)
-    shown = push()
-    assert shown.code == 4
-    assert "bad_digest" in shown.err
+    outcome = push()
+    assert outcome.code == 4
+    assert "bad_digest" in outcome.err
 
 
 def test_a_closed_upload_is_started_again(push: Push, fake: FakeServer) -> None:
@@ -126,35 +126,35 @@ def test_lost_blobs_are_sent_before_publishing_again(push: Push, fake: FakeServe
 
 
 def test_a_bundle_can_stay_a_draft(push: Push, fake: FakeServer) -> None:
-    shown = push("--no-publish", "--json")
-    assert (shown.code, shown.document["state"]) == (0, "draft")
+    outcome = push("--no-publish", "--json")
+    assert (outcome.code, outcome.document["state"]) == (0, "draft")
     assert fake.count("POST /api/v1/bundles/vad/1.0.0/publish") == 0
 
 
 def test_the_reason_of_a_returned_bundle_is_shown(push: Push, fake: FakeServer) -> None:
-    back = {
+    returned = {
         "name": "vad", "version": "1.0.0", "state": "draft", "state_reason": "runner.py: sha256 differs",
         "file_count": 4, "size": 1, "missing": [],
     }  # fmt: skip
-    fake.answers["GET /bundles/vad/1.0.0"] = back
-    shown = push()
-    assert shown.code == 6
-    assert "runner.py: sha256 differs" in shown.out
+    fake.responses["GET /bundles/vad/1.0.0"] = returned
+    outcome = push()
+    assert outcome.code == 6
+    assert "runner.py: sha256 differs" in outcome.out
 
 
 def test_waiting_ends_at_the_timeout(push: Push, fake: FakeServer) -> None:
     verifying = {"name": "vad", "version": "1.0.0", "state": "verifying", "missing": []}
-    fake.answers["GET /bundles/vad/1.0.0"] = verifying
-    shown = push("--timeout", "1s", "--json")
-    assert (shown.code, shown.out) == (6, "")
+    fake.responses["GET /bundles/vad/1.0.0"] = verifying
+    outcome = push("--timeout", "1s", "--json")
+    assert (outcome.code, outcome.out) == (6, "")
 
 
 def test_a_version_cannot_change(push: Push, tree: Path) -> None:
     assert push().code == 0
     (tree / "runner.py").write_text("print('else')\n")
-    shown = push()
-    assert shown.code == 4
-    assert "version_exists" in shown.err
+    outcome = push()
+    assert outcome.code == 4
+    assert "version_exists" in outcome.err
 
 
 def test_a_file_that_changes_before_it_is_sent_stops_the_push(push: Push, fake: FakeServer, tree: Path) -> None:
@@ -162,9 +162,9 @@ def test_a_file_that_changes_before_it_is_sent_stops_the_push(push: Push, fake: 
         (tree / "model" / "vad.onnx").write_text("changed")
 
     fake.faults.append(change)
-    shown = push()
-    assert shown.code == 7
-    assert "model/vad.onnx changed" in shown.err
+    outcome = push()
+    assert outcome.code == 7
+    assert "model/vad.onnx changed" in outcome.err
     assert fake.count("POST /api/v1/bundles/") == 0
 
 
@@ -176,7 +176,7 @@ def test_a_change_of_a_stored_file_stops_the_push(push: Push, fake: FakeServer, 
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "says"),
+    ("name", "text", "message"),
     [
         ("kernex.toml", "run = 7", "bad_member"),
         ("kernex.toml", 'run = { command = ["./missing"] }', "command_not_listed"),
@@ -185,16 +185,16 @@ def test_a_change_of_a_stored_file_stops_the_push(push: Push, fake: FakeServer, 
         ("kernex.toml", "helth = {}", "'helth'"),
         ("kernex.toml", "not toml", "kernex.toml"),
         ("kernex.json", '{"run": {"command": ["a"]}, "run": {}}', "twice"),
-        ("kernex.json", "[]", "not a table"),
+        ("kernex.json", "[]", "must be a table"),
     ],
 )
 def test_a_wrong_description_is_refused(
-    push: Push, fake: FakeServer, tree: Path, name: str, text: str, says: str
+    push: Push, fake: FakeServer, tree: Path, name: str, text: str, message: str
 ) -> None:
     (tree / name).write_text(text)
-    shown = push()
-    assert shown.code == 7
-    assert says in shown.err
+    outcome = push()
+    assert outcome.code == 7
+    assert message in outcome.err
     assert fake.requests == []
 
 
@@ -202,9 +202,9 @@ def test_a_wrong_description_is_refused(
 def test_two_descriptions_are_refused(push: Push, fake: FakeServer, tree: Path, toml: str, json_text: str) -> None:
     (tree / "kernex.toml").write_text(toml)
     (tree / "kernex.json").write_text(json_text)
-    shown = push()
-    assert shown.code == 7
-    assert "kernex.toml and kernex.json" in shown.err
+    outcome = push()
+    assert outcome.code == 7
+    assert "kernex.toml and kernex.json" in outcome.err
     assert fake.requests == []
 
 
@@ -220,11 +220,11 @@ LONG_KEYS = [
 def test_a_long_dotted_key_is_refused_within_memory(push: Push, fake: FakeServer, tree: Path, text: str) -> None:
     (tree / "kernex.toml").write_text(text)
     tracemalloc.start()
-    shown = push()
+    outcome = push()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert shown.code == 7
-    assert "dotted key" in shown.err
+    assert outcome.code == 7
+    assert "dotted key" in outcome.err
     assert peak < 20 * 1024 * 1024
     assert fake.requests == []
 
@@ -257,9 +257,9 @@ def test_the_description_can_be_another_file(push: Push, fake: FakeServer, tree:
     assert "deploy.json" not in [file["path"] for file in manifest["files"]]
 
 
-@pytest.mark.parametrize("words", [("--name", "Vad"), ("--version", "1/0"), ("--timeout", "soon")])
-def test_wrong_arguments_are_refused(push: Push, fake: FakeServer, words: tuple[str, str]) -> None:
-    assert push(*words).code == 2
+@pytest.mark.parametrize("arguments", [("--name", "Vad"), ("--version", "1/0"), ("--timeout", "soon")])
+def test_wrong_arguments_are_refused(push: Push, fake: FakeServer, arguments: tuple[str, str]) -> None:
+    assert push(*arguments).code == 2
     assert fake.requests == []
 
 

@@ -1,4 +1,4 @@
-"""`kernex push` against a real control plane: cut, killed, resumed, and within its memory."""
+"""`kernex push` against a real control plane: interruption, resumption and memory."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 EXTRA_MEMORY = 50 * MIB
 
 
-def make_tree(directory: Path) -> Path:
+def create_tree(directory: Path) -> Path:
     (directory / "model").mkdir(parents=True)
     (directory / "model" / "vad.onnx").write_bytes(os.urandom(5 * MIB))
     (directory / "runner.py").write_text("print('hello')\n")
@@ -30,7 +30,7 @@ def make_tree(directory: Path) -> Path:
 
 
 def big_file(path: Path, size: int) -> str:
-    """Make a file whose parts all differ. Return its sha256."""
+    """Create a file whose parts all differ. Return its sha256."""
     digest = hashlib.sha256()
     with path.open("wb") as file:
         for number in range(size // MIB):
@@ -40,9 +40,9 @@ def big_file(path: Path, size: int) -> str:
     return digest.hexdigest()
 
 
-def start(server: Live, *words: object) -> "subprocess.Popen[bytes]":
+def start(server: Live, *arguments: object) -> "subprocess.Popen[bytes]":
     environment = {"PATH": os.environ["PATH"], "KERNEX_SERVER": server.url, "KERNEX_TOKEN": server.token}
-    command = [sys.executable, "-m", "kernex_cli", *map(str, words)]
+    command = [sys.executable, "-m", "kernex_cli", *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
 
@@ -56,17 +56,17 @@ sys.exit(code)
 """
 
 
-def peak_memory(server: Live, report: Path, *words: object) -> int:
+def peak_memory(server: Live, report: Path, *arguments: object) -> int:
     """Run `kernex` and return its peak resident memory in bytes."""
     environment = {"PATH": os.environ["PATH"], "KERNEX_SERVER": server.url, "KERNEX_TOKEN": server.token}
-    command = [sys.executable, "-c", MEASURED, str(report), *map(str, words)]
+    command = [sys.executable, "-c", MEASURED, str(report), *map(str, arguments)]
     subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
     return int(report.read_text()) * 1024
 
 
 def stored_parts(server: Live, sha256: str, size: int) -> list[Any]:
-    answer: dict[str, Any] = server.call("POST", "/uploads", {"sha256": sha256, "size": size}).json()
-    return list(answer["parts"])
+    upload: dict[str, Any] = server.call("POST", "/uploads", {"sha256": sha256, "size": size}).json()
+    return list(upload["parts"])
 
 
 def wait_for_parts(server: Live, sha256: str, size: int, count: int) -> None:
@@ -76,8 +76,8 @@ def wait_for_parts(server: Live, sha256: str, size: int, count: int) -> None:
         time.sleep(0.02)
 
 
-def test_a_push_makes_a_ready_bundle(at_live: Kernex, tmp_path: Path) -> None:
-    tree = make_tree(tmp_path / "tree")
+def test_a_push_creates_a_ready_bundle(at_live: Kernex, tmp_path: Path) -> None:
+    tree = create_tree(tmp_path / "tree")
     pushed = at_live("push", tree, "--name", "first", "--version", "1.0.0", "--json", "--timeout", "60s")
     assert pushed.code == 0, pushed.err
     assert pushed.document["state"] == "ready"
@@ -94,26 +94,26 @@ def test_a_push_makes_a_ready_bundle(at_live: Kernex, tmp_path: Path) -> None:
 
 def test_a_viewer_cannot_push(at_live: Kernex, live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERNEX_TOKEN", live.tokens["viewer"])
-    shown = at_live("push", make_tree(tmp_path / "tree"), "--name", "viewed", "--version", "1")
-    assert shown.code == 3
-    assert "role" in shown.err
+    outcome = at_live("push", create_tree(tmp_path / "tree"), "--name", "viewed", "--version", "1")
+    assert outcome.code == 3
+    assert "role" in outcome.err
 
 
 def test_a_killed_push_is_resumed(at_live: Kernex, live: Live, tmp_path: Path) -> None:
     size = 256 * MIB
     (tmp_path / "tree").mkdir()
     sha256 = big_file(tmp_path / "tree" / "big", size)
-    words = ("push", tmp_path / "tree", "--name", "killed", "--version", "1", "--no-publish")
-    process = start(live, *words)
+    arguments = ("push", tmp_path / "tree", "--name", "killed", "--version", "1", "--no-publish")
+    process = start(live, *arguments)
     wait_for_parts(live, sha256, size, 2)
     process.kill()
     assert process.wait() == -9
     stored_size = sum(part["size"] for part in stored_parts(live, sha256, size))
     assert stored_size < size
-    shown = at_live(*words, "--json")
-    assert shown.code == 0, shown.err
-    # A part that was on its way when the process died can still have arrived.
-    assert size - stored_size - 16 * MIB <= shown.document["bytes_sent"] <= size - stored_size
+    outcome = at_live(*arguments, "--json")
+    assert outcome.code == 0, outcome.err
+    # A part in transit when the process died can still have arrived.
+    assert size - stored_size - 16 * MIB <= outcome.document["bytes_sent"] <= size - stored_size
 
 
 def test_a_push_continues_after_the_server_was_killed(tmp_path: Path) -> None:
@@ -138,6 +138,6 @@ def test_a_push_needs_little_memory(live: Live, tmp_path: Path, size: int) -> No
     for number in range(40):
         (tmp_path / "tree" / f"small-{number}").write_bytes(os.urandom(4 * MIB))
     idle = peak_memory(live, tmp_path / "report", "--help")
-    words = ("--name", f"big-{size}", "--version", "1", "--no-publish")
-    busy = peak_memory(live, tmp_path / "report", "push", tmp_path / "tree", *words)
+    arguments = ("--name", f"big-{size}", "--version", "1", "--no-publish")
+    busy = peak_memory(live, tmp_path / "report", "push", tmp_path / "tree", *arguments)
     assert busy - idle < EXTRA_MEMORY

@@ -1,4 +1,4 @@
-"""What is printed to stdout and stderr, on a terminal and on a pipe."""
+"""The output on stdout and stderr, for a terminal and for a pipe."""
 
 import os
 import pty
@@ -19,39 +19,42 @@ GROUPS = {
 }
 
 
-def on_terminal(fake: FakeServer, *words: str, **more: str) -> str:
+def on_terminal(fake: FakeServer, *arguments: str, **variables: str) -> str:
     """Run `kernex` on a terminal and return its output."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "kernex_cli", *words], stdin=follower, stdout=follower, stderr=follower, close_fds=True,
-        env={"PATH": os.environ["PATH"], "TERM": "xterm", "KERNEX_SERVER": fake.url, "KERNEX_TOKEN": TOKEN, **more},
+        [sys.executable, "-m", "kernex_cli", *arguments],
+        stdin=follower, stdout=follower, stderr=follower, close_fds=True,
+        env={
+            "PATH": os.environ["PATH"], "TERM": "xterm", "KERNEX_SERVER": fake.url, "KERNEX_TOKEN": TOKEN, **variables,
+        },
     )  # fmt: skip
     os.close(follower)
-    shown = b""
+    output = b""
     while select.select([leader], [], [], 20)[0]:
         try:
-            shown += os.read(leader, 65536)
+            output += os.read(leader, 65536)
         except OSError:  # on Linux, the other end is closed
             break
     os.close(leader)
-    assert process.wait(20) == 0, shown
-    return shown.decode()
+    assert process.wait(20) == 0, output
+    return output.decode()
 
 
 def test_a_pipe_gets_plain_text(at_fake: Kernex, fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    fake.answers["GET /groups"] = GROUPS
-    shown = at_fake("groups")
-    assert ESCAPE not in shown.out + shown.err
-    assert shown.out == "NAME\tHEARTBEAT SECONDS\tDESCRIPTION\nlab\ufffd]0;owned\ufffd\t2\t[red]a[/red]\n"
+    fake.responses["GET /groups"] = GROUPS
+    outcome = at_fake("groups")
+    assert ESCAPE not in outcome.out + outcome.err
+    assert outcome.out == "NAME\tHEARTBEAT SECONDS\tDESCRIPTION\nlab\ufffd]0;owned\ufffd\t2\t[red]a[/red]\n"
 
 
 def test_a_terminal_gets_colours(fake: FakeServer) -> None:
-    fake.answers["GET /groups"] = GROUPS
-    shown = on_terminal(fake, "groups")
-    assert ESCAPE + "1m" in shown
-    assert "\x1b]0;" not in shown
-    assert "[red]a[/red]" in shown
+    fake.responses["GET /groups"] = GROUPS
+    output = on_terminal(fake, "groups")
+    assert ESCAPE + "1m" in output
+    assert "\x1b]0;" not in output
+    assert "[red]a[/red]" in output
 
 
 DEVICE = {
@@ -61,38 +64,38 @@ DEVICE = {
 }  # fmt: skip
 
 
-def lines(shown: str) -> list[str]:
-    return shown.replace("\r", "").splitlines()
+def lines(output: str) -> list[str]:
+    return output.replace("\r", "").splitlines()
 
 
 def test_a_table_fits_80_columns(fake: FakeServer) -> None:
-    fake.answers["GET /devices"] = {"next": None, "results": [DEVICE]}
-    shown = lines(on_terminal(fake, "devices", COLUMNS="80", NO_COLOR="1", TERM="dumb"))
-    assert [len(line) for line in shown if len(line) > 80] == []
-    assert shown[0].split() == ["NAME", "ID", "LIVENESS", "RUNS", "LAST", "HEARTBEAT"]
-    assert shown[1].startswith("shelf-4-at-the-door  6f0c6a5e  online    speech@2 (unhealthy) …  ")
-    assert shown[1].endswith(" ago")
-    assert shown[2] == "Columns that do not fit: STATE, GROUP, TYPE. Show them with -v."
+    fake.responses["GET /devices"] = {"next": None, "results": [DEVICE]}
+    printed = lines(on_terminal(fake, "devices", COLUMNS="80", NO_COLOR="1", TERM="dumb"))
+    assert [len(line) for line in printed if len(line) > 80] == []
+    assert printed[0].split() == ["NAME", "ID", "LIVENESS", "RUNS", "LAST", "HEARTBEAT"]
+    assert printed[1].startswith("shelf-4-at-the-door  6f0c6a5e  online    speech@2 (unhealthy) …  ")
+    assert printed[1].endswith(" ago")
+    assert printed[2] == "Columns that do not fit: STATE, GROUP, TYPE. Show them with -v."
 
 
 def test_verbose_shows_everything(fake: FakeServer) -> None:
-    fake.answers["GET /devices"] = {"next": None, "results": [DEVICE]}
-    for words in (["devices", "-v"], ["--verbose", "devices"]):
-        row = lines(on_terminal(fake, *words, COLUMNS="80", NO_COLOR="1", TERM="dumb"))[1]
+    fake.responses["GET /devices"] = {"next": None, "results": [DEVICE]}
+    for arguments in (["devices", "-v"], ["--verbose", "devices"]):
+        row = lines(on_terminal(fake, *arguments, COLUMNS="80", NO_COLOR="1", TERM="dumb"))[1]
         for text in (DEVICE["id"], "warehouse", "edge", "speech@2 (unhealthy), vad@1.0.0", "2026-01-02 03:04:05Z"):
             assert str(text) in row
 
 
 def test_short_ids_tell_devices_apart(fake: FakeServer) -> None:
     twin = {**DEVICE, "id": "6f0c6a5e-9a00-4a6e-9d5c-0d1f3f0f9b7e", "name": "b"}
-    fake.answers["GET /devices"] = {"next": None, "results": [DEVICE, twin]}
-    shown = on_terminal(fake, "devices", COLUMNS="100")
-    assert "6f0c6a5e-9a5 " in shown
-    assert "6f0c6a5e-9a0 " in shown
+    fake.responses["GET /devices"] = {"next": None, "results": [DEVICE, twin]}
+    output = on_terminal(fake, "devices", COLUMNS="100")
+    assert "6f0c6a5e-9a5 " in output
+    assert "6f0c6a5e-9a0 " in output
 
 
 def test_no_color_is_obeyed(fake: FakeServer) -> None:
-    fake.answers["GET /devices"] = {
+    fake.responses["GET /devices"] = {
         "next": None, "results": [{"id": "1", "state": "accepted", "online": True, "name": "a"}],
     }  # fmt: skip
     assert ESCAPE + "32m" in on_terminal(fake, "devices")
@@ -102,16 +105,16 @@ def test_no_color_is_obeyed(fake: FakeServer) -> None:
 def test_only_a_terminal_gets_progress_bars(at_fake: Kernex, fake: FakeServer, tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "file").write_bytes(bytes(100_000))
-    words = ["push", str(tmp_path / "tree"), "--name", "vad", "--version", "1"]
-    assert "100%" in on_terminal(fake, *words).replace("97.7/97.7 KiB", "100%")
-    shown = at_fake(*words)
-    assert ESCAPE not in shown.err
-    assert "Reading 1 file, 97.7 KiB" in shown.err
+    arguments = ["push", str(tmp_path / "tree"), "--name", "vad", "--version", "1"]
+    assert "100%" in on_terminal(fake, *arguments).replace("97.7/97.7 KiB", "100%")
+    outcome = at_fake(*arguments)
+    assert ESCAPE not in outcome.err
+    assert "Reading 1 file, 97.7 KiB" in outcome.err
 
 
 def test_a_closed_pipe_ends_the_command_quietly(fake: FakeServer) -> None:
     rows = [{"name": f"group {number}" * 20} for number in range(5000)]
-    fake.answers["GET /groups"] = {"next": None, "results": rows}
+    fake.responses["GET /groups"] = {"next": None, "results": rows}
     process = subprocess.Popen(
         [sys.executable, "-m", "kernex_cli", "groups"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={"PATH": os.environ["PATH"], "KERNEX_SERVER": fake.url, "KERNEX_TOKEN": TOKEN},
@@ -130,6 +133,6 @@ def test_an_interrupt_is_reported(at_fake: Kernex, fake: FakeServer, monkeypatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr("requests.Session.request", interrupt)
-    shown = at_fake("status", "--json")
-    assert (shown.code, shown.out) == (130, "")
-    assert "run the same command again" in shown.err
+    outcome = at_fake("status", "--json")
+    assert (outcome.code, outcome.out) == (130, "")
+    assert "run the same command again" in outcome.err

@@ -1,4 +1,4 @@
-"""`kernex login` and `kernex logout`: what is stored, how, and for whom."""
+"""`kernex login` and `kernex logout`: where the token comes from, and how it is stored."""
 
 import io
 import ssl
@@ -28,15 +28,15 @@ def stored(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _status(fake: FakeServer) -> None:
-    fake.answers["GET /status"] = STATUS
+    fake.responses["GET /status"] = STATUS
 
 
 def test_the_token_is_read_from_standard_input(
     kernex: Kernex, fake: FakeServer, stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{TOKEN}\n"))
-    shown = kernex("login", fake.url + "/", "--json")
-    assert shown.document == {"server": fake.url, "version": "0.1.0"}
+    outcome = kernex("login", fake.url + "/", "--json")
+    assert outcome.document == {"server": fake.url, "version": "0.1.0"}
     assert credentials.read(stored) == Credentials(fake.url, TOKEN)
     assert kernex("status").code == 0
 
@@ -58,7 +58,7 @@ def test_the_token_is_read_from_the_environment(
     assert kernex("status").code == 0
 
 
-def test_the_token_is_asked_for_on_a_terminal(
+def test_the_token_is_prompted_for_on_a_terminal(
     kernex: Kernex, fake: FakeServer, stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal = io.StringIO()
@@ -73,10 +73,10 @@ def test_a_refused_token_is_not_stored(
     kernex: Kernex, fake: FakeServer, stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KERNEX_TOKEN", "kxa_wrong")
-    shown = kernex("login", fake.url)
-    assert shown.code == 3
+    outcome = kernex("login", fake.url)
+    assert outcome.code == 3
     assert not stored.exists()
-    assert "kxa_wrong" not in shown.err + shown.out
+    assert "kxa_wrong" not in outcome.err + outcome.out
 
 
 @pytest.mark.parametrize("token", ["", "kxe_enrolment", "secret", "kxa_two words", "kxa_\u00e9"])
@@ -84,10 +84,10 @@ def test_other_texts_are_refused_as_a_token(
     kernex: Kernex, fake: FakeServer, stored: Path, monkeypatch: pytest.MonkeyPatch, token: str
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(token))
-    shown = kernex("login", fake.url)
-    assert shown.code == 2
+    outcome = kernex("login", fake.url)
+    assert outcome.code == 2
     assert fake.requests == []
-    assert not token or token not in shown.err
+    assert not token or token not in outcome.err
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "https://", "https://user@host", "https://host/?q=1"])
@@ -96,7 +96,7 @@ def test_an_invalid_url_is_refused(kernex: Kernex, url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "complete"),
+    ("text", "url"),
     [
         ("fleet.example.com", "https://fleet.example.com"),
         ("https://fleet.example.com/", "https://fleet.example.com"),
@@ -105,30 +105,30 @@ def test_an_invalid_url_is_refused(kernex: Kernex, url: str) -> None:
         ("http://10.0.0.1", "http://10.0.0.1"),
     ],
 )
-def test_the_scheme_is_added_to_a_url(given: str, complete: str) -> None:
-    assert credentials.server_url(given) == complete
+def test_the_scheme_is_added_to_a_url(text: str, url: str) -> None:
+    assert credentials.server_url(text) == url
 
 
 def test_a_stored_token_is_sent_only_to_its_own_server(kernex: Kernex, fake: FakeServer, stored: Path) -> None:
     credentials.write(stored, Credentials("https://fleet.example.com", TOKEN))
-    shown = kernex("status", "--server", fake.url)
-    assert shown.code == 3
+    outcome = kernex("status", "--server", fake.url)
+    assert outcome.code == 3
     assert fake.requests == []
 
 
-def test_a_command_without_a_login_says_so(kernex: Kernex) -> None:
-    shown = kernex("devices")
-    assert shown.code == 3
-    assert "kernex login" in shown.err
+def test_a_command_without_a_login_fails_with_advice(kernex: Kernex) -> None:
+    outcome = kernex("devices")
+    assert outcome.code == 3
+    assert "kernex login" in outcome.err
 
 
 @pytest.mark.parametrize("text", ["server = 7\ntoken = 'x'\n", "not toml", "\x00", "server = 'http://x'\n"])
 def test_a_damaged_file_is_reported(kernex: Kernex, stored: Path, text: str) -> None:
     stored.parent.mkdir(parents=True)
     stored.write_text(text)
-    shown = kernex("devices")
-    assert shown.code == 7
-    assert "kernex login" in shown.err
+    outcome = kernex("devices")
+    assert outcome.code == 7
+    assert "kernex login" in outcome.err
 
 
 def test_the_old_file_stays_if_the_new_one_cannot_be_written(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,35 +144,35 @@ def test_the_old_file_stays_if_the_new_one_cannot_be_written(stored: Path, monke
     assert list(stored.parent.iterdir()) == [stored]
 
 
-def test_https_towards_a_plain_server_says_what_to_run(
+def test_https_to_a_plain_http_server_suggests_http(
     kernex: Kernex, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KERNEX_TOKEN", TOKEN)
-    shown = kernex("login", fake.url.replace("http:", "https:"), "--retry-for", "0s")
-    assert shown.code == 5
-    assert f"kernex login {fake.url}\n" in shown.err
+    outcome = kernex("login", fake.url.replace("http:", "https:"), "--retry-for", "0s")
+    assert outcome.code == 5
+    assert f"kernex login {fake.url}\n" in outcome.err
     assert [headers for headers in fake.headers if "Authorization" in headers] == []
 
 
 @pytest.mark.parametrize("redirects", [False, True])
-def test_http_towards_a_tls_server_says_what_to_run(
+def test_http_to_a_tls_server_suggests_https(
     kernex: Kernex, fake: FakeServer, tls_port: int, monkeypatch: pytest.MonkeyPatch, redirects: bool
 ) -> None:
     monkeypatch.setenv("KERNEX_TOKEN", TOKEN)
     if redirects:
-        # A port that answers plain HTTP with a redirect, as most proxies do on port 80.
+        # A port that responds to plain HTTP with a redirect, as most proxies do on port 80.
         fake.fail("GET /api/v1/status", (301, b"", {"Location": f"https://127.0.0.1:{tls_port}/api/v1/status"}))
-        shown = kernex("login", fake.url)
-        assert (shown.code, f"https://127.0.0.1:{tls_port}" in shown.err) == (5, True)
+        outcome = kernex("login", fake.url)
+        assert (outcome.code, f"https://127.0.0.1:{tls_port}" in outcome.err) == (5, True)
         return
-    shown = kernex("login", f"http://127.0.0.1:{tls_port}", "--retry-for", "0s")
-    assert shown.code == 5
-    assert f"kernex login https://127.0.0.1:{tls_port}\n" in shown.err
+    outcome = kernex("login", f"http://127.0.0.1:{tls_port}", "--retry-for", "0s")
+    assert outcome.code == 5
+    assert f"kernex login https://127.0.0.1:{tls_port}\n" in outcome.err
 
 
 @pytest.fixture
 def tls_port(tmp_path: Path) -> Iterator[int]:
-    """The port of an HTTPS server whose certificate nobody trusts."""
+    """Yield the port of an HTTPS server whose certificate is not trusted."""
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-subj", "/CN=127.0.0.1", "-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "certificate")]
     subprocess.run(command, check=True, capture_output=True)
