@@ -2,8 +2,8 @@
 
     python3 dev/bootstrap.py ENVIRONMENT REQUIREMENTS [REQUIREMENTS …]
 
-An environment whose requirements did not change is left alone. If this machine lacks something, the program exits with
-one sentence that says what to do.
+If the requirements did not change, it does nothing. If this machine lacks something, it exits with one sentence that
+says what to do.
 """
 
 import sys
@@ -34,12 +34,12 @@ class CannotSetUp(Exception):
 
 
 def fingerprint(requirements: list[str]) -> str:
-    """Return a digest of the files' content and of the Python that runs this."""
+    """Return a digest of the files' content and of the Python version."""
     content = b"".join(Path(path).read_bytes() for path in requirements)
     return hashlib.sha256(content + sys.version.encode()).hexdigest()
 
 
-def make_environment(environment: Path, requirements: list[str]) -> bool:
+def create_environment(environment: Path, requirements: list[str]) -> bool:
     """Install the requirements files into an environment. Return True if something was installed.
 
     Raises:
@@ -51,28 +51,28 @@ def make_environment(environment: Path, requirements: list[str]) -> bool:
         return False
     if shutil.disk_usage(environment.absolute().parent).free < DISK_NEEDED:
         raise CannotSetUp("The disk is too full for the Python packages: free about 600 MB and run this again.")
-    if not (environment / "bin" / "python").exists() or not _works(environment):
-        _make_venv(environment)
+    if not (environment / "bin" / "python").exists() or not _has_working_pip(environment):
+        _create_venv(environment)
     _install(environment, requirements)
     stamp.write_text(digest)
     return True
 
 
-def _works(environment: Path) -> bool:
-    check = subprocess.run(
+def _has_working_pip(environment: Path) -> bool:
+    completed = subprocess.run(
         [str(environment / "bin" / "python"), "-m", "pip", "--version"], capture_output=True, check=False
     )
-    return check.returncode == 0
+    return completed.returncode == 0
 
 
-def _make_venv(environment: Path) -> None:
+def _create_venv(environment: Path) -> None:
     if shutil.which("pip") is None and not _has("ensurepip"):
         raise CannotSetUp(NO_VENV)
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "venv", "--clear", str(environment)], capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        output = (done.stdout + done.stderr).strip()
+    if completed.returncode:
+        output = (completed.stdout + completed.stderr).strip()
         if "ensurepip" in output or "No module named venv" in output:
             raise CannotSetUp(NO_VENV)
         raise CannotSetUp(f"The virtual environment {environment} cannot be created: {output[-300:]}")
@@ -102,7 +102,7 @@ def _install(environment: Path, requirements: list[str]) -> None:
     for line in installer.stdout or ():
         tail = [*tail[-20:], line.rstrip()]
         collected += line.startswith("Collecting")
-        _progress(min(collected, total), total, line.startswith("Installing collected"))
+        _show_progress(min(collected, total), total, line.startswith("Installing collected"))
     if installer.wait():
         _end_line()
         output = "\n".join(tail)
@@ -115,13 +115,13 @@ def _install(environment: Path, requirements: list[str]) -> None:
     print(f"  installed {total} packages in {environment} ({time.time() - started:.0f} s)")
 
 
-def _progress(done: int, total: int, is_last: bool) -> None:
+def _show_progress(count: int, total: int, is_installing: bool) -> None:
     if not sys.stdout.isatty():
         return
     width = 30
-    full = width * done // max(total, 1)
-    activity = "installing" if is_last else "downloading packages"
-    sys.stdout.write("\r  [{}{}] {}/{} {}\033[K".format("#" * full, "." * (width - full), done, total, activity))
+    full = width * count // max(total, 1)
+    activity = "installing" if is_installing else "downloading packages"
+    sys.stdout.write("\r  [{}{}] {}/{} {}\033[K".format("#" * full, "." * (width - full), count, total, activity))
     sys.stdout.flush()
 
 
@@ -135,7 +135,7 @@ def main() -> None:
     try:
         if not (environment / STAMP).exists():
             print(f"Creating the Python environment {environment} (once, takes about a minute).")
-        make_environment(environment, requirements)
+        create_environment(environment, requirements)
     except CannotSetUp as error:
         sys.exit(f"\n{error}")
     except OSError as error:

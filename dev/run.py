@@ -1,7 +1,7 @@
 """`make run`: run all of Kernex on this machine, with a device that runs a real model.
 
-Starts PostgreSQL, the web server, the scheduler and an agent. Shows a deployment that succeeds and one that the device
-rolls back, then runs until Ctrl-C. All data is below VAR; the next run continues with it.
+It starts PostgreSQL, the web server, the scheduler and an agent. It shows a deployment that succeeds and one that the
+device rolls back, then runs until Ctrl-C. All data is under VAR; the next run continues with it.
 """
 
 import argparse
@@ -30,7 +30,7 @@ START_SECONDS = 60
 
 
 class Runner:
-    """One run. Its methods are in the order of its steps."""
+    """One run of Kernex. Its methods are in the order in which they are called."""
 
     def __init__(self, workspace: Workspace, terminal: Terminal) -> None:
         self.workspace = workspace
@@ -47,13 +47,13 @@ class Runner:
         self.prepare_device_environment()
         self.start_database()
         self.prepare_database()
-        self.make_operator()
+        self.create_operator()
         self.start_servers()
         self.start_device()
 
     def prepare_device_environment(self) -> None:
-        with self.terminal.step("The device's own Python environment (onnxruntime)"):
-            bootstrap.make_environment(DEVICE_ENVIRONMENT, [str(ROOT / "demo" / "requirements.txt")])
+        with self.terminal.step("The device's Python environment (onnxruntime)"):
+            bootstrap.create_environment(DEVICE_ENVIRONMENT, [str(ROOT / "demo" / "requirements.txt")])
 
     def start_database(self) -> None:
         with self.terminal.step("PostgreSQL") as step:
@@ -91,7 +91,7 @@ class Runner:
             self.manage("collectstatic", "--no-input", "--verbosity=0")
         self.workspace.keep("static_files", digest)
 
-    def make_operator(self) -> None:
+    def create_operator(self) -> None:
         if "token" in self.workspace.secrets:
             return
         with self.terminal.step(f"The operator `{OPERATOR}`"):
@@ -121,7 +121,7 @@ class Runner:
             if response.status_code == 200:
                 return
             time.sleep(0.2)
-        raise ChildFailed(f"The web server did not answer. The end of its log:\n{self.children.tail('web')}")
+        raise ChildFailed(f"The web server did not respond. The end of its log:\n{self.children.tail('web')}")
 
     def start_device(self) -> None:
         with self.terminal.step("A device") as step:
@@ -134,7 +134,7 @@ class Runner:
                 "KERNEX_AGENT_PYTHON": str(DEVICE_ENVIRONMENT / "bin" / "python"),
             }
             if "enrolment_token" not in self.workspace.secrets:
-                self.workspace.keep("enrolment_token", self.control_plane.make_enrolment_token())
+                self.workspace.keep("enrolment_token", self.control_plane.create_enrolment_token())
             environment["KERNEX_AGENT_TOKEN"] = self.workspace.secrets["enrolment_token"]
             command = [str(DEVICE_ENVIRONMENT / "bin" / "python"), "-m", "agent", "run"]
             self.children.start("agent", command, environment)
@@ -144,18 +144,20 @@ class Runner:
     def demonstrate(self) -> None:
         demonstration.show(self.terminal, self.control_plane, self.workspace, self.environment, self.children.check)
 
-    def manage(self, *words: str) -> str:
-        """Run a management command and return its output. Raise `ChildFailed` with its output if it fails."""
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "manage.py", *words],
+    def manage(self, *arguments: str) -> str:
+        """Run a management command and return its output. Raise `ChildFailed` if it fails."""
+        completed = subprocess.run(
+            [sys.executable, "-W", "ignore", "manage.py", *arguments],
             env=self.environment, cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        if done.returncode:
-            raise ChildFailed(f"manage.py {words[0]} failed:\n{(done.stdout + done.stderr).strip()[-1500:]}")
-        return done.stdout
+        if completed.returncode:
+            raise ChildFailed(
+                f"manage.py {arguments[0]} failed:\n{(completed.stdout + completed.stderr).strip()[-1500:]}"
+            )
+        return completed.stdout
 
-    def stay(self) -> NoReturn:
-        """Run until Ctrl-C, or until a process fails."""
+    def wait(self) -> NoReturn:
+        """Print where Kernex runs, then wait until Ctrl-C or until a process fails."""
         self.terminal.print()
         self.terminal.print(f"[bold green]Kernex is ready:[/] {self.workspace.url}/admin/")
         self.terminal.print(f"  operator [bold]{OPERATOR}[/], password in {self.workspace.password_file}")
@@ -165,7 +167,7 @@ class Runner:
             time.sleep(0.5)
 
 
-def interrupt(*_: object) -> None:
+def raise_interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -175,13 +177,13 @@ def main() -> int:
     parser.add_argument("--var", type=Path, default=Path("var"), help="directory of all data")
     arguments = parser.parse_args()
     os.chdir(ROOT)
-    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGTERM, raise_interrupt)
     terminal = Terminal()
     runner = Runner(Workspace(arguments.var, arguments.port), terminal)
     try:
         runner.start()
         runner.demonstrate()
-        runner.stay()
+        runner.wait()
     except KeyboardInterrupt:
         terminal.print("\nStopping …")
         return 0

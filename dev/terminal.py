@@ -1,4 +1,4 @@
-"""The output of `make run`: one line for each step, with a spinner while it runs and the time that it took."""
+"""The output of `make run`: one line for each step, with a spinner while it runs and its duration afterwards."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from rich.markup import escape
 
 
 class Step:
-    """A running step. `show_progress` replaces its progress text; `conclusion` is printed at its end."""
+    """A running step. `show_progress` replaces its progress text; `conclusion` is printed when it ends."""
 
     def __init__(self, title: str, show_progress: Callable[[str], None]) -> None:
         self.title = title

@@ -1,8 +1,8 @@
 """Run PostgreSQL as an unprivileged user: it refuses to run as root.
 
-Where the kernel allows user namespaces, the command runs in one. Its user is root outside, so data stays in place, even
-below a home directory that only root can enter. Elsewhere, as in many containers, the command runs as `nobody`, who
-needs the data and a copy of the programs outside of such a directory.
+Where the kernel allows user namespaces, the command runs in one. Outside the namespace, its user is root, so the
+data stays in place, even under a home directory that only root can enter. Otherwise, as in many containers, the command
+runs as `nobody`, who needs the data and a copy of the programs outside such a directory.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ class CannotDropRoot(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Unprivileged:
-    """How to run commands as another user: the start of each command, and where that user has data and programs."""
+    """How to run commands as another user: the prefix of each command, and the paths of the data and the programs."""
 
     prefix: list[str]
     data: Path
@@ -33,7 +33,7 @@ def choose_user(directory: Path, binaries: Path) -> Unprivileged:
     """Choose how to run PostgreSQL with its data in `directory`.
 
     Raises:
-        CannotDropRoot: Neither user namespaces nor setpriv work here, or another user owns nobody's directory.
+        CannotDropRoot: Neither user namespaces nor setpriv work here, or another user owns the directory for `nobody`.
     """
     data = directory / "data"
     if os.geteuid() != 0:
@@ -54,7 +54,7 @@ def _as_nobody(data: Path, binaries: Path) -> Unprivileged:
     home = OUTSIDE / f"kernex-{hashlib.sha256(str(data).encode()).hexdigest()[:16]}"
     home.mkdir(mode=0o700, exist_ok=True)
     if home.is_symlink() or home.stat().st_uid not in {0, NOBODY}:
-        raise CannotDropRoot(f"{home} belongs to another user: move it away, or run this as an ordinary user.")
+        raise CannotDropRoot(f"{home} belongs to another user: move it aside, or run this as an ordinary user.")
     os.chown(home, NOBODY, NOBODY)
     if not _works([*prefix, str(binaries / "postgres"), "--version"]):
         copy = home / "programs"

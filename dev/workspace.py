@@ -1,4 +1,4 @@
-"""The directory VAR of `make run`: locked by one run, with the secrets that were generated once."""
+"""The directory VAR of `make run`, locked by one run. It keeps the secrets that the first run generated."""
 
 import fcntl
 import json
@@ -35,7 +35,7 @@ class Workspace:
         """Lock the directory and read its secrets.
 
         Raises:
-            CannotRun: The directory is not writable, is in use, has too little space, or its secrets are lost.
+            CannotRun: The directory is not writable, is in use, is too full, or has lost its secrets.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -85,14 +85,15 @@ class Workspace:
         if "secret_key" not in self.secrets:
             if (self.directory / "postgres").exists():
                 raise CannotRun(
-                    f"{path} is missing, but there is data: restore it, or move {self.directory} aside to start over."
+                    f"{path} is missing, but there is data: restore it, or move {self.directory} "
+                    "aside to start from scratch."
                 )
             self.keep("secret_key", secrets.token_urlsafe(48))
 
 
 def _write_private(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.new")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
         file.write(text)
     temporary.replace(path)

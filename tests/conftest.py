@@ -1,4 +1,4 @@
-"""Real services for every test: one PostgreSQL per run, one database per worker, used as `kernex_app`."""
+"""Real services for all tests: one PostgreSQL per run and one database per worker, used as `kernex_app`."""
 
 import os
 import secrets
@@ -21,7 +21,7 @@ from dev.postgres import APP, DATABASE, Postgres
 from operations.database.granting import grant
 from operations.database.grants import Role
 
-# Everything that a run writes outside pytest's directories is below this one. It is deleted when the run ends.
+# A run writes only under this directory and pytest's own. It is deleted when the run ends.
 SCRATCH = Path(tempfile.mkdtemp(prefix="kernex-tests-"))
 
 
@@ -58,7 +58,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def django_db_setup(request: pytest.FixtureRequest, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Create this worker's database as the admin, grant it, and migrate it as `kernex_app`."""
+    """Create this worker's database and its grants as the admin, and migrate it as `kernex_app`."""
     name = "test_" + getattr(request.config, "workerinput", {}).get("workerid", "main")
     with psycopg.connect(os.environ["KERNEX_TEST_ADMIN_URL"], autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
@@ -77,12 +77,12 @@ def django_db_setup(request: pytest.FixtureRequest, django_db_blocker: DjangoDbB
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 100 MB."""
+    """Yield the mount point of a file system of 100 MB."""
     if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
+        pytest.skip("mounting a file system needs root")
     directory = tmp_path / "small"
     directory.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "none", directory], check=False).returncode:
-        pytest.skip("nothing can be mounted here")
+        pytest.skip("this machine cannot mount a file system")
     yield directory
     subprocess.run(["umount", directory], check=True)

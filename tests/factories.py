@@ -1,4 +1,4 @@
-"""Functions that create the objects that tests need."""
+"""Factories for the objects that tests need."""
 
 import hashlib
 import secrets
@@ -22,7 +22,7 @@ from foundation.accounts.models import ApiToken
 
 
 def make_user(username: str = "alice") -> User:
-    """Return a superuser, so that the rights of an API token depend on its role alone."""
+    """Return a superuser, so that the permissions of an API token depend only on its role."""
     return User.objects.get_or_create(username=username, defaults={"is_superuser": True})[0]
 
 
@@ -63,16 +63,16 @@ def make_device(**fields: Any) -> Device:
 
 
 def make_bundle(
-    label: str = "vad@1.0.0", contents: Mapping[str, bytes] | None = None, *, state: str = "ready", **members: Any
+    label: str = "vad@1.0.0", contents: Mapping[str, bytes] | None = None, *, state: str = "ready", **fields: Any
 ) -> Bundle:
-    """Create a bundle and store its blobs. `members` are further members of its manifest."""
+    """Create a bundle and store its blobs. `fields` are further fields of its manifest."""
     name, _, version = label.partition("@")
     contents = {"model.onnx": b"a model"} if contents is None else contents
     files = [
         {"path": path, "sha256": store_blob(content), "size": len(content), "mode": 0o644}
         for path, content in sorted(contents.items())
     ]
-    manifest = {"schema": 1, "name": name, "version": version, "files": files, **members}
+    manifest = {"schema": 1, "name": name, "version": version, "files": files, **fields}
     bundle, _ = draft(read(manifest), actor="operator:alice", user=None)
     Bundle.objects.filter(pk=bundle.pk).update(state=state, ready_at=timezone.now())
     bundle.refresh_from_db()

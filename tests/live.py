@@ -1,11 +1,12 @@
 """A complete control plane as in production: a separate database, gunicorn, and the scheduler.
 
-Use it by importing the fixture into a `conftest.py`: `from tests.live import live  # noqa: F401`.
+Use it by importing the fixture into a `conftest.py`: `from tests.live import live`, named in `__all__`.
 """
 
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ from operations.database.grants import Role
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_SECONDS = 60
-# Older releases have these commands too.
+# Works with previous releases as well.
 PREPARE = """
 import io, json, sys, django
 django.setup()
@@ -44,9 +45,9 @@ ROLES = ("viewer", "operator", "publisher", "admin")
 
 @dataclass
 class Live:
-    """One running control plane. `tokens` holds an API token for each role; `directory` its storage and logs.
+    """One running control plane. `tokens` has an API token for each role.
 
-    `code` is the release that runs.
+    `directory` contains its storage and logs, `code` the source code of the release that runs.
     """
 
     directory: Path
@@ -111,7 +112,7 @@ class Live:
             "--config", str(self.code / "gunicorn.conf.py"), "--workers", str(self.workers), "--threads", "4",
             "--no-control-socket", "--graceful-timeout", "5", "--http-parser", "auto",
         ]  # fmt: skip
-        # Traffic sends heartbeats as fast as it can.
+        # `tests.traffic` sends heartbeats as fast as it can.
         self.environment = {"HEARTBEAT_LIMIT_SECONDS": "0", **self.environment}
         self.web = self._start(command, "web.log")
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
@@ -121,7 +122,7 @@ class Live:
                 return
             assert self.web.poll() is None, self.log("web.log")
             time.sleep(0.1)
-        raise AssertionError(f"gunicorn did not answer: {self.log('web.log')}")
+        raise AssertionError(f"gunicorn did not respond: {self.log('web.log')}")
 
     def start_scheduler(self) -> None:
         self.scheduler = self._start([sys.executable, "manage.py", "run_scheduler"], "scheduler.log")
@@ -131,7 +132,7 @@ class Live:
         self.start_scheduler()
 
     def kill_web(self) -> None:
-        """Kill gunicorn and its workers at once, as a power cut does."""
+        """Kill gunicorn and its workers, as a power cut does."""
         _kill(self.web)
 
     def stop_scheduler(self) -> None:
@@ -166,15 +167,14 @@ def _kill(process: subprocess.Popen[bytes] | None) -> None:
     if process is None:
         return
     with suppress(ProcessLookupError):
-        os.killpg(
-            process.pid, 9
-        )  # the process group has only this process and its children: it was started in a new session
+        # The process was started in a new session, so its group contains only itself and its children.
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 @contextmanager
 def own_database() -> Iterator[str]:
-    """Create and grant a separate database. Yield its URL for `kernex_app`, and drop it afterwards."""
+    """Create a separate database with its grants. Yield its URL for `kernex_app`, and drop it afterwards."""
     name = f"live_{secrets.token_hex(6)}"
     admin_url = os.environ["KERNEX_TEST_ADMIN_URL"]
     with psycopg.connect(admin_url, autocommit=True) as admin:

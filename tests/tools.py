@@ -1,4 +1,4 @@
-"""Programs that tests use: a missing one skips the test on a laptop, and fails it where CI is set."""
+"""Find programs that tests use. A missing program skips the test, or fails it if CI is set."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-# The Debian package of a program, where its name differs.
+# The Debian packages of programs whose package has another name.
 PACKAGES = {
     "systemd-analyze": "systemd",
     "ceph": "ceph-common",
@@ -16,12 +16,12 @@ PACKAGES = {
     "promtool": "prometheus",
     "/usr/lib/postgresql/15/bin/postgres": "postgresql-15",
 }
-# Programs that Debian, PyPI and npm do not have. .ci/run cannot install them and fails without them, like the tests.
+# Programs that are not in Debian, PyPI or npm. .ci/run cannot install them and fails without them, like the tests.
 ELSEWHERE = {"terraform": "install it from HashiCorp (docs/infrastructure.md)"}
 
 
 def need(program: str) -> str:
-    """Return the path of a program. If it is missing, skip the test, or fail it where CI is set."""
+    """Return the path of a program. If it is missing, skip the test, or fail it if CI is set."""
     path = shutil.which(program)
     if path is None:
         unavailable(
@@ -31,14 +31,14 @@ def need(program: str) -> str:
 
 
 def unavailable(reason: str) -> NoReturn:
-    """Skip the test, or fail it where CI is set, because CI must run every test."""
+    """Skip the test, or fail it if CI is set, because CI must run every test."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
 
 
 def certificate(directory: Path, name: str) -> Path:
-    """Make a self-signed certificate for 127.0.0.1. Its key is beside it, with the suffix `.key`."""
+    """Create a self-signed certificate for 127.0.0.1. Its key is next to it, with the suffix `.key`."""
     path = directory / f"{name}.crt"
     command = [
         need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",

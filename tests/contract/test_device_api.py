@@ -1,4 +1,4 @@
-"""The device API against its contract: `device-api.json` has the requests of one device, in order."""
+"""Tests of the device API against its contract: `device-api.json` has the requests of one device, in order."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def storage(tmp_path: Path, settings: Settings) -> None:
 
 
 def key() -> SigningKey:
-    """Return the key of the device in the examples, which is also that of the examples of signatures."""
+    """Return the key of the device in all examples."""
     return SigningKey(urlsafe_b64decode(SIGNATURES[0]["private_key"] + "="))
 
 
@@ -53,8 +53,8 @@ class Replay:
             text = text.replace(name, real)
         return json.loads(text)
 
-    def act(self, description: str) -> None:
-        """Do what an operator did before an example, according to its `after`."""
+    def perform(self, description: str) -> None:
+        """Perform the action of an operator that an example names in `after`."""
         actions: dict[str, Callable[[], None]] = {
             "an operator approved the device": lambda: Device.objects.get().approve("operator:alice"),
             "an operator decommissioned the device": lambda: Device.objects.get().decommission("operator:alice"),
@@ -77,7 +77,7 @@ class Replay:
         self.names[command["payload"]["deadline_at"]] = Command.objects.get().payload["deadline_at"]
 
     def request_logs(self, count: int) -> None:
-        """Ask for logs. `count` is the number of earlier requests."""
+        """Request logs. `count` is the number of earlier requests."""
         examples = [command for command in commands_of(EXAMPLES) if command["kind"] == "send_logs"]
         log_request = LogRequest.open_for(Device.objects.get(), actor="operator:alice").log_request
         self.names[examples[count]["payload"]["request_id"]] = str(log_request.pk)
@@ -107,20 +107,20 @@ def body_of(response: Any) -> Any:
 
 
 def comparable(body: Any) -> Any:
-    """Return a body without what may differ: the sentence of a refusal, and the time."""
+    """Return a body without the values that may differ: an error's message, the time and sizes."""
     if isinstance(body, dict) and "error" in body:
         return {name: value for name, value in body["error"].items() if name not in {"message", "server_time", "size"}}
     return body
 
 
 @pytest.mark.django_db
-def test_the_server_answers_as_in_the_examples() -> None:
+def test_the_server_responds_as_in_the_examples() -> None:
     replay = Replay()
     token, _ = make_enrolment_token(accepts_at_once=False)
     EnrolmentToken.objects.filter(pk=token.pk).update(secret_sha256=digest(EXAMPLES[0]["request"]["body"]["token"]))
     for example in EXAMPLES:
         if "after" in example:
-            replay.act(example["after"])
+            replay.perform(example["after"])
         response = replay.call(example["request"])
         assert response.status_code == example["response"]["status"], (example["why"], response)
         body, expected = body_of(response), example["response"]["body"]
@@ -157,7 +157,7 @@ def as_documented(example: dict[str, Any]) -> str:
 
 
 def as_text(body: Any) -> str:
-    """Return a body as text, with one member per line if a single line would be long."""
+    """Return a body as text, with one field per line if a single line would be long."""
     if isinstance(body, str):
         return body.rstrip("\n")
     line = json.dumps(body, ensure_ascii=False)

@@ -14,8 +14,8 @@ from dev.postgres import Postgres, PostgresFailed
 def test_it_keeps_its_data(tmp_path: Path) -> None:
     for is_present in (False, True):
         with Postgres(tmp_path) as server, psycopg.connect(server.admin_url, autocommit=True) as connection:
-            there = connection.execute("SELECT to_regclass('kept') IS NOT NULL").fetchone()
-            assert there == (is_present,)
+            row = connection.execute("SELECT to_regclass('kept') IS NOT NULL").fetchone()
+            assert row == (is_present,)
             if not is_present:
                 connection.execute("CREATE TABLE kept ()")
 
@@ -39,9 +39,9 @@ def test_damaged_data_is_named_and_left_alone(tmp_path: Path) -> None:
 
 
 def test_root_without_user_namespaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The data is below a directory that only root can enter."""
+    """The data is under a directory that only root can enter."""
     if os.geteuid() != 0:
-        pytest.skip("only root has to run it as another user")
+        pytest.skip("only root needs another user")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "unshare").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "bin" / "unshare").chmod(0o755)

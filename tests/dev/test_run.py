@@ -18,12 +18,12 @@ def run(var: Path, port: int = 8399) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
 
 
-def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    output = done.stdout + done.stderr
-    assert done.returncode == 1, output
+def assert_refused(completed: subprocess.CompletedProcess[str], *texts: str) -> None:
+    output = completed.stdout + completed.stderr
+    assert completed.returncode == 1, output
     assert "Traceback" not in output
     assert len(output.strip().splitlines()) == 1, output
-    assert [word for word in words if word not in output] == []
+    assert [text for text in texts if text not in output] == []
 
 
 def test_a_port_in_use(tmp_path: Path) -> None:
@@ -61,20 +61,20 @@ def test_a_full_disk(small_disk: Path) -> None:
     assert_refused(run(small_disk / "var"), "too full", "300 MB")
 
 
-def bootstrap(*lines: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def bootstrap(*lines: str, arguments: tuple[str, ...] = (), **variables: str) -> subprocess.CompletedProcess[str]:
     """Run dev/bootstrap.py in a Python process, after `lines` of code."""
     source = (ROOT / "dev/bootstrap.py").read_text()
     code = "\n".join([*lines, f"exec(compile({source!r}, 'bootstrap.py', 'exec'), {{'__name__': '__main__'}})"])
     return subprocess.run(
-        [sys.executable, "-c", code, *variables.pop("words", "").split()],
+        [sys.executable, "-c", code, *arguments],
         env={"PATH": "/nowhere", **variables}, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
 def test_an_old_python() -> None:
-    done = bootstrap("import sys", "sys.version_info = (3, 10, 4, 'final', 0)")
-    assert done.returncode == 1
-    assert done.stderr.strip() == (
+    completed = bootstrap("import sys", "sys.version_info = (3, 10, 4, 'final', 0)")
+    assert completed.returncode == 1
+    assert completed.stderr.strip() == (
         "Kernex needs Python 3.11 or newer; this is 3.10. Install it and run: make run PYTHON=python3.12"
     )
 
@@ -82,18 +82,20 @@ def test_an_old_python() -> None:
 def test_a_python_without_venv(tmp_path: Path) -> None:
     (tmp_path / "ensurepip.py").write_text("raise ImportError('No module named ensurepip')")
     (tmp_path / "requirements.txt").write_text("nothing==1\n")
-    words = f"{tmp_path / 'environment'} {tmp_path / 'requirements.txt'}"
-    done = bootstrap(PYTHONPATH=str(tmp_path), words=words)
-    assert done.returncode == 1
-    assert "apt install python3-venv" in done.stderr
-    assert "Traceback" not in done.stderr
+    arguments = (str(tmp_path / "environment"), str(tmp_path / "requirements.txt"))
+    completed = bootstrap(PYTHONPATH=str(tmp_path), arguments=arguments)
+    assert completed.returncode == 1
+    assert "apt install python3-venv" in completed.stderr
+    assert "Traceback" not in completed.stderr
 
 
 def test_requirements_that_cannot_be_installed(tmp_path: Path) -> None:
     """The index is unreachable, or a package is not the pinned one."""
     (tmp_path / "requirements.txt").write_text("kernex-no-such-package==1 --hash=sha256:" + "0" * 64 + "\n")
-    words = f"{tmp_path / 'environment'} {tmp_path / 'requirements.txt'}"
-    done = bootstrap(words=words, PIP_INDEX_URL="http://127.0.0.1:9/", PIP_RETRIES="0", PATH=os.environ["PATH"])
-    assert done.returncode == 1
-    assert re.search("pip could not install the requirements", done.stderr)
-    assert "Traceback" not in done.stderr
+    arguments = (str(tmp_path / "environment"), str(tmp_path / "requirements.txt"))
+    completed = bootstrap(
+        arguments=arguments, PIP_INDEX_URL="http://127.0.0.1:9/", PIP_RETRIES="0", PATH=os.environ["PATH"]
+    )
+    assert completed.returncode == 1
+    assert re.search("pip could not install the requirements", completed.stderr)
+    assert "Traceback" not in completed.stderr

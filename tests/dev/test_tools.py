@@ -1,4 +1,4 @@
-"""A missing program skips a test on a laptop and fails it where CI is set, whatever the program is."""
+"""A missing program skips a test on a laptop and fails it if CI is set."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ def test_a_missing_program_fails_under_ci_and_skips_elsewhere(program: str, monk
 
 
 def test_ci_names_a_program_that_it_cannot_install(tmp_path: Path) -> None:
-    """A machine with everything but terraform, where nothing can be installed."""
+    """The machine has everything but terraform, and cannot install anything."""
     (tmp_path / "make").write_text("#!/bin/sh\necho must not run\n")
     for path in ("/usr/bin", "/bin", "/usr/sbin", "/sbin"):
         for program in Path(path).iterdir():

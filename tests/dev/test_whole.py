@@ -1,4 +1,4 @@
-"""A clean clone and `make run`, as a newcomer does it: killed, started again, interrupted."""
+"""`make run` in a clean clone, as a newcomer runs it: killed, started again, interrupted."""
 
 import os
 import re
@@ -18,7 +18,7 @@ READY = "Kernex is ready"
 
 
 def processes_of(directory: Path) -> list[str]:
-    """The command lines of all processes that contain this directory."""
+    """Return the command lines of all processes that contain this directory."""
     lines = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -43,7 +43,7 @@ def output_of(clone: Path) -> str:
     return (clone / "output").read_text(errors="replace")
 
 
-def until_ready(clone: Path, process: "subprocess.Popen[bytes]") -> str:
+def wait_until_ready(clone: Path, process: "subprocess.Popen[bytes]") -> str:
     while READY not in output_of(clone):
         assert process.poll() is None, output_of(clone)
         time.sleep(0.2)
@@ -51,7 +51,7 @@ def until_ready(clone: Path, process: "subprocess.Popen[bytes]") -> str:
 
 
 def all_stopped(clone: Path) -> bool:
-    """Whether no process is left within the time that processes get to stop."""
+    """Return True if all processes exit within the time that they have to stop."""
     for _ in range(900):
         if not processes_of(clone):
             return True
@@ -61,7 +61,7 @@ def all_stopped(clone: Path) -> bool:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Iterator[Path]:
-    """A clean clone. Processes that are left in it afterwards are killed."""
+    """Yield a clean clone. Processes that still run in it afterwards are killed."""
     clone = tmp_path / "kernex"
     subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
     yield clone
@@ -70,9 +70,9 @@ def clone(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_newcomers_first_runs(clone: Path) -> None:
     port = free_port()
-    first = until_ready(clone, process := start(clone, port))
-    shown = re.search(r"waiting → (\w+ → )*succeeded", first)  # very short states are not seen
-    assert shown, first
+    first = wait_until_ready(clone, process := start(clone, port))
+    states = re.search(r"waiting → (\w+ → )*succeeded", first)  # very short states are not seen
+    assert states, first
     assert "rolled_back" in first
     assert "refused by the device at its health gate (unhealthy)" in first
     assert "demo-device runs vad 1.0.0, healthy" in first
@@ -84,7 +84,7 @@ def test_a_newcomers_first_runs(clone: Path) -> None:
 
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    second = until_ready(clone, process := start(clone, port))
+    second = wait_until_ready(clone, process := start(clone, port))
     assert "The deployment of" not in second
     assert "Static files" not in second
     assert password[1] not in second
@@ -94,10 +94,10 @@ def test_a_newcomers_first_runs(clone: Path) -> None:
     assert process.wait(60) in {0, 2, -signal.SIGINT}
     assert all_stopped(clone), processes_of(clone)
 
-    until_ready(clone, process := start(clone, port))
+    wait_until_ready(clone, process := start(clone, port))
     runner = [line for line in processes_of(clone) if "dev.run" in line]
     assert runner
-    process.terminate()  # make does not pass SIGTERM on, so the runner gets its own
+    process.terminate()  # make does not forward SIGTERM, so the runner gets its own
     subprocess.run(["pkill", "-TERM", "-f", f"dev.run --port {port}"], check=False)
     process.wait(60)
     assert all_stopped(clone), processes_of(clone)

@@ -1,4 +1,4 @@
-"""The documents match the repository: links, settings, targets of make."""
+"""The documents match the repository: links, settings, make targets."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glo
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SETTING_READERS = ("kernex/settings.py", "gunicorn.conf.py", "[a-z]*/**/management/commands/*.py")
 SETTING_READ = re.compile(r'\benv\.(?:text|flag|number|choice|words|database)\(\s*"([A-Z_]+)"')
-# Read by a library, or set by the platform that Kernex runs on.
+# Settings that a library reads, or that the platform sets.
 READ_ELSEWHERE = {"PROMETHEUS_MULTIPROC_DIR"}
 
 
@@ -23,7 +23,7 @@ def anchors(document: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_its_links_resolve(document: Path) -> None:
+def test_links_resolve(document: Path) -> None:
     broken_links = []
     for link in LINK.findall(document.read_text()):
         if re.match(r"[a-z]+:", link):

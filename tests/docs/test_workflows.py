@@ -1,4 +1,4 @@
-"""The CI workflows: valid, and running the same command as developers."""
+"""The CI workflows are valid and run the same command as developers."""
 
 import subprocess
 import sys
@@ -10,19 +10,19 @@ WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 BIN = Path(sys.executable).parent
 
 
-def test_they_match_their_schema() -> None:
+def test_workflows_match_their_schema() -> None:
     command = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.github-workflows", *map(str, WORKFLOWS)]
     completed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
-def test_they_pass_yamllint() -> None:
+def test_workflows_pass_yamllint() -> None:
     completed = subprocess.run(
         [BIN / "yamllint", "--strict", *WORKFLOWS], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert completed.returncode == 0, completed.stdout
 
 
-def test_they_run_the_same_command_as_developers() -> None:
+def test_workflows_run_the_same_command_as_developers() -> None:
     assert WORKFLOWS
     assert [path.name for path in WORKFLOWS if "bash .ci/run" not in path.read_text()] == []

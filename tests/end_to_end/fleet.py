@@ -25,7 +25,7 @@ while True:
 
 @contextmanager
 def agent_process(live: Live, directory: Path) -> Iterator[Path]:
-    """Run a real agent in group `lab`, named after `directory`. Yield its state directory."""
+    """Run a real agent in the group `lab`, named after `directory`. Yield its state directory."""
     state = directory / "device"
     environment = {
         "PATH": os.environ["PATH"], "KERNEX_AGENT_SERVER": live.url, "KERNEX_AGENT_STATE_DIR": str(state),
@@ -58,7 +58,7 @@ def push(live: Live, directory: Path, version: str, healthy: bool) -> None:
 
 
 def start_deployment(live: Live, device: str, version: str) -> str:
-    """Start a deployment of `demo@version` to a device. Return its id; it is not planned yet."""
+    """Start a deployment of `demo@version` to a device. Return its id. The deployment is not planned yet."""
     created = live.call("POST", "/deployments", {"bundle": f"demo@{version}", "devices": [device], "groups": []})
     assert created.status_code == 201, created.text
     return str(created.json()["id"])
@@ -84,15 +84,11 @@ def final_device_deployment(live: Live, deployment: str) -> dict[str, Any]:
 
 
 def device_called(live: Live, name: str) -> dict[str, Any] | None:
-    devices = [
-        device_deployment
-        for device_deployment in live.call("GET", "/devices").json()["results"]
-        if device_deployment["name"] == name
-    ]
-    return devices[0] if devices else None
+    devices: list[dict[str, Any]] = live.call("GET", "/devices").json()["results"]
+    return next((device for device in devices if device["name"] == name), None)
 
 
-def online(live: Live, name: str) -> str:
+def wait_until_online(live: Live, name: str) -> str:
     """Wait until the device of that name is online. Return its id."""
     wait_for(lambda: (device_called(live, name) or {}).get("online"))
     device = device_called(live, name)

@@ -1,4 +1,4 @@
-"""Disaster recovery: back up under load, lose the database, restore into an empty one; the devices continue."""
+"""Disaster recovery: a backup under load is restored into an empty database, and the devices continue."""
 
 import json
 import subprocess
@@ -13,10 +13,10 @@ from tests.end_to_end.fleet import (
     device_called,
     device_deployment_of,
     final_device_deployment,
-    online,
     push,
     start_deployment,
     wait_for,
+    wait_until_online,
 )
 from tests.live import ROOT, Live, own_database, running
 
@@ -40,7 +40,7 @@ def test_devices_continue_after_a_restore_and_are_not_downgraded(tmp_path: Path)
     """The backup has a deployment of version 1 that was not planned yet. After the restore it is planned and held."""
     destination = str(tmp_path / "backups")
     with own_database() as empty_url, running(tmp_path) as live, agent_process(live, tmp_path):
-        device = online(live, tmp_path.name)
+        device = wait_until_online(live, tmp_path.name)
         push(live, tmp_path / "one", "1", healthy=True)
         push(live, tmp_path / "two", "2", healthy=True)
         assert final_device_deployment(live, deploy(live, device, "2"))["state"] == "succeeded"
@@ -65,7 +65,7 @@ def test_devices_continue_after_a_restore_and_are_not_downgraded(tmp_path: Path)
 
 
 def under_load(live: Live, *arguments: str) -> str:
-    """Run a command while clients read and the device reports. No request may fail."""
+    """Run a management command while clients list devices. No request may fail."""
     stop = threading.Event()
     statuses: set[int] = set()
 

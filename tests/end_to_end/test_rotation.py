@@ -1,4 +1,4 @@
-"""Secrets are replaced while the system is in use, as docs/operations.md describes."""
+"""Secrets are rotated while the system is in use, as docs/operations.md describes."""
 
 import re
 import secrets
@@ -14,7 +14,7 @@ from dev.postgres import Postgres, free_port
 from tests.live import Live
 from tests.machine import Machine
 from tests.operations.databases import Database, manage
-from tests.traffic import Traffic, wait_for_answers
+from tests.traffic import Traffic, wait_for_responses
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +74,8 @@ def test_a_new_secret_key_keeps_sessions_while_the_old_one_is_a_fallback(live: L
     assert collected.code == 0, collected.err
     restart(live)
     browser, machine = sign_in(live), Machine(live).register(live.enrolment_token())
-    old = live.environment["SECRET_KEY"]
-    restart(live, SECRET_KEY=secrets.token_hex(32), SECRET_KEY_FALLBACKS=old)
+    old_key = live.environment["SECRET_KEY"]
+    restart(live, SECRET_KEY=secrets.token_hex(32), SECRET_KEY_FALLBACKS=old_key)
     assert is_signed_in(live, browser)
     assert machine.heartbeat()["state"] == "accepted"
     assert live.call("GET", "/devices").ok
@@ -87,16 +87,16 @@ def test_a_new_secret_key_keeps_sessions_while_the_old_one_is_a_fallback(live: L
 
 
 def test_a_new_password_of_the_role_loses_no_request(live: Live, database: Database) -> None:
-    """Open connections keep working. A process that needs a new one before its restart answers 503."""
+    """Open connections keep working. A process that needs a new one before its restart responds with 503."""
     machines = [Machine(live).register(live.enrolment_token()) for _ in range(2)]
     password = secrets.token_hex(12)
     with Traffic(*[machine.beat for machine in machines]) as traffic:
-        wait_for_answers(traffic)
+        wait_for_responses(traffic)
         with psycopg.connect(database.admin_url, autocommit=True) as admin:
             admin.execute(
                 sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(database.role), sql.Literal(password))
             )
-        wait_for_answers(traffic)
+        wait_for_responses(traffic)
     assert traffic.lost == []
     restart(live, DATABASE_URL=database.url.replace(database.password, password))
     assert [machine.heartbeat()["state"] for machine in machines] == ["accepted"] * 2

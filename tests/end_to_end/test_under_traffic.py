@@ -1,4 +1,4 @@
-"""Migrations and database restarts under load: clients see delays at most."""
+"""Migrations and database restarts under load cause delays, but no errors."""
 
 import secrets
 import signal
@@ -18,14 +18,14 @@ from tests.live import ROOT, Live, running
 from tests.machine import Machine
 from tests.operations.databases import Database, manage
 from tests.tools import need
-from tests.traffic import PATIENCE_SECONDS, Traffic, wait, wait_for_answers
+from tests.traffic import PATIENCE_SECONDS, Traffic, wait, wait_for_responses
 
 # The commit of each release that installations may update from.
 RELEASES = {"0.1.0-alpha": "9f82ab7c33b0333ede175b1d444b8cf88d0dfba2"}
 
 
 class Fleet:
-    """Clients: devices that report, devices that enrol, and an operator who reads and creates groups."""
+    """The clients: devices that report or enrol, and an operator who lists deployments and creates groups."""
 
     def __init__(self, live: Live) -> None:
         self.live = live
@@ -41,7 +41,7 @@ class Fleet:
             self.registered.append(UUID(response.json()["device_id"]))
         return response
 
-    def make_group(self) -> requests.Response:
+    def create_group(self) -> requests.Response:
         name = f"group-{secrets.token_hex(8)}"
         response = self.live.call("POST", "/groups", {"name": name})
         if response.ok:
@@ -53,31 +53,31 @@ class Fleet:
 
     def traffic(self) -> Traffic:
         return Traffic(
-            *[machine.beat for machine in self.reporting], self.enrol, self.make_group, self.list_deployments
+            *[machine.beat for machine in self.reporting], self.enrol, self.create_group, self.list_deployments
         )
 
 
-def code_of(release: str, to: Path) -> Path:
+def extract_code(release: str, directory: Path) -> Path:
     """Extract the code of a release from the project's history. Return its directory."""
     command = [need("git"), "-C", str(ROOT), "archive", RELEASES[release]]
     archive = subprocess.run(command, capture_output=True, check=False)
     if archive.returncode:
-        pytest.skip("the project's history is not here")
+        pytest.skip("the project's history is not available")
     with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
-        files.extractall(to, filter="data")
-    return to
+        files.extractall(directory, filter="data")
+    return directory
 
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_a_previous_release_keeps_serving_while_migrations_run(release: str, tmp_path: Path) -> None:
-    with running(tmp_path, code=code_of(release, tmp_path / "release")) as live:
+    with running(tmp_path, code=extract_code(release, tmp_path / "release")) as live:
         with Fleet(live).traffic() as traffic:
-            wait_for_answers(traffic)
+            wait_for_responses(traffic)
             migrated = manage(live.environment, "migrate")
             assert migrated.code == 0, migrated.err
             assert "Applying" in migrated.out
-            wait_for_answers(traffic)
-        assert (traffic.lost, traffic.put_off) == ([], 0)
+            wait_for_responses(traffic)
+        assert (traffic.lost, traffic.deferred) == ([], 0)
 
 
 @pytest.fixture
@@ -106,21 +106,21 @@ def live(postgres: Postgres, tmp_path: Path) -> Iterator[Live]:
 def test_a_restarted_database_has_everything_that_was_confirmed(
     postgres: Postgres, live: Live, stop_signal: signal.Signals
 ) -> None:
-    """A crash may lose heartbeats only: they commit asynchronously, and the next one repeats everything."""
+    """A crash may lose only heartbeats: they commit asynchronously, and the next one repeats everything."""
     fleet = Fleet(live)
     with fleet.traffic() as traffic:
-        wait_for_answers(traffic)
+        wait_for_responses(traffic)
         assert postgres.process is not None
         postgres.process.send_signal(stop_signal)
         postgres.process.wait(PATIENCE_SECONDS)
-        wait(traffic, lambda: traffic.put_off > 0)
-        answered = [machine.sequence for machine in fleet.reporting]
+        wait(traffic, lambda: traffic.deferred > 0)
+        sequences = [machine.sequence for machine in fleet.reporting]
         postgres.start()
-        wait_for_answers(traffic)
+        wait_for_responses(traffic)
     assert traffic.lost == []
     with psycopg.connect(live.environment["DATABASE_URL"]) as session:
         device_ids = {row[0] for row in session.execute("SELECT id FROM devices_device")}
         groups = {row[0] for row in session.execute("SELECT name FROM devices_group")}
     assert set(fleet.registered) <= device_ids
     assert set(fleet.groups) <= groups
-    assert all(machine.sequence > before for machine, before in zip(fleet.reporting, answered, strict=True))
+    assert all(machine.sequence > before for machine, before in zip(fleet.reporting, sequences, strict=True))

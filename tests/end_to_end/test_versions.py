@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from tests.end_to_end.fleet import agent_process, deploy, final_device_deployment, online, push, wait_for
+from tests.end_to_end.fleet import agent_process, deploy, final_device_deployment, push, wait_for, wait_until_online
 from tests.live import Live
 
 
 def test_a_healthy_version_runs_and_an_unhealthy_one_is_rolled_back(live: Live, tmp_path: Path) -> None:
     with agent_process(live, tmp_path) as state:
-        device = online(live, tmp_path.name)
+        device = wait_until_online(live, tmp_path.name)
         push(live, tmp_path / "one", "1", healthy=True)
         assert final_device_deployment(live, deploy(live, device, "1"))["state"] == "succeeded"
         push(live, tmp_path / "two", "2", healthy=False)

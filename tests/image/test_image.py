@@ -10,7 +10,7 @@ import requests
 
 from dev.image import BASE, Builder
 from dev.postgres import free_port
-from tests.end_to_end.fleet import deploy, final_device_deployment, online, push
+from tests.end_to_end.fleet import deploy, final_device_deployment, push, wait_until_online
 from tests.image.container import LIMIT_BYTES, USER, Image, finished, running, unpacked, until, volume
 from tests.live import Live, own_database
 
@@ -62,7 +62,7 @@ def test_a_device_installs_a_bundle_from_a_control_plane_under_its_limits(
         }  # fmt: skip
         state = {"/var/lib/kernex-agent": volume(tmp_path / "device")}
         device = stack.enter_context(running(agent, tmp_path, [], agent_settings, state))
-        name = online(live, "in-a-container")
+        name = wait_until_online(live, "in-a-container")
         push(live, tmp_path / "one", "1", healthy=True)
         assert final_device_deployment(live, deploy(live, name, "1"))["state"] == "succeeded"
 

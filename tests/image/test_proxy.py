@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.end_to_end.fleet import agent_process, device_called, online, wait_for
+from tests.end_to_end.fleet import agent_process, device_called, wait_for, wait_until_online
 from tests.image.proxy import Nginx, Slow, nginx, ports, wait, web
 from tests.live import Live, own_database
 from tests.tools import need
@@ -38,7 +38,7 @@ def live(tmp_path: Path) -> Iterator[Live]:
 def test_slow_clients_do_not_stop_heartbeats_behind_the_proxy(live: Live, tmp_path: Path) -> None:
     (behind,) = ports(1)
     with web(live, behind), nginx(tmp_path, live.port, behind), agent_process(live, tmp_path):
-        online(live, tmp_path.name)
+        wait_until_online(live, tmp_path.name)
         slow = [Slow(live.port, live.token) for _ in range(SLOW_CLIENTS)]
         for _ in range(3):
             before = (device_called(live, tmp_path.name) or {})["last_heartbeat_at"]
@@ -80,9 +80,9 @@ def test_web_servers_are_replaced_one_by_one_without_a_lost_request(live: Live, 
                 assert servers[port].wait(DRAIN_SECONDS) == 0
                 servers[port] = stack.enter_context(web(live, port))
                 point(proxy, both)
-            answered = traffic.answered
-            wait(lambda: traffic.answered > answered + 20)
-    assert (traffic.lost, traffic.put_off) == ([], 0)
+            succeeded = traffic.succeeded
+            wait(lambda: traffic.succeeded > succeeded + 20)
+    assert (traffic.lost, traffic.deferred) == ([], 0)
 
 
 def point(proxy: Nginx, servers: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""The settings of the control plane, with an additional bare view for comparison."""
+"""The settings of the control plane, with a bare view for comparison."""
 
 from kernex.settings import *  # noqa: F403
 

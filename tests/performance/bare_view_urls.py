@@ -7,7 +7,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 @csrf_exempt
 def bare(request: HttpRequest) -> HttpResponse:
-    """Answer at once: this measures Django, its middleware and gunicorn."""
+    """Respond immediately. This measures Django, its middleware and gunicorn."""
     return HttpResponse(b"{}", content_type="application/json")
 
 

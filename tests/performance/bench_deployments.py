@@ -1,8 +1,8 @@
-"""How fast deployments are started, planned and cancelled.
+"""Measure how fast deployments are started, planned and cancelled.
 
     python -m tests.performance.bench_deployments [--devices 50000]
 
-Starts a PostgreSQL that fsyncs, adds accepted devices to one group, and deploys a bundle to it. The requests go through
+It starts PostgreSQL with fsync, adds accepted devices to one group, and deploys a bundle to it. The requests go through
 Django's test client, and the scheduler's tasks run in this process.
 """
 
@@ -29,7 +29,9 @@ FROM devices_device, generate_series(2, %s) AS number
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--devices", type=int, default=50_000, help="in the group (default %(default)s)")
+    parser.add_argument(
+        "--devices", type=int, default=50_000, help="number of devices in the group (default %(default)s)"
+    )
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="kernex-bench-") as directory,
@@ -41,7 +43,7 @@ def main() -> None:
 
 
 def measure(postgres: Postgres, devices: int) -> None:
-    """Print how long the requests take, and how many devices a second the scheduler handles."""
+    """Print how long the requests take, and how many devices per second the scheduler handles."""
     # Django has to be set up before its models are imported.
     from deployments.planning import plan
     from deployments.termination import carry_out_cancels, finish
@@ -80,7 +82,7 @@ def request(path: str, body: dict[str, Any], headers: dict[str, str]) -> dict[st
 
 
 def run_task(name: str, task: Callable[[], int], expected: int) -> None:
-    """Run one task of the scheduler until it has handled what is expected, and print its rate."""
+    """Run one task of the scheduler until it has handled `expected` devices, and print its rate."""
     started_at, handled, longest = time.monotonic(), 0, 0.0
     while handled < expected:
         run_started_at = time.monotonic()

@@ -1,10 +1,10 @@
-"""Measure signed heartbeats per second and CPU time per heartbeat, beside a bare Django view in the same run.
+"""Measure signed heartbeats per second and CPU time per heartbeat, compared with a bare Django view.
 
     python -m tests.performance.bench_heartbeat [--heartbeats 8000] [--devices 400] [--connections 8]
 
-Starts PostgreSQL with fsync, and gunicorn as in production (2 workers, 4 threads each). All requests are signed
-beforehand; the two views are measured in turns. The client shares the CPU, so only the ratios can be compared between
-machines. Linux only: CPU times come from /proc.
+It starts PostgreSQL with fsync, and gunicorn as in production (2 workers with 4 threads each). All requests are signed
+in advance, and the two views are measured alternately. The client shares the CPU, so only the ratios can be compared
+between machines. It runs only on Linux, because CPU times come from /proc.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from tests.live import Live
 
 TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
 ROUNDS = 3
-ENROL = """
+INSERT_DEVICES = """
 INSERT INTO devices_device (
     id, public_key, state, name, group_id, tags, registered_at, device_type, hardware, attributes, attributes_version,
     agent_version, status, metrics, running_bundles, sequence, heartbeat_sha256, boot_id, previous_boot_id,
@@ -40,7 +40,7 @@ SELECT device_id, public_key, 'accepted', '', %s, '{}', now(), 'edge', '{}', '{}
        '', '', '{}', '{}', 0, '', '', '', 0
 FROM unnest(%s::uuid[], %s::text[]) AS enrolled (device_id, public_key)
 """
-GROUP = """
+INSERT_GROUP = """
 INSERT INTO devices_group (id, name, description, interval_seconds, created_at) VALUES (%s, 'bench', '', 60, now())
 """
 GUNICORN = [
@@ -71,8 +71,12 @@ class Figures:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--heartbeats", type=int, default=8_000, help="how many are measured (default %(default)s)")
-    parser.add_argument("--devices", type=int, default=400, help="how many devices send them (default %(default)s)")
+    parser.add_argument(
+        "--heartbeats", type=int, default=8_000, help="number of measured heartbeats (default %(default)s)"
+    )
+    parser.add_argument(
+        "--devices", type=int, default=400, help="number of devices that send them (default %(default)s)"
+    )
     parser.add_argument("--connections", type=int, default=8, help="concurrent connections (default %(default)s)")
     options = parser.parse_args()
     with (
@@ -80,7 +84,7 @@ def main() -> None:
         own_server(Path(directory), durable=True, HEARTBEAT_LIMIT_SECONDS="0") as (postgres, live),
     ):
         start_web(live)
-        devices = enrol(postgres, options.devices)
+        devices = create_devices(postgres, options.devices)
         show(*measure(postgres, live, devices, options.heartbeats, options.connections))
 
 
@@ -98,19 +102,19 @@ def start_web(live: Live) -> None:
     raise SystemExit(f"gunicorn did not start: {live.log('web.log')}")
 
 
-def enrol(postgres: Postgres, count: int) -> list[Device]:
+def create_devices(postgres: Postgres, count: int) -> list[Device]:
     devices = [Device(uuid4(), SigningKey.generate()) for _ in range(count)]
     group, keys = uuid4(), [key_text(device.key) for device in devices]
     with psycopg.connect(postgres.app_url, autocommit=True) as connection:
-        connection.execute(GROUP, [group])
-        connection.execute(ENROL, [group, [device.id for device in devices], keys])
+        connection.execute(INSERT_GROUP, [group])
+        connection.execute(INSERT_DEVICES, [group, [device.id for device in devices], keys])
     return devices
 
 
 def measure(
     postgres: Postgres, live: Live, devices: list[Device], count: int, connections: int
 ) -> tuple[Figures, Figures]:
-    """Return the figures of the heartbeat and of the bare view, each averaged over several turns."""
+    """Return the figures of the heartbeat and of the bare view, each averaged over several rounds."""
     assert postgres.process is not None
     assert live.web is not None
     port, processes, share = live.port, (live.web.pid, postgres.process.pid), count // ROUNDS
@@ -123,14 +127,14 @@ def measure(
     return mean(signed), mean(bare)
 
 
-def mean(turns: list[Figures]) -> Figures:
+def mean(rounds: list[Figures]) -> Figures:
     def average(values: list[float]) -> float:
         return sum(values) / len(values)
 
     return Figures(
-        average([turn.rate for turn in turns]),
-        average([turn.web for turn in turns]),
-        average([turn.database for turn in turns]),
+        average([figures.rate for figures in rounds]),
+        average([figures.web for figures in rounds]),
+        average([figures.database for figures in rounds]),
     )
 
 
@@ -158,27 +162,27 @@ def bare_requests(port: int, count: int) -> list[bytes]:
 
 
 def run(port: int, processes: tuple[int, int], requests: list[bytes], connections: int) -> Figures:
-    """Send all requests over that many connections, each waiting for a response before it sends the next.
+    """Send all requests over `connections` connections. Each waits for a response before it sends the next request.
 
-    A device's requests stay in order on one connection as long as the number of devices is a multiple of theirs.
+    A device's requests stay in order on one connection if the number of devices is a multiple of `connections`.
     """
     shares = [requests[first::connections] for first in range(connections)]
-    answered: list[int] = []
-    threads = [threading.Thread(target=send, args=(port, share, answered)) for share in shares]
+    successes: list[int] = []
+    threads = [threading.Thread(target=send, args=(port, share, successes)) for share in shares]
     before, start = [cpu_seconds(pid) for pid in processes], time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     elapsed = time.perf_counter() - start
-    if sum(answered) != len(requests):
-        raise SystemExit(f"Only {sum(answered)} of {len(requests)} requests were answered with 200.")
+    if sum(successes) != len(requests):
+        raise SystemExit(f"Only {sum(successes)} of {len(requests)} requests succeeded.")
     spent = [cpu_seconds(pid) - earlier for pid, earlier in zip(processes, before, strict=True)]
     return Figures(len(requests) / elapsed, spent[0] / len(requests), spent[1] / len(requests))
 
 
-def send(port: int, requests: list[bytes], answered: list[int]) -> None:
-    """Send requests one by one until a response is not 200. Append the number of successes to `answered`."""
+def send(port: int, requests: list[bytes], successes: list[int]) -> None:
+    """Send requests one by one until a response is not 200. Append the number of successes to `successes`."""
     count = 0
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -187,30 +191,30 @@ def send(port: int, requests: list[bytes], answered: list[int]) -> None:
             if not receive(connection).startswith(b"HTTP/1.1 200 "):
                 break
             count += 1
-    answered.append(count)
+    successes.append(count)
 
 
 def receive(connection: socket.socket) -> bytes:
-    """Read one response with a Content-Length. Return its head."""
+    """Read one response with a Content-Length. Return its status line and headers."""
     received = b""
     while b"\r\n\r\n" not in received:
         part = connection.recv(65536)
         if not part:
             return b""
         received += part
-    head, _, body = received.partition(b"\r\n\r\n")
-    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
+    headers, _, body = received.partition(b"\r\n\r\n")
+    length = int(headers.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
     while len(body) < length:
         body += connection.recv(65536)
-    return head
+    return headers
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU seconds of a process and its descendants so far, including those that have ended."""
+    """Return the CPU seconds of a process and its descendants so far, including those that have exited."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:  # it has just ended; its parent counts it
+    except FileNotFoundError:  # it has just exited, and its parent includes its time
         return 0
     own = sum(int(ticks) for ticks in fields[11:15]) * TICK_SECONDS
     return own + sum(cpu_seconds(int(child)) for child in children)

@@ -1,11 +1,11 @@
-"""One big bundle from `kernex push` to a device, with the server and the agent killed in the middle.
+"""Push and deploy one big bundle, while the server and the agent are killed midway.
 
     python -m tests.performance.big_bundle [--size MIB]
 
-Starts PostgreSQL, gunicorn (2 workers), the scheduler and a real agent, pushes one bundle of `--size` MiB (2048
-by default), and kills with SIGKILL: the web server during the upload, then the agent and again the web server
-during the download. Prints, for each process, how far its memory rose above where it idled, the summed PSS of the
-control plane and the idle agent's RSS. Exits 1 if the bundle does not arrive, or if bytes were sent twice in bulk.
+It starts PostgreSQL, gunicorn (2 workers), the scheduler and a real agent, and pushes one bundle of `--size` MiB (2048
+by default). It kills the web server during the upload, then the agent and again the web server during the download.
+It prints how far the memory of each process rose above its idle level, the total PSS of the control plane and the RSS
+of the idle agent. It exits with 1 if the bundle does not arrive.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def tree(pid: int) -> list[int]:
 
 
 def memory(pid: int, line: str) -> int:
-    """Return a figure of /proc/PID/status or smaps_rollup in bytes, or 0 if the process has ended."""
+    """Return a figure of /proc/PID/status or smaps_rollup in bytes, or 0 if the process has exited."""
     file = "smaps_rollup" if line == "Pss" else "status"
     with suppress(OSError):
         match = re.search(rf"^{line}:\s+(\d+) kB", Path(f"/proc/{pid}/{file}").read_text(), re.MULTILINE)
@@ -52,7 +52,7 @@ def memory(pid: int, line: str) -> int:
 
 
 class MemoryWatch(threading.Thread):
-    """Sample the memory of all processes below `roots`. `rise` is the peak above the first sample."""
+    """Samples the memory of `roots` and their descendants. `rise` is the peak above the first sample."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -70,16 +70,16 @@ class MemoryWatch(threading.Thread):
             time.sleep(POLL_SECONDS)
 
 
-def wait_until(what: str, condition: Callable[[], object]) -> None:
+def wait_until(event: str, condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise SystemExit(f"FAILED: {what} did not happen within {PATIENCE_SECONDS} s")
+            raise SystemExit(f"FAILED: {event} did not happen within {PATIENCE_SECONDS} s")
         time.sleep(POLL_SECONDS)
 
 
-def bytes_below(directory: Path) -> int:
-    """Return the disk usage of the files below `directory` in bytes."""
+def bytes_under(directory: Path) -> int:
+    """Return the disk usage of the files under `directory` in bytes."""
     total = 0
     for path in directory.rglob("*"):
         with suppress(OSError):
@@ -87,7 +87,7 @@ def bytes_below(directory: Path) -> int:
     return total
 
 
-def make_bundle(directory: Path, size: int) -> None:
+def create_bundle(directory: Path, size: int) -> None:
     """Create a bundle directory with one file of `size` random bytes and a trivial health check."""
     directory.mkdir()
     block = os.urandom(MIB)
@@ -99,7 +99,7 @@ def make_bundle(directory: Path, size: int) -> None:
 
 @contextmanager
 def database(directory: Path) -> Iterator[None]:
-    """Run a separate PostgreSQL, announced by the environment variables that `tests.live` reads."""
+    """Run a separate PostgreSQL, and set the environment variables that `tests.live` reads."""
     with Postgres(directory) as server:
         with psycopg.connect(server.admin_url, autocommit=True) as admin:
             admin.execute(
@@ -140,7 +140,7 @@ def measure(live: Live, directory: Path, size: int) -> None:
     assert live.scheduler is not None
     state, storage = directory / "agent", directory / "storage"
     agent = start_agent(live, state)
-    wait_until("the device", lambda: live.call("GET", "/devices").json()["results"])
+    wait_until("the registration of the device", lambda: live.call("GET", "/devices").json()["results"])
     time.sleep(5)
     print(f"idle agent RSS            {memory(agent.pid, 'VmRSS') / MIB:7.1f} MiB")
     watch.roots |= {"web": live.web.pid, "scheduler": live.scheduler.pid, "agent": agent.pid}
@@ -148,24 +148,24 @@ def measure(live: Live, directory: Path, size: int) -> None:
     started_at = time.monotonic()
     pushing = push(live, directory / "bundle")
     watch.roots["push"] = pushing.pid  # watched from its start, so that its rise includes its imports
-    wait_until("half of the upload", lambda: bytes_below(storage) > size // 2)
+    wait_until("half of the upload", lambda: bytes_under(storage) > size // 2)
     live.kill_web()
     live.start_web()
     watch.roots["web"] = live.web.pid
     if pushing.wait(PATIENCE_SECONDS):
         raise SystemExit("FAILED: kernex push")
-    print(f"pushed in                 {time.monotonic() - started_at:7.1f} s, server killed once in the middle")
+    print(f"pushed in                 {time.monotonic() - started_at:7.1f} s, server killed once midway")
 
     started_at = time.monotonic()
     devices = [device["id"] for device in live.call("GET", "/devices").json()["results"]]
     deployment = live.call("POST", "/deployments", {"bundle": "big@1", "devices": devices, "groups": []}).json()
-    wait_until("a third of the download", lambda: bytes_below(state) > size // 3)
+    wait_until("a third of the download", lambda: bytes_under(state) > size // 3)
     agent.kill()
     agent.wait()
-    kept = bytes_below(state)
+    kept = bytes_under(state)
     agent = start_agent(live, state)
     watch.roots["agent"] = agent.pid
-    wait_until("two thirds of the download", lambda: bytes_below(state) > size * 2 // 3)
+    wait_until("two thirds of the download", lambda: bytes_under(state) > size * 2 // 3)
     live.kill_web()
     time.sleep(2)
     live.start_web()
@@ -175,11 +175,9 @@ def measure(live: Live, directory: Path, size: int) -> None:
         lambda: live.call("GET", f"/deployments/{deployment['id']}").json()["state"] == "finished",
     )
     counts = live.call("GET", f"/deployments/{deployment['id']}").json()["counts"]
-    ended = {state: count for state, count in counts.items() if count}
-    print(
-        f"deployed in               {time.monotonic() - started_at:7.1f} s, agent and server killed once each: {ended}"
-    )
-    print(f"kept over the agent's kill {kept / MIB:6.0f} of {size // MIB} MiB")
+    outcome = {state: count for state, count in counts.items() if count}
+    print(f"deployed in               {time.monotonic() - started_at:7.1f} s, agent and server killed once: {outcome}")
+    print(f"kept when the agent was killed {kept / MIB:6.0f} of {size // MIB} MiB")
     for name, rise in sorted(watch.rise.items()):
         print(f"memory above idle, {name:10} {rise / MIB:5.1f} MiB at most in one process")
     pids = tree(live.web.pid) + tree(live.scheduler.pid)
@@ -198,7 +196,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kernex-big-") as name:
         directory = Path(name)
         directory.chmod(0o755)
-        make_bundle(directory / "bundle", size)
+        create_bundle(directory / "bundle", size)
         with database(directory / "postgres"), running(directory) as live:
             (directory / "agent").mkdir()
             measure(live, directory, size)
