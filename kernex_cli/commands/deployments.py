@@ -130,7 +130,7 @@ def _note_skipped(screen: Screen, deployment: Deployment) -> None:
 
 def _wait(context: Context, deployment_id: str) -> dict[str, Any]:
     """Follow the deployment to its end and return it. Raises `WaitFailed` after --timeout."""
-    began = time.monotonic()
+    started_at = time.monotonic()
     timeout = context.arguments.timeout
     with context.screen.bar("Deploying", 1) as bar:
         while True:
@@ -139,7 +139,7 @@ def _wait(context: Context, deployment_id: str) -> dict[str, Any]:
             bar.show(done=deployment.ended_count, total=deployment.device_count or 1, detail=deployment.summary)
             if deployment.has_ended:
                 return document
-            if timeout is not None and time.monotonic() - began > timeout:
+            if timeout is not None and time.monotonic() - started_at > timeout:
                 raise WaitFailed(
                     f"The deployment has not ended after {timeout} s ({deployment.summary}). It continues: "
                     f"kernex deployment {deployment_id} --wait"

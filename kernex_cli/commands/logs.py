@@ -72,7 +72,7 @@ def fetch_logs(context: Context) -> int:
 
 def _wait(context: Context, request_id: str) -> dict[str, Any]:
     """Return the log request once it has ended. Raises `WaitFailed` after --timeout."""
-    began = time.monotonic()
+    started_at = time.monotonic()
     timeout = context.arguments.timeout
     with context.screen.bar("Waiting for the device's next heartbeat") as bar:
         while True:
@@ -82,7 +82,7 @@ def _wait(context: Context, request_id: str) -> dict[str, Any]:
                 return document
             if request.batches:
                 bar.show(detail=f"{size_text(request.size)} received")
-            if timeout is not None and time.monotonic() - began > timeout:
+            if timeout is not None and time.monotonic() - started_at > timeout:
                 raise WaitFailed(
                     f"The logs have not arrived after {timeout} s. The request stays open: run the same command again, "
                     "or check with `kernex device` whether the device is online."

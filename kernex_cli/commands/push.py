@@ -174,7 +174,7 @@ def _publish(context: Context, release: Release) -> Any:
 
 def _wait(context: Context, release: Release) -> Any:
     """Return the bundle once the server has verified every file. Raises `WaitFailed` after --timeout."""
-    began = time.monotonic()
+    started_at = time.monotonic()
     timeout = context.arguments.timeout
     document = context.client.get(release.path)
     if document["state"] != "verifying":
@@ -182,7 +182,7 @@ def _wait(context: Context, release: Release) -> Any:
     total = Bundle.parse(document).missing_size
     with context.screen.bar("The server verifies the files", total or None, in_bytes=True) as bar:
         while document["state"] == "verifying":
-            waited = time.monotonic() - began
+            waited = time.monotonic() - started_at
             if timeout is not None and waited > timeout:
                 raise WaitFailed(
                     f"{release.label} is still being verified after {timeout} s. The server continues; if this takes "

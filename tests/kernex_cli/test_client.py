@@ -24,18 +24,18 @@ def test_temporary_failures_are_retried(at_fake: Kernex, fake: FakeServer, respo
 def test_retry_after_is_obeyed(at_fake: Kernex, fake: FakeServer, status: int) -> None:
     fake.responses["GET /status"] = STATUS
     fake.fail("GET", (status, {}, {"Retry-After": "1"}))
-    began = time.monotonic()
+    started_at = time.monotonic()
     assert at_fake("status").code == 0
-    assert time.monotonic() - began >= 1
+    assert time.monotonic() - started_at >= 1
 
 
 def test_a_retry_after_beyond_the_deadline_ends_the_command(at_fake: Kernex, fake: FakeServer) -> None:
     fake.fail("GET", (503, {"error": {"code": "busy", "message": "Busy."}}, {"Retry-After": "90"}))
-    began = time.monotonic()
+    started_at = time.monotonic()
     outcome = at_fake("status")
     assert (outcome.code, outcome.out) == (5, "")
     assert "Busy (busy)" in outcome.err
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - started_at < 5
 
 
 def test_an_unreachable_server_is_reported(kernex: Kernex, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,9 +244,9 @@ def test_dots_in_values_and_comments_are_allowed(push: Push, tree: Path) -> None
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_obeyed(push: Push, fake: FakeServer, status: int) -> None:
     fake.fail("PUT", (status, {}, {"Retry-After": "1"}))
-    began = time.monotonic()
+    started_at = time.monotonic()
     assert push().code == 0
-    assert time.monotonic() - began >= 1
+    assert time.monotonic() - started_at >= 1
 
 
 def test_the_description_can_be_another_file(push: Push, fake: FakeServer, tree: Path) -> None:
