@@ -1,8 +1,8 @@
-"""Responses with the bytes of a blob from the local disk: whole or a range, in constant memory.
+"""Responses with the bytes of a blob from the local disk: all of them or a range, in constant memory.
 
 A large response occupies a web server's thread until the last byte is sent. So that slow devices leave threads for
 heartbeats and for other downloads, half of a process's threads may send blobs, each device gets one download at a time
-from a machine, and a device that is too slow is disconnected. It resumes by Range, after others had their turn.
+from a machine, and a device that is too slow is disconnected. It resumes later with a Range request.
 """
 
 import re
@@ -18,12 +18,12 @@ from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBas
 from deployments.download_slots import SLOTS
 from foundation.errors import ApiError, Unavailable
 
-# A response of this size goes to the kernel at once, and needs no slot.
+# The kernel takes a response of this size immediately, so it needs no slot.
 SMALL_SIZE = 64 * 1024
 BLOCK_SIZE = 256 * 1024
 RETRY_AFTER_SECONDS = 2
 # A device that receives fewer bytes than this in a window is disconnected.
-LEAST_BYTES_PER_SECOND = 64 * 1024
+MIN_BYTES_PER_SECOND = 64 * 1024
 WINDOW_SECONDS = 15.0
 # The kernel drops a connection whose peer acknowledges nothing for this long.
 STALLED_SECONDS = 60
@@ -47,18 +47,18 @@ class Transfer:
         file.seek(start)
         self.file = file
         self.device_id = device_id
-        self.left = length
+        self.remaining = length
         self.is_open = True
         self.timer: threading.Timer | None = None
 
     def read(self, size: int = -1) -> bytes:
-        chunk = self.file.read(self.left if size < 0 else min(size, self.left))
-        self.left -= len(chunk)
+        chunk = self.file.read(self.remaining if size < 0 else min(size, self.remaining))
+        self.remaining -= len(chunk)
         return chunk
 
     def watch(self, connection: socket.socket) -> None:
         """Disconnect the device if it receives too little from now on."""
-        arguments = (weakref.ref(self), connection, self.left)
+        arguments = (weakref.ref(self), connection, self.remaining)
         self.timer = threading.Timer(WINDOW_SECONDS, _check_rate, arguments)
         self.timer.daemon = True
         self.timer.start()
@@ -74,17 +74,17 @@ class Transfer:
 
     def __del__(self) -> None:
         # A response that never reached the server, because something failed after the view, is not closed by it.
-        # Django replaces `close` of this object by that of the response. That one ends a request and its database
-        # connection, which must not happen to another request during which this object is collected.
+        # Django replaces this object's `close` with that of the response, which ends a request and closes its database
+        # connection. That must not happen to another request during which this object is garbage-collected.
         Transfer.close(self)
 
 
-def _check_rate(reference: "weakref.ref[Transfer]", connection: socket.socket, left_before: int) -> None:
+def _check_rate(reference: "weakref.ref[Transfer]", connection: socket.socket, remaining_before: int) -> None:
     """Disconnect a device that received too little in the last window; otherwise watch the next one."""
     transfer = reference()
     if transfer is None or not transfer.is_open:
         return
-    if left_before - transfer.left >= LEAST_BYTES_PER_SECOND * WINDOW_SECONDS:
+    if remaining_before - transfer.remaining >= MIN_BYTES_PER_SECOND * WINDOW_SECONDS:
         transfer.watch(connection)
         return
     with suppress(OSError):  # it may be closed already
@@ -106,7 +106,7 @@ def requested_range(header: str, size: int) -> tuple[int, int] | None:
     else:
         start, end = int(first), min(int(last) + 1, size) if last else size
         if last and int(last) < start:
-            return None  # not a range
+            return None  # malformed
     if start >= end:
         raise BadRange("bad_range", f"The blob has {size} bytes, and none in this range.", size=size)
     return start, end - start

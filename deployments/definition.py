@@ -106,9 +106,9 @@ def _check_accepted(bundle: Bundle, groups: Collection[UUID], devices: Collectio
     if has(DeviceState.ACCEPTED):
         return
     if has(DeviceState.PENDING):
-        reason = "none of the chosen devices is accepted (approve those that wait)"
+        reason = "none of the chosen devices is accepted (approve the pending ones)"
     elif has(DeviceState.DECOMMISSIONED):
         reason = "all chosen devices are decommissioned"
     else:
         reason = "the chosen groups are empty"
-    raise Conflict("no_devices", f"No device can take {bundle}: {reason}.")
+    raise Conflict("no_devices", f"No device can receive {bundle}: {reason}.")

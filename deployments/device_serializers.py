@@ -40,7 +40,7 @@ class ResultRequest(serializers.Serializer[Any]):
         return message.encode()[-MAX_MESSAGE_SIZE:].decode(errors="ignore")
 
 
-class ResultAnswer(serializers.Serializer[Any]):
+class ResultResponse(serializers.Serializer[Any]):
     """The server's state of the device deployment."""
 
     state = serializers.ChoiceField(DeviceDeploymentState.choices)

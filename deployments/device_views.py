@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 from bundles.storage.interface import blobs
 from deployments import download_access
 from deployments.blob_responses import BadRange, send_blob
-from deployments.device_serializers import ResultAnswer, ResultRequest
+from deployments.device_serializers import ResultRequest, ResultResponse
 from deployments.reports import Report, accept_report
 from devices.authentication import DeviceSignature, device_of
 from devices.device_views import SIGNED
@@ -35,7 +35,7 @@ class Result(_DeviceView):
     @extend_schema(
         request=ResultRequest,
         responses={
-            200: ResultAnswer,
+            200: ResultResponse,
             401: SIGNED,
             403: REFUSED,
             404: OpenApiResponse(description="not_found"),
@@ -43,11 +43,11 @@ class Result(_DeviceView):
         },
     )
     def post(self, request: Request, deployment_id: UUID) -> Response:
-        """Report a stage or the end. Repeating a report changes nothing and is answered as before."""
+        """Report a stage or the end. Idempotent: a repeated report changes nothing and gets the same response."""
         body = ResultRequest(data=request.data)
         body.is_valid(raise_exception=True)
-        members: dict[str, Any] = dict(body.validated_data)
-        report = Report(**members.pop("progress", {}), **members)
+        values: dict[str, Any] = dict(body.validated_data)
+        report = Report(**values.pop("progress", {}), **values)
         return Response({"state": accept_report(device_of(request).pk, deployment_id, report)})
 
 

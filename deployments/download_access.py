@@ -20,7 +20,7 @@ def manifest(device_id: UUID, name: str, version: str, manifest_sha256: str) -> 
     bundles = bundles_for(device_id).filter(name=name, version=version, manifest_sha256=manifest_sha256)
     text = bundles.values_list("manifest", flat=True).first()
     if text is None:
-        raise NotFound("unknown_manifest", "This device may fetch no bundle with this name, version and manifest.")
+        raise NotFound("unknown_manifest", "This device may not fetch a bundle with this name, version and manifest.")
     return text.encode("utf-8")
 
 
@@ -29,5 +29,5 @@ def size_of_blob(device_id: UUID, sha256: str) -> int:
     used = BundleFile.objects.filter(sha256=OuterRef("sha256"), bundle__in=bundles_for(device_id).values("pk"))
     size = Blob.objects.filter(Exists(used), sha256=sha256).values_list("size", flat=True).first()
     if size is None:
-        raise NotFound("unknown_blob", "This device may fetch no bundle that has a file with this sha256.")
+        raise NotFound("unknown_blob", "This device may not fetch a bundle that has a file with this sha256.")
     return size

@@ -1,4 +1,4 @@
-"""How many downloads a process sends at the same time, and one for each device on a machine."""
+"""Limits of downloads: how many a process sends at the same time, and one per device on a machine."""
 
 import fcntl
 import os
@@ -9,13 +9,13 @@ from uuid import UUID
 
 from django.conf import settings
 
-# One byte of this file stands for each device. The lock of a process that dies is gone with it.
+# One byte of this file stands for each device. The locks of a process end with it.
 LOCK_FILE = Path(tempfile.gettempdir()) / f"kernex-downloads-{os.getuid()}.lock"
 LOCKABLE_BYTES = 2**62
 
 
 class DownloadSlots:
-    """The downloads of this process. Each holds a file lock, which tells other processes that its device has one."""
+    """The downloads of this process. Each holds a file lock, which tells other processes that its device downloads."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -42,7 +42,7 @@ class DownloadSlots:
             fcntl.lockf(self._open(), fcntl.LOCK_UN, 1, device_id.int % LOCKABLE_BYTES)
 
     def _open(self) -> int:
-        # Not before the first download: workers are forked, and must not share it. It is never closed, because
+        # Opened at the first download, because workers are forked and must not share it. Never closed, because
         # closing any descriptor of the file would release all locks of the process.
         if self.file_descriptor is None:
             self.file_descriptor = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

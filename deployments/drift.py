@@ -1,7 +1,7 @@
 """What devices report to run, compared with what was last deployed to them successfully.
 
 A mismatch is shown and becomes one event; nothing else is done about it. A device with an active deployment is compared
-when that has ended. A report that is older than the last success says nothing about that success.
+after it has ended. A report that is older than the last success says nothing about that success.
 """
 
 from dataclasses import asdict, dataclass
@@ -60,8 +60,10 @@ def _compare(devices: list[Device]) -> int:
         if device.running_changed_at is None:
             continue
         before = previous[device.pk].differences if device.pk in previous else {}
-        found = find_mismatches(device, successes.get(device.pk, []))
-        mismatches = {product: asdict(mismatch) for product, mismatch in found.items()}
+        mismatches = {
+            product: asdict(mismatch)
+            for product, mismatch in find_mismatches(device, successes.get(device.pk, [])).items()
+        }
         events += [
             _event(device, product, mismatch)
             for product, mismatch in mismatches.items()

@@ -57,8 +57,8 @@ def open_phases() -> list[int]:
 def free_to_offer(phases: Collection[int]) -> DeviceDeploymentQuerySet:
     """Waiting rows of these phases whose device has no active or older waiting row of the same product.
 
-    Both conditions are scalar subqueries. They stay index look-ups for each row, also right after a hundred thousand
-    rows were added and before PostgreSQL's statistics know of them. As EXISTS they become joins that take minutes.
+    Both conditions are scalar subqueries. They stay index look-ups for each row, even right after a hundred thousand
+    rows were added and before PostgreSQL's statistics include them. As EXISTS they become joins that take minutes.
     """
     same = DeviceDeployment.objects.filter(device=OuterRef("device"), product=OuterRef("product"))
     oldest = same.waiting().filter(phase__in=phases).order_by("created_at", "pk").values("pk")[:1]

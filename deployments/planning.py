@@ -1,13 +1,13 @@
 """How the scheduler plans a deployment: every selected device that can take part gets a device deployment.
 
-1. Planning goes through the selected devices in the order of their ids, a batch in each transaction. Together with the
+1. Planning goes through the selected devices in the order of their ids, one batch per transaction. Together with the
    new rows, the transaction stores how far it got and how many devices were skipped. So a batch is planned once,
-   wherever the scheduler was killed, and by one scheduler, because the batch holds the deployment's lock.
+   wherever a scheduler is killed, and by one scheduler, because the transaction holds the deployment's lock.
 2. A small selection is looked up by group and id. For a large one, planning goes through the whole table of devices in
    the order of its primary key, and picks those selected. Each device is read once, so the time is linear in the fleet
-   whatever the groups look like, and a device that changes its group meanwhile is met once.
-3. A device counts as it is when its batch is planned: in a selected group or named, accepted, of a suitable type.
-4. The last batch opens the phase and moves the deployment on to `running`. Nothing is offered before.
+   whatever the groups look like, and a device that changes its group meanwhile is visited once.
+3. Whether a device is selected, accepted and of a suitable type is decided when its batch is planned.
+4. The last batch opens the phase and moves the deployment to `running`. Nothing is offered before.
 5. If no device can take part, the deployment is `finished` with the reason `no_devices`. If the bundle was withdrawn
    meanwhile, it is `cancelled` with the reason `bundle_withdrawn`.
 
@@ -31,7 +31,7 @@ from foundation.scheduler import ACTOR
 # How many devices one transaction goes through. A cancel waits for it.
 BATCH = 5000
 
-# Inner queries with LIMIT keep their plan also when statistics are stale.
+# Inner queries with LIMIT keep their plan even when statistics are stale.
 _SELECTED_GROUP_SIZE = """
 SELECT count(*) FROM (SELECT FROM devices_device WHERE group_id = ANY(%(groups)s) LIMIT %(size)s + 1) AS devices
 """
@@ -85,7 +85,7 @@ class Batch:
 
 
 def plan() -> int:
-    """Plan the deployments that wait for it, the oldest first. Return how many devices were visited."""
+    """Plan the deployments in state `planning`, oldest first. Return how many devices were visited."""
     if not Deployment.objects.planning().exists():
         return 0
     return run_in_batches(_plan_next, size=1, seconds=RUN_SECONDS)

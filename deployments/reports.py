@@ -90,7 +90,7 @@ def _apply(row: DeviceDeployment, report: Report) -> bool:
 
 
 def _changes(row: DeviceDeployment, report: Report, target: str) -> dict[str, Any]:
-    """Return the columns that the report changes, beside the state."""
+    """Return the columns that the report changes, besides the state."""
     now = format_time(timezone.now())
     changes: dict[str, Any] = {
         "report": report.report,
@@ -109,7 +109,7 @@ def _changes(row: DeviceDeployment, report: Report, target: str) -> dict[str, An
 def _note_late(row: DeviceDeployment, report: Report) -> None:
     """Store what a device reports after the end. A report that differs from the one before becomes an event.
 
-    A device could alternate for ever, so the number of events is limited. The database counts them.
+    A device could alternate forever, so the number of events is limited. The database counts them.
     """
     if report.report < row.report:
         return

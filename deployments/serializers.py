@@ -16,7 +16,7 @@ MAX_GROUPS = 1000
 
 
 class DeploymentRequest(StrictSerializer):
-    """`bundle` is `name@version`; At least one device or group is named."""
+    """`bundle` is `name@version`. At least one device or group is required."""
 
     bundle = serializers.CharField(max_length=127)
     groups = serializers.ListField(child=serializers.CharField(max_length=100), max_length=MAX_GROUPS, required=False)

@@ -1,4 +1,4 @@
-"""How device deployments end without a final report: cancelled, overdue, or without their device or bundle.
+"""How device deployments end without a final report: cancelled, overdue, decommissioned or withdrawn.
 
 Every public function is a task of the scheduler. It works in batches and skips rows that another scheduler has locked.
 """
@@ -33,7 +33,7 @@ Rows = list[DeviceDeployment]
 
 
 def carry_out_cancels() -> int:
-    """End what waits in cancelled deployments, and ask the devices of active rows to stop. Return how many rows moved.
+    """End what waits in cancelled deployments, and ask the devices of active rows to stop. Return how many changed.
 
     A deploy command that no device has acknowledged is withdrawn.
     """
@@ -41,12 +41,12 @@ def carry_out_cancels() -> int:
     ids_by_reason: dict[str, list[UUID]] = {}
     for deployment_id, reason_code in cancelled.values_list("pk", "reason_code"):
         ids_by_reason.setdefault(reason_code or "cancelled", []).append(deployment_id)
-    moved = 0
+    changed = 0
     for reason_code, ids in ids_by_reason.items():
         rows = DeviceDeployment.objects.filter(deployment__in=ids)
-        moved += _cancel_waiting(rows, reason_code)
-        moved += _in_batches(rows.in_states(*STAGES), _ask_to_cancel)
-    return moved
+        changed += _cancel_waiting(rows, reason_code)
+        changed += _in_batches(rows.in_states(*STAGES), _ask_to_cancel)
+    return changed
 
 
 def enforce_deadlines() -> int:
@@ -61,7 +61,7 @@ def end_decommissioned() -> int:
 
 
 def end_withdrawn() -> int:
-    """End rows that wait for a withdrawn bundle. Devices that were offered it go on. Return how many."""
+    """End rows that wait for a withdrawn bundle. Devices that were offered it continue. Return how many."""
     withdrawn = DeviceDeployment.objects.waiting().filter(deployment__bundle__state=BundleState.WITHDRAWN)
     return _in_batches(withdrawn, lambda rows: _end(rows, DeviceDeploymentState.CANCELLED, "bundle_withdrawn"))
 
@@ -96,7 +96,7 @@ def _finish(deployment: Deployment, counts: dict[str, int]) -> None:
 
 
 def _in_batches(due: DeviceDeploymentQuerySet, end: Callable[[Rows], None]) -> int:
-    """Lock rows that are due and call `end` with them, a batch in each transaction. Return how many rows were due."""
+    """Lock rows that are due and call `end` with them, one batch per transaction. Return how many rows were due."""
     locked = due.order_by().only("state", "attempt", "device", "deployment", "product")
     locked = locked.select_for_update(skip_locked=True, of=("self",))
 
@@ -110,7 +110,7 @@ def _in_batches(due: DeviceDeploymentQuerySet, end: Callable[[Rows], None]) -> i
 
 
 def _cancel_waiting(rows: DeviceDeploymentQuerySet, reason_code: str) -> int:
-    """Cancel waiting rows. Their devices never heard of it, so they get no event of their own."""
+    """Cancel waiting rows. Their devices were never offered the bundle, so no event is recorded for them."""
     locked = rows.waiting().order_by().select_for_update(skip_locked=True).values_list("pk", flat=True)
 
     def cancel_batch() -> int:
@@ -139,13 +139,13 @@ def _ask_to_cancel(rows: Rows) -> None:
 
 
 def _time_out(rows: Rows) -> None:
-    ends = {
+    outcomes = {
         DeviceDeploymentState.CANCELLING: (DeviceDeploymentState.CANCELLED, "cancel_unanswered"),
         DeviceDeploymentState.OFFERED: (DeviceDeploymentState.TIMED_OUT, "never_accepted"),
     }
-    usual = (DeviceDeploymentState.TIMED_OUT, "deadline")
-    for state, reason_code in (*ends.values(), usual):
-        due = [row for row in rows if ends.get(DeviceDeploymentState(row.state), usual) == (state, reason_code)]
+    default = (DeviceDeploymentState.TIMED_OUT, "deadline")
+    for state, reason_code in (*outcomes.values(), default):
+        due = [row for row in rows if outcomes.get(DeviceDeploymentState(row.state), default) == (state, reason_code)]
         _end(due, state, reason_code)
 
 

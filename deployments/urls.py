@@ -1,4 +1,4 @@
-"""The routes of deployments, below /api/v1/."""
+"""The routes of deployments, under /api/v1/."""
 
 from django.urls import path
 

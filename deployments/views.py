@@ -60,17 +60,17 @@ class Deployments(ListView[Deployment]):
         },
     )
     def post(self, request: Request) -> Response:
-        """Start a deployment. The answer is `planning`, with zero counts, at any fleet size.
+        """Start a deployment. The response has the state `planning` and zero counts, whatever the fleet's size.
 
         The scheduler then goes through the chosen devices. A device that cannot take part is counted in `skipped`. When
         every device was visited, the deployment is `running`, or `finished` with the reason `no_devices`.
         """
         body = DeploymentRequest(data=request.data)
         body.is_valid(raise_exception=True)
-        members = dict(body.validated_data)
-        bundle = Bundle.objects.defer("manifest").get_by_label(members.pop("bundle"))
+        values = dict(body.validated_data)
+        bundle = Bundle.objects.defer("manifest").get_by_label(values.pop("bundle"))
         token = token_of(request)
-        deployment = start(Definition(bundle, **members), actor=token.actor, created_by=token.user)
+        deployment = start(Definition(bundle, **values), actor=token.actor, created_by=token.user)
         return Response(answer(deployment), status=201)
 
 
@@ -103,7 +103,7 @@ class DeploymentDevices(ListView[DeviceDeployment]):
 class CancelDeployment(APIView):
     @extend_schema(request=None, responses={200: DeploymentAnswer, 409: OpenApiResponse(description="wrong_state")})
     def post(self, request: Request, deployment_id: UUID) -> Response:
-        """Cancel a deployment. Idempotent. The answer is `cancelled`, at any fleet size.
+        """Cancel a deployment. Idempotent. The response has the state `cancelled`, whatever the fleet's size.
 
         The scheduler then cancels the devices that wait and asks active ones to stop. `finished_at` is set when all
         have ended.

@@ -41,7 +41,7 @@ STATE_COLOURS = {
 }
 RESULTS_SHOWN = 100
 HISTORY_SHOWN = 15
-# The question before the start counts devices up to here.
+# The confirmation page counts devices up to this number.
 COUNTED_DEVICES = 100_000
 FAILURES_FIRST = Case(When(state__in=UNSUCCESSFUL_STATES, then=0), default=1)
 
@@ -50,8 +50,8 @@ CANCEL = Action(
     description="Cancel",
     button="Cancel this deployment",
     title="Cancel deployments",
-    consequence="Devices that wait get nothing. Devices at work stop, unless they are past the point of no return:"
-    " those finish, or go back by themselves.",
+    consequence="Waiting devices receive nothing. Active devices stop, unless their installation can no longer be"
+    " stopped: those finish or roll back automatically.",
     done="Cancelled",
     act=lambda deployment, actor: deployment.cancel(actor),
     is_final=True,
@@ -100,10 +100,10 @@ class DeploymentAdmin(OperatorAdmin):
     change_form_after_template = "deployments/deployment_results.html"
     add_lead = (
         "Every accepted device of these groups downloads the bundle, installs it and checks its health. If the check"
-        " fails, the device goes back to what it ran before. To choose single devices, use the list of devices."
+        " fails, the device rolls back to its previous version. To choose single devices, use the list of devices."
     )
     add_button = "Deploy"
-    empty_text = "Nothing was deployed yet. A deployment needs a ready bundle and accepted devices."
+    empty_text = "No deployments yet. A deployment needs a ready bundle and accepted devices."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Deployment]:
         return super().get_queryset(request).defer("bundle__manifest")
@@ -136,7 +136,7 @@ class DeploymentAdmin(OperatorAdmin):
         return super().get_form(request, obj, change, **kwargs) if obj else DeploymentForm
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None) -> Any:
-        """Ask before a valid form starts a deployment: the page says to how many devices."""
+        """Ask for confirmation before a valid form starts a deployment, and show how many devices it selects."""
         if request.method == "POST" and not is_confirmed(request) and self.has_add_permission(request):
             form = DeploymentForm(request.POST)
             if form.is_valid():

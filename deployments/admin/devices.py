@@ -68,10 +68,10 @@ class DeviceAdmin(BaseDeviceAdmin):
             return self.ask(
                 request, queryset, action="deploy", title="Deploy a bundle", form=form,
                 consequence="Each device downloads the bundle, installs it and checks its health. If the check fails,"
-                " the device goes back to what it ran before.",
+                " the device rolls back to its previous version.",
             )  # fmt: skip
         try:
-            # One more than allowed is refused without loading the whole fleet.
+            # One device more than allowed is enough for a refusal, and does not load the whole fleet.
             devices = list(queryset.order_by().values_list("pk", flat=True)[: MAX_DEVICES + 1])
             definition = Definition(form.cleaned_data["bundle"], devices=devices, note=form.cleaned_data["note"])
             user = request.user if request.user.is_authenticated else None

@@ -8,11 +8,11 @@ from foundation.adminsite.base import Action, ReadOnlyAdmin
 
 RELEASE = Action(
     "release",
-    description="Release: let deployments go on",
+    description="Release: let deployments continue",
     button="Release",
     title="Release deployments",
-    consequence="Waiting devices are offered their bundles. Look at the running deployments first: they may order older"
-    " versions than devices have now.",
+    consequence="Waiting devices are offered their bundles. Look at the running deployments first: they may install"
+    " older versions than the devices have now.",
     done="Released",
     act=lambda hold, actor: hold.released_at or Hold.release(actor=actor),
     permission="release",
@@ -26,7 +26,7 @@ class HoldAdmin(ReadOnlyAdmin):
     list_display = ("reason", "since", "released_at")
     fields = readonly_fields = list_display
     actions = (RELEASE,)
-    empty_text = "Deployments were never held."
+    empty_text = "Deployments have never been held."
 
     def has_release_permission(self, request: HttpRequest) -> bool:
         return self.has_right(request, "deployments.change_deployment")

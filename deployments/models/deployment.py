@@ -45,7 +45,7 @@ class DeploymentQuerySet(StatefulQuerySet["Deployment"]):
         return self.in_states(DeploymentState.RUNNING)
 
     def unfinished(self) -> Self:
-        """Some device deployments may not have ended, also after an operator has cancelled."""
+        """Some device deployments may not have ended, even after an operator has cancelled."""
         return self.filter(finished_at__isnull=True)
 
     def matching(self, *, state: str = "", bundle: str = "") -> Self:
@@ -88,7 +88,7 @@ class Deployment(StatefulModel):
         ordering = ["-created_at"]
         constraints = [
             models.CheckConstraint(condition=Q(deadline_seconds__gte=1), name="deployment_has_a_deadline"),
-            # A scheduler of a version that does not know planning would finish a deployment without devices.
+            # A scheduler of a version without planning would finish a deployment without devices.
             models.CheckConstraint(
                 condition=~Q(state="planning") | Q(finished_at__isnull=True), name="deployment_planning_is_unfinished"
             ),
@@ -138,7 +138,7 @@ class Deployment(StatefulModel):
 class Selection(models.Model):
     """Which devices an operator selected for a deployment, and how far planning has gone through them.
 
-    It has a table of its own because lists of deployments do not read it, and it may name thousands of devices.
+    It has a separate table because lists of deployments do not read it, and it may name thousands of devices.
     """
 
     deployment = models.OneToOneField(Deployment, primary_key=True, on_delete=models.CASCADE, related_name="+")

@@ -63,9 +63,9 @@ class DeviceDeploymentQuerySet(StatefulQuerySet["DeviceDeployment"]):
         return counts
 
     def withdraw_unacknowledged_offers(self) -> int:
-        """Make offers wait again, as a new attempt, whose device has not acknowledged the command. Return how many.
+        """Put offers that no device has acknowledged back to `waiting`, as a new attempt. Return how many.
 
-        A heartbeat may acknowledge a command at the same time: only a row whose command was really withdrawn moves.
+        A heartbeat may acknowledge a command at the same time: only rows whose command was withdrawn change.
         """
         unacknowledged = Command.objects.open().filter(kind=CommandKind.DEPLOY)
         offered = self.in_states(DeviceDeploymentState.OFFERED).filter(

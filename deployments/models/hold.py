@@ -1,6 +1,6 @@
-"""Holds: times in which nothing is offered, until an operator confirms that the deployments are still wanted.
+"""Holds: periods in which nothing is offered, until an operator confirms that the deployments are still wanted.
 
-After a restore the database is older than the fleet. A deployment in it may order a version that was replaced since.
+After a restore the database is older than the fleet. A deployment in it may install a version that has been replaced.
 """
 
 from django.db import connection, models, transaction
@@ -17,13 +17,13 @@ class HoldQuerySet(models.QuerySet["Hold"]):
         return self.filter(released_at__isnull=True)
 
     def lock_out(self) -> None:
-        """Wait for a hold that begins in another transaction, and let none begin until this transaction ends."""
+        """Wait for a hold that begins in another transaction, and prevent new ones until this transaction ends."""
         with connection.cursor() as cursor:
             cursor.execute("LOCK TABLE deployments_hold IN SHARE MODE")
 
 
 class Hold(models.Model):
-    """While a hold is active, nothing is offered. What devices have acknowledged before goes on."""
+    """While a hold is active, nothing is offered. Deployments that devices have acknowledged continue."""
 
     id = models.BigAutoField(primary_key=True)
     reason = models.CharField(max_length=500)
@@ -64,5 +64,5 @@ class Hold(models.Model):
                 raise Conflict("not_held", "Deployments are not held.")
             hold.released_at = timezone.now()
             hold.save(update_fields=["released_at"])
-            record_event("deployment.released", "Deployments go on.", actor=actor)
+            record_event("deployment.released", "Deployments continue.", actor=actor)
         return hold

@@ -189,7 +189,7 @@ def test_a_bundle_that_is_not_ready_cannot_be_chosen(boss: Client, state: str) -
 def test_deploying_without_an_accepted_device_shows_a_message(boss: Client) -> None:
     response = run_action(boss, "devices", "deploy", make_device(state="pending"), bundle=make_bundle().pk)
     assert shown_messages(response) == [
-        "No device can take vad@1.0.0: none of the chosen devices is accepted (approve those that wait)."
+        "No device can receive vad@1.0.0: none of the chosen devices is accepted (approve the pending ones)."
     ]
 
 
@@ -224,7 +224,7 @@ def test_deploying_without_permission_is_refused_before_the_confirmation(staff: 
 def test_deploying_to_an_empty_group_shows_a_message(boss: Client) -> None:
     body = {"bundle": make_bundle().pk, "groups": [make_group("empty").pk], "note": "", "confirmed": "yes"}
     response = boss.post(f"{LISTS['deployments']}add/", body)
-    assert shown_messages(response) == ["No device can take vad@1.0.0: the chosen groups are empty."]
+    assert shown_messages(response) == ["No device can receive vad@1.0.0: the chosen groups are empty."]
     assert not Deployment.objects.exists()
 
 

@@ -1,4 +1,4 @@
-"""For each test: a bundle, callers of the API, and a storage directory of its own."""
+"""Fixtures: a bundle, callers of the API, and a separate storage directory for each test."""
 
 from pathlib import Path
 

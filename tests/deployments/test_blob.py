@@ -48,7 +48,7 @@ def body(response: Any) -> bytes:
     return b"".join(response) if response.streaming else bytes(response.content)
 
 
-def cut(response: Any) -> None:
+def interrupt(response: Any) -> None:
     """Stop reading after the first bytes, as a server does whose client has disconnected."""
     assert next(iter(response))
     response._iterator.close()
@@ -65,7 +65,7 @@ def test_it_sends_the_bytes(device: SigningDevice, big: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "start", "end"),
+    ("header", "start", "end"),
     [
         ("bytes=0-", 0, 300_000),
         ("bytes=0-0", 0, 1),
@@ -77,27 +77,27 @@ def test_it_sends_the_bytes(device: SigningDevice, big: Bundle) -> None:
         ("bytes=-999999999", 0, 300_000),
     ],
 )
-def test_it_sends_a_range(device: SigningDevice, big: Bundle, asked: str, start: int, end: int) -> None:
-    response = fetch(device, BIG_SHA256, Range=asked)
+def test_it_sends_a_range(device: SigningDevice, big: Bundle, header: str, start: int, end: int) -> None:
+    response = fetch(device, BIG_SHA256, Range=header)
     assert response.status_code == 206
     assert response["Content-Range"] == f"bytes {start}-{end - 1}/300000"
     assert response["Content-Length"] == str(end - start)
     assert body(response) == BIG[start:end]
 
 
-@pytest.mark.parametrize("asked", ["bytes=300000-", "bytes=999999-1000000", "bytes=-0"])
-def test_a_range_beyond_the_end_is_refused(device: SigningDevice, big: Bundle, asked: str) -> None:
-    response = fetch(device, BIG_SHA256, Range=asked)
+@pytest.mark.parametrize("header", ["bytes=300000-", "bytes=999999-1000000", "bytes=-0"])
+def test_a_range_beyond_the_end_is_refused(device: SigningDevice, big: Bundle, header: str) -> None:
+    response = fetch(device, BIG_SHA256, Range=header)
     assert response.status_code == 416
     assert response["Content-Range"] == "bytes */300000"
     assert (response.json()["error"]["code"], response.json()["error"]["size"]) == ("bad_range", 300000)
 
 
 @pytest.mark.parametrize(
-    "asked", ["bytes=", "bytes=-", "bytes=a-b", "bytes=0-1,5-9", "bytes=9-3", "lines=0-1", "bytes=0x1-", "bytes=٣-"]
+    "header", ["bytes=", "bytes=-", "bytes=a-b", "bytes=0-1,5-9", "bytes=9-3", "lines=0-1", "bytes=0x1-", "bytes=٣-"]
 )
-def test_other_range_headers_get_the_whole_blob(device: SigningDevice, big: Bundle, asked: str) -> None:
-    response = fetch(device, BIG_SHA256, Range=asked)
+def test_other_range_headers_get_the_whole_blob(device: SigningDevice, big: Bundle, header: str) -> None:
+    response = fetch(device, BIG_SHA256, Range=header)
     assert response.status_code == 200
     assert body(response) == BIG
 
@@ -127,7 +127,7 @@ def test_a_device_gets_one_large_download_at_a_time(device: SigningDevice, big: 
     assert body(fetch(device, BIG_SHA256)) == BIG
 
 
-def test_downloads_of_other_devices_go_on_until_all_slots_are_in_use(
+def test_downloads_of_other_devices_continue_until_all_slots_are_in_use(
     device: SigningDevice, make_signing: Callable[..., SigningDevice], big: Bundle
 ) -> None:
     responses = [fetch(device, BIG_SHA256), *(fetch(make_signing(), BIG_SHA256) for _ in range(SLOTS.size))]
@@ -136,9 +136,9 @@ def test_downloads_of_other_devices_go_on_until_all_slots_are_in_use(
         assert body(response) == BIG
 
 
-def test_a_download_that_is_cut_releases_its_slot(device: SigningDevice, big: Bundle) -> None:
+def test_an_interrupted_download_releases_its_slot(device: SigningDevice, big: Bundle) -> None:
     response = fetch(device, BIG_SHA256)
-    cut(response)
+    interrupt(response)
     assert body(fetch(device, BIG_SHA256)) == BIG
 
 
@@ -157,17 +157,17 @@ def test_collecting_a_response_ends_no_other_request(db: None, tmp_path: Path) -
     path.write_bytes(BIG)
     ended: list[object] = []
 
-    def note(**_: object) -> None:
+    def record_end(**_: object) -> None:
         ended.append(1)
 
-    request_finished.connect(note)
+    request_finished.connect(record_end)
     try:
         response: Any = blob_responses.send_blob(RequestFactory().get("/"), path.open("rb"), len(BIG), '"x"', uuid4())
         response.file_to_stream.close = response.close  # as Django's WSGI handler does
         del response
         gc.collect()
     finally:
-        request_finished.disconnect(note)
+        request_finished.disconnect(record_end)
     assert (ended, SLOTS.devices) == ([], set())
 
 
@@ -211,7 +211,7 @@ def test_unsigned_requests_are_refused(client: Client, big: Bundle) -> None:
 
 
 @pytest.mark.parametrize("state", ["pending", "decommissioned"])
-def test_only_accepted_devices_fetch(device: SigningDevice, big: Bundle, state: str) -> None:
+def test_only_accepted_devices_may_fetch(device: SigningDevice, big: Bundle, state: str) -> None:
     Device.objects.filter(pk=device.id).update(state=state)
     response = fetch(device, BIG_SHA256)
     assert (response.status_code, response.json()["error"]["code"]) == (403, state)
@@ -271,7 +271,7 @@ def test_a_download_costs_three_queries(
     device: SigningDevice, big: Bundle, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     with django_assert_num_queries(3):  # the device, its rate limit, the blob
-        cut(fetch(device, BIG_SHA256))
+        interrupt(fetch(device, BIG_SHA256))
 
 
 def test_other_methods_are_refused(device: SigningDevice, big: Bundle) -> None:

@@ -53,7 +53,7 @@ def test_it_records_the_deployment_and_returns(alice: Person, bundle: Bundle) ->
     ("group", "reason"),
     [
         ("empty", "the chosen groups are empty"),
-        ("pending", "none of the chosen devices is accepted (approve those that wait)"),
+        ("pending", "none of the chosen devices is accepted (approve the pending ones)"),
         ("old", "all chosen devices are decommissioned"),
     ],
 )
@@ -65,7 +65,7 @@ def test_a_selection_without_an_accepted_device_is_refused(
     make_device(state="decommissioned", group=make_group("old"))
     answer = alice.post("/deployments", {"bundle": "vad@1.0.0", "groups": [group]})
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "no_devices")
-    assert answer.json()["error"]["message"] == f"No device can take vad@1.0.0: {reason}."
+    assert answer.json()["error"]["message"] == f"No device can receive vad@1.0.0: {reason}."
     assert not Deployment.objects.exists()
 
 

@@ -26,7 +26,7 @@ def test_a_device_has_its_deployments_newest_first(
     assert {row["device"] for row in results} == {str(device.pk)}
 
 
-def test_deployments_come_in_pages(victor: Person, bundle: Bundle) -> None:
+def test_deployments_are_paginated(victor: Person, bundle: Bundle) -> None:
     device = make_device()
     for _ in range(2):
         make_device_deployment("succeeded", device=device)

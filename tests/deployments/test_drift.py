@@ -82,7 +82,7 @@ def test_running_nothing_is_a_mismatch(bundle: Bundle) -> None:
     assert events()[0]["reported"] == "nothing"
 
 
-def test_the_last_success_counts(bundle: Bundle, second: Bundle) -> None:
+def test_a_device_is_compared_with_its_last_success(bundle: Bundle, second: Bundle) -> None:
     device = make_device()
     make_device_deployment("succeeded", device=device, bundle=bundle)
     make_device_deployment("succeeded", device=device, bundle=second)

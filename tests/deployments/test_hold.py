@@ -61,7 +61,7 @@ def test_an_unacknowledged_offer_waits_until_the_release() -> None:
         Hold.release(actor="operator:alice")
 
 
-def test_an_acknowledged_offer_goes_on() -> None:
+def test_an_acknowledged_offer_continues() -> None:
     device_deployment = make_offered()
     Command.objects.update(acknowledged_at=timezone.now())
     Hold.begin("a drill", actor="operator:alice")
@@ -88,7 +88,7 @@ def test_nothing_is_offered_while_a_hold_begins() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_offer_that_is_acknowledged_while_a_hold_begins_goes_on() -> None:
+def test_an_offer_that_is_acknowledged_while_a_hold_begins_continues() -> None:
     device_deployment = make_offered()
     with transaction.atomic():
         Command.objects.update(acknowledged_at=timezone.now())  # as a heartbeat does

@@ -17,8 +17,8 @@ def test_it_counts_every_state(victor: Person, bundle: Bundle) -> None:
     deployment = make_deployment(bundle, *(make_device() for _ in range(3)))
     first = DeviceDeployment.objects.filter(deployment=deployment)[0]
     DeviceDeployment.objects.filter(pk=first.pk).transition_to("cancelled")
-    answer = victor.get(f"/deployments/{deployment.pk}").json()
-    assert answer["counts"] == dict.fromkeys(DeviceDeploymentState.values, 0) | {"waiting": 2, "cancelled": 1}
+    response = victor.get(f"/deployments/{deployment.pk}").json()
+    assert response["counts"] == dict.fromkeys(DeviceDeploymentState.values, 0) | {"waiting": 2, "cancelled": 1}
 
 
 def test_counts_are_stored_at_the_end(
@@ -28,8 +28,8 @@ def test_counts_are_stored_at_the_end(
     finish()
     victor.get("/deployments")
     with django_assert_num_queries(3):  # the token, its rate limit, the deployment
-        answer = victor.get(f"/deployments/{device_deployment.deployment_id}").json()
-    assert (answer["state"], answer["counts"]["failed"]) == ("finished", 1)
+        response = victor.get(f"/deployments/{device_deployment.deployment_id}").json()
+    assert (response["state"], response["counts"]["failed"]) == ("finished", 1)
 
 
 def test_a_deployment_needs_four_queries(
@@ -43,8 +43,8 @@ def test_a_deployment_needs_four_queries(
 
 @pytest.mark.parametrize("path", ["", "/devices"])
 def test_unknown_deployments_are_not_found(victor: Person, stranger: Person, path: str) -> None:
-    answer = victor.get(f"/deployments/{uuid4()}{path}")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    response = victor.get(f"/deployments/{uuid4()}{path}")
+    assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
     assert victor.get(f"/deployments/seven{path}").status_code == 404
     assert stranger.get(f"/deployments/{uuid4()}{path}").status_code == 401
 
@@ -93,12 +93,12 @@ def test_more_devices_cost_no_more_queries(
 
 def test_an_operator_cancels(alice: Person, bundle: Bundle) -> None:
     deployment = make_deployment(bundle, make_device())
-    answer = alice.post(f"/deployments/{deployment.pk}/cancel")
-    assert answer.status_code == 200
-    assert (answer.json()["state"], answer.json()["finished_at"]) == ("cancelled", None)
-    assert answer.json()["counts"]["waiting"] == 1
+    response = alice.post(f"/deployments/{deployment.pk}/cancel")
+    assert response.status_code == 200
+    assert (response.json()["state"], response.json()["finished_at"]) == ("cancelled", None)
+    assert response.json()["counts"]["waiting"] == 1
     repeated = alice.post(f"/deployments/{deployment.pk}/cancel")
-    assert (repeated.status_code, repeated.json()) == (200, answer.json())
+    assert (repeated.status_code, repeated.json()) == (200, response.json())
     carry_out_cancels()
     finish()
     ended = alice.get(f"/deployments/{deployment.pk}").json()
@@ -108,8 +108,8 @@ def test_an_operator_cancels(alice: Person, bundle: Bundle) -> None:
 
 def test_a_deployment_that_is_planned_can_be_cancelled(alice: Person, bundle: Bundle) -> None:
     deployment = make_planning_deployment(bundle, make_device())
-    answer = alice.post(f"/deployments/{deployment.pk}/cancel")
-    assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+    response = alice.post(f"/deployments/{deployment.pk}/cancel")
+    assert (response.status_code, response.json()["state"]) == (200, "cancelled")
     assert plan() == 0
     finish()
     ended = alice.get(f"/deployments/{deployment.pk}").json()
@@ -120,9 +120,9 @@ def test_a_deployment_that_is_planned_can_be_cancelled(alice: Person, bundle: Bu
 def test_a_finished_deployment_cannot_be_cancelled(alice: Person, bundle: Bundle) -> None:
     device_deployment = make_device_deployment("succeeded")
     finish()
-    answer = alice.post(f"/deployments/{device_deployment.deployment_id}/cancel")
-    assert answer.status_code == 409
-    assert (answer.json()["error"]["code"], answer.json()["error"]["state"]) == ("wrong_state", "finished")
+    response = alice.post(f"/deployments/{device_deployment.deployment_id}/cancel")
+    assert response.status_code == 409
+    assert (response.json()["error"]["code"], response.json()["error"]["state"]) == ("wrong_state", "finished")
 
 
 def test_only_operators_cancel(alice: Person, victor: Person, stranger: Person, bundle: Bundle) -> None:

@@ -49,11 +49,11 @@ def ids(*devices: Device) -> list[Any]:
 
 def test_it_plans_groups_and_devices_once(bundle: Bundle) -> None:
     field = make_group("field")
-    members = [make_device(group=field) for _ in range(2)]
+    group_devices = [make_device(group=field) for _ in range(2)]
     single, _other = make_device(), make_device()
-    deployment = start_on(bundle, field, devices=[single, members[0]])
+    deployment = start_on(bundle, field, devices=[single, group_devices[0]])
     assert plan() == 3
-    assert planned_devices(deployment) == ids(*members, single)
+    assert planned_devices(deployment) == ids(*group_devices, single)
     rows = DeviceDeployment.objects.filter(deployment=deployment)
     assert {(row.state, row.product, row.attempt) for row in rows} == {("waiting", "vad", 1)}
     deployment.refresh_from_db()
@@ -100,15 +100,15 @@ def test_a_deployment_without_a_suitable_device_ends_with_a_reason() -> None:
 def test_batches_add_up(bundle: Bundle, small_batches: None, others: int) -> None:
     """Small selections are looked up by key, large ones scanned in order; other devices in the fleet do not matter."""
     group = make_group("field")
-    members = [make_device(group=group) for _ in range(8)]
+    group_devices = [make_device(group=group) for _ in range(8)]
     pending = [make_device(group=group, state="pending") for _ in range(3)]
     named = make_device(group=make_group("elsewhere"))
     for _ in range(others):
         make_device()
-    deployment = start_on(bundle, group, devices=[named, members[0], pending[0]])
+    deployment = start_on(bundle, group, devices=[named, group_devices[0], pending[0]])
     plan()
     deployment.refresh_from_db()
-    assert planned_devices(deployment) == ids(*members, named)
+    assert planned_devices(deployment) == ids(*group_devices, named)
     assert deployment.skipped == {"not_accepted": 3, "wrong_device_type": 0}
     assert Phase.objects.get().device_count == 9
     assert deployment.state == "running"
@@ -214,7 +214,7 @@ def test_a_devices_group_is_the_group_when_its_batch_is_planned(bundle: Bundle, 
     assert planned_devices(deployment) == sorted([*ids(*devices[:7]), Device.objects.get(pk=late.pk).pk])
 
 
-def test_a_renamed_group_and_a_removed_one(bundle: Bundle) -> None:
+def test_groups_may_be_renamed_or_removed_before_planning(bundle: Bundle) -> None:
     group, empty = make_group("field"), make_group("empty")
     device = make_device(group=group)
     deployment = start_on(bundle, group, empty)
@@ -246,7 +246,7 @@ def test_schedulers_do_not_plan_the_same_deployment_at_once(bundle: Bundle, smal
 
 
 def test_a_scheduler_of_the_previous_version_does_not_finish_a_planned_deployment(bundle: Bundle) -> None:
-    """It knows no planning, sees no unfinished device deployment, and sets the time of the end."""
+    """It does not support planning, sees no unfinished device deployment, and sets the time of the end."""
     deployment = make_planning_deployment(bundle, make_device())
     with pytest.raises(IntegrityError, match="deployment_planning_is_unfinished"), transaction.atomic():
         Deployment.objects.filter(pk=deployment.pk).update(finished_at=timezone.now(), final_counts={})

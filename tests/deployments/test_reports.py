@@ -34,8 +34,8 @@ SendReport = Callable[..., Any]
 
 @pytest.fixture
 def send_report(device: SigningDevice, device_deployment: DeviceDeployment) -> SendReport:
-    def report(number: int, state: str, **members: Any) -> Any:
-        body = {"attempt": 1, "report": number, "state": state, **members}
+    def report(number: int, state: str, **fields: Any) -> Any:
+        body = {"attempt": 1, "report": number, "state": state, **fields}
         return device.call("POST", f"/deployments/{device_deployment.deployment_id}/result", body)
 
     return report
@@ -47,14 +47,14 @@ def end(device_deployment: DeviceDeployment, state: str) -> None:
 
 
 def test_a_report_is_stored(send_report: SendReport, device_deployment: DeviceDeployment) -> None:
-    answer = send_report(
+    response = send_report(
         1,
         "downloading",
         progress={"bytes_done": 10, "bytes_total": 40},
         timings={"fetch": 0.5},
         message="half a line\n",
     )
-    assert (answer.status_code, answer.json()) == (200, {"state": "downloading"})
+    assert (response.status_code, response.json()) == (200, {"state": "downloading"})
     send_report(2, "failed", reason_code="no_space", message="no space left", timings={"check": 3})
     device_deployment.refresh_from_db()
     assert (
@@ -80,17 +80,17 @@ def test_a_repeated_report_changes_nothing(send_report: SendReport, device_deplo
     send_report(1, "accepted")
     send_report(2, "downloading", progress={"bytes_done": 10, "bytes_total": 40})
     before = DeviceDeployment.objects.values().get(pk=device_deployment.pk)
-    answer = send_report(2, "downloading", progress={"bytes_done": 11, "bytes_total": 40})
-    assert (answer.status_code, answer.json()) == (200, {"state": "downloading"})
-    answer = send_report(1, "accepted")
-    assert (answer.status_code, answer.json()) == (200, {"state": "downloading"})
+    response = send_report(2, "downloading", progress={"bytes_done": 11, "bytes_total": 40})
+    assert (response.status_code, response.json()) == (200, {"state": "downloading"})
+    response = send_report(1, "accepted")
+    assert (response.status_code, response.json()) == (200, {"state": "downloading"})
     assert DeviceDeployment.objects.values().get(pk=device_deployment.pk) == before
 
 
-def test_a_report_never_moves_backwards(send_report: SendReport, device_deployment: DeviceDeployment) -> None:
+def test_a_report_never_moves_the_state_backwards(send_report: SendReport, device_deployment: DeviceDeployment) -> None:
     send_report(1, "installing")
-    answer = send_report(2, "downloading", progress={"bytes_done": 40, "bytes_total": 40})
-    assert answer.json() == {"state": "installing"}
+    response = send_report(2, "downloading", progress={"bytes_done": 40, "bytes_total": 40})
+    assert response.json() == {"state": "installing"}
     device_deployment.refresh_from_db()
     assert (device_deployment.state, device_deployment.report, device_deployment.bytes_done) == ("installing", 2, 40)
 
@@ -100,9 +100,9 @@ def test_a_final_report_ends_the_device_deployment(
     send_report: SendReport, device_deployment: DeviceDeployment, state: str
 ) -> None:
     assert send_report(1, state, reason_code="because").json() == {"state": state}
-    # Repeated, because the answer may have been lost.
-    answer = send_report(1, state, reason_code="because")
-    assert (answer.status_code, answer.json()) == (200, {"state": state})
+    # Repeated, because the response may have been lost.
+    response = send_report(1, state, reason_code="because")
+    assert (response.status_code, response.json()) == (200, {"state": state})
     event = Event.objects.get(kind="deployment.device_ended")
     assert (event.device_id, event.deployment_id, event.actor) == (
         device_deployment.device_id,
@@ -143,26 +143,26 @@ def test_a_stage_does_not_undo_a_cancel_but_a_final_report_does(
 ) -> None:
     send_report(1, "downloading")
     end(device_deployment, "cancelling")
-    answer = send_report(2, "installing", progress={"bytes_done": 3, "bytes_total": 3})
-    assert (answer.status_code, answer.json()) == (200, {"state": "cancelling"})
+    response = send_report(2, "installing", progress={"bytes_done": 3, "bytes_total": 3})
+    assert (response.status_code, response.json()) == (200, {"state": "cancelling"})
     assert send_report(3, "succeeded").json() == {"state": "succeeded"}
 
 
 def test_attempts_are_kept_apart(send_report: SendReport, device_deployment: DeviceDeployment) -> None:
     DeviceDeployment.objects.filter(pk=device_deployment.pk).update(attempt=2)
-    answer = send_report(7, "succeeded")
-    assert answer.status_code == 409
-    assert (answer.json()["error"]["code"], answer.json()["error"]["attempt"]) == ("old_attempt", 2)
-    answer = send_report(7, "succeeded", attempt=3)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_attempt")
+    response = send_report(7, "succeeded")
+    assert response.status_code == 409
+    assert (response.json()["error"]["code"], response.json()["error"]["attempt"]) == ("old_attempt", 2)
+    response = send_report(7, "succeeded", attempt=3)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "unknown_attempt")
     assert send_report(1, "accepted", attempt=2).status_code == 200
 
 
 def test_an_unsigned_report_is_refused(client: Client, device_deployment: DeviceDeployment) -> None:
-    answer = client.post(
+    response = client.post(
         f"/api/v1/deployments/{device_deployment.deployment_id}/result", {}, content_type="application/json"
     )
-    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "not_signed")
+    assert (response.status_code, response.json()["error"]["code"]) == (401, "not_signed")
 
 
 @pytest.mark.parametrize(("state", "code"), [("pending", "pending"), ("decommissioned", "decommissioned")])
@@ -170,8 +170,8 @@ def test_only_accepted_devices_report(
     send_report: SendReport, device_deployment: DeviceDeployment, state: str, code: str
 ) -> None:
     Device.objects.filter(pk=device_deployment.device_id).update(state=state)
-    answer = send_report(1, "accepted")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (403, code)
+    response = send_report(1, "accepted")
+    assert (response.status_code, response.json()["error"]["code"]) == (403, code)
 
 
 def test_the_deployment_of_another_device_is_not_found(
@@ -183,8 +183,8 @@ def test_the_deployment_of_another_device_is_not_found(
         (other, device_deployment.deployment_id),
         (device, "00000000-0000-4000-8000-000000000000"),
     ):
-        answer = sender.call("POST", f"/deployments/{deployment}/result", body)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+        response = sender.call("POST", f"/deployments/{deployment}/result", body)
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
     device_deployment.refresh_from_db()
     assert device_deployment.state == "offered"
 
@@ -232,17 +232,17 @@ def test_malformed_reports_are_refused(
     send_report: SendReport, device_deployment: DeviceDeployment, wrong: dict[str, Any]
 ) -> None:
     body = {"number": 1, "state": "accepted"} | wrong
-    answer = send_report(body.pop("number"), body.pop("state"), **body)
-    assert answer.status_code == 400, answer.content
+    response = send_report(body.pop("number"), body.pop("state"), **body)
+    assert response.status_code == 400, response.content
     device_deployment.refresh_from_db()
     assert device_deployment.report == 0
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b'"x"', b"{", b'{"report": 1, "report": 2}', b"\xff"])
 def test_other_bodies_are_refused(device: SigningDevice, device_deployment: DeviceDeployment, body: bytes) -> None:
-    answer = device.call("POST", f"/deployments/{device_deployment.deployment_id}/result", body)
-    assert answer.status_code == 400, answer.content
-    assert set(answer.json()) == {"error"}
+    response = device.call("POST", f"/deployments/{device_deployment.deployment_id}/result", body)
+    assert response.status_code == 400, response.content
+    assert set(response.json()) == {"error"}
 
 
 def test_a_report_costs_few_queries(send_report: SendReport, django_assert_num_queries: DjangoAssertNumQueries) -> None:
@@ -256,11 +256,11 @@ def test_a_report_costs_few_queries(send_report: SendReport, django_assert_num_q
 @pytest.mark.django_db(transaction=True)
 def test_ten_concurrent_final_reports_end_a_device_deployment_once() -> None:
     device_deployment = make_device_deployment("checking", device=make_device())
-    answers: list[str] = []
+    states: list[str] = []
 
     def report(number: int) -> None:
         try:
-            answers.append(
+            states.append(
                 accept_report(
                     device_deployment.device_id,
                     device_deployment.deployment_id,
@@ -275,5 +275,5 @@ def test_ten_concurrent_final_reports_end_a_device_deployment_once() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert answers == ["succeeded"] * 10
+    assert states == ["succeeded"] * 10
     assert Event.objects.filter(kind="deployment.device_ended").count() == 1

@@ -197,7 +197,7 @@ def test_withdrawing_a_bundle_ends_only_waiting_device_deployments(state: str, b
     assert (device_deployment.state, device_deployment.reason_code) == expected
 
 
-def test_tasks_go_on_until_no_batch_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_continue_until_no_batch_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(termination, "BATCH", 2)
     for _ in range(5):
         make_overdue("accepted")

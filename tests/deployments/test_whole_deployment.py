@@ -31,15 +31,15 @@ def test_a_deployment_from_start_to_end(alice: Person, bundle: Bundle, device: S
 
     result = f"/deployments/{deployment['id']}/result"
     for number, state in enumerate(("accepted", "downloading"), 1):
-        answer = device.call("POST", result, {"attempt": 1, "report": number, "state": state})
-        assert (answer.status_code, answer.json()) == (200, {"state": state})
+        response = device.call("POST", result, {"attempt": 1, "report": number, "state": state})
+        assert (response.status_code, response.json()) == (200, {"state": state})
     manifest = device.call("GET", f"/trust/targets/vad/{bundle.manifest_sha256}.1.0.0.json")
     assert manifest.content.decode() == bundle.manifest
     blob = device.call("GET", f"/blobs/{bundle.files.get().sha256}")
     assert b"".join(blob) == b"a model"
     for number, state in enumerate(("installing", "checking", "succeeded"), 3):
-        answer = device.call("POST", result, {"attempt": 1, "report": number, "state": state})
-        assert (answer.status_code, answer.json()) == (200, {"state": state})
+        response = device.call("POST", result, {"attempt": 1, "report": number, "state": state})
+        assert (response.status_code, response.json()) == (200, {"state": state})
 
     assert finish() == 1
     ended = alice.get(f"/deployments/{deployment['id']}").json()

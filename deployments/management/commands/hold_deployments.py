@@ -12,7 +12,7 @@ class Command(BaseCommand):
     help = (
         "Hold deployments until they are released: nothing is offered, and offers that no device has acknowledged are "
         "withdrawn. Run it after a provider's restore, before the web server and the scheduler start. `restore` does "
-        "it by itself."
+        "it automatically."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from foundation.errors import ApiError
 
 
 class Command(BaseCommand):
-    help = "Let held deployments go on. Look at the running deployments first: they may order older versions."
+    help = "Let held deployments continue. Look at the running deployments first: they may install older versions."
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
