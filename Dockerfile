@@ -1,15 +1,15 @@
-# One image for web server, scheduler, migration and backup (the last stage, so the default). `--target agent` is the
-# image for devices. BASE is a Debian or Ubuntu with Python 3.11 or newer and its venv module; `make image` passes one
-# that it builds itself. The default is pinned by digest; docs/image.md says how to update it.
+# The last stage, which is the default, is the image for the web server, scheduler, migration and backup. `--target agent`
+# builds the image for devices. BASE is a Debian or Ubuntu with Python 3.11 or newer and its venv module; `make image` passes one
+# that it builds itself. The default is pinned by digest; docs/image.md describes how to update it.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
-# For building both images. Nothing of pip reaches them.
+# Common base of both build stages. The images do not contain pip.
 FROM ${BASE} AS tools
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python3 -m venv /opt/python
 
 FROM tools AS build
-# One requirement is written in C and has no wheel. The compiler stays in this stage, in the version that Debian has.
+# One requirement is written in C and has no wheel. The compiler stays in this stage. Its version is Debian's, not pinned.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev python3-dev \
     && rm -rf /var/lib/apt/lists/*
@@ -30,7 +30,7 @@ COPY devices devices
 COPY bundles bundles
 COPY deployments deployments
 COPY --chmod=755 deploy/entry deploy/alive deploy/nightly deploy/
-# The settings demand a key and a database. collectstatic uses neither, and the image keeps neither.
+# The settings require a key and a database. collectstatic uses neither, and the image does not contain these values.
 RUN SECRET_KEY=only-for-collecting-static-files-while-the-image-is-built-0 \
     DATABASE_URL=postgresql://nobody@localhost/nothing STATIC_ROOT=/app/static \
     /opt/python/bin/python manage.py collectstatic --no-input --verbosity 0 \
@@ -47,7 +47,7 @@ COPY agent agent
 RUN /opt/python/bin/python -m compileall -q /app
 
 FROM ${BASE} AS agent
-# The state directory has to outlive the container: mount a volume there.
+# The state directory must outlive the container: mount a volume there.
 RUN install -d -o 10001 -g 10001 -m 0700 /var/lib/kernex-agent
 COPY --from=agent-build /opt/python /opt/python
 COPY --from=agent-build /app /app
@@ -72,11 +72,11 @@ RUN apt-get update \
     fi \
     && apt-get install -y --no-install-recommends "postgresql-client${POSTGRES_MAJOR:+-$POSTGRES_MAJOR}" \
     && rm -rf /var/lib/apt/lists/*
-# Mount volumes here: bundles on a local disk, where no bucket is set, and backups in a directory.
+# Mount volumes here: /var/lib/kernex stores bundles if no bucket is configured, and /backups stores backups.
 RUN install -d -o 10001 -g 10001 -m 0700 /var/lib/kernex /backups
 COPY --from=build /opt/python /opt/python
 COPY --from=build /app /app
-# Some platforms replace the entry point by their run command: there, the words are programs.
+# Some platforms replace the entry point with their run command, so each argument of the entry point is a program as well.
 RUN for word in web scheduler migrate backup nightly; do ln -s /app/deploy/entry "/usr/local/bin/$word"; done
 ENV PATH=/opt/python/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \

@@ -1,4 +1,4 @@
-# The commands for working with this repository. `make` lists them.
+# Targets for working on this repository. `make` lists them.
 PYTHON ?= python3
 PORT ?= 8000
 VAR ?= var
@@ -7,7 +7,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 .PHONY: help run test check check-all bench image lock format clean
 
-help: ## list these commands
+help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST) | \
 		if [ -t 1 ]; then cat; else sed 's/\x1b\[[0-9]*m//g'; fi
 
@@ -18,7 +18,7 @@ run: ## run Kernex on this machine, with a device and a real model (PORT=8000 VA
 test: .venv ## run the tests
 	@$(BIN)/python -m pytest -n 2 -m "not long"
 
-check: .venv ## run all checks that a change has to pass: style, types, import contracts, tests
+check: .venv ## run all checks that a change must pass: style, types, import contracts, tests
 	@$(BIN)/python -m dev.check
 
 check-all: .venv ## run all checks, and the tests that take minutes
@@ -30,7 +30,7 @@ bench: .venv ## run the short benchmarks (tests/performance/bench_*.py)
 image: .venv ## build the container images without a Docker engine (needs root, buildah, debootstrap)
 	@$(BIN)/python -m dev.image --var "$(VAR)"
 
-lock: .venv ## pin the requirements of the *.in files
+lock: .venv ## pin the requirements in the *.in files
 	@$(BIN)/python -m dev.lock
 
 format: .venv ## format the code, and fix what ruff can fix

@@ -27,7 +27,7 @@ def test_its_commands_are_existing_management_commands() -> None:
 def test_it_says_against_which_version_each_resource_was_checked() -> None:
     used = set(re.findall(r'^(?:resource|data) "(\w+)"', SOURCES, re.M))
     assert used == set(GAINED)
-    chapter = DOCUMENT.partition("## What the tests show")[2]
+    chapter = DOCUMENT.partition("## What the tests cover")[2]
     assert {version for version in (BINDINGS, CHECKED) if version not in chapter} == set()
     assert {name for name in used if f"`{name}`" not in chapter} == set()
     for name, (version, _) in ADDED_LATER.items():
