@@ -3,7 +3,7 @@
 # that it builds itself. The default is pinned by digest; docs/image.md describes how to update it.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
-# Common base of both build stages. The images do not contain pip.
+# Common base of both build stages. The final images start from BASE, without pip's settings.
 FROM ${BASE} AS tools
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python3 -m venv /opt/python
