@@ -15,7 +15,7 @@ from foundation.environment import Environment
 from operations.monitoring import multiprocess_dir
 
 env = Environment()
-logging.captureWarnings(True)  # so that warnings of libraries use the format of the log
+logging.captureWarnings(True)  # so that warnings use the log's format
 OWNS_METRICS_DIR = multiprocess_dir.VARIABLE not in os.environ
 if OWNS_METRICS_DIR:
     os.environ[multiprocess_dir.VARIABLE] = str(multiprocess_dir.make_directory())
@@ -27,10 +27,10 @@ from operations.monitoring.dead_workers import add_up  # noqa: E402
 
 bind = env.text("BIND", "0.0.0.0:8000")
 worker_class = "gthread"
-workers = env.number("WEB_WORKERS", 2, least=1, most=64)
-threads = env.number("WEB_THREADS", 4, least=1, most=64)
+workers = env.number("WEB_WORKERS", 2, minimum=1, maximum=64)
+threads = env.number("WEB_THREADS", 4, minimum=1, maximum=64)
 preload_app = True
-# Use the C parser where it is installed, as in the image. It has no wheels, and a laptop may have no compiler.
+# Use the C parser if it is installed, as in the image. It has no wheels, and a laptop may lack a compiler.
 http_parser = "auto"
 control_socket_disable = True
 graceful_timeout = 25
@@ -46,7 +46,7 @@ accesslog = None
 
 
 class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - gunicorn's name for this setting
-    """Format gunicorn's log lines like all others."""
+    """Format gunicorn's log lines as Kernex formats its own."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)

@@ -1,8 +1,8 @@
-"""Typed reading of the process environment, the source of every setting.
+"""The typed reader of environment variables, from which every setting comes.
 
-Each reader gets the name of a variable and its default. It returns a value of the promised type, or raises `BadSetting`
-with a sentence that names the variable and the accepted values. Instead of `NAME`, `NAME_FILE` may be set to the path
-of a file with the value, as orchestrators mount secrets.
+Each method accepts the name of a variable and its default. It returns a value of the promised type, or raises
+`BadSetting` with a sentence that names the variable and its valid values. Instead of `NAME`, `NAME_FILE` may be set
+to the path of a file that contains the value: orchestrators mount secrets as files.
 """
 
 import os
@@ -45,34 +45,34 @@ class Environment:
             return default
         if value in TRUE or value in FALSE:
             return value in TRUE
-        raise BadSetting(f"{name} is {value!r}: it accepts true or false.")
+        raise BadSetting(f"{name} is {value!r}: it must be true or false.")
 
-    def number(self, name: str, default: int, *, least: int, most: int) -> int:
-        """Return a whole number from `least` to `most`."""
+    def number(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
+        """Return a whole number from `minimum` to `maximum`."""
         value = self.text(name)
         if not value:
             return default
-        if not value.isascii() or not value.isdigit() or not least <= int(value) <= most:
-            raise BadSetting(f"{name} is {value!r}: it accepts a whole number from {least} to {most}.")
+        if not value.isascii() or not value.isdigit() or not minimum <= int(value) <= maximum:
+            raise BadSetting(f"{name} is {value!r}: it must be a whole number from {minimum} to {maximum}.")
         return int(value)
 
     def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
         """Return one of `choices`."""
         value = self.text(name) or default
         if value not in choices:
-            raise BadSetting(f"{name} is {value!r}: it accepts {', '.join(choices)}.")
+            raise BadSetting(f"{name} is {value!r}: it must be one of {', '.join(choices)}.")
         return value
 
     def words(self, name: str, default: Sequence[str] = ()) -> list[str]:
-        """Return the parts of a comma-separated list without empty ones."""
+        """Return the non-empty entries of a comma-separated list."""
         return [word.strip() for word in self.text(name).split(",") if word.strip()] or list(default)
 
     def database(self, name: str, default: str = "") -> dict[str, Any]:
-        """Return a PostgreSQL URL as an entry of Django's `DATABASES`; its query becomes options of libpq."""
+        """Return a PostgreSQL URL as an entry of Django's `DATABASES`. Its query becomes libpq options."""
         value = self.text(name, default)
         if not value:
             raise BadSetting(
-                f"{name} is not set: it accepts postgresql://USER:PASSWORD@HOST:PORT/DATABASE. "
+                f"{name} is not set: it must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE. "
                 "On a laptop, `make run` starts PostgreSQL and sets it."
             )
         try:
@@ -84,12 +84,12 @@ class Environment:
             raise BadSetting(message) from None
         if url.scheme not in {"postgres", "postgresql"}:
             raise BadSetting(
-                f"{name} begins with {url.scheme or 'no scheme'!r}: it accepts postgresql:// or postgres://, "
-                "without a driver's name such as +asyncpg."
+                f"{name} begins with {url.scheme or 'no scheme'!r}: it must begin with postgresql:// or postgres://, "
+                "without a driver name such as +asyncpg."
             )
         if not host or not url.path.strip("/") or not url.username:
             raise BadSetting(
-                f"{name} needs a user, a host and a database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
+                f"{name} must have a user, a host and a database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
             )
         return {
             "ENGINE": "django.db.backends.postgresql",

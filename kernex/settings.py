@@ -26,12 +26,12 @@ SECURE = PUBLIC_URL.startswith("https://")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 TRUSTED_PROXY = env.flag("TRUSTED_PROXY", False)
-TRUSTED_PROXY_HOPS = env.number("TRUSTED_PROXY_HOPS", 1, least=1, most=10)
+TRUSTED_PROXY_HOPS = env.number("TRUSTED_PROXY_HOPS", 1, minimum=1, maximum=10)
 METRICS_TOKEN = env.text("METRICS_TOKEN")
 if METRICS_TOKEN and len(METRICS_TOKEN) < 20:
     raise BadSetting("METRICS_TOKEN is short: it accepts at least 20 random characters, or nothing.")
 ON_APP_PLATFORM = env.flag("KERNEX_ON_APP_PLATFORM", False) or bool(env.text("DIGITALOCEAN_APP_ID"))
-INSTANCES = env.number("KERNEX_INSTANCES", 1, least=1, most=64)
+INSTANCES = env.number("KERNEX_INSTANCES", 1, minimum=1, maximum=64)
 
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXY else None
 SECURE_HSTS_SECONDS = 31_536_000 if SECURE else 0
@@ -49,7 +49,7 @@ DATABASES = {
 DATABASES["default"]["OPTIONS"] = {
     "connect_timeout": 3, "tcp_user_timeout": 20_000, **DATABASES["default"]["OPTIONS"]
 }  # fmt: skip
-DATABASE_POOL = env.number("DATABASE_POOL", 4, least=0, most=64)
+DATABASE_POOL = env.number("DATABASE_POOL", 4, minimum=0, maximum=64)
 if DATABASE_POOL:
     # One pool per process, opened after the fork. Each checkout checks the session and replaces a broken one. A
     # request that waits longer than the timeout for a new session is answered 503 with Retry-After. psycopg_pool waits
@@ -62,20 +62,20 @@ DATABASES["default"]["OPTIONS"]["prepare_threshold"] = 5 if DATABASE_PREPARE els
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Fleet
-HEARTBEAT_SAMPLE_SECONDS = env.number("HEARTBEAT_SAMPLE_SECONDS", 900, least=1, most=86_400)
-HEARTBEAT_KEEP_DAYS = env.number("HEARTBEAT_KEEP_DAYS", 7, least=1, most=366)
+HEARTBEAT_SAMPLE_SECONDS = env.number("HEARTBEAT_SAMPLE_SECONDS", 900, minimum=1, maximum=86_400)
+HEARTBEAT_KEEP_DAYS = env.number("HEARTBEAT_KEEP_DAYS", 7, minimum=1, maximum=366)
 # On average one heartbeat per device in this many seconds (0: no limit), and this many in a burst.
-HEARTBEAT_LIMIT_SECONDS = env.number("HEARTBEAT_LIMIT_SECONDS", 1, least=0, most=3600)
-HEARTBEAT_LIMIT_BURST = env.number("HEARTBEAT_LIMIT_BURST", 20, least=1, most=1000)
-COMMAND_KEEP_DAYS = env.number("COMMAND_KEEP_DAYS", 30, least=1, most=366)
+HEARTBEAT_LIMIT_SECONDS = env.number("HEARTBEAT_LIMIT_SECONDS", 1, minimum=0, maximum=3600)
+HEARTBEAT_LIMIT_BURST = env.number("HEARTBEAT_LIMIT_BURST", 20, minimum=1, maximum=1000)
+COMMAND_KEEP_DAYS = env.number("COMMAND_KEEP_DAYS", 30, minimum=1, maximum=366)
 # Device logs: how much one request asks for, how long it waits for the device, how long the text is kept.
-LOG_MAX_SIZE = env.number("LOG_MAX_SIZE", 1_048_576, least=1024, most=4_194_304)
-LOG_REQUEST_EXPIRY_SECONDS = env.number("LOG_REQUEST_EXPIRY_SECONDS", 86_400, least=60, most=2_592_000)
-LOG_KEEP_DAYS = env.number("LOG_KEEP_DAYS", 7, least=1, most=366)
-EVENT_KEEP_DAYS = env.number("EVENT_KEEP_DAYS", 365, least=30, most=36_500)
+LOG_MAX_SIZE = env.number("LOG_MAX_SIZE", 1_048_576, minimum=1024, maximum=4_194_304)
+LOG_REQUEST_EXPIRY_SECONDS = env.number("LOG_REQUEST_EXPIRY_SECONDS", 86_400, minimum=60, maximum=2_592_000)
+LOG_KEEP_DAYS = env.number("LOG_KEEP_DAYS", 7, minimum=1, maximum=366)
+EVENT_KEEP_DAYS = env.number("EVENT_KEEP_DAYS", 365, minimum=30, maximum=36_500)
 # Threads per web process; gunicorn.conf.py starts them.
-WEB_THREADS = env.number("WEB_THREADS", 4, least=1, most=64)
-DEVICE_DEADLINE_SECONDS = env.number("DEVICE_DEADLINE_SECONDS", 86_400, least=10, most=31_536_000)
+WEB_THREADS = env.number("WEB_THREADS", 4, minimum=1, maximum=64)
+DEVICE_DEADLINE_SECONDS = env.number("DEVICE_DEADLINE_SECONDS", 86_400, minimum=10, maximum=31_536_000)
 
 # Bundles
 STORAGE_DIR = Path(env.text("STORAGE_DIR", str(BASE_DIR / "var" / "storage")))
@@ -96,10 +96,10 @@ if STORAGE_BUCKET and not (BUCKET["access_key"] and BUCKET["secret_key"]):
 if BUCKET["access_key"] and not STORAGE_BUCKET:
     raise BadSetting("STORAGE_ACCESS_KEY is set, STORAGE_BUCKET is not: name the bucket that bundles are kept in.")
 BROWSER_STORAGE = BUCKET["public_endpoint_url"] or BUCKET["endpoint_url"] or "https://*.amazonaws.com"
-UPLOAD_EXPIRY_SECONDS = env.number("UPLOAD_EXPIRY_SECONDS", 86_400, least=60, most=2_592_000)
-UPLOADS_OPEN_MAX = env.number("UPLOADS_OPEN_MAX", 64, least=8, most=10_000)
-UPLOAD_KEEP_DAYS = env.number("UPLOAD_KEEP_DAYS", 30, least=1, most=3_660)
-BLOB_KEEP_DAYS = env.number("BLOB_KEEP_DAYS", 7, least=1, most=3_660)
+UPLOAD_EXPIRY_SECONDS = env.number("UPLOAD_EXPIRY_SECONDS", 86_400, minimum=60, maximum=2_592_000)
+UPLOADS_OPEN_MAX = env.number("UPLOADS_OPEN_MAX", 64, minimum=8, maximum=10_000)
+UPLOAD_KEEP_DAYS = env.number("UPLOAD_KEEP_DAYS", 30, minimum=1, maximum=3_660)
+BLOB_KEEP_DAYS = env.number("BLOB_KEEP_DAYS", 7, minimum=1, maximum=3_660)
 
 # Apps and middleware
 INSTALLED_APPS = [
@@ -204,11 +204,11 @@ ROLE_PERMISSIONS = {
 MAX_BODY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_SIZE
 # The largest form, in bytes, that a person who is signed in to the admin may send, such as one with an archive.
-FORM_UPLOAD_MAX_SIZE = env.number("FORM_UPLOAD_MAX_SIZE", 2 * 1024**3, least=1024**2, most=1024**4)
+FORM_UPLOAD_MAX_SIZE = env.number("FORM_UPLOAD_MAX_SIZE", 2 * 1024**3, minimum=1024**2, maximum=1024**4)
 # Requests per minute across all processes, of which all may come at once; 0 means no limit.
-TOKEN_REQUESTS_PER_MINUTE = env.number("TOKEN_REQUESTS_PER_MINUTE", 6000, least=0, most=1_000_000)
-DEVICE_REQUESTS_PER_MINUTE = env.number("DEVICE_REQUESTS_PER_MINUTE", 1200, least=0, most=1_000_000)
-REGISTRATIONS_PER_MINUTE = env.number("REGISTRATIONS_PER_MINUTE", 600, least=0, most=1_000_000)
+TOKEN_REQUESTS_PER_MINUTE = env.number("TOKEN_REQUESTS_PER_MINUTE", 6000, minimum=0, maximum=1_000_000)
+DEVICE_REQUESTS_PER_MINUTE = env.number("DEVICE_REQUESTS_PER_MINUTE", 1200, minimum=0, maximum=1_000_000)
+REGISTRATIONS_PER_MINUTE = env.number("REGISTRATIONS_PER_MINUTE", 600, minimum=0, maximum=1_000_000)
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["foundation.api.parsers.StrictJson"],

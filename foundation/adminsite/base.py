@@ -255,7 +255,7 @@ class ReadOnlyAdmin(OperatorAdmin):
         return False
 
 
-def shorten(names: list[str], most: int = 3) -> str:
+def shorten(names: list[str], maximum: int = 3) -> str:
     """Return the first names, and the number of the others."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    more = f" and {len(names) - maximum} more" if len(names) > maximum else ""
+    return ", ".join(names[:maximum]) + more
