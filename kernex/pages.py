@@ -1,5 +1,6 @@
 """Pages that combine several apps: health, the start page, the status."""
 
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.conf import settings
@@ -27,36 +28,55 @@ SHOWN_ROWS = 8
 @require_safe
 def health(request: HttpRequest) -> JsonResponse:
     """Answer 200 `ok` or `degraded`, or 503 `failing` if heartbeats are not accepted, and say how to fix it."""
-    found = findings()
-    failing = any(finding.stops_heartbeats for finding in found)
-    problems = [{"part": finding.part, "problem": finding.problem, "mend": finding.fix} for finding in found]
-    state = "failing" if failing else "degraded" if found else "ok"
-    answer = JsonResponse(
-        {"status": state, "version": settings.VERSION, "problems": problems}, status=503 if failing else 200
+    problems = findings()
+    failing = any(finding.stops_heartbeats for finding in problems)
+    shown = [{"part": finding.part, "problem": finding.problem, "mend": finding.fix} for finding in problems]
+    state = "failing" if failing else "degraded" if problems else "ok"
+    response = JsonResponse(
+        {"status": state, "version": settings.VERSION, "problems": shown}, status=503 if failing else 200
     )
     if failing:
-        answer["Retry-After"] = "5"
-    return answer
+        response["Retry-After"] = "5"
+    return response
 
 
 @never_cache
 @require_safe
 def live(request: HttpRequest) -> JsonResponse:
-    """Answer 200 while the process runs, without asking the database."""
+    """Answer 200 while the process runs, without a database query."""
     return JsonResponse({"status": "ok", "version": settings.VERSION})
 
 
-def figures() -> dict[str, Any]:
-    """Return the numbers of the start page and of GET /api/v1/status."""
-    return {
-        "devices": Device.objects.counts(),
-        "deployments": {
-            "running": Deployment.objects.running().count(),
-            "are_held": Hold.objects.active().exists(),
-        },
-        "bundles": {"ready": Bundle.objects.ready().count()},
-        "version": settings.VERSION,
-    }
+@dataclass(frozen=True, slots=True)
+class DeploymentCounts:
+    running: int
+    are_held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BundleCounts:
+    ready: int
+
+
+@dataclass(frozen=True, slots=True)
+class FleetStatus:
+    """The numbers of the start page, and the response of GET /api/v1/status."""
+
+    devices: dict[str, int]
+    deployments: DeploymentCounts
+    bundles: BundleCounts
+    version: str
+
+    @classmethod
+    def now(cls) -> "FleetStatus":
+        return cls(
+            devices=Device.objects.counts(),
+            deployments=DeploymentCounts(
+                running=Deployment.objects.running().count(), are_held=Hold.objects.active().exists()
+            ),
+            bundles=BundleCounts(ready=Bundle.objects.ready().count()),
+            version=settings.VERSION,
+        )
 
 
 def with_bars(deployments: Any) -> list[Deployment]:
@@ -69,23 +89,29 @@ def with_bars(deployments: Any) -> list[Deployment]:
 
 
 def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Add to the context what this person may see. Each number links to its list."""
-    status = figures()
-    devices, deployments, bundles = status["devices"], status["deployments"], status["bundles"]
+    """Add what this person may see to the context. Each number links to its list."""
+    status = FleetStatus.now()
     tiles = [
-        ("online", devices["online"], "good", "devices", "device", "liveness=online"),
-        ("offline", devices["offline"], "bad", "devices", "device", "liveness=offline"),
-        ("pending", devices["pending"], "warn", "devices", "device", "state__exact=pending"),
-        ("running deployments", deployments["running"], "busy", "deployments", "deployment", "state__exact=running"),
-        ("ready bundles", bundles["ready"], "plain", "bundles", "bundle", "state__exact=ready"),
+        ("online", status.devices["online"], "good", "devices", "device", "liveness=online"),
+        ("offline", status.devices["offline"], "bad", "devices", "device", "liveness=offline"),
+        ("pending", status.devices["pending"], "warn", "devices", "device", "state__exact=pending"),
+        (
+            "running deployments",
+            status.deployments.running,
+            "busy",
+            "deployments",
+            "deployment",
+            "state__exact=running",
+        ),
+        ("ready bundles", status.bundles.ready, "plain", "bundles", "bundle", "state__exact=ready"),
     ]
     context["tiles"] = [
-        {"name": name, "count": count, "tone": tone, "url": f"{reverse(f'admin:{app}_{model}_changelist')}?{query}"}
-        for name, count, tone, app, model, query in tiles
+        {"name": name, "count": count, "style": style, "url": f"{reverse(f'admin:{app}_{model}_changelist')}?{query}"}
+        for name, count, style, app, model, query in tiles
         if request.user.has_perm(f"{app}.view_{model}") or request.user.has_perm(f"{app}.change_{model}")
     ]
     failed = DeviceDeployment.objects.unsuccessful().select_related("device", "deployment__bundle")
-    if deployments["are_held"]:
+    if status.deployments.are_held:
         context["held"] = Hold.objects.active().first()
     context["running"] = with_bars(Deployment.objects.running().select_related("bundle").defer("bundle__manifest"))
     context["failures"] = failed.defer("deployment__bundle__manifest").order_by("-finished_at")[:SHOWN_ROWS]
@@ -120,4 +146,4 @@ class Status(APIView):
     @extend_schema(responses=StatusAnswer)
     def get(self, request: Request) -> Response:
         """Return the state of the fleet in a few numbers."""
-        return Response(figures())
+        return Response(asdict(FleetStatus.now()))
