@@ -76,8 +76,8 @@ RUN apt-get update \
 RUN install -d -o 10001 -g 10001 -m 0700 /var/lib/kernex /backups
 COPY --from=build /opt/python /opt/python
 COPY --from=build /app /app
-# Some platforms replace the entry point with their run command, so each argument of the entry point is a program as well.
-RUN for word in web scheduler migrate backup nightly; do ln -s /app/deploy/entry "/usr/local/bin/$word"; done
+# Some platforms replace the entry point with their run command, so each program's name is a command, too.
+RUN for program in web scheduler migrate backup nightly; do ln -s /app/deploy/entry "/usr/local/bin/$program"; done
 ENV PATH=/opt/python/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     STATIC_ROOT=/app/static STORAGE_DIR=/var/lib/kernex

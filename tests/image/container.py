@@ -39,7 +39,7 @@ class Image:
     config: dict[str, Any]
 
     def specification(
-        self, words: list[str], environment: dict[str, str], mounts: dict[str, Path], memory: int = LIMIT_BYTES
+        self, arguments: list[str], environment: dict[str, str], mounts: dict[str, Path], memory: int = LIMIT_BYTES
     ) -> dict[str, Any]:
         """The runtime's configuration of one container. `mounts`: paths in the container, and their sources outside."""
         user, group = self.config["User"].split(":")
@@ -51,7 +51,8 @@ class Image:
             "ociVersion": "1.0.0",
             "process": {
                 "terminal": False, "user": {"uid": int(user), "gid": int(group)}, "noNewPrivileges": True,
-                "args": [*self.config["Entrypoint"], *(words or self.config["Cmd"])], "capabilities": no_capabilities,
+                "args": [*self.config["Entrypoint"], *(arguments or self.config["Cmd"])],
+                "capabilities": no_capabilities,
                 "env": [*self.config["Env"], *variables], "cwd": self.config["WorkingDir"],
             },
             "root": {"path": str(self.root), "readonly": True},
@@ -77,9 +78,9 @@ class Container:
     log: Path
     process: subprocess.Popen[bytes]
 
-    def runc(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def runc(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["runc", "--root", str(self.state), *words], capture_output=True, text=True, check=False, timeout=120
+            ["runc", "--root", str(self.state), *arguments], capture_output=True, text=True, check=False, timeout=120
         )
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
@@ -113,13 +114,17 @@ def unpacked(builder: Builder, name: str) -> Iterator[Image]:
 
 @contextmanager
 def running(
-    image: Image, directory: Path, words: list[str], environment: dict[str, str], mounts: dict[str, Path] | None = None
+    image: Image,
+    directory: Path,
+    arguments: list[str],
+    environment: dict[str, str],
+    mounts: dict[str, Path] | None = None,
 ) -> Iterator[Container]:
     """Run a container while the block runs. If it still runs at the end, kill it."""
     name = f"kernex-{secrets.token_hex(6)}"
     bundle = directory / name
     bundle.mkdir()
-    (bundle / "config.json").write_text(json.dumps(image.specification(words, environment, mounts or {})))
+    (bundle / "config.json").write_text(json.dumps(image.specification(arguments, environment, mounts or {})))
     log, state = bundle / "log", directory / "runc"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -137,10 +142,14 @@ def running(
 
 
 def finished(
-    image: Image, directory: Path, words: list[str], environment: dict[str, str], mounts: dict[str, Path] | None = None
+    image: Image,
+    directory: Path,
+    arguments: list[str],
+    environment: dict[str, str],
+    mounts: dict[str, Path] | None = None,
 ) -> tuple[int, str]:
     """Run a container until it exits. Return the exit code and the output."""
-    with running(image, directory, words, environment, mounts) as container:
+    with running(image, directory, arguments, environment, mounts) as container:
         return container.process.wait(240), container.text()
 
 

@@ -62,8 +62,8 @@ class Nginx:
             text = text.replace(before, after)
         self.path.write_text(text)
 
-    def command(self, *words: str) -> list[str]:
-        return [need("nginx"), "-e", f"{self.directory}/nginx.log", "-c", str(self.path), *words]
+    def command(self, *arguments: str) -> list[str]:
+        return [need("nginx"), "-e", f"{self.directory}/nginx.log", "-c", str(self.path), *arguments]
 
     def start(self) -> None:
         self.process = subprocess.Popen(self.command("-g", "daemon off;"), start_new_session=True)

@@ -67,8 +67,8 @@ def test_a_backup_is_made_and_restored(
 def test_the_nightly_backup_runs_at_its_time(control_plane: Image, settings: dict[str, str], tmp_path: Path) -> None:
     backups = volume(tmp_path / "backups")
     soon = f"{datetime.now(UTC) + timedelta(seconds=5):%H:%M:%S}"
-    words = ["nightly", soon, "backup", "/backups"]
-    with running(control_plane, tmp_path, words, settings, {"/backups": backups}) as nightly:
+    arguments = ["nightly", soon, "backup", "/backups"]
+    with running(control_plane, tmp_path, arguments, settings, {"/backups": backups}) as nightly:
         until(lambda: bool(list(backups.glob("kernex-*/backup.json"))), nightly)
         until(lambda: nightly.text().count("next backup at") == 2, nightly)
         assert nightly.terminate() == 0

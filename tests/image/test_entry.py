@@ -1,4 +1,4 @@
-"""The image's entry point: the program that each word starts, tested with fakes for gunicorn and python."""
+"""The image's entry point: the program that each name starts, tested with fakes for gunicorn and python."""
 
 import os
 import subprocess
@@ -21,10 +21,10 @@ def programs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def started(programs: Path, entry: Path, *words: str) -> str:
-    """The command that the words started. It has to replace the entry point's process, or SIGTERM would be lost."""
+def started(programs: Path, entry: Path, *arguments: str) -> str:
+    """Return the command that was started. It must replace the entry point's process, or SIGTERM would be lost."""
     environment = {"PATH": f"{programs}:/usr/bin:/bin"}
-    process = subprocess.Popen([entry, *words], env=environment, stdout=subprocess.PIPE, text=True, cwd="/")
+    process = subprocess.Popen([entry, *arguments], env=environment, stdout=subprocess.PIPE, text=True, cwd="/")
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     pid, directory, text = out.strip().split(" ", 2)
@@ -34,7 +34,7 @@ def started(programs: Path, entry: Path, *words: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("words", "becomes"),
+    ("arguments", "command"),
     [
         ([], "gunicorn -c gunicorn.conf.py kernex.wsgi"),
         (["web"], "gunicorn -c gunicorn.conf.py kernex.wsgi"),
@@ -48,16 +48,16 @@ def started(programs: Path, entry: Path, *words: str) -> str:
         (["create_operator", "two words"], "python manage.py create_operator two words"),
     ],
 )
-def test_a_word_starts_a_program(programs: Path, words: list[str], becomes: str) -> None:
-    assert started(programs, ENTRY, *words) == becomes
+def test_a_name_starts_a_program(programs: Path, arguments: list[str], command: str) -> None:
+    assert started(programs, ENTRY, *arguments) == command
 
 
-@pytest.mark.parametrize("word", ["web", "scheduler", "migrate", "backup", "nightly"])
-def test_the_name_of_a_link_selects_the_program(programs: Path, word: str) -> None:
-    link = programs / "bin" / word
+@pytest.mark.parametrize("name", ["web", "scheduler", "migrate", "backup", "nightly"])
+def test_the_name_of_a_link_selects_the_program(programs: Path, name: str) -> None:
+    link = programs / "bin" / name
     link.parent.mkdir()
     link.symlink_to(ENTRY)
-    assert started(programs, link, "--help").split()[-1 if word != "web" else -2] == "--help"
+    assert started(programs, link, "--help").split()[-1 if name != "web" else -2] == "--help"
 
 
 def test_the_exit_code_is_the_programs(programs: Path) -> None:

@@ -1,4 +1,4 @@
-"""The images, built and run as in production: words, limits, and a device that installs a bundle."""
+"""The images, built and run as in production: programs, limits, and a device that installs a bundle."""
 
 import os
 from collections.abc import Iterator
@@ -121,20 +121,20 @@ def test_it_is_small(control_plane: Image, builder: Builder) -> None:
         assert size_of(control_plane.root) - size_of(base.root) < LARGEST_ADDED_BYTES
 
 
-@pytest.mark.parametrize("word", ["web", "scheduler", "migrate", "backup"])
-def test_a_wrong_setting_is_reported_in_a_sentence(control_plane: Image, tmp_path: Path, word: str) -> None:
-    code, text = finished(control_plane, tmp_path, [word], {"SECRET_KEY": "short"})
+@pytest.mark.parametrize("program", ["web", "scheduler", "migrate", "backup"])
+def test_a_wrong_setting_is_reported_in_a_sentence(control_plane: Image, tmp_path: Path, program: str) -> None:
+    code, text = finished(control_plane, tmp_path, [program], {"SECRET_KEY": "short"})
     assert code != 0
     assert "SECRET_KEY is missing or short" in text
 
 
-def test_other_words_are_commands_of_manage(control_plane: Image, live: Live, tmp_path: Path) -> None:
+def test_other_names_are_commands_of_manage(control_plane: Image, live: Live, tmp_path: Path) -> None:
     code, text = finished(control_plane, tmp_path, ["create_operator", "--help"], settings_of(live))
     assert code == 0
     assert "create_operator" in text
 
 
-def test_words_are_programs_where_a_platform_replaces_the_entry_point(control_plane: Image, tmp_path: Path) -> None:
+def test_programs_are_on_path_for_platforms_that_replace_the_entry_point(control_plane: Image, tmp_path: Path) -> None:
     bare = Image(control_plane.root, control_plane.config | {"Entrypoint": ["/bin/sh", "-c"]})
     code, text = finished(bare, tmp_path, ["migrate"], {"SECRET_KEY": "short"})
     assert code != 0

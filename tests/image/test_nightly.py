@@ -1,4 +1,4 @@
-"""deploy/nightly: when it runs its words, what it does when they fail, and how it stops."""
+"""deploy/nightly: when it runs its command, what it does when the command fails, and how it stops."""
 
 import importlib.machinery
 import importlib.util
@@ -30,12 +30,12 @@ def nightly() -> ModuleType:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """A copy of the program beside an entry point that writes its words to the file `words`, and sleeps on `slow`."""
+    """A copy of nightly next to an entry point that records its arguments, and sleeps if the first is `slow`."""
     copy = tmp_path / "deploy" / "nightly"
     copy.parent.mkdir()
     copy.write_text(NIGHTLY.read_text())
     entry = copy.with_name("entry")
-    entry.write_text(f'#!/bin/sh\necho "$@" "$TMPDIR" >>{tmp_path}/words\n[ "$1" != slow ] || exec sleep 60\n')
+    entry.write_text(f'#!/bin/sh\necho "$@" "$TMPDIR" >>{tmp_path}/arguments\n[ "$1" != slow ] || exec sleep 60\n')
     entry.chmod(0o755)
     return copy
 
@@ -68,14 +68,14 @@ def test_the_next_time_is_today_or_tomorrow(nightly: ModuleType, now: str, expec
     assert nightly.next_time(time_of_day(3, 17), moment) == datetime.fromisoformat(expected).replace(tzinfo=UTC)
 
 
-def test_it_runs_the_words_at_that_time(installed: Path, tmp_path: Path) -> None:
-    words = tmp_path / "words"
+def test_it_runs_the_command_at_that_time(installed: Path, tmp_path: Path) -> None:
+    arguments = tmp_path / "arguments"
     with start(installed, in_seconds(2), "backup", "/backups", "--blobs") as process:
-        wait_for(words)
+        wait_for(arguments)
         time.sleep(0.2)
         process.terminate()
     assert process.returncode == 0
-    written, _, scratch = words.read_text().strip().rpartition(" ")
+    written, _, scratch = arguments.read_text().strip().rpartition(" ")
     assert written == "backup /backups --blobs"
     assert scratch.endswith("/kernex-nightly")
     assert not Path(scratch).exists()
@@ -125,7 +125,7 @@ def test_sigterm_stops_it_while_it_waits(installed: Path) -> None:
 
 def test_sigterm_stops_the_run(installed: Path, tmp_path: Path) -> None:
     with start(installed, in_seconds(2), "slow") as process:
-        wait_for(tmp_path / "words")
+        wait_for(tmp_path / "arguments")
         began = time.monotonic()
         process.terminate()
     assert process.returncode == 0
