@@ -31,7 +31,7 @@ def storage_is_reachable(app_configs: Sequence[AppConfig] | None, **_: Any) -> l
     """Find storage without TLS: devices use it only if it is on the same host as the control plane."""
     if not settings.STORAGE_BUCKET or settings.BROWSER_STORAGE.startswith("https://"):
         return []
-    hint = "Set STORAGE_ENDPOINT_URL, or STORAGE_PUBLIC_ENDPOINT_URL beside it, to an https:// URL."
+    hint = "Set STORAGE_ENDPOINT_URL, or also STORAGE_PUBLIC_ENDPOINT_URL, to an https:// URL."
     message = f"Devices and publishers are sent to {settings.BROWSER_STORAGE}: not https."
     return [Warning(message, hint=hint, id="kernex.W005")]
 
@@ -48,7 +48,7 @@ def address_is_reachable(app_configs: Sequence[AppConfig] | None, **_: Any) -> l
             "Set TRUSTED_PROXY=true if the proxy sets X-Forwarded-Proto itself; otherwise all requests are redirected."
         )
         messages.append(
-            Warning("TLS ends in front of this process, and no proxy is trusted.", hint=hint, id="kernex.W002")
+            Warning("TLS terminates in front of this process, but no proxy is trusted.", hint=hint, id="kernex.W002")
         )
     if "*" in settings.ALLOWED_HOSTS:
         hint = "Name the hosts, separated by commas."

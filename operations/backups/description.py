@@ -9,7 +9,7 @@ FILE_NAME = "backup.json"
 
 
 class DamagedDescription(Exception):
-    """backup.json is not what `make` writes."""
+    """backup.json cannot be parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,7 @@ class FileDescription:
 class BlobListDescription:
     """The list of blobs (blobs.txt), and whether the blobs were copied.
 
-    `are_copied` says whether the backup holds their bytes, too. `lost` are the digests of blobs that storage has
-    lost or damaged.
+    `are_copied`: the destination has the blobs' bytes. `lost`: the digests of blobs that storage has lost or damaged.
     """
 
     sha256: str
@@ -42,7 +41,7 @@ class BlobListDescription:
 
 @dataclass(frozen=True, slots=True)
 class BackupDescription:
-    """`kernex` is the release that made the backup; `made_at` is ISO 8601; `devices` counts the devices in it."""
+    """`kernex` is the release that created the backup, `made_at` is in ISO 8601, `devices` is the number of devices."""
 
     kernex: str
     made_at: str

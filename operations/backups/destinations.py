@@ -1,4 +1,4 @@
-"""Destinations of backups: a directory, or a bucket that the storage key in the settings can write to."""
+"""The destinations of backups: a directory, or a bucket that the storage key in the settings can write to."""
 
 import os
 import shutil
@@ -19,12 +19,12 @@ from bundles.storage.s3_client import ABSENT, Bucket, code_of
 BUCKET_ERRORS = (ClientError, BotoCoreError, Boto3Error)
 
 
-class PlaceFailed(Exception):
-    """The place cannot be used. The message says what to do."""
+class DestinationFailed(Exception):
+    """The destination cannot be used. The message says what to do."""
 
 
-class Place(Protocol):
-    """Names are relative, with slashes. Every method raises `PlaceFailed`."""
+class Destination(Protocol):
+    """Where backups are stored. Names are relative, with slashes. Every method raises `DestinationFailed`."""
 
     def has(self, name: str) -> bool: ...
 
@@ -32,22 +32,22 @@ class Place(Protocol):
         """Store the content of the file `source` under `name`, completely or not at all."""
 
     def get(self, name: str, target: Path) -> None:
-        """Write what is stored under `name` to the file `target`."""
+        """Copy the content of `name` to the file `target`."""
 
     def directories(self) -> list[str]:
-        """Return the names of the directories at the top."""
+        """Return the names of the top-level directories."""
 
     def names(self, directory: str) -> Iterable[str]:
-        """Yield the names of everything below a directory."""
+        """Yield the names of all files under a directory."""
 
     def delete(self, name: str) -> None:
-        """Delete what is kept under `name`, if anything is."""
+        """Delete the file `name`, if it exists."""
 
     def delete_directory(self, name: str) -> None:
-        """Delete a directory at the top with all that is in it."""
+        """Delete a top-level directory and everything in it."""
 
 
-class Directory:
+class DirectoryDestination:
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -69,19 +69,19 @@ class Directory:
         except OSError as error:
             with suppress(OSError):
                 part.unlink()
-            raise PlaceFailed(f"{target} cannot be written: {error.strerror}.") from error
+            raise DestinationFailed(f"{target} cannot be written: {error.strerror}.") from error
 
     def get(self, name: str, target: Path) -> None:
         try:
             shutil.copyfile(self.path / name, target)
         except OSError as error:
-            raise PlaceFailed(f"{self.path / name} cannot be read: {error.strerror}.") from error
+            raise DestinationFailed(f"{self.path / name} cannot be read: {error.strerror}.") from error
 
     def directories(self) -> list[str]:
         try:
             return [path.name for path in self.path.iterdir() if path.is_dir()]
         except OSError as error:
-            raise PlaceFailed(f"{self.path} cannot be read: {error.strerror}.") from error
+            raise DestinationFailed(f"{self.path} cannot be read: {error.strerror}.") from error
 
     def names(self, directory: str) -> Iterable[str]:
         for path in sorted((self.path / directory).rglob("*")):
@@ -92,16 +92,16 @@ class Directory:
         try:
             (self.path / name).unlink(missing_ok=True)
         except OSError as error:
-            raise PlaceFailed(f"{self.path / name} cannot be deleted: {error.strerror}.") from error
+            raise DestinationFailed(f"{self.path / name} cannot be deleted: {error.strerror}.") from error
 
     def delete_directory(self, name: str) -> None:
         try:
             shutil.rmtree(self.path / name)
         except OSError as error:
-            raise PlaceFailed(f"{self.path / name} cannot be deleted: {error.strerror}.") from error
+            raise DestinationFailed(f"{self.path / name} cannot be deleted: {error.strerror}.") from error
 
 
-class BucketPlace:
+class BucketDestination:
     def __init__(self, bucket: str, prefix: str) -> None:
         self.bucket = bucket
         self.prefix = f"{prefix}/" if prefix else ""
@@ -161,17 +161,17 @@ class BucketPlace:
         for entry in list(self.names(name)):
             self.delete(entry)
 
-    def _failed(self, error: Exception) -> PlaceFailed:
-        return PlaceFailed(f"The bucket {self.bucket} cannot be used: {str(error).partition(chr(10))[0][:300]}")
+    def _failed(self, error: Exception) -> DestinationFailed:
+        return DestinationFailed(f"The bucket {self.bucket} cannot be used: {str(error).partition(chr(10))[0][:300]}")
 
 
-def place_at(text: str) -> Place:
-    """Return the place that `s3://BUCKET/PREFIX` or the path of a directory names. Raises `PlaceFailed`."""
+def parse_destination(text: str) -> Destination:
+    """Parse `s3://BUCKET/PREFIX` or the path of a directory. Raises `DestinationFailed`."""
     if not text.startswith("s3://"):
-        return Directory(Path(text).expanduser().absolute())
+        return DirectoryDestination(Path(text).expanduser().absolute())
     if not settings.STORAGE_BUCKET:
-        raise PlaceFailed("s3:// needs object storage: set STORAGE_BUCKET and its key (STORAGE_ACCESS_KEY).")
+        raise DestinationFailed("s3:// needs object storage: set STORAGE_BUCKET and its key (STORAGE_ACCESS_KEY).")
     url = urlsplit(text)
     if not url.netloc:
-        raise PlaceFailed("Name the bucket: s3://BUCKET/PREFIX.")
-    return BucketPlace(url.netloc, url.path.strip("/"))
+        raise DestinationFailed("Name the bucket: s3://BUCKET/PREFIX.")
+    return BucketDestination(url.netloc, url.path.strip("/"))

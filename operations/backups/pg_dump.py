@@ -18,7 +18,7 @@ class DumpFailed(Exception):
 def dump(database: dict[str, Any], target: Path, programs: Path | None = None) -> None:
     """Write the schema `public` to `target` as one consistent state. The database may be in use.
 
-    `programs` is the directory of pg_dump, if not on PATH. Raises `DumpFailed`.
+    `programs` is the directory of pg_dump; None: it is on PATH. Raises `DumpFailed`.
     """
     _run(
         "pg_dump",
@@ -32,7 +32,7 @@ def dump(database: dict[str, Any], target: Path, programs: Path | None = None) -
 
 
 def load(database: dict[str, Any], source: Path, programs: Path | None = None) -> None:
-    """Load a dump into an empty database, whole or not at all. Raises `DumpFailed`."""
+    """Load a dump into an empty database, completely or not at all. Raises `DumpFailed`."""
     _run(
         "pg_restore",
         programs,
@@ -46,7 +46,7 @@ def load(database: dict[str, Any], source: Path, programs: Path | None = None) -
 
 
 def _listed(source: Path, programs: Path | None) -> list[str]:
-    """Return options that load everything but the schema `public`, which exists and belongs to another role."""
+    """Return the options that load everything except the schema `public`, which exists and belongs to another role."""
     process = subprocess.run(
         [_program("pg_restore", programs), "--list", source], capture_output=True, text=True, check=False
     )
@@ -58,14 +58,14 @@ def _listed(source: Path, programs: Path | None) -> list[str]:
     return [f"--use-list={listing}"]
 
 
-def _run(name: str, programs: Path | None, database: dict[str, Any], *words: str) -> None:
-    """Run a program with the DSN in its environment: every user of the machine can read argument lists."""
+def _run(name: str, programs: Path | None, database: dict[str, Any], *options: str) -> None:
+    """Run a program with the DSN in its environment: any user of the machine can read command lines."""
     parts = conninfo_to_dict(dsn_of(database))
     variables = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
     variables |= {"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT"}
-    environment = {variable: str(parts[word]) for word, variable in variables.items() if parts.get(word)}
+    environment = {variable: str(parts[keyword]) for keyword, variable in variables.items() if parts.get(keyword)}
     target = ["--dbname", environment["PGDATABASE"]] if name == "pg_restore" else []
-    command = [_program(name, programs), "--no-owner", "--no-privileges", "--no-password", *target, *words]
+    command = [_program(name, programs), "--no-owner", "--no-privileges", "--no-password", *target, *options]
     process = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
     if process.returncode != 0:
         hint = " Name the directory of newer programs with --programs." if "version mismatch" in process.stderr else ""

@@ -20,7 +20,7 @@ from foundation.progress_bar import Track
 from operations.backups import pg_dump
 from operations.backups.create import BLOB_LIST, CHUNK_SIZE, DUMP, blob_name
 from operations.backups.description import FILE_NAME, BackupDescription, DamagedDescription, FileDescription
-from operations.backups.destinations import Place
+from operations.backups.destinations import Destination
 from operations.database.granting import dsn_of
 from operations.database.runtime_role import REVOKE_EVENT_DELETION
 
@@ -50,7 +50,7 @@ class Restored:
     missing: list[str]
 
 
-def restore(place: Place, name: str, *, programs: Path | None, track: Track) -> Restored:
+def restore(destination: Destination, name: str, *, programs: Path | None, track: Track) -> Restored:
     """Restore a backup into the empty database of the settings.
 
     1. Check everything first: the backup is complete, the database is empty, and no session uses it.
@@ -59,11 +59,11 @@ def restore(place: Place, name: str, *, programs: Path | None, track: Track) -> 
     4. Hold deployments: the database is older than the fleet.
     5. Copy the blobs that storage lacks, and list those that are nowhere.
 
-    Raises `RestoreRefused`, `DumpFailed`, `PlaceFailed`.
+    Raises `RestoreRefused`, `DumpFailed`, `DestinationFailed`.
     """
     with tempfile.TemporaryDirectory(prefix="kernex-restore-") as directory:
         work = Path(directory)
-        description = fetch(place, name, work)
+        description = fetch(destination, name, work)
         refuse_unless_empty_and_alone()
         pg_dump.load(settings.DATABASES["default"], work / DUMP, programs)
         call_command("migrate", verbosity=0, interactive=False)
@@ -73,22 +73,22 @@ def restore(place: Place, name: str, *, programs: Path | None, track: Track) -> 
         listed = [line.split() for line in (work / BLOB_LIST).read_text().splitlines()]
         absent = [sha256 for sha256, size in track(listed, "checking", len(listed)) if not has_blob(sha256, int(size))]
         missing = [
-            sha256 for sha256 in track(absent, "blobs", len(absent)) if not copy_in(sha256, place, work / "blob")
+            sha256 for sha256 in track(absent, "blobs", len(absent)) if not copy_in(sha256, destination, work / "blob")
         ]
     # Without their rows, an upload of the same bytes brings them back. Nothing needs those that are not in use.
     Blob.objects.filter(sha256__in=missing).delete()
     return Restored(description, sorted(digests_in_use(missing)))
 
 
-def fetch(place: Place, name: str, work: Path) -> BackupDescription:
-    """Copy the backup's files to `work`. Raises `RestoreRefused` if they are not what backup.json says."""
-    if not place.has(f"{name}/{FILE_NAME}"):
+def fetch(destination: Destination, name: str, work: Path) -> BackupDescription:
+    """Copy the backup's files to `work`. Raises `RestoreRefused` if they do not match backup.json."""
+    if not destination.has(f"{name}/{FILE_NAME}"):
         raise RestoreRefused(
-            f"{name} has no {FILE_NAME}: it is not a backup, or one that was interrupted."
+            f"{name} has no {FILE_NAME}: it is not a backup, or it was interrupted."
             " Leave the name out to list the complete ones."
         )
     for file in (FILE_NAME, DUMP, BLOB_LIST):
-        place.get(f"{name}/{file}", work / file)
+        destination.get(f"{name}/{file}", work / file)
     try:
         description = BackupDescription.read(work / FILE_NAME)
     except DamagedDescription:
@@ -104,13 +104,13 @@ def refuse_unless_empty_and_alone() -> None:
 
     A scheduler or a web server would deliver old commands before deployments are held.
     """
-    # A connection of its own: the pool has several, and they would count as other sessions.
+    # A separate connection: the pool opens several, which would be counted as other sessions.
     with psycopg.connect(dsn_of(settings.DATABASES["default"])) as session:
         tables, others = session.execute(_TABLES_AND_SESSIONS).fetchone() or (0, 0)
     name = settings.DATABASES["default"]["NAME"]
     if tables:
         raise RestoreRefused(
-            f"{name} has {tables} tables: restore into an empty database. Make one, run grant_perms for it, and set"
+            f"{name} has {tables} tables: restore into an empty database. Create one, run grant_perms for it, and set"
             " DATABASE_URL to it."
         )
     if others:
@@ -136,11 +136,11 @@ def has_blob(sha256: str, size: int) -> bool:
     return blobs().exists(sha256) and blobs().size(sha256) == size
 
 
-def copy_in(sha256: str, place: Place, part: Path) -> bool:
-    """Copy a blob into storage, verified. Return False if the place lacks it, or has other content in its place."""
-    if not place.has(blob_name(sha256)):
+def copy_in(sha256: str, destination: Destination, part: Path) -> bool:
+    """Copy a blob into storage, verified. Return False if the backup lacks it or holds other content under its name."""
+    if not destination.has(blob_name(sha256)):
         return False
-    place.get(blob_name(sha256), part)
+    destination.get(blob_name(sha256), part)
     if FileDescription.of(part).sha256 != sha256:
         return False
     upload = uuid4()

@@ -16,9 +16,9 @@ SESSION = "SET lock_timeout = '3s'; SET statement_timeout = '60s'"
 def grant(connection: Connection, role: Role, report: Callable[[str], object], dsn: str = "") -> list[Need]:
     """Grant what is missing, one statement each, as the role of `connection`. Return what is still missing.
 
-    `report` gets one line for each statement that succeeded or was refused. Two grants at once wait for each other.
-    With `dsn`, the DSN of the application's role, that role itself runs statements that the admin may not. `connection`
-    must be in autocommit.
+    `report` receives one line for each statement that succeeded or was refused. Concurrent grants wait for each other.
+    With `dsn`, the DSN of the application's role, that role itself runs statements that the admin may not
+    run. `connection` must be in autocommit.
     """
     connection.execute("SELECT pg_advisory_lock(%s, %s)", LOCK_KEY)
     try:
@@ -36,7 +36,7 @@ def grant(connection: Connection, role: Role, report: Callable[[str], object], d
 
 
 def meet(connection: Connection, need: Need, report: Callable[[str], object], dsn: str = "") -> None:
-    """Meet one need. `report` gets the statement, or why it was refused. With `dsn`, the role itself may run it."""
+    """Meet one need. `report` receives the statement, or why it was refused. With `dsn`, the role itself may run it."""
     statement = need.statement.as_string(connection).partition(" PASSWORD ")[0]
     try:
         connection.execute(need.statement)
@@ -51,8 +51,8 @@ def meet(connection: Connection, need: Need, report: Callable[[str], object], ds
 
 def _grant_as_role(dsn: str, need: Need) -> bool:
     try:
-        with psycopg.connect(dsn, autocommit=True, connect_timeout=5) as own:
-            own.execute(need.statement)
+        with psycopg.connect(dsn, autocommit=True, connect_timeout=5) as session:
+            session.execute(need.statement)
     except psycopg.Error:
         return False
     return True
@@ -66,7 +66,7 @@ def role_of(
 
 
 def dsn_of(database: dict[str, Any]) -> str:
-    """Return the entry as a DSN of libpq, without options that only Django and psycopg know."""
+    """Return the entry as a libpq DSN, without the options that only Django and psycopg support."""
     options = {name: value for name, value in database.get("OPTIONS", {}).items() if isinstance(value, str)}
     names = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD", "dbname": "NAME"}
-    return make_conninfo(**options, **{word: database[key] for word, key in names.items()})
+    return make_conninfo(**options, **{keyword: database[key] for keyword, key in names.items()})

@@ -42,7 +42,7 @@ _PUBLIC_CREATES = f"EXISTS (SELECT FROM {_SCHEMA_ACL} AND grantee = 0 AND privil
 class Role:
     """The application's role, as DATABASE_URL names it.
 
-    It has to own `tables` to migrate them. `connection_limit` is how many connections it may open; None means all
+    It must own `tables` to migrate them. `connection_limit` is how many connections it may open; None means all
     that the server offers.
     """
 
@@ -59,7 +59,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One condition that has to hold. If it does not, `lack` is the sentence for people and `statement` fixes it.
+    """One condition that must hold. If it does not, `lack` says so in a sentence and `statement` fixes it.
 
     `holds` is an SQL expression over the parameters `role`, `database` and `detail`. With `is_own`, the role itself may
     also run the statement. With `is_wish`, Kernex works without it: it is reported, but not as a failure.
@@ -75,7 +75,7 @@ class Need:
 
 
 def needs(role: Role, admin: str, verifier: str = "") -> Iterator[Need]:
-    """Yield everything that Kernex needs, in the order in which it can be granted. First, the role has to exist.
+    """Yield everything that Kernex needs, in the order in which it can be granted. The role itself comes first.
 
     `admin` is the role that grants; `verifier` stands for the password of a new role (see `hidden_password`).
     """
@@ -175,15 +175,15 @@ def setting_needs(role: Role) -> Iterator[Need]:
 def connection_limit(connection: Connection, role: Role) -> Need:
     """Return the need (a wish) that a connection leak in this role cannot use up the server.
 
-    Since PostgreSQL 16 an admin may limit only roles that it made.
+    Since PostgreSQL 16 an admin may limit only roles that it created.
     """
     row = connection.execute(_MOST_CONNECTIONS, [LEFT_TO_PEOPLE]).fetchone()
-    most = role.connection_limit or (row[0] if row else -1)
+    limit = role.connection_limit or (row[0] if row else -1)
     return Need(
-        f"{role.name} is not limited to {most} connections.",
-        sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(role.identifier, sql.Literal(most)),
+        f"{role.name} is not limited to {limit} connections.",
+        sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(role.identifier, sql.Literal(limit)),
         "(SELECT rolconnlimit = %(detail)s::int FROM pg_roles WHERE rolname = %(role)s)",
-        detail=str(most),
+        detail=str(limit),
         is_wish=True,
     )
 

@@ -2,7 +2,7 @@
 
 import re
 
-# What `grant_perms` fixes.
+# The errors that `grant_perms` fixes.
 _UNGRANTED = re.compile(
     "permission denied for [a-z]+ [^\\s)]+|role .* is not permitted to log in|.*authentication failed.*"
 )

@@ -14,7 +14,7 @@ def refuse_ungranted() -> None:
     """Exit with a paragraph if the database's role lacks what Kernex needs.
 
     An unreachable database is not a reason to exit: it may recover, and /health reports it until then. The check uses a
-    connection of its own, because a pool opened before the fork would be shared.
+    separate connection, because a pool opened before the fork would be shared.
     """
     database = settings.DATABASES["default"]
     try:

@@ -15,7 +15,7 @@ REPORTED_FIELDS = {"method", "url"}
 
 
 def report_defects() -> None:
-    """Start reporting defects. Each process calls this once, after it has loaded the settings."""
+    """Start reporting errors. Each process calls this once, after it has loaded the settings."""
     if not settings.SENTRY_DSN:
         return
     sentry_sdk.init(

@@ -1,6 +1,6 @@
-"""Whether this control plane can do its work: `failing` if heartbeats are refused, `degraded` for lesser problems.
+"""The health of this control plane: `failing` if heartbeats are refused, `degraded` for lesser problems.
 
-Anyone may ask, so answers name no host, user or table. The log has the details.
+/health is public, so its texts name no host, user or table. The log has the details.
 """
 
 import logging
@@ -50,7 +50,7 @@ class Finding:
 
 
 def findings() -> list[Finding]:
-    """Return the present problems. Never raise if the database or storage is unavailable."""
+    """Return the current problems. Does not raise if the database or storage is unavailable."""
     try:
         with connection.cursor() as cursor:
             cursor.execute(_PRIVILEGES, [[*own_tables()], [*READ], [*READ, *ADDED_TO]])

@@ -41,6 +41,6 @@ def remove_leftovers(parent: Path, prefix: str) -> None:
 
 
 def make_directory(prefix: str = "kernex-metrics-") -> Path:
-    """Make a directory for this web server below the system's temporary directory, and return its path."""
+    """Create a directory for this web server in the system's temporary directory, and return its path."""
     remove_leftovers(Path(tempfile.gettempdir()), prefix)
     return Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-"))

@@ -1,7 +1,7 @@
 """Metrics of requests: duration, status, and the outcomes of heartbeats.
 
-gunicorn.conf.py sets `PROMETHEUS_MULTIPROC_DIR`. Then prometheus-client keeps these metrics in files that all workers
-share, so that any worker can answer for all.
+gunicorn.conf.py sets `PROMETHEUS_MULTIPROC_DIR`, so prometheus-client keeps these metrics in files that all workers
+share. Any worker can report the metrics of all.
 """
 
 import time

@@ -92,6 +92,14 @@ def test_a_read_only_database_is_backed_up(source: Live, tmp_path: Path) -> None
     assert len(list(tmp_path.glob("*/backup.json"))) == 1
 
 
+def test_a_database_without_tables_is_refused(empty_environment: dict[str, str], tmp_path: Path) -> None:
+    result = manage(empty_environment, "backup", str(tmp_path / "backups"), "--programs", PROGRAMS)
+    assert result.returncode == 1
+    assert "run `python manage.py migrate`" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "backups").exists()
+
+
 def test_a_missing_backup_is_reported(
     empty_environment: dict[str, str], backup_directory: Path, backup: dict[str, Any]
 ) -> None:
@@ -181,7 +189,7 @@ def test_a_database_with_open_connections_is_refused(
 def test_a_damaged_or_incomplete_backup_changes_nothing(
     empty_environment: dict[str, str], backup_directory: Path, backup: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
-    damaged = tmp_path / "place" / "b"
+    damaged = tmp_path / "damaged" / "b"
     damaged.mkdir(parents=True)
     for file in (backup_directory / backup["name"]).iterdir():
         content = file.read_bytes()

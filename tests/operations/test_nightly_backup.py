@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from operations.backups.create import LOCK_KEY
-from operations.backups.destinations import Directory
+from operations.backups.destinations import DirectoryDestination
 from operations.backups.retention import complete_backups, delete_old_backups
 from tests.live import Live
 from tests.operations.test_backup import PROGRAMS, manage, source
@@ -40,7 +40,7 @@ def test_old_backups_are_deleted_with_the_blobs_that_only_they_need(tmp_path: Pa
     make_backup(tmp_path, "kernex-4", "cc1")
     make_backup(tmp_path, "kernex-5", "dd1", is_complete=False)
     (tmp_path / "lost+found").mkdir()
-    directory = Directory(tmp_path)
+    directory = DirectoryDestination(tmp_path)
     assert delete_old_backups(directory, keep=2) == ["kernex-1", "kernex-2"]
     assert complete_backups(directory) == ["kernex-4", "kernex-3"]
     assert stored_blobs(tmp_path) == {"bb1", "cc1", "dd1"}
@@ -54,7 +54,7 @@ def test_old_backups_are_deleted_with_the_blobs_that_only_they_need(tmp_path: Pa
 def test_the_last_complete_backup_stays(tmp_path: Path, keep: int) -> None:
     make_backup(tmp_path, "kernex-1", "aa1")
     make_backup(tmp_path, "kernex-2", is_complete=False)
-    assert delete_old_backups(Directory(tmp_path), keep=keep) == []
+    assert delete_old_backups(DirectoryDestination(tmp_path), keep=keep) == []
     assert stored_blobs(tmp_path) == {"aa1"}
 
 
@@ -69,10 +69,10 @@ def test_a_deletion_that_is_interrupted_leaves_no_damaged_backup(
 
     monkeypatch.setattr(shutil, "rmtree", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        delete_old_backups(Directory(tmp_path), keep=1)
+        delete_old_backups(DirectoryDestination(tmp_path), keep=1)
     monkeypatch.undo()
-    assert complete_backups(Directory(tmp_path)) == ["kernex-2"]
-    assert delete_old_backups(Directory(tmp_path), keep=1) == ["kernex-1"]
+    assert complete_backups(DirectoryDestination(tmp_path)) == ["kernex-2"]
+    assert delete_old_backups(DirectoryDestination(tmp_path), keep=1) == ["kernex-1"]
 
 
 def backup(source: Live, directory: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -93,7 +93,7 @@ def test_one_line_on_success_and_the_older_backup_is_deleted(source: Live, tmp_p
 def test_keeping_less_than_one_is_refused(source: Live, tmp_path: Path, keep: str) -> None:
     result = backup(source, tmp_path, "--keep", keep)
     assert result.returncode != 0
-    assert "is not a whole number from 1" in result.stderr
+    assert "is not a positive whole number" in result.stderr
 
 
 def test_a_second_concurrent_backup_does_nothing(source: Live, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from foundation.errors import Unavailable
 from foundation.progress_bar import tracker
-from operations.backups.destinations import PlaceFailed, place_at
+from operations.backups.destinations import DestinationFailed, parse_destination
 from operations.backups.pg_dump import DumpFailed
 from operations.backups.restore import RestoreRefused, restore
 from operations.backups.retention import complete_backups
@@ -29,19 +29,19 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("place", help="the directory or s3://BUCKET/PREFIX that was given to `backup`")
+        parser.add_argument("destination", help="the directory or s3://BUCKET/PREFIX that was given to `backup`")
         parser.add_argument("name", nargs="?", help="which backup, such as kernex-20260131T120000Z")
         parser.add_argument("--programs", type=Path, help="the directory of pg_restore, if it is not on PATH")
-        parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines for people")
+        parser.add_argument("--json", action="store_true", help="print a JSON object instead of text")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            place = place_at(options["place"])
+            destination = parse_destination(options["destination"])
             if options["name"] is None:
-                self.list(complete_backups(place), options)
+                self.list(complete_backups(destination), options)
                 return
-            restored = restore(place, options["name"], programs=options["programs"], track=tracker(sys.stderr))
-        except (RestoreRefused, DumpFailed, PlaceFailed, Unavailable) as error:
+            restored = restore(destination, options["name"], programs=options["programs"], track=tracker(sys.stderr))
+        except (RestoreRefused, DumpFailed, DestinationFailed, Unavailable) as error:
             raise CommandError(str(error)) from None
         description, missing = restored.description, restored.missing
         if options["json"]:
@@ -60,4 +60,4 @@ class Command(BaseCommand):
         elif names:
             self.stdout.write("\n".join(names))
         else:
-            self.stderr.write(f"{options['place']} has no complete backup.")
+            self.stderr.write(f"{options['destination']} has no complete backup.")
