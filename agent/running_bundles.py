@@ -63,7 +63,7 @@ class RunningBundles:
         self.journal = journal
         self.health = health
         self.file = journal.path.with_name(FILE)
-        self._described: dict[str, RunningBundle] = {}
+        self._described: dict[str, RunningBundle] | None = None
         self._saved: dict[str, BundleHealth] | None = None
         self._save_at = 0.0
 
@@ -82,22 +82,31 @@ class RunningBundles:
         }
 
     def has_news(self) -> bool:
-        """Return whether a bundle's health has changed, or its program has restarted, since the last heartbeat."""
+        """Return whether a bundle's health has changed, or its program has restarted, since the last heartbeat.
+
+        The first heartbeat has its own delay. A new bundle is only news if it is not healthy.
+        """
         described = self._described
-        return any(
-            bundle.health.healthy != described[product].health.healthy
-            or bundle.health.restarts > described[product].health.restarts
-            for product, bundle in self._running().items()
-            if product in described
-        )
+        if described is None:
+            return False
+        for product, bundle in self._running().items():
+            before = described[product].health if product in described else BundleHealth(healthy=True)
+            if bundle.health.healthy != before.healthy or bundle.health.restarts > before.restarts:
+                return True
+        return False
 
     def save(self) -> None:
-        """Write the health of all bundles for `kernex-agent status`, at most every few seconds. Raises `OSError`.
+        """Write the health of all bundles for `kernex-agent status`. Raises `OSError`.
 
+        It is written when a bundle becomes healthy or unhealthy, and at most every few seconds for other changes.
         The file is not synced, because it is only valid while this process runs.
         """
         health = {product: bundle.health for product, bundle in self._running().items()}
-        if health == self._saved or time.monotonic() < self._save_at:
+        saved = self._saved
+        is_urgent = saved is None or {name: bundle.healthy for name, bundle in health.items()} != {
+            name: bundle.healthy for name, bundle in saved.items()
+        }
+        if health == saved or (time.monotonic() < self._save_at and not is_urgent):
             return
         self._save_at = time.monotonic() + SAVE_SECONDS
         own = {"pid": os.getpid(), "started": start_time(os.getpid()), "boot_id": boot_id()}

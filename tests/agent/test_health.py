@@ -1,14 +1,20 @@
 """The health of a release is checked during its whole life, and heartbeats report each change immediately."""
 
+import os
+import signal
+import time
 from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.agent import bundle
-from tests.agent.device import Device, wait_for
+from tests.agent import bundle, faults
+from tests.agent.device import Device, as_json, wait_for
 from tests.agent.server import FakeServer
 from tests.agent.test_health_url import responding
+from tests.agent.test_programs import FRAGILE, processes_named
 
 ROOT_OF_STATE = '"$KERNEX_STATE_DIR/../../../.."'
 # Fails while the file `sick` exists in the state directory of the agent, and hangs while `stuck` exists. It records
@@ -46,12 +52,11 @@ def checked(version: str = "1", *, timeout: int = 20, interval: int = 1, text: s
     return bundle.program(version, text, more={"bin/check": CHECK}, health=health)
 
 
-def install(server: FakeServer, device: Device, deployed: bundle.Bundle) -> None:
-    """Install a bundle with the first heartbeat of a device. Further heartbeats are due a minute later."""
-    server.interval_seconds = 60
+def install(server: FakeServer, device: Device, deployed: bundle.Bundle, interval_seconds: int = 60) -> None:
+    """Install a bundle with the first heartbeat of a device. Further heartbeats are due after the interval."""
+    server.interval_seconds = interval_seconds
     deployment = server.deploy(deployed)
-    if device.process is None:
-        device.start()
+    device.start()
     device.finish(deployment)
     assert deployment.state == "succeeded", device.log_text()
 
@@ -98,3 +103,135 @@ def test_a_change_of_health_is_reported_immediately(server: FakeServer, device: 
         assert entry["verdict"] == {"n": 1}
     (device.state_dir / "sick").unlink()
     assert "message" not in wait_until_reported(server, device, healthy=True)
+
+
+def test_a_check_that_hangs_is_ended_and_failed(server: FakeServer, device: Device) -> None:
+    """Meanwhile, the program is supervised, and no other check begins. The time limit is the shorter of the two."""
+    install(server, device, checked(timeout=3))
+    (device.state_dir / "stuck").touch()
+    wait_for(lambda: len(processes_named("sleep", "4323")) == 1, 20, device.log_text)
+    (program,) = {pid for pid in device.running() if is_python(pid)}
+    os.kill(program, signal.SIGKILL)
+    wait_for(lambda: device.running() not in (set(), {program}), 20, device.log_text)
+    wait_until_reported(server, device, healthy=False, restarts=1)
+    wait_for(lambda: health_in_status(device)["message"] == TOOK_TOO_LONG, 20, lambda: health_in_status(device))
+    assert len(processes_named("sleep", "4323")) <= 1
+    (device.state_dir / "stuck").unlink()
+    wait_until_reported(server, device, healthy=True)
+    assert processes_named("sleep", "4323") == []
+
+
+TOOK_TOO_LONG = "The health command took longer than 3 s."
+
+
+def health_in_status(device: Device) -> dict[str, Any]:
+    health: dict[str, Any] = as_json(device.run("status", "--json").stdout)["products"]["vad"]["health"]
+    return health
+
+
+def is_python(pid: int) -> bool:
+    return b"run.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_checks_never_overlap(server: FakeServer, device: Device) -> None:
+    """Deploying the same bundle again checks it, too, and does so instead of the repeated checks."""
+    install(server, device, bundle_1 := checked())
+    server.interval_seconds = 1
+    deployment = server.deploy(bundle_1)
+    report_health_of(server, device)
+    device.finish(deployment)
+    lines = (device.state_dir / "checks").read_text().split()
+    wait_for(lambda: len((device.state_dir / "checks").read_text().split()) > len(lines) + 8, 40)
+    lines = (device.state_dir / "checks").read_text().split()
+    assert lines[1::2] == ["end"] * (len(lines) // 2)
+
+
+@pytest.mark.parametrize("end", ["killed", "stopped", "replaced"])
+def test_nothing_of_a_check_survives(server: FakeServer, device: Device, end: str) -> None:
+    """A release whose check hangs can be replaced without waiting for it. A killed agent ends the check afterwards."""
+    install(server, device, checked(timeout=60), interval_seconds=1)
+    (device.state_dir / "stuck").touch()
+    wait_for(lambda: len(processes_named("sleep", "4323")) == 1, 20, device.log_text)
+    if end == "killed":
+        device.kill()
+        (device.state_dir / "stuck").unlink()
+        device.start()
+        wait_for(lambda: processes_named("sleep", "4323") == [], 20)
+        return
+    began_at = time.monotonic()
+    if end == "stopped":
+        assert device.stop() == 0
+    else:
+        device.finish(server.deploy(bundle.data("2")))
+    assert processes_named("sleep", "4323") == []
+    assert time.monotonic() - began_at < 40
+
+
+@pytest.mark.parametrize("is_once", [True, False])
+def test_an_agent_that_starts_checks_at_once(server: FakeServer, device: Device, is_once: bool) -> None:
+    """The first heartbeat after a start reports what is true then, even if the next check were due much later."""
+    install(server, device, checked(interval=3600))
+    assert device.stop() == 0
+    (device.state_dir / "sick").touch()
+    count = len(server.heartbeats)
+    if is_once:
+        device.once()
+    else:
+        device.start()
+        wait_for(lambda: len(server.heartbeats) > count, 30)
+    wait_until_reported(server, device, healthy=False)
+    if is_once:
+        assert len(server.heartbeats) == count + 1
+
+
+def test_a_release_is_healthy_after_its_gate_until_the_next_check(server: FakeServer, device: Device) -> None:
+    install(server, device, checked(interval=3600))
+    (device.state_dir / "sick").touch()
+    checks = (device.state_dir / "checks").read_text()
+    server.interval_seconds = 1
+    time.sleep(3)
+    assert (device.state_dir / "checks").read_text() == checks
+    assert health_in_status(device)["healthy"]
+
+
+def test_a_flapping_program_does_not_flood_the_server(server: FakeServer, device: Device) -> None:
+    """Each restart is news, but at most one heartbeat in 5 seconds is sent for news."""
+    device.options["BAKE_SECONDS"] = "0"
+    install(server, device, bundle.program("1", FRAGILE))
+    report_health_of(server, device)
+    count, began_at = len(server.heartbeats), time.monotonic()
+    (device.state_dir / "broken").touch()
+    entry = wait_until_reported(server, device, healthy=False)
+    assert time.monotonic() - began_at < 5
+    assert entry["message"] in {"The program is not running: exit code 3.", "The program is not running."}
+    wait_for(lambda: reported(server)["restarts"] >= 3, 40, device.log_text)
+    arrived = [request.at for request in server.asked_for("/heartbeat$")][count:]
+    assert len(arrived) >= 2
+    assert min(after - before for before, after in pairwise(arrived)) > 4
+
+
+def test_a_heartbeat_that_the_server_refuses_for_its_rate_is_not_hastened(server: FakeServer, device: Device) -> None:
+    install(server, device, bundle.program("1", OBSERVING))
+    report_health_of(server, device)
+    server.faults.append(faults.on("/heartbeat$", faults.status(429, Retry_After="6"), times=1))
+    count = len(server.asked_for("/heartbeat$"))
+    (device.state_dir / "sick").touch()
+    wait_for(lambda: len(server.asked_for("/heartbeat$")) > count, 15, device.log_text)
+    (device.state_dir / "sick").unlink()
+    time.sleep(1)
+    (device.state_dir / "sick").touch()
+    wait_for(lambda: len(server.asked_for("/heartbeat$")) > count + 1, 20, device.log_text)
+    first, second = [request.at for request in server.asked_for("/heartbeat$")][count : count + 2]
+    assert second - first >= 6
+    wait_until_reported(server, device, healthy=False)
+
+
+def test_status_shows_the_health_of_bundles(server: FakeServer, device: Device) -> None:
+    install(server, device, bundle.program("1", OBSERVING))
+    wait_for(lambda: "  healthy\n" in device.run("status").stdout, 20)
+    (device.state_dir / "sick").touch()
+    expected = "  not healthy: The camera is dark.\n"
+    wait_for(lambda: expected in device.run("status").stdout, 20, lambda: device.run("status").stdout)
+    assert health_in_status(device) == {"healthy": False, "restarts": 0, "message": "The camera is dark."}
+    device.kill()
+    assert health_in_status(device) is None
