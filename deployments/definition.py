@@ -28,13 +28,16 @@ NAMED_AT_MOST = 20
 class Definition:
     """A deployment as an operator describes it. The devices are those in `groups` (names) and `devices` (ids).
 
-    `deadline_seconds` is how long one device may take; None means the installation's default.
+    `deadline_seconds` is how long one device may take; None means the installation's default. A success is observed for
+    `observation_seconds`, in which the bundle may be unhealthy for `unhealthy_seconds`.
     """
 
     bundle: Bundle
     groups: Collection[str] = ()
     devices: Collection[UUID] = ()
     deadline_seconds: int | None = None
+    observation_seconds: int = 600
+    unhealthy_seconds: int = 60
     note: str = ""
 
 
@@ -63,6 +66,8 @@ def start(definition: Definition, *, actor: str, created_by: User | None = None)
             note=definition.note,
             created_by=created_by,
             deadline_seconds=deadline_seconds,
+            observation_seconds=definition.observation_seconds,
+            unhealthy_seconds=definition.unhealthy_seconds,
             skipped=asdict(SkippedCounts()),
         )
         Phase.objects.create(deployment=deployment, number=1, device_count=0)

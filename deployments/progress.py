@@ -1,13 +1,23 @@
-"""How far a deployment is, as a bar with one part for each state of its device deployments."""
+"""How far a deployment is: its counts, its outcome, and a bar with one segment for each result."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
-from deployments.states import FINAL_STATES, UNSUCCESSFUL_STATES, DeviceDeploymentState
+from deployments.models import Deployment, DeploymentState, DeviceDeployment
+from deployments.models.device_deployment import StateCounts
+from deployments.states import (
+    FAILED_LATE,
+    FINAL_STATES,
+    UNSUCCESSFUL_STATES,
+    DeploymentOutcome,
+    DeviceDeploymentState,
+)
 
-# From left to right: succeeded, failed, at work, waiting, cancelled.
+# From left to right: succeeded, failed, in progress, waiting, cancelled.
 ORDER = (
     DeviceDeploymentState.SUCCEEDED,
+    FAILED_LATE,
     *UNSUCCESSFUL_STATES,
     DeviceDeploymentState.CHECKING,
     DeviceDeploymentState.INSTALLING,
@@ -18,31 +28,73 @@ ORDER = (
     DeviceDeploymentState.WAITING,
     DeviceDeploymentState.CANCELLED,
 )
+UNSUCCESSFUL_RESULTS = (FAILED_LATE, *UNSUCCESSFUL_STATES)
+
+
+def counts_of(deployments: Iterable[Deployment]) -> dict[UUID, StateCounts]:
+    """Return how many device deployments have which result, for each deployment.
+
+    One query for all that have not finished. A success that failed late counts as `failed_late`.
+    """
+    deployments = list(deployments)
+    unfinished = [deployment.pk for deployment in deployments if deployment.finished_at is None]
+    live = DeviceDeployment.objects.filter(deployment__in=unfinished).counts() if unfinished else {}
+    return {
+        deployment.pk: _with_late_failures(
+            live.get(deployment.pk, {}) if deployment.finished_at is None else deployment.final_counts,
+            deployment.late_failures,
+        )
+        for deployment in deployments
+    }
+
+
+def _with_late_failures(counts: StateCounts, late_failures: int) -> StateCounts:
+    if not late_failures:
+        return counts
+    succeeded = max(0, counts.get(DeviceDeploymentState.SUCCEEDED, 0) - late_failures)
+    return counts | {DeviceDeploymentState.SUCCEEDED.value: succeeded, FAILED_LATE: late_failures}
+
+
+def observed_counts(deployments: Iterable[Deployment]) -> dict[UUID, int]:
+    """Return how many successes are under observation, for each deployment that has any."""
+    ids = [deployment.pk for deployment in deployments]
+    return DeviceDeployment.objects.filter(deployment__in=ids).observed_counts() if ids else {}
+
+
+def outcome_of(deployment: Deployment, counts: StateCounts) -> str:
+    """Return the `DeploymentOutcome`, or an empty string while the deployment has not ended."""
+    if deployment.finished_at is None:
+        return ""
+    if deployment.state == DeploymentState.CANCELLED:
+        return DeploymentOutcome.CANCELLED
+    total = sum(counts.values())
+    is_success = total > 0 and counts.get(DeviceDeploymentState.SUCCEEDED, 0) == total
+    return DeploymentOutcome.SUCCEEDED if is_success else DeploymentOutcome.INCOMPLETE
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """One part of the bar. `percent` is its share; `tone` is the name of its colour."""
+class Segment:
+    """One segment of the bar. `percent` is its share; `style` is the name of its colour."""
 
     state: str
     count: int
     percent: float
-    tone: str
+    style: str
 
 
-def bars(counts: Mapping[str, int]) -> list[Bar]:
-    """Return the parts of the bar, without empty ones."""
+def segments(counts: Mapping[str, int]) -> list[Segment]:
+    """Return the segments of the bar, without empty ones."""
     total = sum(counts.values()) or 1
     return [
-        Bar(state.replace("_", " "), counts[state], round(100 * counts[state] / total, 1), tone_of(state))
-        for state in ORDER
-        if counts.get(state)
+        Segment(result.replace("_", " "), counts[result], round(100 * counts[result] / total, 1), style_of(result))
+        for result in ORDER
+        if counts.get(result)
     ]
 
 
-def tone_of(state: str) -> str:
-    if state == DeviceDeploymentState.SUCCEEDED:
+def style_of(result: str) -> str:
+    if result == DeviceDeploymentState.SUCCEEDED:
         return "good"
-    if state in UNSUCCESSFUL_STATES:
+    if result in UNSUCCESSFUL_RESULTS:
         return "bad"
-    return "dim" if state in FINAL_STATES or state == DeviceDeploymentState.WAITING else "busy"
+    return "dim" if result in FINAL_STATES or result == DeviceDeploymentState.WAITING else "busy"

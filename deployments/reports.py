@@ -2,14 +2,15 @@
 
 1. The row is found by deployment and device. A deployment that was never offered to this device does not exist for it.
 2. The attempt has to be the current one.
-3. A row that has ended does not change. Its last report repeated is answered as before. A newer report is refused and
-   stored beside the row, with an event for the first few that differ.
+3. A row that has ended keeps its state. A later report is accepted and recorded, with an event for the first few that
+   differ. If a device reports failure after its success, the success has failed late.
 4. A report number that was seen already changes nothing.
 5. A new report moves the row forward, or changes only its progress, by one conditional UPDATE that compares what was
    read. If another process won the race, the report is checked again from the start.
 """
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,8 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from deployments.models import FINAL_STATES, DeviceDeployment
+from deployments.models import FINAL_STATES, Deployment, DeviceDeployment, DeviceDeploymentState
+from deployments.observation import LateFailure, fail_late
 from deployments.states import stages_passed, state_after_report
 from deployments.termination import ended_event
 from devices.models import Command
@@ -26,6 +28,8 @@ from foundation.errors import BadRequest, Conflict, NotFound, Unavailable
 from foundation.events.models import record_event
 
 TRIES = 5
+# Reports after a success that make it fail late.
+LATE_FAILURES = (DeviceDeploymentState.FAILED, DeviceDeploymentState.ROLLED_BACK)
 # What a device may measure, in seconds: fetching the blobs, installing, and the health check.
 TIMINGS = ("fetch", "install", "check")
 # How many events the late reports of one device deployment may write.
@@ -52,7 +56,7 @@ def accept_report(device_id: UUID, deployment_id: UUID, report: Report) -> str:
     Raises:
         NotFound: `not_found`: no such deployment was offered to this device.
         BadRequest: `unknown_attempt`.
-        Conflict: `old_attempt`, with `attempt`; `ended`, with `state`.
+        Conflict: `old_attempt`, with `attempt`.
         Unavailable: `busy`: other processes changed the row several times.
     """
     for _ in range(TRIES):
@@ -64,7 +68,7 @@ def accept_report(device_id: UUID, deployment_id: UUID, report: Report) -> str:
             return row.state
         if row.state in FINAL_STATES:
             _note_late(row, report)
-            raise Conflict("ended", "This deployment has ended on this device; stop reporting.", state=row.state)
+            return row.state
         if report.report < row.report or _apply(row, report):
             return row.state
     raise Unavailable("busy", "The deployment is changing right now; send the same report again.")
@@ -103,6 +107,9 @@ def _changes(row: DeviceDeployment, report: Report, target: str) -> dict[str, An
         changes["bytes_done"] = report.bytes_done
     if report.bytes_total is not None:
         changes["bytes_total"] = report.bytes_total
+    if target == DeviceDeploymentState.SUCCEEDED:
+        seconds = Deployment.objects.values_list("observation_seconds", flat=True).get(pk=row.deployment_id)
+        changes["observation_ends_at"] = timezone.now() + timedelta(seconds=seconds) if seconds else None
     return changes
 
 
@@ -115,6 +122,10 @@ def _note_late(row: DeviceDeployment, report: Report) -> None:
         return
     differing = DeviceDeployment.objects.filter(pk=row.pk).exclude(late_state=report.state)
     with transaction.atomic():
+        if row.state == DeviceDeploymentState.SUCCEEDED and report.state in LATE_FAILURES:
+            reason_code = report.reason_code or report.state
+            failure = LateFailure(row.pk, row.deployment_id, row.device_id, row.product, reason_code, report.message)
+            fail_late([failure], "device")
         if differing.filter(late_events__lt=MAX_LATE_EVENTS).update(
             late_state=report.state, late_events=F("late_events") + 1
         ):

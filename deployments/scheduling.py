@@ -1,6 +1,7 @@
 """The scheduler's tasks for deployments."""
 
 from deployments.drift import compare
+from deployments.observation import observe
 from deployments.offers import offer
 from deployments.planning import plan
 from deployments.termination import (
@@ -20,5 +21,6 @@ TASKS = [
     Task("end decommissioned devices", end_decommissioned, every_seconds=5),
     Task("end withdrawn bundles", end_withdrawn, every_seconds=5),
     Task("finish", finish, every_seconds=1),
+    Task("observe successes", observe, every_seconds=2),
     Task("compare devices", compare, every_seconds=5),
 ]

@@ -1,17 +1,19 @@
 """Requests and responses of the operators' endpoints."""
 
 from typing import Any
-from uuid import UUID
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from deployments.definition import MAX_DEVICES
-from deployments.models import Deployment, DeploymentState, DeviceDeployment, DeviceDeploymentState
+from deployments.models import Deployment, DeploymentState, DeviceDeployment
 from deployments.models.device_deployment import StateCounts
+from deployments.progress import counts_of, observed_counts, outcome_of
+from deployments.states import RESULTS, DeploymentOutcome
 from foundation.api.serializers import StrictSerializer
 
 YEAR_SECONDS = 31_536_000
+MAX_OBSERVATION_SECONDS = 30 * 86_400
 MAX_GROUPS = 1000
 
 
@@ -22,6 +24,14 @@ class DeploymentRequest(StrictSerializer):
     groups = serializers.ListField(child=serializers.CharField(max_length=100), max_length=MAX_GROUPS, required=False)
     devices = serializers.ListField(child=serializers.UUIDField(), max_length=MAX_DEVICES, required=False)
     deadline_seconds = serializers.IntegerField(min_value=10, max_value=YEAR_SECONDS, required=False)
+    observation_seconds = serializers.IntegerField(
+        min_value=0, max_value=MAX_OBSERVATION_SECONDS, required=False,
+        help_text="How long a success is observed; it fails late if the device turns unhealthy or rolls back.",
+    )  # fmt: skip
+    unhealthy_seconds = serializers.IntegerField(
+        min_value=0, max_value=MAX_OBSERVATION_SECONDS, required=False,
+        help_text="How long the bundle may be unhealthy while it is observed.",
+    )  # fmt: skip
     note = serializers.CharField(max_length=500, allow_blank=True, required=False)
 
 
@@ -33,10 +43,10 @@ class DeploymentFilter(serializers.Serializer[Any]):
 
 
 class Counts(serializers.Serializer[Any]):
-    """How many device deployments are in which state."""
+    """How many device deployments are in which state. A success that failed late counts as `failed_late` only."""
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        return {state: serializers.IntegerField() for state in DeviceDeploymentState.values}
+        return {result: serializers.IntegerField() for result in RESULTS}
 
 
 class Skipped(serializers.Serializer[Any]):
@@ -47,10 +57,12 @@ class Skipped(serializers.Serializer[Any]):
 
 
 class DeploymentAnswer(serializers.ModelSerializer[Deployment]):
-    """One deployment. The serializer's context holds `counts`; see `counts_of`."""
+    """One deployment. Build it with `deployment_responses`."""
 
     bundle = serializers.StringRelatedField[Any]()
+    outcome = serializers.SerializerMethodField()
     counts = serializers.SerializerMethodField()
+    observing = serializers.SerializerMethodField()
     skipped = Skipped()
     reason_code = serializers.CharField(
         help_text="Why the deployment ended before any device took part: `no_devices`, `bundle_withdrawn`, or empty."
@@ -63,10 +75,14 @@ class DeploymentAnswer(serializers.ModelSerializer[Deployment]):
             "bundle",
             "state",
             "reason_code",
+            "outcome",
             "counts",
+            "observing",
             "skipped",
             "note",
             "deadline_seconds",
+            "observation_seconds",
+            "unhealthy_seconds",
             "created_at",
             "cancelled_at",
             "finished_at",
@@ -76,11 +92,29 @@ class DeploymentAnswer(serializers.ModelSerializer[Deployment]):
     @extend_schema_field(Counts)
     def get_counts(self, deployment: Deployment) -> dict[str, int]:
         counts: StateCounts = self.context["counts"][deployment.pk]
-        return {state: counts.get(state, 0) for state in DeviceDeploymentState.values}
+        return {result: counts.get(result, 0) for result in RESULTS}
+
+    @extend_schema_field(serializers.ChoiceField([*DeploymentOutcome.choices, ("", "not ended")]))
+    def get_outcome(self, deployment: Deployment) -> str:
+        """How the deployment ended. Empty until then. `succeeded` is final once `observing` is 0."""
+        return outcome_of(deployment, self.context["counts"][deployment.pk])
+
+    def get_observing(self, deployment: Deployment) -> int:
+        """How many successes are still under observation."""
+        observing: int = self.context["observing"].get(deployment.pk, 0)
+        return observing
 
 
 class DeviceDeploymentFilter(serializers.Serializer[Any]):
-    state = serializers.ChoiceField(DeviceDeploymentState.choices, required=False)
+    state = serializers.ChoiceField(RESULTS, required=False)
+
+
+class LateOutcome(serializers.Serializer[Any]):
+    """Why and when a success failed within its observation time."""
+
+    reason_code = serializers.CharField()
+    message = serializers.CharField()
+    at = serializers.DateTimeField()
 
 
 class DeviceDeploymentAnswer(serializers.ModelSerializer[DeviceDeployment]):
@@ -88,7 +122,8 @@ class DeviceDeploymentAnswer(serializers.ModelSerializer[DeviceDeployment]):
 
     device = serializers.UUIDField(source="device_id")
     device_name = serializers.CharField(source="device.name")
-    late_state = serializers.CharField(help_text="What the device reported after the end. It changes nothing.")
+    late_state = serializers.CharField(help_text="The state that the device reported last after the end.")
+    late_outcome = serializers.SerializerMethodField()
 
     class Meta:
         model = DeviceDeployment
@@ -104,6 +139,8 @@ class DeviceDeploymentAnswer(serializers.ModelSerializer[DeviceDeployment]):
             "timings",
             "reached_at",
             "late_state",
+            "late_outcome",
+            "observation_ends_at",
             "offered_at",
             "state_changed_at",
             "deadline_at",
@@ -111,12 +148,14 @@ class DeviceDeploymentAnswer(serializers.ModelSerializer[DeviceDeployment]):
         ]
         read_only_fields = fields
 
+    @extend_schema_field(LateOutcome(allow_null=True))
+    def get_late_outcome(self, row: DeviceDeployment) -> dict[str, Any] | None:
+        if row.late_at is None:
+            return None
+        return LateOutcome({"reason_code": row.late_reason_code, "message": row.late_message, "at": row.late_at}).data
 
-def counts_of(deployments: list[Deployment]) -> dict[UUID, StateCounts]:
-    """Return the counts of each deployment. One query for all that have not finished."""
-    unfinished = [deployment.pk for deployment in deployments if deployment.finished_at is None]
-    counts = DeviceDeployment.objects.filter(deployment__in=unfinished).counts() if unfinished else {}
-    for deployment in deployments:
-        if deployment.finished_at is not None:
-            counts[deployment.pk] = deployment.final_counts
-    return {deployment.pk: counts.get(deployment.pk, {}) for deployment in deployments}
+
+def deployment_responses(deployments: list[Deployment]) -> list[Any]:
+    """Return the responses for these deployments. Three queries at most, however many there are."""
+    context = {"counts": counts_of(deployments), "observing": observed_counts(deployments)}
+    return list(DeploymentAnswer(deployments, many=True, context=context).data)

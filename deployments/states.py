@@ -22,6 +22,9 @@ device deployment:
        │                               ├── operator cancels ──► cancelling ──► cancelled, or the final report
        └── operator cancels ─► cancelled └── deadline ──► timed_out  (cancelling: cancelled)
 
+A success is provisional until its observation time ends: it may fail late, and then counts as failed
+(`deployments.observation`). The state stays `succeeded`.
+
 Decommissioning a device ends all its device deployments as `cancelled`. A hold withdraws an offer that the device has
 not acknowledged: the device deployment waits again, as a new attempt.
 """
@@ -36,6 +39,14 @@ class DeploymentState(TextChoices):
     RUNNING = "running", "running"
     CANCELLED = "cancelled", "cancelled"
     FINISHED = "finished", "finished"
+
+
+class DeploymentOutcome(TextChoices):
+    """How a deployment ended. It may change from `succeeded` to `incomplete` while devices are observed."""
+
+    SUCCEEDED = "succeeded", "succeeded"
+    INCOMPLETE = "incomplete", "incomplete"
+    CANCELLED = "cancelled", "cancelled"
 
 
 DEPLOYMENT_TRANSITIONS = Transitions(
@@ -116,6 +127,11 @@ UNSUCCESSFUL_STATES = (
     DeviceDeploymentState.REJECTED,
     DeviceDeploymentState.TIMED_OUT,
 )
+
+# The result of a device deployment that succeeded and failed within its observation time. It is not a state.
+FAILED_LATE = "failed_late"
+# What a device deployment amounts to: its state, or `failed_late`.
+RESULTS = (*(state.value for state in DeviceDeploymentState), FAILED_LATE)
 
 DEVICE_DEPLOYMENT_TRANSITIONS = Transitions(
     {

@@ -20,7 +20,7 @@ from deployments.serializers import (
     DeploymentRequest,
     DeviceDeploymentAnswer,
     DeviceDeploymentFilter,
-    counts_of,
+    deployment_responses,
 )
 from foundation.accounts.authentication import token_of
 from foundation.api.pagination import NewestFirst
@@ -32,7 +32,7 @@ def all_deployments() -> DeploymentQuerySet:
 
 
 def answer(deployment: Deployment) -> Any:
-    return DeploymentAnswer(deployment, context={"counts": counts_of([deployment])}).data
+    return deployment_responses([deployment])[0]
 
 
 class Deployments(ListView[Deployment]):
@@ -47,8 +47,7 @@ class Deployments(ListView[Deployment]):
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """All deployments, newest first."""
         page = self.paginate_queryset(self.get_queryset()) or []
-        answers = DeploymentAnswer(page, many=True, context={"counts": counts_of(list(page))})
-        return self.get_paginated_response(answers.data)
+        return self.get_paginated_response(deployment_responses(list(page)))
 
     @extend_schema(
         request=DeploymentRequest,
@@ -91,7 +90,7 @@ class DeploymentDevices(ListView[DeviceDeployment]):
         filters = self.filters()
         if not Deployment.objects.filter(pk=deployment_id).exists():
             raise Http404
-        rows = DeviceDeployment.objects.filter(deployment_id=deployment_id, **filters)
+        rows = DeviceDeployment.objects.filter(deployment_id=deployment_id).with_result(filters.get("state", ""))
         return rows.with_device_names()
 
     @extend_schema(parameters=[DeviceDeploymentFilter])

@@ -57,9 +57,13 @@ device AS (
         agent_version = %(agent_version)s::text,
         status = %(status)s::text,
         metrics = %(metrics)s::jsonb,
-        running_changed_at = CASE WHEN device.running_bundles = %(running_bundles)s::jsonb
+        running_changed_at = CASE WHEN device.running_sha256 = %(running_sha256)s::text
                                   THEN device.running_changed_at ELSE statement_timestamp() END,
+        running_sha256 = %(running_sha256)s::text,
         running_bundles = %(running_bundles)s::jsonb,
+        health_changed_at = CASE WHEN device.reported_health = %(health)s::text
+                                 THEN device.health_changed_at ELSE statement_timestamp() END,
+        reported_health = %(health)s::text,
         boot_id = %(boot_id)s::text,
         previous_boot_id = CASE WHEN device.boot_id = %(boot_id)s::text
                                 THEN device.previous_boot_id ELSE device.boot_id END,
@@ -210,6 +214,8 @@ def _values(device_id: UUID, signature: VerifiedSignature, report: HeartbeatRepo
         "status": report.status,
         "metrics": report.metrics,
         "running_bundles": report.running_bundles,
+        "running_sha256": report.running_sha256,
+        "health": report.health,
         "boot_id": report.boot_id,
         "acknowledged": report.acknowledged_commands,
         "ended": list(outcomes),

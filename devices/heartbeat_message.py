@@ -4,6 +4,7 @@
 is several times faster, and no other message arrives as often.
 """
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, NoReturn, TypeGuard
 
 from devices.models import CommandOutcome
 from devices.models.command import MAX_OUTCOME_MESSAGE_LENGTH
+from devices.models.health import reported_health
 from foundation.errors import BadRequest
 
 MAX_BUNDLES = 64
@@ -40,13 +42,18 @@ class ReportedOutcome:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatReport:
-    """What a device reports in a heartbeat. `metrics` and `running_bundles` are JSON texts, as the database wants."""
+    """What a device reports in a heartbeat. `metrics` and `running_bundles` are JSON texts, as the database wants.
+
+    `running_sha256` is the digest of the products and their manifests, without their health. `health` is a `Health`.
+    """
 
     agent_version: str
     boot_id: str
     status: str
     metrics: str
     running_bundles: str
+    running_sha256: str
+    health: str
     acknowledged_commands: list[int]
     command_outcomes: list[ReportedOutcome]
 
@@ -59,12 +66,15 @@ def read(body: Any) -> HeartbeatReport:
     """
     if type(body) is not dict:
         raise BadRequest("invalid", "The body must be a JSON object.")
+    running_bundles = _running_bundles(body.get("running_bundles"))
     return HeartbeatReport(
         agent_version=_text(body, "agent_version", 64),
         boot_id=_text(body, "boot_id", 64),
         status=_text(body, "status", 32),
         metrics=_metrics(body.get("metrics")),
-        running_bundles=_running_bundles(body.get("running_bundles")),
+        running_bundles=_json(running_bundles) if running_bundles else "{}",
+        running_sha256=_running_sha256(running_bundles),
+        health=reported_health(running_bundles).value,
         acknowledged_commands=_acknowledged(body.get("acknowledged_commands")),
         command_outcomes=_outcomes(body.get("command_outcomes")),
     )
@@ -102,12 +112,16 @@ def _metrics(value: Any) -> str:
     return text
 
 
-def _running_bundles(value: Any) -> str:
+def _running_bundles(value: Any) -> dict[str, dict[str, Any]]:
     if type(value) is not dict or len(value) > MAX_BUNDLES:
         _refuse("running_bundles", f"This must be an object with at most {MAX_BUNDLES} products.")
-    if not value:
-        return "{}"
-    return _json({product: _running_bundle(product, bundle) for product, bundle in value.items()})
+    return {product: _running_bundle(product, bundle) for product, bundle in value.items()}
+
+
+def _running_sha256(running_bundles: dict[str, dict[str, Any]]) -> str:
+    """Return the digest of what runs. It is empty if nothing runs."""
+    lines = sorted(f"{product} {bundle['manifest_sha256']}" for product, bundle in running_bundles.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else ""
 
 
 def _running_bundle(product: str, bundle: Any) -> dict[str, Any]:

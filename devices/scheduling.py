@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from django.conf import settings
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -18,6 +18,7 @@ from devices.models import (
     Device,
     DeviceQuerySet,
     DeviceState,
+    Health,
     HeartbeatSample,
     LogBatch,
     LogRequest,
@@ -28,6 +29,9 @@ from foundation.events.models import Event
 from foundation.scheduler import ACTOR, Task
 
 BATCH_SIZE = 5_000
+# A device that flaps gets at most one event about its health in this time.
+HEALTH_EVENT_SECONDS = 300
+MAX_EVENT_MESSAGE_LENGTH = 1_000
 # One log request has up to a thousand rows of text.
 LOG_BATCH_SIZE = 20
 # Each device of a bulk decision gets an event and may have commands to withdraw.
@@ -59,6 +63,39 @@ def _record_online() -> int:
     devices = _lock(Device.objects.returned())
     Device.objects.filter(pk__in=[device.pk for device in devices]).update(offline_noted_at=None)
     return _record_liveness(devices, "device.online", "is online again")
+
+
+def record_health() -> int:
+    """Write one event for each device whose reported health changed, at most one per device and five minutes.
+
+    A device that reports for the first time and is healthy gets no event.
+    """
+    return run_in_batches(_record_health, size=BATCH_SIZE)
+
+
+def _record_health() -> int:
+    latest = timezone.now() - timedelta(seconds=HEALTH_EVENT_SECONDS)
+    is_due = Q(health_noted_at__isnull=True) | Q(health_noted_at__lte=latest)
+    devices = _lock(Device.objects.with_unnoted_health().filter(is_due))
+    Device.objects.filter(pk__in=[device.pk for device in devices]).update(
+        noted_health=F("reported_health"), health_noted_at=Now()
+    )
+    Event.objects.bulk_create(
+        _health_event(device) for device in devices if device.noted_health or device.reported_health != Health.HEALTHY
+    )
+    return len(devices)
+
+
+def _health_event(device: Device) -> Event:
+    reason = f": {device.complaints}" if device.complaints else ""
+    message = f"Device {device} is {device.reported_health}{reason}"
+    return Event(
+        kind=f"device.{device.reported_health}",
+        message=message[:MAX_EVENT_MESSAGE_LENGTH].rstrip(".") + ".",
+        actor="device",
+        device_id=device.pk,
+        data={"health": device.reported_health, "previous": device.noted_health},
+    )
 
 
 def _lock(devices: DeviceQuerySet) -> list[Device]:
@@ -146,6 +183,7 @@ def delete_old_logs() -> int:
 TASKS = [
     Task("record offline devices", record_offline, every_seconds=5),
     Task("record returned devices", record_online, every_seconds=5),
+    Task("record health", record_health, every_seconds=5),
     Task("carry out bulk decisions", carry_out_bulk_decisions, every_seconds=2),
     Task("end log requests", end_log_requests, every_seconds=5),
     Task("delete old heartbeats", delete_old_samples, every_seconds=300),

@@ -12,6 +12,7 @@ from devices.models import (
     DeviceState,
     EnrolmentToken,
     Group,
+    Health,
     HeartbeatSample,
     LogRequest,
     is_label,
@@ -44,6 +45,7 @@ class DeviceFilter(serializers.Serializer[Any]):
     state = serializers.ChoiceField(DeviceState.choices, required=False)
     group = serializers.CharField(required=False)
     online = serializers.BooleanField(required=False, allow_null=True, default=None)
+    health = serializers.ChoiceField(Health.choices, required=False)
     tag = serializers.CharField(required=False)
     q = serializers.CharField(max_length=100, required=False)
 
@@ -53,6 +55,9 @@ class DeviceAnswer(serializers.ModelSerializer[Device]):
 
     group = serializers.CharField(source="group.name")
     online = serializers.BooleanField(source="is_online")
+    health = serializers.ChoiceField(
+        Health.choices, help_text="As the last heartbeat describes it; `unknown` while the device is not online."
+    )
 
     class Meta:
         model = Device
@@ -63,6 +68,8 @@ class DeviceAnswer(serializers.ModelSerializer[Device]):
             "group",
             "tags",
             "online",
+            "health",
+            "health_changed_at",
             "last_heartbeat_at",
             "device_type",
             "agent_version",

@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 
 from bundles.models import Bundle
 from deployments.models import Deployment, DeviceDeployment, Hold
-from deployments.progress import bars
+from deployments.progress import counts_of, segments
 from devices.models import Device
 from foundation.events.models import Event
 from operations.monitoring.health import findings
@@ -63,6 +63,7 @@ class FleetStatus:
     """The numbers of the start page, and the response of GET /api/v1/status."""
 
     devices: dict[str, int]
+    health: dict[str, int]
     deployments: DeploymentCounts
     bundles: BundleCounts
     version: str
@@ -71,6 +72,7 @@ class FleetStatus:
     def now(cls) -> "FleetStatus":
         return cls(
             devices=Device.objects.counts(),
+            health=Device.objects.health_counts(),
             deployments=DeploymentCounts(
                 running=Deployment.objects.running().count(), are_held=Hold.objects.active().exists()
             ),
@@ -79,12 +81,12 @@ class FleetStatus:
         )
 
 
-def with_bars(deployments: Any) -> list[Deployment]:
-    """Return the newest of these deployments, each with its progress bars."""
+def with_segments(deployments: Any) -> list[Deployment]:
+    """Return the newest of these deployments, each with the segments of its bar."""
     shown = list(deployments[:SHOWN_ROWS])
-    counts = DeviceDeployment.objects.filter(deployment__in=shown).counts()
+    counts = counts_of(shown)
     for deployment in shown:
-        deployment.bars = bars(counts.get(deployment.pk, {}))
+        deployment.segments = segments(counts[deployment.pk])
     return shown
 
 
@@ -94,6 +96,8 @@ def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     tiles = [
         ("online", status.devices["online"], "good", "devices", "device", "liveness=online"),
         ("offline", status.devices["offline"], "bad", "devices", "device", "liveness=offline"),
+        ("unhealthy", status.health["unhealthy"], "bad", "devices", "device", "health=unhealthy"),
+        ("restarting", status.health["restarting"], "warn", "devices", "device", "health=restarting"),
         ("pending", status.devices["pending"], "warn", "devices", "device", "state__exact=pending"),
         (
             "running deployments",
@@ -113,7 +117,7 @@ def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     failed = DeviceDeployment.objects.unsuccessful().select_related("device", "deployment__bundle")
     if status.deployments.are_held:
         context["held"] = Hold.objects.active().first()
-    context["running"] = with_bars(Deployment.objects.running().select_related("bundle").defer("bundle__manifest"))
+    context["running"] = with_segments(Deployment.objects.running().select_related("bundle").defer("bundle__manifest"))
     context["failures"] = failed.defer("deployment__bundle__manifest").order_by("-finished_at")[:SHOWN_ROWS]
     context["events"] = Event.objects.all()[:SHOWN_ROWS]
     return context
@@ -124,6 +128,14 @@ class DeviceFigures(serializers.Serializer[Any]):
     offline = serializers.IntegerField()
     pending = serializers.IntegerField()
     decommissioned = serializers.IntegerField()
+
+
+class HealthFigures(serializers.Serializer[Any]):
+    """The health of online devices, as their last heartbeats describe it."""
+
+    healthy = serializers.IntegerField()
+    restarting = serializers.IntegerField()
+    unhealthy = serializers.IntegerField()
 
 
 class DeploymentFigures(serializers.Serializer[Any]):
@@ -137,6 +149,7 @@ class BundleFigures(serializers.Serializer[Any]):
 
 class StatusAnswer(serializers.Serializer[Any]):
     devices = DeviceFigures()
+    health = HealthFigures()
     deployments = DeploymentFigures()
     bundles = BundleFigures()
     version = serializers.CharField()

@@ -1,6 +1,6 @@
 """Deployments in the admin: operators start, follow and cancel them. What happened is never edited."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from django import forms
@@ -18,14 +18,9 @@ from unfold.widgets import (
 
 from bundles.models import Bundle
 from deployments.definition import Definition, start
-from deployments.models import (
-    UNSUCCESSFUL_STATES,
-    Deployment,
-    DeploymentState,
-    DeviceDeployment,
-    DeviceDeploymentState,
-)
-from deployments.progress import Bar, bars
+from deployments.models import Deployment, DeploymentState, DeviceDeployment, DeviceDeploymentState
+from deployments.models.device_deployment import IS_UNSUCCESSFUL
+from deployments.progress import UNSUCCESSFUL_RESULTS, Segment, counts_of, observed_counts, outcome_of, segments
 from devices.models import Device, Group
 from foundation.adminsite.base import Action, OperatorAdmin, actor_of, is_confirmed
 from foundation.events.models import Event
@@ -34,7 +29,8 @@ from foundation.formatting import EMPTY, duration
 STATE_COLOURS = {
     "planning": "info",
     "running": "info",
-    "finished": "success",
+    "succeeded": "success",
+    "incomplete": "danger",
     "cancelled": "warning",
     "no devices": "danger",
     "bundle withdrawn": "warning",
@@ -43,7 +39,7 @@ RESULTS_SHOWN = 100
 HISTORY_SHOWN = 15
 # The confirmation page counts devices up to this number.
 COUNTED_DEVICES = 100_000
-FAILURES_FIRST = Case(When(state__in=UNSUCCESSFUL_STATES, then=0), default=1)
+FAILURES_FIRST = Case(When(IS_UNSUCCESSFUL, then=0), default=1)
 
 CANCEL = Action(
     "cancel",
@@ -92,8 +88,8 @@ class DeploymentAdmin(OperatorAdmin):
     search_fields = ("bundle__name", "bundle__version", "note", "id")
     actions = (CANCEL,)
     readonly_fields = (
-        "bundle", "shown_state", "note", "shown_deadline", "shown_skipped", "created_by", "created_at",
-        "cancelled_at", "finished_at",
+        "bundle", "shown_state", "note", "shown_deadline", "shown_observation", "shown_skipped", "created_by",
+        "created_at", "cancelled_at", "finished_at",
     )  # fmt: skip
     fields = readonly_fields
     change_form_before_template = "deployments/deployment_progress.html"
@@ -117,10 +113,9 @@ class DeploymentAdmin(OperatorAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """The list, with the counts of all its rows from one query."""
         changelist = super().get_changelist_instance(request)
-        unfinished = [deployment.pk for deployment in changelist.result_list if deployment.finished_at is None]
-        counts = DeviceDeployment.objects.filter(deployment__in=unfinished).counts() if unfinished else {}
+        counts = counts_of(changelist.result_list)
         for deployment in changelist.result_list:
-            deployment.shown_counts = counts.get(deployment.pk, deployment.final_counts)
+            deployment.shown_counts = counts[deployment.pk]
         return changelist
 
     def has_change_permission(self, request: HttpRequest, obj: Deployment | None = None) -> bool:
@@ -173,12 +168,11 @@ class DeploymentAdmin(OperatorAdmin):
         if deployment is not None:
             rows = DeviceDeployment.objects.filter(deployment=deployment).with_device_names()
             context |= {
-                "bars": bars_of(deployment),
+                **asdict(Progress.of(deployment)),
                 "results": rows.order_by(FAILURES_FIRST, "-state_changed_at")[:RESULTS_SHOWN],
                 "results_shown": RESULTS_SHOWN,
                 "events": Event.objects.filter(deployment_id=deployment.pk)[:HISTORY_SHOWN],
                 "progress_url": reverse("admin:deployment-progress", args=[deployment.pk]),
-                "is_running": deployment.finished_at is None,
                 "is_planning": deployment.state == DeploymentState.PLANNING,
             }
         return super().change_view(request, object_id, *args, extra_context=context, **kwargs)
@@ -188,12 +182,15 @@ class DeploymentAdmin(OperatorAdmin):
         deployment = self.get_object(request, str(deployment_id))
         if deployment is None or not self.has_view_permission(request, deployment):
             return JsonResponse({}, status=404)
-        parts = [asdict(bar) for bar in bars_of(deployment)]
-        return JsonResponse({"bars": parts, "is_running": deployment.finished_at is None})
+        return JsonResponse(asdict(Progress.of(deployment)))
 
     @display(description="state", ordering="state", label=STATE_COLOURS)
     def shown_state(self, deployment: Deployment) -> str:
-        return deployment.reason_code.replace("_", " ") or deployment.state
+        """The outcome if there is one: "finished" alone does not say whether the devices run the bundle."""
+        if deployment.reason_code:
+            return deployment.reason_code.replace("_", " ")
+        counts = getattr(deployment, "shown_counts", None) or counts_of([deployment])[deployment.pk]
+        return outcome_of(deployment, counts) or deployment.state
 
     @display(description="bundle", ordering="bundle__name")
     def shown_bundle(self, deployment: Deployment) -> str:
@@ -202,7 +199,7 @@ class DeploymentAdmin(OperatorAdmin):
     @display(description="devices")
     def shown_progress(self, deployment: Deployment) -> str:
         counts: dict[str, int] = getattr(deployment, "shown_counts", {})
-        unsuccessful = sum(counts.get(state, 0) for state in UNSUCCESSFUL_STATES)
+        unsuccessful = sum(counts.get(result, 0) for result in UNSUCCESSFUL_RESULTS)
         summary = f"{counts.get(DeviceDeploymentState.SUCCEEDED, 0)} of {sum(counts.values())} succeeded"
         return f"{summary}, {unsuccessful} did not" if unsuccessful else summary
 
@@ -210,13 +207,27 @@ class DeploymentAdmin(OperatorAdmin):
     def shown_deadline(self, deployment: Deployment) -> str:
         return duration(deployment.deadline_seconds)
 
+    @display(description="observation after a success")
+    def shown_observation(self, deployment: Deployment) -> str:
+        return duration(deployment.observation_seconds)
+
     @display(description="skipped")
     def shown_skipped(self, deployment: Deployment) -> str:
         return str(deployment.skipped_counts) or EMPTY
 
 
-def bars_of(deployment: Deployment) -> list[Bar]:
-    """Return the bar of one deployment: as it ended, or counted now."""
-    if deployment.finished_at is not None:
-        return bars(deployment.final_counts)
-    return bars(DeviceDeployment.objects.filter(deployment=deployment).counts().get(deployment.pk, {}))
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the page shows of a deployment and polls. `observing` is how many successes are under observation."""
+
+    segments: list[Segment]
+    is_running: bool
+    observing: int
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> "Progress":
+        return cls(
+            segments=segments(counts_of([deployment])[deployment.pk]),
+            is_running=deployment.finished_at is None,
+            observing=observed_counts([deployment]).get(deployment.pk, 0),
+        )

@@ -71,6 +71,11 @@ class Deployment(StatefulModel):
     note = models.CharField(max_length=500, blank=True)
     # How long one device may take from the offer to its final report.
     deadline_seconds = models.PositiveIntegerField(default=86_400)
+    # How long a success is observed, and how long a bundle may be unhealthy in that time.
+    observation_seconds = models.PositiveIntegerField(default=600, db_default=600)
+    unhealthy_seconds = models.PositiveIntegerField(default=60, db_default=60)
+    # How many successes failed late. The counts by state do not know of it.
+    late_failures = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     # The fields of `SkippedCounts`; they grow while the deployment is planned.
     skipped = models.JSONField(default=dict, editable=False)
     # How many device deployments ended in which state. Stored when the deployment has finished, counted until then.

@@ -13,6 +13,7 @@ from deployments.models.phase import Phase
 from deployments.states import (
     ACTIVE_STATES,
     DEVICE_DEPLOYMENT_TRANSITIONS,
+    FAILED_LATE,
     FINAL_STATES,
     UNFINISHED_STATES,
     UNSUCCESSFUL_STATES,
@@ -25,6 +26,7 @@ from foundation.state_machine import StatefulModel, StatefulQuerySet
 # How many device deployments are in which state.
 StateCounts = dict[str, int]
 
+IS_UNSUCCESSFUL = Q(state__in=UNSUCCESSFUL_STATES) | Q(late_at__isnull=False)
 # How much of a long message a page shows before it is opened.
 LAST_LINES = 3
 
@@ -41,8 +43,19 @@ class DeviceDeploymentQuerySet(StatefulQuerySet["DeviceDeployment"]):
         return self.in_states(*UNFINISHED_STATES)
 
     def unsuccessful(self) -> Self:
-        """Ended without the bundle, and no operator wanted that."""
-        return self.in_states(*UNSUCCESSFUL_STATES)
+        """Ended without the bundle, and no operator wanted that; or succeeded and failed late."""
+        return self.filter(IS_UNSUCCESSFUL)
+
+    def observed(self) -> Self:
+        """Succeeded, but the observation has not ended."""
+        return self.filter(observation_ends_at__isnull=False)
+
+    def with_result(self, result: str) -> Self:
+        """Rows of one result: `failed_late`, or a state. A row that failed late does not count as succeeded."""
+        if result == FAILED_LATE:
+            return self.filter(late_at__isnull=False)
+        rows = self.filter(state=result) if result else self
+        return rows.filter(late_at__isnull=True) if result == DeviceDeploymentState.SUCCEEDED else rows
 
     def overdue(self, now: datetime) -> Self:
         """Active after the deadline."""
@@ -61,6 +74,11 @@ class DeviceDeploymentQuerySet(StatefulQuerySet["DeviceDeployment"]):
         for deployment_id, state, count in lines:
             counts.setdefault(deployment_id, {})[state] = count
         return counts
+
+    def observed_counts(self) -> dict[uuid.UUID, int]:
+        """Count these rows under observation by deployment."""
+        observed = self.observed().order_by()
+        return dict(observed.values_list("deployment_id").annotate(Count("pk")))
 
     def withdraw_unacknowledged_offers(self) -> int:
         """Put offers that no device has acknowledged back to `waiting`, as a new attempt. Return how many.
@@ -113,7 +131,16 @@ class DeviceDeployment(StatefulModel):
     timings = models.JSONField(default=dict)
     # When the server first learned of each stage; a stage that the device skipped has the time of the next.
     reached_at = models.JSONField(default=dict)
-    # What the device reported after the end. It is shown and changes nothing.
+    # A success is observed until this time; None once the observation has ended. See `deployments.observation`.
+    observation_ends_at = models.DateTimeField(null=True)
+    # What the last look suspects, and since when: a `LateReason`, or empty.
+    suspicion = models.CharField(max_length=16, default="", db_default="")
+    suspected_at = models.DateTimeField(null=True)
+    # Why and when a success failed late.
+    late_reason_code = models.CharField(max_length=64, default="", db_default="")
+    late_message = models.TextField(default="", db_default="")
+    late_at = models.DateTimeField(null=True)
+    # The state that the device reported last after the end.
     late_state = models.CharField(max_length=16, default="")
     # How many events were recorded for such reports.
     late_events = models.SmallIntegerField(default=0, db_default=0)
@@ -164,8 +191,14 @@ class DeviceDeployment(StatefulModel):
                 condition=Q(state="succeeded"),
             ),
             # The last failures, newest first.
+            models.Index(fields=["-finished_at"], name="device_deployment_unsuccessful", condition=IS_UNSUCCESSFUL),
+            # The metric of successes that failed late in the last hour.
+            models.Index(fields=["late_at"], name="device_deployment_failed_late", condition=Q(late_at__isnull=False)),
+            # The scheduler looks at successes under observation.
             models.Index(
-                fields=["-finished_at"], name="device_deployment_failures", condition=Q(state__in=UNSUCCESSFUL_STATES)
+                fields=["deployment"],
+                name="device_deployment_observed",
+                condition=Q(observation_ends_at__isnull=False),
             ),
         ]
 
@@ -201,6 +234,21 @@ class DeviceDeployment(StatefulModel):
     def last_lines(self) -> str:
         """The end of the message, where a log says what went wrong."""
         return "\n".join(self.message.strip().splitlines()[-LAST_LINES:])
+
+    @property
+    def result(self) -> str:
+        """The state, or `failed_late` for a success that failed afterwards."""
+        return FAILED_LATE if self.late_at else self.state
+
+    @property
+    def shown_result(self) -> str:
+        """The label of `result`."""
+        return "failed late" if self.late_at else DeviceDeploymentState(self.state).label
+
+    @property
+    def shown_reason(self) -> str:
+        """Why the device deployment ended as it did, or why it failed late."""
+        return self.late_reason_code or self.reason_code
 
     @property
     def shown_late_state(self) -> str:

@@ -12,8 +12,8 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from devices.admin.actions import APPROVE, COLLECT_LOGS, DECOMMISSION, REJECT
-from devices.admin.filters import Liveness, Tag
-from devices.models import Command, Device, DeviceState, HeartbeatSample, LogRequest
+from devices.admin.filters import HealthFilter, Liveness, Tag
+from devices.models import Command, Device, DeviceState, Health, HeartbeatSample, LogRequest
 from foundation.adminsite.base import Action, OperatorAdmin, actor_of
 from foundation.events.models import Event
 from foundation.formatting import EMPTY, age, value_list
@@ -21,8 +21,8 @@ from foundation.formatting import EMPTY, age, value_list
 HISTORY_SHOWN = 15
 STATE_COLOURS = {"accepted": "success", "pending": "warning", "decommissioned": "danger"}
 REPORTED = (
-    "shown_liveness", "shown_last_heartbeat", "status", "device_type", "agent_version", "boot_id",
-    "shown_running_bundles", "shown_metrics", "shown_attributes", "shown_hardware",
+    "shown_liveness", "shown_health", "complaints", "shown_last_heartbeat", "status", "device_type", "agent_version",
+    "boot_id", "shown_running_bundles", "shown_metrics", "shown_attributes", "shown_hardware",
 )  # fmt: skip
 IDENTITY = ("id", "shown_state", "public_key", "registered_at", "accepted_at", "decommissioned_at")
 
@@ -30,10 +30,11 @@ IDENTITY = ("id", "shown_state", "public_key", "registered_at", "accepted_at", "
 @admin.register(Device)
 class DeviceAdmin(OperatorAdmin):
     list_display = (
-        "__str__", "shown_state", "shown_liveness", "group", "shown_runs", "device_type", "shown_last_heartbeat",
+        "__str__", "shown_state", "shown_liveness", "shown_health", "group", "shown_runs", "device_type",
+        "shown_last_heartbeat",
     )  # fmt: skip
     list_select_related = ("group",)
-    list_filter = ("state", Liveness, "group", Tag)
+    list_filter = ("state", Liveness, HealthFilter, "group", Tag)
     search_fields = ("name", "id", "device_type")
     offered_permissions = ("view", "change")
     actions: tuple[Action | str, ...] = (APPROVE, REJECT, DECOMMISSION, COLLECT_LOGS)
@@ -77,6 +78,14 @@ class DeviceAdmin(OperatorAdmin):
         if device.state != DeviceState.ACCEPTED:
             return None
         return "online" if device.is_online else "offline"
+
+    @display(description="health", label={"healthy": "success", "restarting": "warning", "unhealthy": "danger"})
+    def shown_health(self, device: Device) -> str | None:
+        return None if device.health == Health.UNKNOWN else device.health.label
+
+    @display(description="what is wrong")
+    def complaints(self, device: Device) -> str:
+        return device.complaints or EMPTY
 
     @display(description="last heartbeat", ordering="last_heartbeat_at")
     def shown_last_heartbeat(self, device: Device) -> str:

@@ -6,7 +6,7 @@ from django.contrib.admin import SimpleListFilter
 from django.db.models import F, Func, QuerySet
 from django.http import HttpRequest
 
-from devices.models import Device
+from devices.models import Device, Health
 
 TAGS_SHOWN = 50
 
@@ -26,6 +26,19 @@ class Liveness(SimpleListFilter):
         if self.value() == "offline":
             return queryset.offline()
         return queryset
+
+
+class HealthFilter(SimpleListFilter):
+    """The health that the last heartbeat describes; unknown while the device is not online."""
+
+    title = "health"
+    parameter_name = "health"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return list(Health.choices)
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Device]:
+        return queryset.with_health(self.value()) if self.value() in Health.values else queryset
 
 
 class Tag(SimpleListFilter):

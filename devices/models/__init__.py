@@ -6,6 +6,7 @@ from devices.models.command_payloads import BundleReference, CancelPayload, Depl
 from devices.models.device import Decision, Device, DeviceQuerySet, DeviceState
 from devices.models.enrolment_token import EnrolmentToken
 from devices.models.group import Group, is_label
+from devices.models.health import Health
 from devices.models.heartbeat_sample import HeartbeatSample
 from devices.models.log_request import LogBatch, LogBatchContent, LogRequest, LogRequestState
 
@@ -25,6 +26,7 @@ __all__ = [
     "DeviceState",
     "EnrolmentToken",
     "Group",
+    "Health",
     "HeartbeatSample",
     "LogBatch",
     "LogBatchContent",

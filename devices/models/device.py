@@ -17,12 +17,13 @@ from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models, transaction
-from django.db.models import F, Func, Q
+from django.db.models import Count, F, Func, Q
 from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
 from devices.models.command import Command
 from devices.models.group import Group, is_label
+from devices.models.health import Health, complaints
 from foundation.errors import IllegalTransition
 from foundation.events.models import Event, record_event
 from foundation.state_machine import StatefulModel, StatefulQuerySet, Transitions
@@ -30,6 +31,8 @@ from foundation.state_machine import StatefulModel, StatefulQuerySet, Transition
 # A device is offline after this many missed intervals, and never earlier than the minimum.
 MISSED_INTERVALS = 3
 OFFLINE_MINIMUM_SECONDS = 10
+# The health that devices report, best first.
+REPORTED_HEALTH = (Health.HEALTHY, Health.RESTARTING, Health.UNHEALTHY)
 # A key counts as cloned when two boot ids have taken turns on it this often.
 CLONE_ALTERNATIONS = 2
 
@@ -92,6 +95,16 @@ class DeviceQuerySet(StatefulQuerySet["Device"]):
         recent = Q(last_heartbeat_at__gt=Now() - _offline_after())
         return self.accepted().filter(~recent | Q(last_heartbeat_at__isnull=True))
 
+    def with_health(self, health: str) -> "DeviceQuerySet":
+        """Devices of one health. `unknown` are those that are pending, or accepted and not online."""
+        if health == Health.UNKNOWN:
+            return self.pending() | self.offline() | self.online().filter(reported_health="")
+        return self.online().filter(reported_health=health)
+
+    def with_unnoted_health(self) -> "DeviceQuerySet":
+        """Accepted devices whose health changed after the last event about it."""
+        return self.accepted().filter(~Q(reported_health=F("noted_health")))
+
     def newly_offline(self) -> "DeviceQuerySet":
         """Offline after at least one heartbeat, with no event about it yet."""
         return self.offline().filter(last_heartbeat_at__isnull=False, offline_noted_at__isnull=True)
@@ -109,13 +122,27 @@ class DeviceQuerySet(StatefulQuerySet["Device"]):
             "decommissioned": self.decommissioned().count(),
         }
 
+    def health_counts(self) -> dict[str, int]:
+        """Return how many online devices have which reported health."""
+        counts = dict(self.online().order_by().values_list("reported_health").annotate(Count("pk")))
+        return {health.value: counts.get(health.value, 0) for health in REPORTED_HEALTH}
+
     def matching(
-        self, *, state: str = "", group: str = "", online: bool | None = None, tag: str = "", q: str = ""
+        self,
+        *,
+        state: str = "",
+        group: str = "",
+        online: bool | None = None,
+        health: str = "",
+        tag: str = "",
+        q: str = "",
     ) -> "DeviceQuerySet":
         """Apply the operators' filters; an empty one does not filter. `q` is a part of a name, id or device type."""
         devices = self
         if online is not None:
             devices = devices.online() if online else devices.offline()
+        if health:
+            devices = devices.with_health(health)
         if state:
             devices = devices.filter(state=state)
         if group:
@@ -185,7 +212,15 @@ class Device(StatefulModel):
     status = models.CharField(max_length=32, default="", editable=False)
     metrics = models.JSONField(default=dict, editable=False)
     running_bundles = models.JSONField(default=dict, editable=False)
+    # The digest of products and manifests; `running_changed_at` is when it last changed.
+    running_sha256 = models.CharField(max_length=64, default="", db_default="", editable=False)
     running_changed_at = models.DateTimeField(null=True, editable=False)
+    # A `Health`, or empty before the first heartbeat.
+    reported_health = models.CharField(max_length=16, default="", db_default="", editable=False)
+    health_changed_at = models.DateTimeField(null=True, editable=False)
+    # The health that the last event about it named, and when that was.
+    noted_health = models.CharField(max_length=16, default="", db_default="", editable=False)
+    health_noted_at = models.DateTimeField(null=True, editable=False)
 
     # What the heartbeat maintains. None of these columns has an index, on purpose: an UPDATE that changes no indexed
     # column stays inside its page (HOT) and adds no index entry.
@@ -214,6 +249,12 @@ class Device(StatefulModel):
             models.Index(fields=["registered_at"], name="device_pending", condition=Q(state="pending")),
             # Deployments look for devices whose running bundles changed. An idle heartbeat does not change the column.
             models.Index(fields=["running_changed_at"], name="device_running_changed"),
+            # Devices whose health the scheduler has to record.
+            models.Index(
+                fields=["health_changed_at"],
+                name="device_health_unnoted",
+                condition=~Q(reported_health=F("noted_health")),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -235,6 +276,16 @@ class Device(StatefulModel):
         if self.state != DeviceState.ACCEPTED or self.last_heartbeat_at is None:
             return False
         return timezone.now() - self.last_heartbeat_at < self.offline_after()
+
+    @property
+    def health(self) -> Health:
+        """The health that the device reports, or `unknown` if it is not online."""
+        return Health(self.reported_health) if self.reported_health and self.is_online else Health.UNKNOWN
+
+    @property
+    def complaints(self) -> str:
+        """Which bundles are not healthy and why, in one line. Empty if all are."""
+        return complaints(self.running_bundles)
 
     @property
     def is_cloned(self) -> bool:

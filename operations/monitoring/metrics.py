@@ -77,12 +77,18 @@ def count() -> list[Figure]:
 
     return [
         Figure("devices", "Devices by state; online and offline are accepted ones.", Device.objects.counts(), "state"),
+        Figure("devices_health", "Online devices by reported health.", Device.objects.health_counts(), "health"),
         single("commands_open", "Commands that no device has acknowledged.", Command.objects.open().count()),
         single("deployments_running", "Deployments that have not ended.", Deployment.objects.running().count()),
         single(
             "device_deployments_failed",
             "Device deployments that ended without success within the last hour.",
             recent_failures(),
+        ),
+        single(
+            "device_deployments_failed_late",
+            "Successful device deployments that failed within their observation time, in the last hour.",
+            DeviceDeployment.objects.filter(late_at__gte=timezone.now() - timedelta(hours=1)).count(),
         ),
         single(
             "deployments_held", "1 while deployments are held after a restore.", int(Hold.objects.active().exists())

@@ -170,7 +170,7 @@ def test_the_progress_of_a_deployment_is_available_as_json(boss: Client) -> None
     device_deployment = make_device_deployment("downloading")
     response = boss.get(f"{LISTS['deployments']}{device_deployment.deployment_id}/progress")
     assert response.json()["is_running"] is True
-    assert [(bar["state"], bar["count"]) for bar in response.json()["bars"]] == [("downloading", 1)]
+    assert [(bar["state"], bar["count"]) for bar in response.json()["segments"]] == [("downloading", 1)]
 
 
 def test_the_offline_filter_shows_only_offline_devices(boss: Client) -> None:

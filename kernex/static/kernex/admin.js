@@ -1,27 +1,31 @@
 // Draws progress bars, refreshes a running deployment, and keeps a reload from creating a second token.
 "use strict";
 
-function draw(card, bars) {
+function draw(card, progress) {
   const barElement = card.querySelector(".kx-bar");
   const legend = card.querySelector(".kx-legend");
-  barElement.replaceChildren(...bars.map((bar) => {
+  barElement.replaceChildren(...progress.segments.map((segment) => {
     const part = document.createElement("span");
-    part.className = `kx-part kx-${bar.tone}`;
-    part.style.width = `${bar.percent}%`;
-    part.title = `${bar.state}: ${bar.count}`;
+    part.className = `kx-part kx-${segment.style}`;
+    part.style.width = `${segment.percent}%`;
+    part.title = `${segment.state}: ${segment.count}`;
     return part;
   }));
-  legend.replaceChildren(...bars.map((bar) => {
+  legend.replaceChildren(...progress.segments.map((segment) => {
     const text = document.createElement("span");
     const count = document.createElement("strong");
-    text.className = `kx-${bar.tone}-text`;
-    count.textContent = bar.count;
-    text.append(count, ` ${bar.state}`);
+    text.className = `kx-${segment.style}-text`;
+    count.textContent = segment.count;
+    text.append(count, ` ${segment.state}`);
     return text;
   }));
+  const observing = card.querySelector("#kx-observing");
+  observing.hidden = progress.observing === 0;
+  observing.querySelector("strong").textContent = progress.observing;
 }
 
-// Poll a running deployment every two seconds, and every ten seconds while the server does not answer.
+// Poll a running deployment every two seconds. Poll every ten seconds while only successes are observed, or while the
+// server does not answer. Load the page again when the deployment or the observation has ended.
 async function poll(card) {
   let progress;
   try {
@@ -32,9 +36,11 @@ async function poll(card) {
     setTimeout(() => poll(card), 10000);
     return;
   }
-  draw(card, progress.bars);
+  draw(card, progress);
+  const wasRunning = card.dataset.running === "yes";
   if (progress.is_running) setTimeout(() => poll(card), 2000);
-  else location.reload();
+  else if (wasRunning || progress.observing === 0) location.reload();
+  else setTimeout(() => poll(card), 10000);
 }
 
 document.addEventListener("DOMContentLoaded", () => {
@@ -43,5 +49,5 @@ document.addEventListener("DOMContentLoaded", () => {
   const secret = document.getElementById("kx-secret");
   if (secret) history.replaceState(null, "", secret.dataset.listUrl);
   const card = document.getElementById("kx-progress");
-  if (card && card.dataset.running === "yes") setTimeout(() => poll(card), 2000);
+  if (card && (card.dataset.running === "yes" || card.dataset.observing !== "0")) setTimeout(() => poll(card), 2000);
 });
