@@ -26,10 +26,18 @@ class RunningBundle:
     version: str
     is_healthy: bool
     verdict: Mapping[str, Any]
+    restarts: int = 0
+    message: str = ""
 
     @property
     def label(self) -> str:
         return f"{self.product}@{self.version}"
+
+    @property
+    def health(self) -> str:
+        if not self.is_healthy:
+            return "unhealthy"
+        return f"restarted {self.restarts}×" if self.restarts else "healthy"
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ class Device(Resource):
     name: str = ""
     state: str = ""
     online: bool = False
+    health: str = ""
     group: str = ""
     tags: tuple[str, ...] = ()
     device_type: str = ""
@@ -66,6 +75,8 @@ class Device(Resource):
                 str(release.get("version", "")),
                 bool(release.get("healthy")),
                 release.get("verdict") or {},
+                release.get("restarts") or 0,
+                str(release.get("message") or ""),
             )
             for product, release in sorted(self.running_bundles.items())
         ]
@@ -94,18 +105,24 @@ class Bundle(Resource):
 
 
 SUCCEEDED = "succeeded"
-UNSUCCESSFUL_STATES = ("failed", "rolled_back", "rejected", "timed_out", "cancelled")
+UNSUCCESSFUL_STATES = ("failed_late", "failed", "rolled_back", "rejected", "timed_out", "cancelled")
 
 
 @dataclass(frozen=True)
 class Deployment(Resource):
-    """`counts` is the number of devices in each state. All are zero until the server has planned the deployment."""
+    """`counts` is the number of devices with each result. All are zero until the server has planned the deployment.
+
+    `observing` is how many of the successes may still fail late.
+    """
 
     id: str = ""
     bundle: str = ""
     state: str = ""
+    outcome: str = ""
     reason_code: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
+    observing: int = 0
+    observation_seconds: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
     created_at: str = ""
@@ -123,6 +140,11 @@ class Deployment(Resource):
     def has_ended(self) -> bool:
         """True if it has ended on every device. A cancelled deployment can still have unfinished devices."""
         return bool(self.finished_at)
+
+    @property
+    def shown_state(self) -> str:
+        """The outcome if there is one: `finished` alone does not say whether the devices run the bundle."""
+        return self.outcome or self.state
 
     @property
     def has_succeeded(self) -> bool:
@@ -148,14 +170,26 @@ class DeviceDeployment(Resource):
     attempt: int = 0
     reason_code: str = ""
     message: str = ""
+    late_outcome: Mapping[str, Any] = field(default_factory=dict)
     bytes_done: int = 0
     bytes_total: int = 0
     state_changed_at: str = ""
 
     @property
+    def result(self) -> str:
+        """The state, or `failed_late` for a success that failed within its observation time."""
+        return "failed_late" if self.late_outcome else self.state
+
+    @property
+    def reason(self) -> str:
+        """Why it ended, or why it failed late."""
+        return str(self.late_outcome.get("reason_code") or self.reason_code)
+
+    @property
     def message_lines(self) -> list[str]:
-        """The lines of the device's message that are not empty."""
-        return [line.rstrip() for line in self.message.splitlines() if line.strip()]
+        """The lines that are not empty of the device's message, or of the reason why it failed late."""
+        message = str(self.late_outcome.get("message") or self.message)
+        return [line.rstrip() for line in message.splitlines() if line.strip()]
 
     @property
     def last_line(self) -> str:

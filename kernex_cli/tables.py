@@ -26,10 +26,10 @@ SHORTEST_TEXT, SHORTEST_WORD = 16, 6
 STYLES = {
     "succeeded": "green", "ready": "green", "accepted": "green", "online": "green", "yes": "green", "finished": "green",
     "healthy": "green", "done": "green", "complete": "green",
-    "failed": "red", "rolled back": "red", "rejected": "red", "timed out": "red", "withdrawn": "red", "offline": "red",
+    "failed": "red", "failed late": "red", "incomplete": "red", "rolled back": "red", "rejected": "red", "timed out": "red", "withdrawn": "red", "offline": "red",
     "unhealthy": "red", "unknown command": "red", "expired": "red",
     "pending": "yellow", "cancelled": "yellow", "cancelling": "yellow", "verifying": "yellow",
-    "running": "cyan", "planning": "cyan",
+    "restarting": "yellow", "running": "cyan", "planning": "cyan",
 }  # fmt: skip
 
 

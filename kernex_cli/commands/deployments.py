@@ -50,11 +50,13 @@ DEPLOY = Help(
     "deploy a bundle to devices",
     """\
 Each device downloads the bundle, installs it and checks its health. If it is not healthy, the device rolls back to the
-previous release. With --wait, the command shows progress until the deployment has ended on every device. A deployment
-counts as failed if it had no devices or any device did not succeed: the exit code is then 6. Ctrl-C stops only the
-waiting, not the deployment.""",
+previous release. With --wait, the command shows progress until the deployment has ended on every device and the
+successes were observed: a device that turns unhealthy or rolls back in the observation time has failed late. A
+deployment counts as failed if it had no devices or any device did not succeed: the exit code is then 6. Ctrl-C stops
+only the waiting, not the deployment.""",
     """\
   kernex deploy vad@1.0.0 --group lab --wait
+  kernex deploy vad@1.0.0 --group lab --wait --no-observe
   kernex deploy vad@1.0.0 --group lab --group field --deadline 2h
   kernex deploy vad@1.0.0 --device shelf-4 --device 6f0c6a5e
 """,
@@ -80,6 +82,15 @@ def add_to(commands: "Commands[Parser]") -> None:
     deploy.add_argument("--group", action="append", default=[], help="all accepted devices of a group (repeatable)")
     deploy.add_argument("--device", action="append", default=[], help=f"{DEVICE_HELP} (repeatable)")
     deploy.add_argument("--deadline", type=duration, metavar="TIME", help="how long each device may take")
+    deploy.add_argument(
+        "--observation", type=duration, metavar="TIME", help="how long each success is observed (default: 10m)"
+    )
+    deploy.add_argument(
+        "--unhealthy",
+        type=duration,
+        metavar="TIME",
+        help="how long the bundle may be unhealthy meanwhile (default: 1m)",
+    )
     deploy.add_argument("--note", default="", help="the reason, shown with the deployment")
     listing = add_command(commands, "deployments", show_deployments, LIST)
     listing.add_argument(
@@ -92,6 +103,9 @@ def add_to(commands: "Commands[Parser]") -> None:
         parser.add_argument("deployment", type=id_prefix, metavar="ID", help=ID_HELP)
     for parser in (deploy, show):
         parser.add_argument("--wait", action="store_true", help="wait until the deployment has ended on every device")
+        parser.add_argument(
+            "--no-observe", dest="observe", action="store_false", help="with --wait: do not wait for the observation"
+        )
         add_timeout(parser, "the deployment to end")
 
 
@@ -105,8 +119,12 @@ def start(context: Context) -> int:
         "devices": [find_device(client, device) for device in arguments.device],
         "note": arguments.note,
     }
-    if arguments.deadline is not None:
-        body["deadline_seconds"] = arguments.deadline
+    times = {
+        "deadline_seconds": arguments.deadline,
+        "observation_seconds": arguments.observation,
+        "unhealthy_seconds": arguments.unhealthy,
+    }
+    body |= {name: seconds for name, seconds in times.items() if seconds is not None}
     with suggestions_for(client, groups=arguments.group, bundle=arguments.bundle):
         document = client.post("/deployments", body, idempotent=False)
     deployment = Deployment.parse(document)
@@ -129,16 +147,26 @@ def _note_skipped(screen: Screen, deployment: Deployment) -> None:
 
 
 def _wait(context: Context, deployment_id: str) -> dict[str, Any]:
-    """Follow the deployment to its end and return it. Raises `WaitFailed` after --timeout."""
+    """Follow the deployment to its end and return it. Raises `WaitFailed` after --timeout.
+
+    Without --no-observe, the end of a successful deployment is the end of its observation.
+    """
     started_at = time.monotonic()
-    timeout = context.arguments.timeout
+    timeout, is_observing = context.arguments.timeout, False
     with context.screen.bar("Deploying", 1) as bar:
         while True:
             document: dict[str, Any] = context.client.get(f"/deployments/{deployment_id}")
             deployment = Deployment.parse(document)
             bar.show(done=deployment.ended_count, total=deployment.device_count or 1, detail=deployment.summary)
-            if deployment.has_ended:
+            is_provisional = deployment.has_succeeded and deployment.observing > 0 and context.arguments.observe
+            if deployment.has_ended and not is_provisional:
                 return document
+            if deployment.has_ended and not is_observing:
+                is_observing = True
+                context.screen.note(
+                    f"{deployment.summary}. Observing for up to {deployment.observation_seconds} s; "
+                    "--no-observe skips this."
+                )
             if timeout is not None and time.monotonic() - started_at > timeout:
                 raise WaitFailed(
                     f"The deployment has not ended after {timeout} s ({deployment.summary}). It continues: "
@@ -178,9 +206,9 @@ def _unsuccessful_devices(context: Context, deployment: Deployment) -> list[Any]
 
 def _note_failure(screen: Screen, failure: DeviceDeployment) -> None:
     """Show the end of a device's message: the last lines of a traceback or log say what went wrong."""
-    reason = f" ({failure.reason_code})" if failure.reason_code else ""
+    reason = f" ({failure.reason})" if failure.reason else ""
     lines = failure.message_lines if screen.verbose else failure.message_lines[-SHOWN_LINES:]
-    title = f"{failure.device_name or failure.device}: {failure.state.replace('_', ' ')}{reason}"
+    title = f"{failure.device_name or failure.device}: {failure.result.replace('_', ' ')}{reason}"
     if len(lines) == 1:
         screen.note(f"{title}: {lines[0].strip()}", "red")
         return
@@ -197,7 +225,7 @@ def _devices(context: Context, deployment_id: str, limit: int, state: str | None
 def show_deployments(context: Context) -> int:
     documents = context.client.pages("/deployments", {}, context.arguments.limit)
     rows = [
-        (each.bundle, each.id, each.state, each.summary, each.created_at, each.note)
+        (each.bundle, each.id, each.shown_state, each.summary, each.created_at, each.note)
         for each in map(Deployment.parse, documents)
     ]
     context.screen.listing(documents, LIST_COLUMNS, rows)
@@ -215,11 +243,13 @@ def show_deployment(context: Context) -> int:
         screen.result({**document, "devices": documents})
         return Exit.OK
     deployment = Deployment.parse(document)
-    screen.result(None, f"{deployment.bundle} is {deployment.state}: {deployment.summary}.")
+    screen.result(None, f"{deployment.bundle} is {deployment.shown_state}: {deployment.summary}.")
+    if deployment.observing:
+        screen.note(f"Observing {counted(deployment.observing, 'device')} that succeeded.")
     rows = list(map(DeviceDeployment.parse, documents))
     cells = [
         (
-            row.device_name, row.device, row.state, row.attempt, row.progress, row.reason_code, row.state_changed_at,
+            row.device_name, row.device, row.result, row.attempt, row.progress, row.reason, row.state_changed_at,
             row.last_line,
         )
         for row in rows

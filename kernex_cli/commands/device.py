@@ -11,7 +11,7 @@ from kernex_cli.resources import Command, Device, DeviceDeployment
 from kernex_cli.tables import Column, ColumnType
 
 SHOWN_ROWS = 5
-RELEASES = (Column("RUNS"), Column("HEALTH"), Column("VERDICT", ColumnType.TEXT))
+RELEASES = (Column("RUNS"), Column("HEALTH"), Column("MESSAGE", ColumnType.TEXT), Column("VERDICT", ColumnType.TEXT))
 DEPLOYMENTS = (
     Column("BUNDLE"),
     Column("DEPLOYMENT", ColumnType.ID),
@@ -62,6 +62,7 @@ def _show_facts(context: Context, device: Device) -> None:
         "id": device.id,
         "state": device.state,
         "liveness": device.liveness,
+        "health": device.health,
         "last heartbeat": screen.time(device.last_heartbeat_at),
         "status": device.status,
         "group": device.group,
@@ -71,8 +72,7 @@ def _show_facts(context: Context, device: Device) -> None:
         "registered": screen.time(device.registered_at),
     })  # fmt: skip
     screen.heading("Running")
-    health = {True: "healthy", False: "unhealthy"}
-    rows = [(release.label, health[release.is_healthy], release.verdict) for release in device.running]
+    rows = [(release.label, release.health, release.message, release.verdict) for release in device.running]
     screen.table_or(RELEASES, rows, "No bundle is running.")
     if reported := {**device.hardware, **device.attributes}:
         screen.heading("Reported by the device")
@@ -82,7 +82,7 @@ def _show_facts(context: Context, device: Device) -> None:
 def _show_deployments(context: Context, documents: list[Any]) -> None:
     context.screen.heading("Last deployments")
     rows = [
-        (row.bundle, row.deployment, row.state, row.state_changed_at, row.reason_code, row.last_line)
+        (row.bundle, row.deployment, row.result, row.state_changed_at, row.reason, row.last_line)
         for row in map(DeviceDeployment.parse, documents)
     ]
     context.screen.table_or(DEPLOYMENTS, rows, "No deployment has included this device.")

@@ -8,11 +8,13 @@ from kernex_cli.resources import Device, RunningBundle
 from kernex_cli.tables import Column, ColumnType
 
 STATES = ("pending", "accepted", "decommissioned")
+HEALTH = ("healthy", "restarting", "unhealthy", "unknown")
 COLUMNS = (
     Column("NAME"),
     Column("ID", ColumnType.ID),
     Column("STATE", ColumnType.STATE, rank=1),
     Column("LIVENESS"),
+    Column("HEALTH", ColumnType.STATE),
     Column("GROUP", rank=2),
     Column("TYPE", rank=3),
     Column("RUNS", ColumnType.TEXT),
@@ -23,7 +25,8 @@ PERMANENT = "The server refuses the device's key from then on. To register again
 LIST = Help(
     "list devices and what they run",
     "`kernex device NAME` shows everything about one device.",
-    "  kernex devices\n  kernex devices --state pending\n  kernex devices --group lab --online --json\n",
+    "  kernex devices\n  kernex devices --state pending\n  kernex devices --health unhealthy\n"
+    "  kernex devices --group lab --online --json\n",
 )
 APPROVE = Help(
     "accept a device that is waiting for approval",
@@ -52,6 +55,7 @@ def add_to(commands: "Commands[Parser]") -> None:
     liveness = parser.add_mutually_exclusive_group()
     liveness.add_argument("--online", dest="online", action="store_const", const="true", help="only devices online")
     liveness.add_argument("--offline", dest="online", action="store_const", const="false", help="only devices offline")
+    parser.add_argument("--health", choices=HEALTH, help="only devices of this health")
     parser.add_argument("--group", help="only devices of this group")
     parser.add_argument("--limit", type=positive_number, default=0, metavar="N", help="only the first N (default: all)")
     approve = add_command(commands, "approve", approve_device, APPROVE)
@@ -69,13 +73,13 @@ def add_to(commands: "Commands[Parser]") -> None:
 
 def show_devices(context: Context) -> int:
     arguments = context.arguments
-    filters = {name: value for name in ("state", "online", "group") if (value := getattr(arguments, name))}
+    filters = {name: value for name in ("state", "online", "health", "group") if (value := getattr(arguments, name))}
     documents = context.client.pages("/devices", filters, arguments.limit)
     if not documents and arguments.group:
         check_group(context.client, arguments.group)
     rows = [
         (
-            device.name, device.id, device.state, device.liveness, device.group, device.device_type,
+            device.name, device.id, device.state, device.liveness, device.health, device.group, device.device_type,
             [running_text(release) for release in device.running], device.last_heartbeat_at,
         )
         for device in map(Device.parse, documents)

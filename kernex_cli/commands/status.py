@@ -22,7 +22,7 @@ def show_status(context: Context) -> int:
         context.screen.result(status)
         return Exit.OK
     rows = [("server", context.client.server), ("version", status.get("version"))]
-    for subject in ("devices", "deployments", "bundles"):
+    for subject in ("devices", "health", "deployments", "bundles"):
         rows += [(f"{subject} {name.replace('_', ' ')}", value) for name, value in status.get(subject, {}).items()]
     context.screen.table(COLUMNS, rows)
     return Exit.OK
