@@ -37,7 +37,7 @@ class RunningBundle:
     def health(self) -> str:
         if not self.is_healthy:
             return "unhealthy"
-        return f"restarted {self.restarts}×" if self.restarts else "healthy"
+        return f"restarted {self.restarts} times" if self.restarts else "healthy"
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ SHORTEST_TEXT, SHORTEST_WORD = 16, 6
 STYLES = {
     "succeeded": "green", "ready": "green", "accepted": "green", "online": "green", "yes": "green", "finished": "green",
     "healthy": "green", "done": "green", "complete": "green",
-    "failed": "red", "failed late": "red", "incomplete": "red", "rolled back": "red", "rejected": "red", "timed out": "red", "withdrawn": "red", "offline": "red",
-    "unhealthy": "red", "unknown command": "red", "expired": "red",
+    "failed": "red", "failed late": "red", "rolled back": "red", "rejected": "red", "timed out": "red",
+    "incomplete": "red", "withdrawn": "red", "offline": "red", "unhealthy": "red", "unknown command": "red",
+    "expired": "red",
     "pending": "yellow", "cancelled": "yellow", "cancelling": "yellow", "verifying": "yellow",
     "restarting": "yellow", "running": "cyan", "planning": "cyan",
 }  # fmt: skip

@@ -16,7 +16,8 @@ from django.db import connection, models, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
-from devices.models.device import DECISION_RULES, Decision, Device
+from devices.models.device import Device
+from devices.models.device_state import DECISION_RULES, Decision
 from foundation.errors import IllegalTransition
 from foundation.events.models import record_event
 from foundation.state_machine import StatefulModel, StatefulQuerySet, Transitions

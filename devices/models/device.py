@@ -1,17 +1,10 @@
-"""Devices: their states, the decisions of operators, and what they report.
-
-    register ──► pending ──approve──► accepted
-                    │                    │
-                    │ reject,            │ decommission
-                    │ decommission       ▼
-                    └──────────► decommissioned
+"""Devices: what operators decide about them, and what they report. See `device_state` for their states.
 
 A device's row holds two kinds of fields that never mix: what operators decide (`name`, `group`, `tags`, `state`) and
 what the device reports (`attributes`, `metrics`, `running_bundles` and others).
 """
 
 import uuid
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -22,11 +15,12 @@ from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
 from devices.models.command import Command
+from devices.models.device_state import DECISION_RULES, DEVICE_TRANSITIONS, Decision, DeviceState
 from devices.models.group import Group, is_label
 from devices.models.health import Health, complaints
 from foundation.errors import IllegalTransition
 from foundation.events.models import Event, record_event
-from foundation.state_machine import StatefulModel, StatefulQuerySet, Transitions
+from foundation.state_machine import StatefulModel, StatefulQuerySet
 
 # A device is offline after this many missed intervals, and never earlier than the minimum.
 MISSED_INTERVALS = 3
@@ -35,45 +29,6 @@ OFFLINE_MINIMUM_SECONDS = 10
 REPORTED_HEALTH = (Health.HEALTHY, Health.RESTARTING, Health.UNHEALTHY)
 # A key counts as cloned when two boot ids have taken turns on it this often.
 CLONE_ALTERNATIONS = 2
-
-
-class DeviceState(models.TextChoices):
-    PENDING = "pending", "pending"
-    ACCEPTED = "accepted", "accepted"
-    DECOMMISSIONED = "decommissioned", "decommissioned"
-
-
-DEVICE_TRANSITIONS = Transitions({
-    DeviceState.PENDING: {DeviceState.ACCEPTED, DeviceState.DECOMMISSIONED},
-    DeviceState.ACCEPTED: {DeviceState.DECOMMISSIONED},
-    DeviceState.DECOMMISSIONED: set(),
-})  # fmt: skip
-
-
-class Decision(models.TextChoices):
-    """What an operator may decide about a device's state."""
-
-    APPROVE = "approve", "approve"
-    REJECT = "reject", "reject"
-    DECOMMISSION = "decommission", "decommission"
-
-
-@dataclass(frozen=True, slots=True)
-class DecisionRule:
-    """A decision moves devices from `sources` to `target`. `participle` names it in events and messages."""
-
-    sources: tuple[DeviceState, ...]
-    target: DeviceState
-    participle: str
-
-
-DECISION_RULES = {
-    Decision.APPROVE: DecisionRule((DeviceState.PENDING,), DeviceState.ACCEPTED, "approved"),
-    Decision.REJECT: DecisionRule((DeviceState.PENDING,), DeviceState.DECOMMISSIONED, "rejected"),
-    Decision.DECOMMISSION: DecisionRule(
-        (DeviceState.PENDING, DeviceState.ACCEPTED), DeviceState.DECOMMISSIONED, "decommissioned"
-    ),
-}
 
 
 class DeviceQuerySet(StatefulQuerySet["Device"]):

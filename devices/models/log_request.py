@@ -25,7 +25,8 @@ from django.utils import timezone
 
 from devices.models.command import Command
 from devices.models.command_payloads import SendLogsPayload
-from devices.models.device import Device, DeviceState
+from devices.models.device import Device
+from devices.models.device_state import DeviceState
 from foundation.errors import Conflict, IllegalTransition, TooLarge, Unavailable
 from foundation.events.models import record_event
 from foundation.logs import without_secrets

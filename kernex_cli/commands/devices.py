@@ -13,10 +13,10 @@ COLUMNS = (
     Column("NAME"),
     Column("ID", ColumnType.ID),
     Column("STATE", ColumnType.STATE, rank=1),
-    Column("LIVENESS"),
+    Column("LIVENESS", rank=2),
     Column("HEALTH", ColumnType.STATE),
-    Column("GROUP", rank=2),
-    Column("TYPE", rank=3),
+    Column("GROUP", rank=3),
+    Column("TYPE", rank=4),
     Column("RUNS", ColumnType.TEXT),
     Column("LAST HEARTBEAT", ColumnType.TIME),
 )

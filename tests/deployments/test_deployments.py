@@ -179,7 +179,8 @@ def test_more_deployments_cost_no_more_queries(
     for _ in range(3):
         make_device_deployment("offered", device=make_device())
     alice.get("/deployments")
-    with django_assert_num_queries(4):  # the token, its rate limit, the page, the counts of what runs
+    # The token, its rate limit, the page, the counts of what runs, the successes under observation.
+    with django_assert_num_queries(5):
         answer = alice.get("/deployments").json()
     counts = [(row["counts"]["offered"], row["counts"]["succeeded"]) for row in answer["results"]]
     assert counts == [(1, 0)] * 3 + [(0, 1)] * 3
@@ -207,16 +208,16 @@ def test_starting_and_cancelling_cost_the_same_for_any_number_of_devices(
     make_many_devices(devices)
     alice.get("/deployments")
     # The token, its rate limit, bundle and group; in a transaction: is the bundle ready, is a device accepted, the
-    # deployment with its phase, selection and event; the counts.
-    with django_assert_num_queries(13):
+    # deployment with its phase, selection and event; the counts and what is observed.
+    with django_assert_num_queries(14):
         answer = alice.post("/deployments", {"bundle": "vad@1.0.0", "groups": ["lab"]})
     assert answer.json()["state"] == "planning"
     plan()
     path = f"/deployments/{answer.json()['id']}"
     assert alice.get(path).json()["counts"]["waiting"] == devices
     # The token, its rate limit, the deployment; in a transaction: its state and the event; the deployment again and
-    # the counts.
-    with django_assert_num_queries(9):
+    # the counts and what is observed.
+    with django_assert_num_queries(10):
         assert alice.post(f"{path}/cancel").json()["state"] == "cancelled"
     assert carry_out_cancels() == devices
     finish()

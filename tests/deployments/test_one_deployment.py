@@ -6,8 +6,9 @@ import pytest
 from pytest_django import DjangoAssertNumQueries
 
 from bundles.models import Bundle
-from deployments.models import DeviceDeployment, DeviceDeploymentState
+from deployments.models import DeviceDeployment
 from deployments.planning import plan
+from deployments.states import RESULTS
 from deployments.termination import carry_out_cancels, finish
 from tests.devices.operators import Person
 from tests.factories import make_deployment, make_device, make_device_deployment, make_planning_deployment
@@ -18,7 +19,7 @@ def test_it_counts_every_state(victor: Person, bundle: Bundle) -> None:
     first = DeviceDeployment.objects.filter(deployment=deployment)[0]
     DeviceDeployment.objects.filter(pk=first.pk).transition_to("cancelled")
     response = victor.get(f"/deployments/{deployment.pk}").json()
-    assert response["counts"] == dict.fromkeys(DeviceDeploymentState.values, 0) | {"waiting": 2, "cancelled": 1}
+    assert response["counts"] == dict.fromkeys(RESULTS, 0) | {"waiting": 2, "cancelled": 1}
 
 
 def test_counts_are_stored_at_the_end(
@@ -27,17 +28,17 @@ def test_counts_are_stored_at_the_end(
     device_deployment = make_device_deployment("failed")
     finish()
     victor.get("/deployments")
-    with django_assert_num_queries(3):  # the token, its rate limit, the deployment
+    with django_assert_num_queries(4):  # the token, its rate limit, the deployment, what is observed
         response = victor.get(f"/deployments/{device_deployment.deployment_id}").json()
     assert (response["state"], response["counts"]["failed"]) == ("finished", 1)
 
 
-def test_a_deployment_needs_four_queries(
+def test_a_deployment_needs_five_queries(
     victor: Person, bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     device_deployment = make_device_deployment("waiting")
     victor.get("/deployments")
-    with django_assert_num_queries(4):  # further: the counts
+    with django_assert_num_queries(5):  # further: the counts
         victor.get(f"/deployments/{device_deployment.deployment_id}")
 
 

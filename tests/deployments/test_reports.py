@@ -249,7 +249,7 @@ def test_a_report_costs_few_queries(send_report: SendReport, django_assert_num_q
     # The device, its rate limit, the row; in a savepoint, the update.
     with django_assert_num_queries(6):
         send_report(1, "accepted")
-    with django_assert_num_queries(8):  # further: commands are withdrawn, an event is written
+    with django_assert_num_queries(9):  # further: the observation time; commands are withdrawn, an event is written
         send_report(2, "succeeded")
 
 

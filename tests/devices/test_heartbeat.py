@@ -220,7 +220,7 @@ def test_it_stores_when_running_bundles_changed(device: SigningDevice) -> None:
     assert first is not None
     device.heartbeat(running_bundles={"vad": dict(reversed(BUNDLE.items()))})
     assert changed_at() == first
-    device.heartbeat(running_bundles={"vad": BUNDLE | {"healthy": False}})
+    device.heartbeat(running_bundles={"vad": BUNDLE | {"manifest_sha256": "b" * 64}})
     assert changed_at() > first
 
 

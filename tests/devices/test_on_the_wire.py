@@ -27,10 +27,11 @@ SELECT gen_random_uuid(), 'g' || n, '', 60, now() FROM generate_series(1, 50) AS
 INSERT INTO devices_device (
     id, public_key, state, name, group_id, tags, registered_at, device_type, hardware, attributes, attributes_version,
     agent_version, status, metrics, running_bundles, sequence, heartbeat_sha256, boot_id, previous_boot_id,
-    boot_alternations
+    boot_alternations, reported_health, noted_health
 )
 SELECT md5(n::text)::uuid, left(encode(sha256(n::text::bytea), 'hex'), 42) || 'A', 'accepted', 'device ' || n,
-       groups[1 + n %% 50], '{}', now(), 'edge', '{}', '{}', 0, '', '', '{}', '{}', 0, '', '', '', 0
+       groups[1 + n %% 50], '{}', now(), 'edge', '{}', '{}', 0, '', '', '{}', '{}', 0, '', '', '', 0,
+       'healthy', 'healthy'
 FROM generate_series(1, %(devices)s) AS n, (SELECT array_agg(id) AS groups FROM devices_group) AS g;
 INSERT INTO devices_command (device_id, kind, payload, created_at, acknowledged_at)
 SELECT id, 'deploy', '{}', now(), now() FROM devices_device;
@@ -150,6 +151,7 @@ def scanned(nodes: list[dict[str, Any]]) -> set[str]:
 VALUES = {
     "device_id": DEVICE_ID, "public_key": "A" * 43, "sequence": 10**6, "sha256": "", "sample_seconds": 900,
     "agent_version": "1", "status": "idle", "metrics": "{}", "running_bundles": "{}", "boot_id": "b",
+    "running_sha256": "", "health": "healthy",
     "limit_seconds": 1, "burst_seconds": 19,
     "acknowledged": [1, 2], "ended": [3, 4], "outcomes": ["done", "failed"], "outcome_messages": ["", "x"],
 }  # fmt: skip

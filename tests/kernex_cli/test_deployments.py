@@ -123,6 +123,35 @@ def test_unsuccessful_devices_are_listed(at_fake: Kernex, fake: FakeServer, stat
     assert outcome.document["unsuccessful"][0]["message"] == "first\nmiddle\nlast \x1b[31mline"
 
 
+def observed(observing: int, **counts: int) -> dict[str, Any]:
+    """A finished deployment of whose successes some are under observation."""
+    return deployment("finished", **counts) | {"observing": observing, "observation_seconds": 600}
+
+
+def test_waiting_includes_the_observation(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.responses[f"GET /deployments/{ID}"] = [
+        observed(2, succeeded=2), observed(2, succeeded=2), observed(1, succeeded=1, failed_late=1),
+    ]  # fmt: skip
+    late = row("succeeded") | {"late_outcome": {"reason_code": "crash_loop", "message": "exit code 1", "at": ""}}
+    fake.responses[f"GET /deployments/{ID}/devices"] = {"next": None, "results": [late]}
+    shown = at_fake("deployment", ID, "--wait")
+    assert shown.code == 6
+    assert "2 succeeded. Observing for up to 600 s; --no-observe skips this." in shown.err
+    assert "shelf-4: failed late (crash_loop): exit code 1" in shown.err
+
+
+def test_waiting_can_skip_the_observation(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.responses[f"GET /deployments/{ID}"] = observed(2, succeeded=2)
+    assert at_fake("deployment", ID, "--wait", "--no-observe").code == 0
+    assert at_fake("deployment", ID, "--wait", "--timeout", "1s").code == 6
+
+
+def test_the_observation_times_are_sent(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.responses["POST /deployments"] = deployment(waiting=1)
+    at_fake("deploy", "vad@1.0.0", "--group", "lab", "--observation", "1h", "--unhealthy", "90s")
+    assert fake.bodies[-1].endswith(b'"observation_seconds": 3600, "unhealthy_seconds": 90}')
+
+
 def test_a_cancelled_deployment_ends_with_its_last_device(at_fake: Kernex, fake: FakeServer) -> None:
     fake.responses[f"GET /deployments/{ID}"] = [
         deployment("cancelled", cancelling=1), deployment("cancelled", cancelled=1),

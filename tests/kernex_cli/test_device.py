@@ -16,7 +16,12 @@ DEVICE: dict[str, Any] = {
     "id": ID, "name": "shelf-4", "state": "accepted", "online": True, "group": "lab", "tags": ["north"],
     "device_type": "edge", "status": "idle", "last_heartbeat_at": "2026-01-02T03:04:05.678901Z",
     "attributes": {"board": "r5"}, "hardware": {"memory": 1024},
-    "running_bundles": {"vad": {"version": "1.0.0", "healthy": False, "verdict": {"segments": [[0.5, 2]], "ok": True}}},
+    "running_bundles": {
+        "vad": {
+            "version": "1.0.0", "healthy": False, "message": "3 of 5 segments",
+            "verdict": {"segments": [[0.5, 2]], "ok": True},
+        },
+    },
 }  # fmt: skip
 DEPLOYMENT = {
     "deployment": REQUEST, "bundle": "vad@1.0.0", "state": "rolled_back", "reason_code": "unhealthy",
@@ -42,7 +47,7 @@ def test_it_shows_everything_about_a_device(at_fake: Kernex, shelf: FakeServer) 
     output = at_fake("device", "shelf-4").out
     for line in (
         "liveness\tonline", "tags\tnorth", "last heartbeat\t2026-01-02 03:04:05Z", "board\tr5", "memory\t1024",
-        "vad@1.0.0\tunhealthy\tsegments [[0.5, 2]], ok yes",
+        "vad@1.0.0\tunhealthy\t3 of 5 segments\tsegments [[0.5, 2]], ok yes",
         f"vad@1.0.0\t{REQUEST}\trolled_back\t2026-01-02 03:04:05Z\tunhealthy\tlast line",
         "send_logs\tended\tunknown_command\t2026-01-02 03:04:05Z\ttoo old",
     ):  # fmt: skip

@@ -11,7 +11,7 @@ from tests.kernex_cli.fake_server import FakeServer, error
 
 DEVICE: dict[str, Any] = {
     "id": "6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e", "name": "shelf-4", "state": "accepted", "online": True,
-    "group": "lab",
+    "health": "unhealthy", "group": "lab",
     "device_type": "edge", "last_heartbeat_at": "2026-01-02T03:04:05.678901Z",
     "running_bundles": {"vad": {"version": "1.0.0", "healthy": True}, "asr": {"version": "2", "healthy": False}},
 }  # fmt: skip
@@ -23,13 +23,15 @@ def page(*rows: object) -> dict[str, Any]:
 
 def test_devices_are_listed(at_fake: Kernex, fake: FakeServer) -> None:
     fake.responses["GET /devices"] = page(DEVICE, {**DEVICE, "online": False, "last_heartbeat_at": None})
-    first, second = at_fake("devices", "--state", "accepted", "--online", "--group", "lab").out.splitlines()[1:]
+    first, second = at_fake(
+        "devices", "--state", "accepted", "--online", "--health", "unhealthy", "--group", "lab"
+    ).out.splitlines()[1:]
     assert first.split("\t") == [
-        "shelf-4", DEVICE["id"], "accepted", "online", "lab", "edge", "asr@2 (unhealthy), vad@1.0.0",
+        "shelf-4", DEVICE["id"], "accepted", "online", "unhealthy", "lab", "edge", "asr@2 (unhealthy), vad@1.0.0",
         "2026-01-02 03:04:05Z",
     ]  # fmt: skip
     assert second.split("\t")[3] == "offline"
-    assert "state=accepted&online=true&group=lab" in fake.requests[0]
+    assert "state=accepted&online=true&health=unhealthy&group=lab" in fake.requests[0]
     assert at_fake("devices", "--offline", "--json").document["results"][0] == DEVICE
     assert "online=false" in fake.requests[-1]
 

@@ -59,7 +59,7 @@ def test_a_terminal_gets_colours(fake: FakeServer) -> None:
 
 DEVICE = {
     "id": "6f0c6a5e-9a53-4a6e-9d5c-0d1f3f0f9b7e", "name": "shelf-4-at-the-door", "state": "pending", "online": True,
-    "group": "warehouse", "device_type": "edge", "last_heartbeat_at": "2026-01-02T03:04:05Z",
+    "health": "unhealthy", "group": "warehouse", "device_type": "edge", "last_heartbeat_at": "2026-01-02T03:04:05Z",
     "running_bundles": {"vad": {"version": "1.0.0", "healthy": True}, "speech": {"version": "2", "healthy": False}},
 }  # fmt: skip
 
@@ -70,12 +70,12 @@ def lines(output: str) -> list[str]:
 
 def test_a_table_fits_80_columns(fake: FakeServer) -> None:
     fake.responses["GET /devices"] = {"next": None, "results": [DEVICE]}
-    printed = lines(on_terminal(fake, "devices", COLUMNS="80", NO_COLOR="1", TERM="dumb"))
-    assert [len(line) for line in printed if len(line) > 80] == []
-    assert printed[0].split() == ["NAME", "ID", "LIVENESS", "RUNS", "LAST", "HEARTBEAT"]
-    assert printed[1].startswith("shelf-4-at-the-door  6f0c6a5e  online    speech@2 (unhealthy) …  ")
-    assert printed[1].endswith(" ago")
-    assert printed[2] == "Columns that do not fit: STATE, GROUP, TYPE. Show them with -v."
+    shown = lines(on_terminal(fake, "devices", COLUMNS="80", NO_COLOR="1", TERM="dumb"))
+    assert [len(line) for line in shown if len(line) > 80] == []
+    assert shown[0].split() == ["NAME", "ID", "HEALTH", "RUNS", "LAST", "HEARTBEAT"]
+    assert shown[1].startswith("shelf-4-at-the-door  6f0c6a5e  unhealthy  speech@2 (unhealthy) …  ")
+    assert shown[1].endswith(" ago")
+    assert shown[2] == "Columns that do not fit: STATE, LIVENESS, GROUP, TYPE. Show them with -v."
 
 
 def test_verbose_shows_everything(fake: FakeServer) -> None:

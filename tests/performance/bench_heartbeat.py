@@ -34,10 +34,10 @@ INSERT_DEVICES = """
 INSERT INTO devices_device (
     id, public_key, state, name, group_id, tags, registered_at, device_type, hardware, attributes, attributes_version,
     agent_version, status, metrics, running_bundles, sequence, heartbeat_sha256, boot_id, previous_boot_id,
-    boot_alternations
+    boot_alternations, reported_health, noted_health
 )
 SELECT device_id, public_key, 'accepted', '', %s, '{}', now(), 'edge', '{}', '{}', 0,
-       '', '', '{}', '{}', 0, '', '', '', 0
+       '', '', '{}', '{}', 0, '', '', '', 0, 'healthy', 'healthy'
 FROM unnest(%s::uuid[], %s::text[]) AS enrolled (device_id, public_key)
 """
 INSERT_GROUP = """
