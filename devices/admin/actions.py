@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from devices.models import BulkDecision, Decision, Device, DeviceState, LogRequest
-from devices.models.device import DECISION_RULES
+from devices.models.device_state import DECISION_RULES
 from foundation.adminsite.base import Action, actor_of, is_confirmed
 
 if TYPE_CHECKING:
