@@ -80,7 +80,9 @@ VALUES: dict[str, tuple[str, dict[str, object], str]] = {
     "a failover to nowhere": (
         "production", {"failover_database_url": "postgresql://a:b@c:1/d"}, "needs second_region with serve = true",
     ),
-    "the first region as second": ("production", {"second_region": {"region": "sfo3"}}, "a data centre other than region"),
+    "the first region as second": (
+        "production", {"second_region": {"region": "sfo3"}}, "a data centre other than region",
+    ),
 }  # fmt: skip
 
 CODE: dict[str, tuple[str, str, str, str]] = {
