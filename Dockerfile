@@ -1,5 +1,5 @@
 # The last stage, which is the default, is the image for the web server, scheduler, migration and backup. `--target agent`
-# builds the image for devices. BASE is a Debian or Ubuntu with Python 3.11 or newer and its venv module; `make image` passes one
+# builds the image for devices. BASE is a Debian or Ubuntu image with Python 3.11 or newer and its venv module; `make image` passes one
 # that it builds itself. The default is pinned by digest; docs/image.md describes how to update it.
 ARG BASE=docker.io/library/python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
@@ -54,7 +54,7 @@ COPY --from=agent-build /app /app
 ENV PATH=/opt/python/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app
 WORKDIR /var/lib/kernex-agent
-# By number: orchestrators that refuse root cannot look up names.
+# Orchestrators that refuse root cannot look up names, so the user is a number.
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "agent"]
 CMD ["run"]

@@ -1,4 +1,4 @@
-"""Find speech with Silero VAD, compare the result with the expected segments, and report health every 30 seconds."""
+"""Detect speech with Silero VAD, compare the result with the expected segments, and report health every 30 seconds."""
 
 import json
 import os
@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-RATE = 16_000  # samples a second
-WINDOW, CONTEXT = 512, 64  # samples that the model gets at once, and samples before them
+RATE = 16_000  # samples per second
+WINDOW, CONTEXT = 512, 64  # samples in one call of the model, and preceding samples that it also gets
 THRESHOLD, SHORTEST_PAUSE_SECONDS, TOLERANCE_SECONDS = 0.5, 0.3, 0.15
 CHECK_INTERVAL_SECONDS = 30
 
 
 def read_windows(path: str) -> np.ndarray:
-    """Return the sound file as rows of samples between -1 and 1: one row for each window, with its context."""
+    """Return the audio file as rows of samples between -1 and 1: one row for each window, with its context."""
     with wave.open(path) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(np.float32) / 32768
     count = len(samples) // WINDOW
@@ -41,11 +41,11 @@ def find_speech(model: onnxruntime.InferenceSession, windows: np.ndarray) -> tup
 
 
 def check_health(model: onnxruntime.InferenceSession) -> dict:
-    """Return the health file's content: healthy if the segments are where they should be."""
+    """Return the health file's content: healthy if the segments match the expected ones."""
     segments, latency = find_speech(model, read_windows("speech.wav"))
     expected = json.loads(Path("expected.json").read_text())
     is_healthy = np.shape(segments) == np.shape(expected) and np.allclose(segments, expected, atol=TOLERANCE_SECONDS)
-    message = f"{len(segments)} of {len(expected)} segments of speech found, {latency:.2f} ms a window"
+    message = f"{len(segments)} of {len(expected)} speech segments found, {latency:.2f} ms per window"
     verdict = {"segments": segments, "expected": expected, "latency_ms": round(latency, 2)}
     return {"healthy": bool(is_healthy), "message": message, "verdict": verdict}
 
@@ -58,7 +58,7 @@ def main() -> None:
     while True:
         new_file = health_file.with_suffix(".new")
         new_file.write_text(json.dumps(check_health(model)))
-        new_file.replace(health_file)  # the agent never reads half a file
+        new_file.replace(health_file)  # so that the agent never reads an incomplete file
         time.sleep(CHECK_INTERVAL_SECONDS)
 
 

@@ -59,8 +59,8 @@ class Replay:
             "an operator approved the device": lambda: Device.objects.get().approve("operator:alice"),
             "an operator decommissioned the device": lambda: Device.objects.get().decommission("operator:alice"),
             "an operator deployed vad@1.0.0 to the device": self.deploy,
-            "an operator asked for the device's logs": lambda: self.request_logs(0),
-            "the device was reset to an older agent, and an operator asked for the device's logs again": (
+            "an operator requested the device's logs": lambda: self.request_logs(0),
+            "the device was reset to an older agent, and an operator requested the device's logs again": (
                 lambda: self.request_logs(1)
             ),
         }
