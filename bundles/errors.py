@@ -1,11 +1,11 @@
-"""The errors of bundles, beside those in `foundation.errors`.
+"""The errors of bundles, besides those in `foundation.errors`.
 
 BadRequest
 └── BadBundle           a manifest, a path or an archive breaks a rule; `code` names the rule
 ApiError
 └── StorageFull 507     no space left; no acknowledged byte is lost
 UploadBusy              another process is writing or verifying this upload; try again later
-└── StillHashing        the upload is large and not hashed to its end; the next call continues
+└── StillHashing        the upload is large and not fully hashed yet; the next call continues
 DamagedBlob             an object at a final key does not match its sha256
 """
 

@@ -1,7 +1,7 @@
 """Deletes blobs that nothing refers to, and old rows of uploads and archives.
 
-A blob is in use while a file of any bundle (also of a draft or a withdrawn bundle) or an unfinished upload has its
-sha256. The collector must never lose such a blob, also if the reference comes while it works:
+A blob is in use while a file of any bundle (even a draft or a withdrawn one) or an unfinished upload has its
+sha256. The collector must never lose such a blob, even if the reference appears while it runs:
 
 1. Mark: a blob without a reference gets `unreferenced_at`; a blob with one loses it. A new draft removes the mark.
 2. After BLOB_KEEP_DAYS, lock the marked row, look for references once more, and replace the `Blob` row by a
@@ -77,7 +77,7 @@ def digests_in_use(digests: list[str]) -> set[str]:
 
 
 def collect_blobs() -> int:
-    """Delete blobs that nothing has referred to for BLOB_KEEP_DAYS. Return how many rows changed or went."""
+    """Delete blobs that nothing has referred to for BLOB_KEEP_DAYS. Return how many rows changed or were deleted."""
     if not blobs().can_delete:
         return 0
     condemned = run_in_batches(_condemn_batch, size=BATCH_SIZE)

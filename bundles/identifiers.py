@@ -1,6 +1,6 @@
 """Names, versions and digests: their form, and how a digest is computed.
 
-Names and versions are written together as a label, `vad@1.0.0`. A digest is a sha256 in lower-case hex.
+Names and versions are written together as a label, `vad@1.0.0`. A digest is a sha256 in lowercase hexadecimal.
 """
 
 import hashlib
@@ -46,13 +46,13 @@ def is_name(value: object) -> bool:
 
 
 def is_sha256(value: object) -> bool:
-    """Return whether `value` is 64 lower-case hex digits."""
+    """Return whether `value` is 64 lowercase hexadecimal digits."""
     return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What some bytes are: their sha256 and their number."""
+    """The sha256 and the number of some bytes."""
 
     sha256: str
     size: int

@@ -1,14 +1,14 @@
 """Manifests: the files of a bundle, its requirements, and how a device runs and checks it.
 
 A manifest is canonical JSON: UTF-8, keys sorted, separators `,` and `:`, only necessary escapes, no trailing
-newline. Devices request it by the sha256 of exactly those bytes. Omitted members stay omitted.
-Unknown members are refused: a misspelt `health` must not mean "no health check".
+newline. Devices request it by the sha256 of exactly those bytes. Omitted fields stay omitted.
+Unknown fields are refused: a misspelt `health` must not mean "no health check".
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -131,7 +131,7 @@ def read(value: object) -> Manifest:
     optional = {"release_counter", "device_types", "requires", "hooks", "run", "health"}
     members = _members(value, "manifest", {"schema", "name", "version", "files"}, optional)
     if members["schema"] != SCHEMA or isinstance(members["schema"], bool | float):
-        raise BadBundle("bad_schema", f"`schema` is not {SCHEMA}: this version of Kernex supports no other schema.")
+        raise BadBundle("bad_schema", f"`schema` must be {SCHEMA}: this version of Kernex supports no other schema.")
     requires = _members(members.get("requires", {}), "requires", set(), {"memory", "disk"})
     files = _files(members["files"])
     executables = {file.path: file.mode == EXECUTABLE for file in files}
@@ -155,47 +155,47 @@ def read(value: object) -> Manifest:
     return manifest
 
 
-def _members(value: object, what: str, required: set[str], optional: set[str]) -> dict[str, Any]:
+def _members(value: object, field: str, required: set[str], optional: set[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise BadBundle("bad_member", f"`{what}` is not an object.")
+        raise BadBundle("bad_member", f"`{field}` must be an object.")
     if missing := sorted(required - value.keys()):
-        raise BadBundle("missing_member", f"`{what}` has no `{missing[0]}`.")
+        raise BadBundle("missing_member", f"`{field}` must have `{missing[0]}`.")
     if unknown := sorted(value.keys() - required - optional):
-        raise BadBundle("unknown_member", f"`{what}` has a member {unknown[0][:80]!a} that schema 1 does not know.")
+        raise BadBundle("unknown_member", f"`{field}` has an unknown field {unknown[0][:80]!a}.")
     return value
 
 
-def _integer(value: object, code: str, what: str, least: int = 0, most: int = MAX_NUMBER) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise BadBundle(code, f"{what} is not a whole number from {least} to {most}.")
+def _integer(value: object, code: str, field: str, minimum: int = 0, maximum: int = MAX_NUMBER) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+        raise BadBundle(code, f"{field} must be a whole number from {minimum} to {maximum}.")
     return value
 
 
-def _name(value: object, code: str, what: str) -> str:
+def _name(value: object, code: str, field: str) -> str:
     if not isinstance(value, str) or not is_name(value):
-        raise BadBundle(code, f"{what} does not match {NAME_PATTERN}.")
+        raise BadBundle(code, f"{field} must match {NAME_PATTERN}.")
     return value
 
 
 def _device_types(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) > MAX_DEVICE_TYPES:
-        raise BadBundle("bad_device_types", f"`device_types` is not a list of at most {MAX_DEVICE_TYPES} names.")
+        raise BadBundle("bad_device_types", f"`device_types` must be a list of at most {MAX_DEVICE_TYPES} names.")
     types = tuple(_name(item, "bad_device_types", "A device type") for item in value)
     if len(set(types)) != len(types):
-        raise BadBundle("bad_device_types", "`device_types` lists a type twice.")
+        raise BadBundle("bad_device_types", "`device_types` lists a type more than once.")
     return types
 
 
 def _files(value: object) -> tuple[File, ...]:
     if not isinstance(value, list) or not value:
-        raise BadBundle("bad_files", "`files` is not a list with at least one file.")
+        raise BadBundle("bad_files", "`files` must be a list with at least one file.")
     if len(value) > MAX_FILES:
         raise BadBundle("too_many_files", f"`files` has {len(value)} entries; at most {MAX_FILES} are allowed.")
     files = tuple(_file(item) for item in value)
     paths = [file.path for file in files]
     check_together(paths)
     if paths != sorted(paths):
-        raise BadBundle("files_not_sorted", "`files` is not sorted by path (by code point).")
+        raise BadBundle("files_not_sorted", "`files` must be sorted by path (by code point).")
     if sum(file.size for file in files) > MAX_NUMBER:
         raise BadBundle("bundle_too_large", f"The files together are larger than {MAX_NUMBER} bytes.")
     sizes: dict[str, int] = {}
@@ -210,10 +210,10 @@ def _file(value: object) -> File:
     path = check_path(members["path"])
     sha256, mode = members["sha256"], members["mode"]
     if not is_sha256(sha256):
-        raise BadBundle("bad_sha256", f"The sha256 of {path!a} is not 64 lowercase hexadecimal digits.")
+        raise BadBundle("bad_sha256", f"The sha256 of {path!a} must be 64 lowercase hexadecimal digits.")
     size = _integer(members["size"], "bad_size", f"The size of {path!a}")
     if _integer(mode, "bad_mode", f"The mode of {path!a}") not in {PLAIN, EXECUTABLE}:
-        raise BadBundle("bad_mode", f"The mode of {path!a} is neither 420 (0644) nor 493 (0755).")
+        raise BadBundle("bad_mode", f"The mode of {path!a} must be 420 (0644) or 493 (0755).")
     return File(path, sha256, size, mode)
 
 
@@ -230,7 +230,7 @@ def _run(value: object, executables: Mapping[str, bool]) -> Run:
     members = _members(value, "run", {"command"}, {"environment"})
     environment = members.get("environment", {})
     if not isinstance(environment, dict) or len(environment) > MAX_WORDS:
-        raise BadBundle("bad_environment", f"`run.environment` is not an object of at most {MAX_WORDS} members.")
+        raise BadBundle("bad_environment", f"`run.environment` must be an object of at most {MAX_WORDS} variables.")
     for variable, text in environment.items():
         if not _VARIABLE.fullmatch(variable) or not _is_word(text):
             raise BadBundle(
@@ -271,18 +271,18 @@ def _command(value: object, executables: Mapping[str, bool]) -> tuple[str, ...]:
     """Check an argument list: its program is a file of the bundle (`./…`) or a name that the device looks up."""
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_WORDS or not all(_is_word(word) for word in value):
         raise BadBundle(
-            "bad_command", f"A command is a list of 1 to {MAX_WORDS} strings of up to {MAX_WORD_SIZE} bytes."
+            "bad_command", f"A command must be a list of 1 to {MAX_WORDS} strings of up to {MAX_WORD_SIZE} bytes."
         )
     program: str = value[0]
     if program.startswith("./"):
         if program[2:] not in executables:
             raise BadBundle("command_not_listed", f"The command {program[:200]!a} is not a file of this bundle.")
         if not executables[program[2:]]:
-            raise BadBundle("command_not_executable", f"The command {program[:200]!a} needs the mode 493 (0755).")
+            raise BadBundle("command_not_executable", f"The command {program[:200]!a} must have the mode 493 (0755).")
     elif not program or "/" in program:
         raise BadBundle(
             "bad_command",
-            "The first word of a command is `./` followed by a file of the bundle, or a name without a slash.",
+            "The program of a command must be `./` followed by a file of the bundle, or a name without a slash.",
         )
     return tuple(value)
 
@@ -294,9 +294,3 @@ def _is_word(value: object) -> bool:
         return len(value.encode("utf-8")) <= MAX_WORD_SIZE
     except UnicodeEncodeError:
         return False
-
-
-def sorted_files(files: Sequence[File]) -> list[dict[str, object]]:
-    """Return `files` as a manifest lists them."""
-    ordered = sorted(files, key=lambda file: file.path)
-    return [{"path": file.path, "sha256": file.sha256, "size": file.size, "mode": file.mode} for file in ordered]

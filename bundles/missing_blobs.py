@@ -1,6 +1,6 @@
 """The blobs that a bundle still needs.
 
-The comparison happens here and not in a join: right after a large bundle arrived, the tables' statistics do not know
+The comparison happens here and not in a join: right after a large bundle arrived, the tables' statistics do not include
 it, and PostgreSQL may then compare each of 10,000 files with each of 10,000 blobs.
 """
 
@@ -11,7 +11,7 @@ from bundles.models import Blob, Bundle, Upload
 
 @dataclass(frozen=True, order=True, slots=True)
 class MissingBlob:
-    """A blob that is not stored in the announced size, in bytes."""
+    """A blob that is not stored in the declared size, in bytes."""
 
     sha256: str
     size: int

@@ -19,7 +19,7 @@ def check_path(path: object) -> str:
     path over 1,024 bytes of UTF-8.
     """
     if not isinstance(path, str) or not path:
-        raise BadBundle("bad_path", "A path is a string that is not empty.")
+        raise BadBundle("bad_path", "A path must be a string that is not empty.")
     shown = ascii(path[:200])
     try:
         size = len(path.encode("utf-8"))
@@ -44,7 +44,7 @@ def check_path(path: object) -> str:
 
 
 def check_together(paths: Iterable[str]) -> None:
-    """Check that valid paths fit into one directory tree, also on a file system that ignores case.
+    """Check that valid paths fit into one directory tree, even on a file system that ignores case.
 
     Raises `BadBundle`: `duplicate_path`, or `path_conflict` where one path is another's directory.
     """

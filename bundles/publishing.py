@@ -1,4 +1,4 @@
-"""Drafting and publishing: the rules that concern a bundle and its blobs. One bundle's own rules are its methods."""
+"""Drafting and publishing: the rules about a bundle and its blobs. The rules of a single bundle are its methods."""
 
 from dataclasses import asdict
 from typing import NamedTuple
@@ -17,14 +17,14 @@ SHOWN_MISSING = 20
 
 
 class Draft(NamedTuple):
-    """The bundle of a manifest, and whether this call made it."""
+    """The bundle of a manifest, and whether this call created it."""
 
     bundle: Bundle
     is_new: bool
 
 
 def draft(manifest: Manifest, *, actor: str, user: User | None) -> Draft:
-    """Return the bundle of this manifest. The identical manifest again gives the same bundle.
+    """Return the bundle of this manifest. Idempotent: an identical manifest returns the same bundle.
 
     Raises `Conflict`: `version_exists` if the name and version have another manifest, `size_differs` if a stored blob
     has another size than the manifest says.
@@ -67,10 +67,10 @@ def _insert(manifest: Manifest, actor: str, user: User | None) -> Bundle:
 
 def _claim_blobs(manifest: Manifest) -> None:
     """Keep the stored blobs of a new draft. Raises `Conflict` (`size_differs`)."""
-    announced = {file.sha256: file.size for file in manifest.files}
-    for sha256, size in Blob.objects.claim(announced).items():
-        if announced[sha256] != size:
-            raise Conflict("size_differs", f"The blob {sha256} has {size} bytes, not {announced[sha256]}.")
+    sizes = {file.sha256: file.size for file in manifest.files}
+    for sha256, size in Blob.objects.claim(sizes).items():
+        if sizes[sha256] != size:
+            raise Conflict("size_differs", f"The blob {sha256} has {size} bytes, not {sizes[sha256]}.")
 
 
 def publish(bundle: Bundle, *, actor: str) -> None:
@@ -81,7 +81,9 @@ def publish(bundle: Bundle, *, actor: str) -> None:
     if bundle.state == BundleState.DRAFT:
         missing = [asdict(blob) for blob in lost_blobs(bundle)[:SHOWN_MISSING]]
         if missing:
-            raise Conflict("missing_blobs", f"{bundle} has files whose bytes were not uploaded yet.", missing=missing)
+            raise Conflict(
+                "missing_blobs", f"{bundle} has files whose bytes have not been uploaded yet.", missing=missing
+            )
         if bundle.start_verifying(actor=actor):
             return
         bundle.reload()

@@ -50,7 +50,7 @@ class BundleFilter(serializers.Serializer[Any]):
     state = serializers.ChoiceField(BundleState.choices, required=False)
 
 
-class BundleAnswer(serializers.ModelSerializer[Bundle]):
+class BundleResponse(serializers.ModelSerializer[Bundle]):
     class Meta:
         model = Bundle
         fields = [
@@ -71,13 +71,13 @@ class BundleAnswer(serializers.ModelSerializer[Bundle]):
         read_only_fields = fields
 
 
-class BundleDetail(BundleAnswer):
+class BundleDetail(BundleResponse):
     """`missing`: blobs that are not stored yet, while the bundle is a draft or verifying."""
 
     missing = serializers.SerializerMethodField()
 
-    class Meta(BundleAnswer.Meta):
-        fields = [*BundleAnswer.Meta.fields, "missing"]
+    class Meta(BundleResponse.Meta):
+        fields = [*BundleResponse.Meta.fields, "missing"]
         read_only_fields = fields
 
     @extend_schema_field(BlobLine(many=True))
@@ -86,14 +86,14 @@ class BundleDetail(BundleAnswer):
         return [asdict(blob) for blob in missing]
 
 
-class PartAnswer(serializers.ModelSerializer[UploadPart]):
+class PartResponse(serializers.ModelSerializer[UploadPart]):
     class Meta:
         model = UploadPart
         fields = ["number", "sha256", "size"]
         read_only_fields = fields
 
 
-class AddressAnswer(serializers.Serializer[Any]):
+class AddressResponse(serializers.Serializer[Any]):
     """PUT the part's bytes to `url` with these headers and without credentials."""
 
     number = serializers.IntegerField()
@@ -101,11 +101,11 @@ class AddressAnswer(serializers.Serializer[Any]):
     headers = serializers.DictField(child=serializers.CharField())
 
 
-class AddressesAnswer(serializers.Serializer[Any]):
-    addresses = AddressAnswer(many=True)
+class AddressesResponse(serializers.Serializer[Any]):
+    addresses = AddressResponse(many=True)
 
 
-class UploadAnswer(serializers.ModelSerializer[Upload]):
+class UploadResponse(serializers.ModelSerializer[Upload]):
     """`id` is null when the blob is stored already and nothing has to be sent.
 
     `direct`: parts are not sent to the API but PUT to presigned URLs of the storage.
@@ -120,23 +120,23 @@ class UploadAnswer(serializers.ModelSerializer[Upload]):
         fields = ["id", "state", "state_reason", "part_size", "size", "parts", "direct"]
         read_only_fields = fields
 
-    @extend_schema_field(PartAnswer(many=True))
+    @extend_schema_field(PartResponse(many=True))
     def get_parts(self, upload: Upload) -> Any:
-        return PartAnswer(part_route().arrived_parts(upload), many=True).data
+        return PartResponse(part_route().arrived_parts(upload), many=True).data
 
     def get_direct(self, upload: Upload) -> bool:
         return part_route().is_direct
 
 
-class StartedUpload(UploadAnswer):
+class StartedUpload(UploadResponse):
     """`addresses`: the presigned URLs of the parts that the request named."""
 
-    addresses = AddressAnswer(many=True, read_only=True)
+    addresses = AddressResponse(many=True, read_only=True)
 
-    class Meta(UploadAnswer.Meta):
-        fields = [*UploadAnswer.Meta.fields, "addresses"]
+    class Meta(UploadResponse.Meta):
+        fields = [*UploadResponse.Meta.fields, "addresses"]
         read_only_fields = fields
 
 
-class UploadStateAnswer(serializers.Serializer[Any]):
+class UploadStateResponse(serializers.Serializer[Any]):
     state = serializers.ChoiceField(UploadState.choices)

@@ -11,14 +11,14 @@ from rest_framework.views import APIView
 
 from bundles.models import Upload, UploadPart, UploadState
 from bundles.serializers import (
-    AddressAnswer,
-    AddressesAnswer,
-    PartAnswer,
+    AddressesResponse,
+    AddressResponse,
     PartLines,
+    PartResponse,
     StartedUpload,
-    UploadAnswer,
     UploadRequest,
-    UploadStateAnswer,
+    UploadResponse,
+    UploadStateResponse,
 )
 from bundles.uploads import protocol
 from bundles.uploads.parsers import OctetStream, part_body
@@ -37,7 +37,7 @@ DIGEST_HEADER = OpenApiParameter(
 
 
 def own_upload(request: Request, upload_id: UUID) -> Upload:
-    """Return the caller's upload. Raises `NotFound` (`unknown_upload`), also for another user's upload."""
+    """Return the caller's upload. Raises `NotFound` (`unknown_upload`), even for another user's upload."""
     upload = Upload.objects.filter(pk=upload_id, created_by=token_of(request).user).first()
     if upload is None:
         raise NotFound("unknown_upload", "You have no upload with this id.")
@@ -64,29 +64,29 @@ class Uploads(APIView):
             return Response(stored | {"size": blob["size"], "parts": [], "direct": False, "addresses": []})
         is_open = upload.state == UploadState.OPEN
         urls = part_route().part_urls(upload, parts_of(blob)) if is_open else []
-        answer = UploadAnswer(upload).data | {"addresses": AddressAnswer(urls, many=True).data}
-        return Response(answer, status=201 if is_new else 200)
+        body = UploadResponse(upload).data | {"addresses": AddressResponse(urls, many=True).data}
+        return Response(body, status=201 if is_new else 200)
 
 
 class OneUpload(APIView):
     permission_classes = [ReadOrPublish]
 
-    @extend_schema(responses=UploadAnswer)
+    @extend_schema(responses=UploadResponse)
     def get(self, request: Request, upload_id: UUID) -> Response:
         """The state of an upload, and the parts that arrived."""
-        return Response(UploadAnswer(own_upload(request, upload_id)).data)
+        return Response(UploadResponse(own_upload(request, upload_id)).data)
 
 
 class PartAddresses(APIView):
     permission_classes = [ReadOrPublish]
 
-    @extend_schema(request=PartLines, responses=AddressesAnswer)
+    @extend_schema(request=PartLines, responses=AddressesResponse)
     def post(self, request: Request, upload_id: UUID) -> Response:
         """Where to PUT these parts, for 15 minutes. Empty if parts are sent to the API itself (`direct` is false)."""
         message = PartLines(data=request.data)
         message.is_valid(raise_exception=True)
         urls = part_route().part_urls(own_upload(request, upload_id), parts_of(message.validated_data))
-        return Response({"addresses": AddressAnswer(urls, many=True).data})
+        return Response({"addresses": AddressResponse(urls, many=True).data})
 
 
 class OnePart(APIView):
@@ -96,21 +96,21 @@ class OnePart(APIView):
     @extend_schema(
         parameters=[DIGEST_HEADER],
         request={"application/octet-stream": OpenApiTypes.BINARY},
-        responses=PartAnswer,
+        responses=PartResponse,
     )
     def put(self, request: Request, upload_id: UUID, number: int) -> Response:
         """One part, at most 16 MiB. All parts but the last have exactly `part_size` bytes."""
         body = part_body(request)
         part = part_route().receive(own_upload(request, upload_id), number, body)
-        return Response(PartAnswer(part).data)
+        return Response(PartResponse(part).data)
 
 
 class CompleteUpload(APIView):
     permission_classes = [ReadOrPublish]
 
-    @extend_schema(request=None, responses={202: UploadStateAnswer, 200: UploadStateAnswer})
+    @extend_schema(request=None, responses={202: UploadStateResponse, 200: UploadStateResponse})
     def post(self, request: Request, upload_id: UUID) -> Response:
-        """Have the whole verified, after all parts were sent. 200 if it is stored already."""
+        """Queue the upload for verification after all parts were sent. 200 if it is stored already."""
         upload = own_upload(request, upload_id)
         protocol.complete(upload)
         return Response({"state": upload.state}, status=200 if upload.state == UploadState.STORED else 202)

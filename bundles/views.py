@@ -10,7 +10,7 @@ from rest_framework.views import APIView
 
 from bundles import manifest, publishing
 from bundles.models import Bundle, BundleState
-from bundles.serializers import BundleAnswer, BundleDetail, BundleFilter, DraftRequest
+from bundles.serializers import BundleDetail, BundleFilter, BundleResponse, DraftRequest
 from bundles.uploads.parsers import ManifestJson
 from foundation.accounts.authentication import token_of
 from foundation.accounts.permissions import ReadOrPublish
@@ -19,11 +19,11 @@ from foundation.api.query_parameters import ListView
 
 
 class Bundles(ListView[Bundle]):
-    """All bundles, newest first, also withdrawn ones."""
+    """All bundles, newest first, including withdrawn ones."""
 
     permission_classes = [ReadOrPublish]
     parser_classes = [ManifestJson]
-    serializer_class = BundleAnswer
+    serializer_class = BundleResponse
     filter_class = BundleFilter
     pagination_class = NewestFirst
 
@@ -36,7 +36,7 @@ class Bundles(ListView[Bundle]):
 
     @extend_schema(request=DraftRequest, responses={201: BundleDetail, 200: BundleDetail})
     def post(self, request: Request) -> Response:
-        """Draft a bundle from its manifest (at most 4 MiB). The identical manifest again is answered 200."""
+        """Draft a bundle from its manifest (at most 4 MiB). Idempotent: an identical manifest returns 200."""
         message = DraftRequest(data=request.data)
         message.is_valid(raise_exception=True)
         token = token_of(request)

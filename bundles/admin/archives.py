@@ -26,11 +26,11 @@ STATE_COLOURS = {
     ArchiveState.DRAFTED.value: "success",
     ArchiveState.REFUSED.value: "danger",
 }
-NAME_MESSAGES = {"invalid": "Use at most 63 small letters, digits and . _ + - after a letter or a digit."}
+NAME_MESSAGES = {"invalid": "Use at most 63 lowercase letters, digits and . _ + - and begin with a letter or a digit."}
 
 
 class SentArchiveForm(forms.Form):
-    """What a browser says about an archive before it puts it into the bucket."""
+    """What a browser declares about an archive before it sends the archive to the bucket."""
 
     name = forms.RegexField(ANCHORED_NAME_PATTERN, error_messages=NAME_MESSAGES)
     version = forms.RegexField(ANCHORED_NAME_PATTERN, error_messages=NAME_MESSAGES)
@@ -43,7 +43,7 @@ def refusal(message: str) -> JsonResponse:
 
 @admin.register(SentArchive)
 class SentArchiveAdmin(ReadOnlyAdmin):
-    """Archives that browsers put into the bucket, and what became of them."""
+    """Archives that browsers put into the bucket, and their results."""
 
     list_display = ("__str__", "shown_state", "state_reason", "shown_size", "created_by", "created_at")
     list_select_related = ("created_by",)
@@ -51,7 +51,7 @@ class SentArchiveAdmin(ReadOnlyAdmin):
         "name", "version", "shown_state", "state_reason", "shown_bundle", "shown_size", "created_by", "created_at",
     )  # fmt: skip
     change_form_after_template = "bundles/sent_archive.html"
-    empty_text = "No archive was sent to the bucket."
+    empty_text = "No archives have been sent to the bucket."
 
     def has_view_permission(self, request: HttpRequest, obj: SentArchive | None = None) -> bool:
         return self.has_right(request, "bundles.view_bundle")
@@ -102,7 +102,7 @@ class ArchiveUploadAdmin(OperatorAdmin):
         return JsonResponse({"url": url, "arrived_url": reverse("admin:bundles_archive_arrived", args=[archive.pk])})
 
     def archive_arrived(self, request: HttpRequest, pk: UUID) -> JsonResponse:
-        """Have an archive read that the browser has put into the bucket."""
+        """Queue an archive that the browser has put into the bucket for reading."""
         if request.method != "POST" or not self.has_add_permission(request):
             raise PermissionDenied
         archive = get_object_or_404(SentArchive, pk=pk, created_by=request.user)

@@ -77,7 +77,7 @@ class ArchiveForm(forms.ModelForm):  # type: ignore[type-arg]
     )
     archive = forms.FileField(
         widget=UnfoldAdminFileFieldWidget,
-        help_text="tar, tar.gz or zip. A kernex.toml at its root says what files cannot; see the manual on bundles.",
+        help_text="tar, tar.gz or zip. A kernex.toml at its root sets what files cannot; see the manual on bundles.",
     )
 
     class Meta:
@@ -90,7 +90,7 @@ class ArchiveForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any]:
         if direct_uploads() is not None:
-            raise forms.ValidationError("Archives go to storage itself here: let this page run its script.")
+            raise forms.ValidationError("Archives are sent directly to storage: allow this page to run its script.")
         return super().clean() or {}
 
 
@@ -117,11 +117,11 @@ class BundleAdmin(ArchiveUploadAdmin):
     fields = readonly_fields
     change_form_after_template = "bundles/bundle_content.html"
     add_lead = (
-        "For large bundles use the command line: kernex push sends them in parts and resumes. This form makes a draft,"
-        " which you then publish."
+        "For large bundles use the command line: kernex push sends them in parts and resumes. This form creates a"
+        " draft, which you then publish."
     )
     add_button = "Create draft"
-    empty_text = "No bundle yet. Push one with kernex push, or upload an archive here."
+    empty_text = "No bundles yet. Push one with kernex push, or upload an archive here."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Bundle]:
         return super().get_queryset(request).defer("manifest")
@@ -141,7 +141,7 @@ class BundleAdmin(ArchiveUploadAdmin):
         return ArchiveForm
 
     def changeform_view(self, request: HttpRequest, object_id: str | None = None, *args: Any, **more: Any) -> Any:
-        """Read an archive outside of a transaction: the database ends a transaction that is idle for long."""
+        """Read an archive outside of a transaction: the database aborts a transaction that is idle for too long."""
         if object_id is not None or request.method != "POST":
             return super().changeform_view(request, object_id, *args, **more)
         try:
@@ -151,7 +151,7 @@ class BundleAdmin(ArchiveUploadAdmin):
             return HttpResponseRedirect(request.get_full_path())
 
     def save_model(self, request: HttpRequest, obj: Bundle, form: Any, change: bool) -> None:
-        """Draft the bundle that the archive holds; `obj` becomes that bundle."""
+        """Draft the bundle that the archive contains; `obj` becomes that bundle."""
         archive = form.cleaned_data
         draft = draft_from_archive(
             archive["archive"].file,

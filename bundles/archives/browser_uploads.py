@@ -1,6 +1,6 @@
 """Archives that browsers put into the bucket, so that no web worker handles their bytes. The scheduler reads them.
 
-Reading a large archive takes minutes. A thread does it beside the scheduler's other tasks, one archive at a time. If
+Reading a large archive takes minutes. A thread does it alongside the scheduler's other tasks, one archive at a time. If
 that thread ends early, the archive is read again from the start.
 """
 
@@ -21,24 +21,24 @@ from bundles.storage.interface import blobs, direct_uploads
 from bundles.storage.s3_uploads import MAX_WHOLE_SIZE, DirectUploads
 from foundation.errors import ApiError, BadRequest, Conflict, Unavailable
 
-# How long the scheduler waits for an archive to be read before it goes on with its other tasks.
+# How long the scheduler waits for an archive to be read before it continues with its other tasks.
 WAIT_SECONDS = 5.0
 
 
 class StartedArchive(NamedTuple):
-    """An announced archive, and the presigned URL to PUT it to within 15 minutes."""
+    """A declared archive, and the presigned URL to PUT it to within 15 minutes."""
 
     archive: SentArchive
     url: str
 
 
 def start(name: str, version: str, size: int, *, actor: str, user: User) -> StartedArchive:
-    """Announce an archive of `size` bytes.
+    """Declare an archive of `size` bytes.
 
     Raises: `BadRequest` (`bad_size`), `Conflict` (`version_exists`, `not_direct`), `Unavailable`.
     """
     if not 0 < size <= MAX_WHOLE_SIZE:
-        raise BadRequest("bad_size", f"An archive has 1 to {MAX_WHOLE_SIZE} bytes: for more use kernex push.")
+        raise BadRequest("bad_size", f"An archive must have 1 to {MAX_WHOLE_SIZE} bytes. For more, use kernex push.")
     if Bundle.objects.filter(name=name, version=version).exists():
         raise Conflict(
             "version_exists", f"{name}@{version} exists, and a bundle never changes: choose another version."
@@ -49,14 +49,14 @@ def start(name: str, version: str, size: int, *, actor: str, user: User) -> Star
 
 
 def hand_over(archive: SentArchive) -> None:
-    """Have an archive read that has arrived in the bucket. Idempotent.
+    """Queue an archive that has arrived in the bucket for reading. Idempotent.
 
     Raises: `Conflict` (`not_arrived`, `archive_closed`), `Unavailable`.
     """
     if archive.state == ArchiveState.OPEN:
         size = _direct_uploads().whole_size(archive.pk)
         if size != archive.size:
-            raise Conflict("not_arrived", f"{archive.size} bytes were announced, {size} have arrived.")
+            raise Conflict("not_arrived", f"{archive.size} bytes were declared, {size} have arrived.")
         if archive.transition_to(ArchiveState.READING):
             return
         archive.refresh_from_db()
@@ -67,7 +67,7 @@ def hand_over(archive: SentArchive) -> None:
 def _direct_uploads() -> DirectUploads:
     direct = direct_uploads()
     if direct is None:
-        raise Conflict("not_direct", "Bundles are kept on a local disk here: send archives with the form.")
+        raise Conflict("not_direct", "Bundles are kept on a local disk: send archives with the form.")
     return direct
 
 
@@ -79,7 +79,7 @@ class ArchiveReader:
         self.made_progress = False
 
     def run(self) -> int:
-        """Begin with the next archive, unless one is being read. Return 1 if one was begun and did not fail at once."""
+        """Start to read the next archive, unless one is being read. Return 1 if one was started and has not failed."""
         if self.thread is not None and self.thread.is_alive():
             return 0
         waiting = SentArchive.objects.in_states(ArchiveState.READING).order_by("created_at")
@@ -100,7 +100,7 @@ class ArchiveReader:
 
 
 def read(pk: UUID) -> bool:
-    """Make the draft of one archive, or record why not. False if that is done already, or has to wait for storage."""
+    """Create the draft of one archive, or record why not. False if that is done already, or must wait for storage."""
     archive = SentArchive.objects.in_states(ArchiveState.READING).filter(pk=pk).select_related("created_by").first()
     if archive is None:
         return False
@@ -120,7 +120,7 @@ def read(pk: UUID) -> bool:
 
 
 def expire_archives() -> int:
-    """End archives that did not arrive or could not be read; `sweep` deletes their bytes. Return how many."""
+    """End archives that did not arrive or could not be read. Their bytes are deleted later. Return how many."""
     abandoned = SentArchive.objects.abandoned(timezone.now() - timedelta(seconds=settings.UPLOAD_EXPIRY_SECONDS))
     return abandoned.transition_to(
         ArchiveState.EXPIRED, state_reason="it did not arrive, or could not be read, in time"

@@ -1,4 +1,4 @@
-"""`kernex.toml` and `kernex.json`: what an archive says about its bundle beside its files."""
+"""`kernex.toml` and `kernex.json`: what an archive says about its bundle besides its files."""
 
 import re
 import tomllib
@@ -10,13 +10,13 @@ from foundation.api.parsers import parse_json
 from foundation.errors import BadRequest
 
 NAMES = {"kernex.toml", "kernex.json"}
-MEMBERS = {"device_types", "requires", "release_counter", "hooks", "run", "health"}
+FIELDS = {"device_types", "requires", "release_counter", "hooks", "run", "health"}
 MAX_JSON_SIZE = 256 * 1024
 MAX_TOML_SIZE = 64 * 1024
-# No member of a manifest is nested deeper. A dotted key of n parts costs tomllib n² memory: 40 KB cost 1.5 GiB.
+# No field of a manifest is nested deeper. A dotted key of n parts costs tomllib n² memory: 40 KB cost 1.5 GiB.
 MAX_DEPTH = 8
-# The parts of a TOML document that matter for nesting. Strings and comments come first, so that nothing in them counts.
-# A string without an end reaches to the end of its line or of the document, which keeps the scan linear.
+# The parts of a TOML document that matter for nesting. Strings and comments come first: their contents do not count.
+# An unterminated string extends to the end of its line or of the document, which keeps the scan linear.
 _TOML_TOKEN = re.compile(
     r"""
       \"{3}(?:\\.|[^\\])*?(?:\"{3,5}|\\?\Z) | '{3}.*?(?:'{3,5}|\Z)    # strings over several lines
@@ -28,12 +28,12 @@ _TOML_TOKEN = re.compile(
 
 
 def max_size(path: str) -> int:
-    """Return how many bytes the description at `path` may have."""
+    """Return the maximum size in bytes of the description at `path`."""
     return MAX_TOML_SIZE if path.endswith(".toml") else MAX_JSON_SIZE
 
 
 def parse_description(path: str, body: bytes) -> dict[str, Any]:
-    """Return the manifest members that a description gives. Raises `BadBundle` (`bad_description`)."""
+    """Return the manifest fields that a description sets. Raises `BadBundle` (`bad_description`)."""
     if len(body) > max_size(path):
         raise BadBundle("bad_description", f"{path} is larger than {max_size(path)} bytes.")
     is_toml = path.endswith(".toml")
@@ -41,13 +41,13 @@ def parse_description(path: str, body: bytes) -> dict[str, Any]:
         raise BadBundle("bad_description", f"{path} is nested deeper than {MAX_DEPTH} levels.")
     try:
         value = tomllib.loads(body.decode("utf-8")) if is_toml else parse_json(body)
-        canonical(value)  # TOML has times, and numbers that JSON has not
+        canonical(value)  # TOML has times, and numbers that JSON lacks
     except (ValueError, TypeError, RecursionError, BadRequest) as error:
         raise BadBundle("bad_description", f"{path} cannot be parsed: {str(error)[:200]}") from error
     if not isinstance(value, dict):
-        raise BadBundle("bad_description", f"{path} is not a table of members such as `run` and `health`.")
-    if unknown := sorted(value.keys() - MEMBERS):
-        raise BadBundle("bad_description", f"{path} has an unknown member {unknown[0][:80]!a}.")
+        raise BadBundle("bad_description", f"{path} must be a table of fields such as `run` and `health`.")
+    if unknown := sorted(value.keys() - FIELDS):
+        raise BadBundle("bad_description", f"{path} has an unknown field {unknown[0][:80]!a}.")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Making a draft from an uploaded archive: each member becomes an upload that the scheduler verifies."""
+"""Creating a draft from an uploaded archive: each member becomes an upload that the scheduler verifies."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -12,7 +12,7 @@ from bundles.archives.description import NAMES, max_size, parse_description
 from bundles.archives.reader import Member, members
 from bundles.errors import BadBundle
 from bundles.identifiers import Hashed
-from bundles.manifest import MAX_FILES, File, Manifest, read, sorted_files
+from bundles.manifest import MAX_FILES, File, Manifest, read
 from bundles.models import Blob, Bundle, Upload, UploadState
 from bundles.publishing import draft
 from bundles.storage.interface import blobs
@@ -26,7 +26,7 @@ def draft_from_archive(
 ) -> Bundle:
     """Draft a bundle of the files in a seekable tar, tar.gz or zip.
 
-    `kernex.toml` or `kernex.json` at the archive's root has the members that files cannot say (`device_types`,
+    `kernex.toml` or `kernex.json` at the archive's root has the fields that files cannot express (`device_types`,
     `requires`, `release_counter`, `hooks`, `run`, `health`) and is not part of the bundle; `described` overrides it. If
     anything is refused, nothing is kept.
 
@@ -39,12 +39,12 @@ def draft_from_archive(
             contents.add(member)
         manifest = contents.manifest(name, version, described)
         with transaction.atomic():
-            needless = contents.start_verifying(user)
+            unneeded = contents.start_verifying(user)
             bundle = draft(manifest, actor=actor, user=user).bundle
     except BaseException:
         _discard(contents.uploads.values())
         raise
-    _discard(needless)
+    _discard(unneeded)
     return bundle
 
 
@@ -89,7 +89,7 @@ class _Contents:
 
     def manifest(self, name: str, version: str, described: dict[str, Any]) -> Manifest:
         return read(
-            {"schema": 1, "name": name, "version": version, "files": sorted_files(self.files)}
+            {"schema": 1, "name": name, "version": version, "files": _manifest_files(self.files)}
             | self.described
             | described
         )
@@ -114,6 +114,12 @@ class _Contents:
 
 
 def _discard(uploads: Iterable[UUID]) -> None:
-    with suppress(ApiError):  # the scheduler sweeps the rest later
+    with suppress(ApiError):  # the scheduler deletes the rest later
         for upload in uploads:
             blobs().discard(upload)
+
+
+def _manifest_files(files: Iterable[File]) -> list[dict[str, object]]:
+    """Return `files` as a manifest lists them."""
+    ordered = sorted(files, key=lambda file: file.path)
+    return [{"path": file.path, "sha256": file.sha256, "size": file.size, "mode": file.mode} for file in ordered]

@@ -2,7 +2,7 @@
 
 Only regular files are accepted: their path, their bytes and whether they are executable. Everything else in an archive
 (links, devices, owners, times, sparse files, encryption) is refused or ignored. Limits apply to the bytes that really
-come out, not to what the archive announces.
+come out, not to what the archive declares.
 """
 
 import gzip
@@ -22,7 +22,7 @@ from bundles.manifest import EXECUTABLE, MAX_FILES, PLAIN
 from bundles.paths import check_path
 
 MAX_UNPACKED_SIZE = 16 * 1024**3
-# The most bytes out per byte in, once more than RATIO_FREE_SIZE came out. Weights and code compress far less.
+# The maximum of unpacked bytes per packed byte, once RATIO_FREE_SIZE is exceeded. Weights and code compress far less.
 MAX_RATIO = 200
 RATIO_FREE_SIZE = 64 * 1024**2
 # No single read returns this much: only tables of the archive format are read in one piece, never members.
@@ -81,12 +81,12 @@ class _Budget:
     """How many bytes and entries may still come out of an archive of `packed_size` bytes."""
 
     def __init__(self, packed_size: int) -> None:
-        self.rest = min(MAX_UNPACKED_SIZE, max(RATIO_FREE_SIZE, packed_size * MAX_RATIO))
+        self.remaining = min(MAX_UNPACKED_SIZE, max(RATIO_FREE_SIZE, packed_size * MAX_RATIO))
         self.entries = 0
 
     def spend(self, size: int) -> None:
-        self.rest -= size
-        if self.rest < 0:
+        self.remaining -= size
+        if self.remaining < 0:
             raise BadBundle(
                 "archive_too_large",
                 f"The archive unpacks to more than {MAX_UNPACKED_SIZE} bytes, or {MAX_RATIO} times its size.",

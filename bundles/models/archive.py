@@ -43,11 +43,11 @@ ENDED = (ArchiveState.DRAFTED, ArchiveState.REFUSED, ArchiveState.EXPIRED)
 
 class ArchiveQuerySet(StatefulQuerySet["SentArchive"]):
     def abandoned(self, since: datetime) -> Self:
-        """Unfinished archives that were announced before then."""
+        """Unfinished archives that were declared before then."""
         return self.in_states(*UNFINISHED).filter(created_at__lt=since)
 
     def ended(self, before: datetime) -> Self:
-        """Finished archives that were announced before then."""
+        """Finished archives that were declared before then."""
         return self.in_states(*ENDED).filter(created_at__lt=before)
 
 
@@ -80,5 +80,5 @@ class SentArchive(ExplainedModel):
         return f"{self.name}@{self.version}"
 
     def refuse(self, reason: str) -> bool:
-        """End an archive that makes no draft. False if another scheduler decided first."""
+        """End an archive that cannot become a draft. False if another scheduler decided first."""
         return self.transition_to(ArchiveState.REFUSED, state_reason=reason[:REASON_LENGTH])

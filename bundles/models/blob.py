@@ -37,7 +37,7 @@ class Blob(models.Model):
     sha256 = models.CharField(max_length=SHA256_LENGTH, primary_key=True)
     size = models.BigIntegerField()
     stored_at = models.DateTimeField(auto_now_add=True)
-    # When the collector first found no reference to it. Null: it has a reference, or the collector did not look yet.
+    # When the collector first found no reference to it. Null: it has a reference, or the collector has not looked yet.
     unreferenced_at = models.DateTimeField(null=True)
 
     objects = BlobQuerySet.as_manager()

@@ -103,7 +103,7 @@ class Bundle(ExplainedModel):
         return f"{self.name}@{self.version}"
 
     def start_verifying(self, *, actor: str) -> bool:
-        """Publish a draft whose blobs are there or on their way. False if it is no longer a draft.
+        """Publish a draft whose blobs are stored or being verified. False if it is no longer a draft.
 
         `bundles.publishing.publish` checks the blobs.
         """
@@ -150,7 +150,7 @@ class Bundle(ExplainedModel):
         Raises `IllegalTransition` (`illegal_transition`) for a published bundle, `NotFound` (`unknown_bundle`).
         """
         with transaction.atomic():
-            # The lock keeps others from publishing the draft between this look and the deletion.
+            # The lock prevents others from publishing the draft before it is deleted.
             draft = Bundle.objects.select_for_update().filter(pk=self.pk, state=BundleState.DRAFT).first()
             if draft is not None:
                 record_event("bundle.discarded", f"{draft} was discarded.", actor=actor, bundle=draft.pk)

@@ -67,10 +67,10 @@ class UploadQuerySet(StatefulQuerySet["Upload"]):
         return self.in_states(*ENDED).filter(touched_at__lt=before)
 
     def outstanding_size(self) -> int:
-        """Return how many bytes open uploads have announced and not sent yet."""
-        announced = self.open().aggregate(size=Sum("size"))["size"] or 0
+        """Return how many bytes open uploads have declared and not sent yet."""
+        declared = self.open().aggregate(size=Sum("size"))["size"] or 0
         received = UploadPart.objects.filter(upload__in=self.open()).aggregate(size=Sum("size"))["size"] or 0
-        return max(0, announced - received)
+        return max(0, declared - received)
 
 
 class Upload(ExplainedModel):
@@ -122,11 +122,11 @@ class Upload(ExplainedModel):
 
     @property
     def part_count(self) -> int:
-        """How many parts make the whole; none for an empty file."""
+        """The number of parts; 0 for an empty file."""
         return -(-self.size // self.part_size)
 
     def size_of_part(self, number: int) -> int:
-        """Return the size in bytes of part `number` (from 1): `part_size`, and what is left for the last one."""
+        """Return the size in bytes of part `number` (from 1): `part_size`, or the remainder for the last one."""
         return min(self.part_size, self.size - (number - 1) * self.part_size)
 
     def check_part_number(self, number: int) -> None:
@@ -135,7 +135,7 @@ class Upload(ExplainedModel):
             raise NotFound("no_such_part", f"This upload has the parts 1 to {self.part_count}.")
 
     def closed(self) -> Conflict:
-        """Return the error for a change to an upload that is not open any more."""
+        """Return the error for a change to an upload that is no longer open."""
         self.refresh_from_db()
         reason = f" ({self.state_reason})" if self.state_reason else ""
         return Conflict(
@@ -152,7 +152,7 @@ class Upload(ExplainedModel):
             )
 
     def refuse(self, reason: str) -> bool:
-        """End an upload whose bytes are not what was announced. False if another scheduler decided first."""
+        """End an upload whose bytes are not what was declared. False if another scheduler decided first."""
         with transaction.atomic():
             if not self.transition_to(UploadState.REFUSED, state_reason=reason[:REASON_LENGTH]):
                 return False
@@ -161,9 +161,9 @@ class Upload(ExplainedModel):
 
 
 class UploadPart(models.Model):
-    """A part whose bytes are on disk, synced, and match the announced sha256.
+    """A part whose bytes are on disk, synced, and match the declared sha256.
 
-    A part with an `md5` was announced for the bucket. Only the bucket knows whether it arrived.
+    A part with an `md5` was declared for the bucket. Only the bucket knows whether it arrived.
     """
 
     id = models.BigAutoField(primary_key=True)

@@ -17,13 +17,13 @@ How bytes reach a final key:
     bucket  publisher ──PUT part to a presigned URL──► uploads/<id> ─────┘  (the scheduler)
 
 1. `write` puts a part into `uploads/<id>` on disk. With a bucket, publishers put parts there themselves:
-   `interface.direct_uploads()` is the one question whether they do, and returns what hands out presigned URLs.
+   `interface.direct_uploads()` tells whether they do, and returns what creates the presigned URLs.
 2. `sealed` holds one upload so that no byte of it can change any more. On disk this is an exclusive lock. In a bucket
    it completes the multipart upload, after which its presigned URLs no longer work.
-3. `SealedUpload.digest` hashes the whole. In a bucket, large objects are hashed a few seconds at a time.
+3. `SealedUpload.digest` hashes all bytes. In a bucket, large objects are hashed a few seconds at a time.
 4. `SealedUpload.promote` gives the bytes their final key, durably: a hard link on disk, a copy by the storage in a
    bucket. Promoting is idempotent and never replaces an object. It leaves `uploads/<id>` in place.
-5. `discard` deletes `uploads/<id>`, once the database knows the blob or the upload has ended otherwise.
+5. `discard` deletes `uploads/<id>`, once the database has the blob or the upload has ended otherwise.
 
 A process that is killed between two steps leaves nothing that the next run of the scheduler cannot continue from.
 

@@ -5,7 +5,7 @@ it. The scheduler that hashes and promotes holds it alone. A writer checks the u
 that no byte changes between hashing and promotion.
 
 Promotion is a hard link, not a rename: a link never replaces an existing name, and the upload keeps its own name until
-the database knows the blob. An interrupted promotion can therefore be repeated.
+the database has the blob. An interrupted promotion can therefore be repeated.
 """
 
 import errno
@@ -28,7 +28,7 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class DiskBlobs:
-    """`bundles.storage.interface.Blobs` below one directory."""
+    """`bundles.storage.interface.Blobs` under one directory."""
 
     direct = None
     parallel_verifications = 1
@@ -117,7 +117,7 @@ class DiskBlobs:
         try:
             file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            make_directory(path.parent)
+            create_directory(path.parent)
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             sync_directory(path.parent)
         try:
@@ -140,7 +140,7 @@ class SealedFile:
     def promote(self, sha256: str) -> None:
         final = self.blobs.blob_path(sha256)
         os.fsync(self.file)
-        make_directory(final.parent)
+        create_directory(final.parent)
         try:
             os.link(self.path, final)
         except FileExistsError:
@@ -154,16 +154,16 @@ class SealedFile:
                 return
             if digest_of(_chunks(present.fileno())).sha256 != sha256:
                 raise DamagedBlob(
-                    f"The object {final} does not match its name: move it away, then send the file again."
+                    f"The object {final} does not match its name: move it aside, then send the file again."
                 )
             os.fsync(present.fileno())
 
 
-def make_directory(path: Path) -> None:
-    """Make `path` and its parents, each durable in the directory above it."""
+def create_directory(path: Path) -> None:
+    """Create `path` and its parents, each durable in the directory above it."""
     if path.is_dir():
         return
-    make_directory(path.parent)
+    create_directory(path.parent)
     path.mkdir(exist_ok=True)
     sync_directory(path.parent)
 
@@ -178,10 +178,10 @@ def sync_directory(path: Path) -> None:
 
 
 def _write_all(file: int, chunk: bytes, offset: int) -> int:
-    rest = memoryview(chunk)
-    while rest:
-        written = os.pwrite(file, rest, offset)
-        rest, offset = rest[written:], offset + written
+    remaining = memoryview(chunk)
+    while remaining:
+        written = os.pwrite(file, remaining, offset)
+        remaining, offset = remaining[written:], offset + written
     return len(chunk)
 
 

@@ -23,10 +23,10 @@ class SealedUpload(Protocol):
     """An upload that nobody writes to any more and that only the holder of the seal reads."""
 
     def digest(self) -> Digest:
-        """Return the digest of the whole. Raises `StillHashing`: call it again to continue."""
+        """Return the digest of all bytes. Raises `StillHashing`: call it again to continue."""
 
     def promote(self, sha256: str) -> None:
-        """Give the bytes their final key, durably. Idempotent, also if another upload of these bytes came first.
+        """Give the bytes their final key, durably. Idempotent, even if another upload of these bytes came first.
 
         Raises `DamagedBlob` if other bytes have that key, `StillHashing`.
         """
@@ -63,9 +63,9 @@ class Blobs(Protocol):
         """Delete the blob's object, if there is one."""
 
     def has_space_for(self, size: int, reserved: int = 0) -> bool:
-        """Return whether `size` more bytes fit now, beside `reserved` bytes that were announced and not sent yet.
+        """Return whether `size` more bytes fit now, besides `reserved` bytes that were declared and not sent yet.
 
-        Raises `Unavailable` also if storage did not answer lately.
+        Raises `Unavailable` if storage has not answered recently.
         """
 
     def write(self, upload: UUID, offset: int, chunks: Iterable[bytes], may_write: Callable[[], bool]) -> bool:
@@ -84,7 +84,7 @@ class Blobs(Protocol):
         """Delete the upload's bytes, if there are any."""
 
     def uploads(self) -> Iterator[tuple[UUID, datetime]]:
-        """Yield each upload that has bytes here, and when the last of them came."""
+        """Yield each upload that has bytes here, and when the last of them arrived."""
 
 
 def blobs() -> Blobs:
@@ -97,7 +97,7 @@ def blobs() -> Blobs:
     if isinstance(default, FileSystemStorage):
         return DiskBlobs(Path(default.location))
     raise ImproperlyConfigured(
-        f"STORAGES['default'] is {type(default).__name__}: bundles are kept on a local disk or in a bucket."
+        f"STORAGES['default'] is {type(default).__name__}: bundles must be kept on a local disk or in a bucket."
     )
 
 

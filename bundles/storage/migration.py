@@ -1,4 +1,4 @@
-"""Moving from a local disk to a bucket while devices go on downloading.
+"""Moving from a local disk to a bucket while devices continue to download.
 
     on disk ──copied, hashed on the way, its size compared──► in the bucket as well ──► deleted on disk
 
@@ -104,7 +104,7 @@ def copy_blob(bucket: Bucket, disk: DiskBlobs, sha256: str, advance: Advance) ->
         with disk.open(sha256) as file, translated():
             put(bucket, blob_key(sha256), _advancing(file, advance), sha256)
         if storage.size(sha256) != disk.size(sha256):
-            raise DamagedBlob(f"The bucket has {blob_key(sha256)} in another size than was sent.") from None
+            raise DamagedBlob(f"The bucket has {blob_key(sha256)} with another size than was sent.") from None
         return
     with present:
         digest = digest_of(_advancing(present, advance))
@@ -128,7 +128,7 @@ def delete_from_disk(disk: DiskBlobs, sha256: str) -> None:
 def finish(disk: DiskBlobs) -> bool:
     """Remove leftovers of uploads and the empty directories. False if the disk is still needed.
 
-    It is needed for uploads that were being verified when the bucket came. Open uploads start again in the bucket.
+    It is needed for uploads that were being verified when the bucket was configured. Open ones restart in the bucket.
     """
     waiting = set(Upload.objects.verifying().filter(multipart_id="").values_list("pk", flat=True))
     for upload, _ in list(disk.uploads()):

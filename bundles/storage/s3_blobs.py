@@ -2,7 +2,7 @@
 
 An upload is one multipart upload to `uploads/<id>`. Publishers put its parts there themselves, to presigned URLs that
 are each valid for one part with one content. To seal an upload is to complete it: from then on none of its URLs works,
-so no byte changes between hashing and promotion. Promotion is a copy that storage makes by itself.
+so no byte changes between hashing and promotion. Promotion is a copy inside the storage.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +21,7 @@ from bundles.storage.s3_verification import SealedObject, blob_key
 if TYPE_CHECKING:
     from bundles.storage.interface import SealedUpload
 
-MAX_OBJECT_SIZE = 5 * 1024**4  # S3's own limit
+MAX_OBJECT_SIZE = 5 * 1024**4  # S3's limit
 
 
 class S3Blobs:
@@ -58,12 +58,12 @@ class S3Blobs:
             self.bucket.patient.delete_object(Bucket=self.name, Key=blob_key(sha256))
 
     def has_space_for(self, size: int, reserved: int = 0) -> bool:
-        """A bucket has no end: only the size of one object counts."""
+        """A bucket has unlimited space; only the size of one object is limited."""
         self.bucket.availability.check()
         return size <= MAX_OBJECT_SIZE
 
     def write(self, upload: UUID, offset: int, chunks: Iterable[bytes], may_write: Callable[[], bool]) -> bool:
-        """Writes only a whole at once: parts go to the bucket directly."""
+        """Write all bytes at once. Parts are put into the bucket directly."""
         if offset:
             raise NotImplementedError("parts are put into the bucket directly")
         if not may_write():
@@ -83,9 +83,9 @@ class S3Blobs:
     def discard(self, upload: UUID) -> None:
         key, client = upload_key(upload), self.bucket.patient
         with translated():
-            for begun in self._multipart_uploads(key):
+            for multipart in self._multipart_uploads(key):
                 try:
-                    client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=begun["UploadId"])
+                    client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=multipart["UploadId"])
                 except ClientError as error:
                     if code_of(error) not in ABSENT:
                         raise

@@ -1,4 +1,4 @@
-"""The bucket: django-storages' S3 backend with few clients per process, its errors, and what a process knows of it."""
+"""The bucket: django-storages' S3 backend with few clients per process, its errors, and its availability."""
 
 import hashlib
 import logging
@@ -32,7 +32,7 @@ COMMON = Config(
 )
 # For web workers: a thread waits for seconds at most.
 HASTY = COMMON.merge(Config(read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2}))
-# For the scheduler: it may wait for a copy, but rollouts stand still meanwhile.
+# For the scheduler: it may wait for a copy, but deployments stop meanwhile.
 PATIENT = COMMON.merge(Config(read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3}))
 ABSENT = {"404", "NoSuchKey", "NoSuchUpload"}
 BUSY = {"SlowDown", "ServiceUnavailable", "RequestLimitExceeded", "Throttling", "TooManyRequests", "503", "429"}
@@ -46,9 +46,9 @@ SILENT = "The server's bundle storage does not answer; try again."
 
 
 class Bucket(S3Storage):  # type: ignore[misc]  # django-storages has no types
-    """One bucket. Clients are made when first used, after a fork, and shared by all threads of the process.
+    """One bucket. Clients are created when first used, after a fork, and shared by all threads of the process.
 
-    django-storages makes one per thread, and each needs about 10 MB. `public_endpoint_url` is the URL under which
+    django-storages creates one per thread, and each needs about 10 MB. `public_endpoint_url` is the URL under which
     devices and publishers reach the same storage, if it is not `endpoint_url`.
     """
 
@@ -58,7 +58,7 @@ class Bucket(S3Storage):  # type: ignore[misc]  # django-storages has no types
         self.availability = Availability(self)
         self.partial_hashes = PartialHashes()
         self._clients: dict[tuple[int, str], Any] = {}
-        self._making = threading.Lock()
+        self._creating = threading.Lock()
 
     @property
     def connection(self) -> Any:
@@ -84,7 +84,7 @@ class Bucket(S3Storage):  # type: ignore[misc]  # django-storages has no types
     def _client(self, name: str, endpoint_url: str | None, config: Config) -> Any:
         key = (os.getpid(), name)
         if key not in self._clients:
-            with self._making:
+            with self._creating:
                 if key not in self._clients:
                     self._clients[key] = self._create_session().resource(
                         "s3", region_name=self.region_name, endpoint_url=endpoint_url or None, config=config
@@ -142,7 +142,7 @@ class PartialHash:
 
 
 class PartialHashes:
-    """The hashes of large objects that this process computes a few seconds at a time. Others begin from scratch."""
+    """The hashes of large objects that this process computes a few seconds at a time. Others start from scratch."""
 
     def __init__(self) -> None:
         self._by_key: dict[str, PartialHash] = {}

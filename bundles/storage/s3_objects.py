@@ -19,7 +19,7 @@ READ_BUFFER_SIZE = MIB
 # S3 allows 10,000 parts; this leaves a margin.
 MAX_PARTS = 9000
 WRITE_SIZE = 16 * MIB
-# Larger objects are copied in parts, so that no call lasts longer than a client waits. S3's own limit is 5 GB.
+# Larger objects are copied in parts, so that no call lasts longer than a client waits. S3's limit is 5 GB.
 COPY_SIZE = 128 * MIB
 # S3's errors if the parts of a multipart upload can never become an object.
 HOPELESS = {"EntityTooSmall", "InvalidPart", "InvalidPartOrder"}
@@ -66,7 +66,7 @@ class RemoteFile(io.RawIOBase):
                 )["Body"]
             chunk = self._body.read(len(buffer))
             if not chunk:
-                raise OSError("storage sent fewer bytes than it announced")
+                raise OSError("storage sent fewer bytes than it declared")
         buffer[: len(chunk)] = chunk
         self._position += len(chunk)
         return len(chunk)
@@ -93,7 +93,7 @@ def open_object(bucket: Bucket, key: str) -> BinaryIO:
 
 
 def complete(bucket: Bucket, key: str, multipart_id: str) -> None:
-    """Make one object of the parts of a multipart upload. Idempotent; no error if there is nothing to complete."""
+    """Combine the parts of a multipart upload into one object. Idempotent; no error if there is nothing to complete."""
     call = {"Bucket": bucket.bucket_name, "Key": key, "UploadId": multipart_id}
     try:
         pages = bucket.patient.get_paginator("list_parts").paginate(**call)
@@ -109,7 +109,7 @@ def complete(bucket: Bucket, key: str, multipart_id: str) -> None:
 
 @dataclass
 class _Multipart:
-    """A multipart upload that this process makes: the arguments of its calls, and the parts written so far."""
+    """A multipart upload that this process creates: the arguments of its calls, and the parts written so far."""
 
     call: dict[str, str]
     parts: list[dict[str, Any]] = field(default_factory=list)
@@ -126,8 +126,8 @@ class _Multipart:
 def _multipart(bucket: Bucket, key: str) -> Iterator[_Multipart]:
     """Begin a multipart upload and complete it at the end, or abort it if anything fails."""
     client = bucket.patient
-    begun = client.create_multipart_upload(Bucket=bucket.bucket_name, Key=key)
-    upload = _Multipart({"Bucket": bucket.bucket_name, "Key": key, "UploadId": begun["UploadId"]})
+    created = client.create_multipart_upload(Bucket=bucket.bucket_name, Key=key)
+    upload = _Multipart({"Bucket": bucket.bucket_name, "Key": key, "UploadId": created["UploadId"]})
     try:
         yield upload
         client.complete_multipart_upload(**upload.call, MultipartUpload={"Parts": upload.parts})
@@ -182,10 +182,10 @@ def _check(hashed: Hashed, sha256: str) -> None:
 
 
 def _put_part(bucket: Bucket, upload: _Multipart, piece: bytes) -> None:
-    answer = bucket.patient.upload_part(
+    response = bucket.patient.upload_part(
         **upload.call, PartNumber=upload.next_number, Body=piece, ContentMD5=_md5(piece)
     )
-    upload.add(answer["ETag"])
+    upload.add(response["ETag"])
 
 
 def _md5(piece: bytes) -> str:

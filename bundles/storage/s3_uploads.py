@@ -18,7 +18,7 @@ MAX_WHOLE_SIZE = 5 * 1024**3
 
 
 def upload_key(upload: UUID) -> str:
-    """Return where the bytes of an upload lie in the bucket."""
+    """Return the key of an upload's bytes in the bucket."""
     return f"uploads/{upload}"
 
 
@@ -51,13 +51,13 @@ class DirectUploads:
         return max(MIN_PART_SIZE, -(-size // MAX_PARTS // MIB) * MIB)
 
     def begin(self, upload: UUID) -> str:
-        """Begin a multipart upload. Return the bucket's id of it."""
+        """Begin a multipart upload. Return the bucket's id for it."""
         self.bucket.availability.check()
         with translated():
-            begun = self.bucket.client.create_multipart_upload(
+            created = self.bucket.client.create_multipart_upload(
                 Bucket=self.name, Key=upload_key(upload), ContentType="application/octet-stream"
             )
-            return str(begun["UploadId"])
+            return str(created["UploadId"])
 
     def abort(self, upload: UUID, multipart_id: str) -> None:
         """Delete a multipart upload and its parts."""
@@ -67,7 +67,7 @@ class DirectUploads:
     def part_url(self, upload: UUID, multipart_id: str, number: int, md5: str) -> PartURL:
         """Return where to PUT the part whose bytes have this MD5 (32 hex digits). Storage refuses other bytes.
 
-        MD5 only finds damage on the way. The sha256 over the whole decides what a blob is.
+        MD5 only detects damage in transit. The sha256 of all bytes decides what a blob is.
         """
         content_md5 = base64.b64encode(bytes.fromhex(md5)).decode()
         params = {

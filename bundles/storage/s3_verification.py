@@ -44,11 +44,11 @@ class SealedObject:
         except NotFound:
             self._copy(final)
             return
-        # Each upload hashes the present object for itself.
+        # Each upload hashes the present object separately.
         name = final + self.key
         if self._digest(final, etag, size, name).sha256 != sha256:
             raise DamagedBlob(
-                f"The object {final} does not match its name: move it away, then send the file again."
+                f"The object {final} does not match its name: move it aside, then send the file again."
             ) from None
         self.bucket.partial_hashes.forget(name)
 
@@ -62,12 +62,12 @@ class SealedObject:
     def _digest(self, key: str, etag: str, size: int, name: str) -> Digest:
         """Continue the partial hash called `name`. Raises `StillHashing` after `HASH_SECONDS`."""
         partial = self.bucket.partial_hashes.get(name, etag)
-        ends_at = time.monotonic() + HASH_SECONDS
+        deadline = time.monotonic() + HASH_SECONDS
         with RemoteFile(self.bucket, key, (etag, size)) as file:
             file.seek(partial.size)
             while chunk := file.read(READ_SIZE):
                 partial.hash.update(chunk)
                 partial.size += len(chunk)
-                if time.monotonic() > ends_at and partial.size < file.size:
+                if time.monotonic() > deadline and partial.size < file.size:
                     raise StillHashing
         return Digest(partial.hash.hexdigest(), partial.size)

@@ -37,7 +37,7 @@ def part_body(request: Request) -> PartBody:
     """
     length = content_length(request)
     if length > PART_SIZE:
-        raise TooLarge("too_large", f"A part has at most {PART_SIZE} bytes.")
+        raise TooLarge("too_large", f"A part may have at most {PART_SIZE} bytes.")
     digest = _CONTENT_DIGEST.fullmatch(request.headers.get("Content-Digest", ""))
     if digest is None:
         raise BadRequest("bad_digest", "Send `Content-Digest: sha-256=:<base64>:` over the part's bytes.")
@@ -69,5 +69,5 @@ class ManifestJson(BaseParser):
         # Not `request.body`, which has the ordinary limit.
         body = stream.read(length)
         if len(body) < length:
-            raise BadRequest("body_cut", "The connection ended before the whole body arrived.")
+            raise BadRequest("body_cut", "The connection was closed before the whole body arrived.")
         return parse_json(body)

@@ -1,9 +1,9 @@
 """How the parts of an upload travel: through the web server to a local disk, or directly into the bucket.
 
-Through the server, a part is acknowledged when its bytes are on disk, synced, and match the announced sha256.
+Through the server, a part is acknowledged when its bytes are on disk, synced, and match the declared sha256.
 
-Into the bucket, a publisher announces a part and gets a presigned URL to PUT it to. Which parts arrived is asked of the
-bucket each time and never stored: only the bucket knows.
+Into the bucket, a publisher declares a part and gets a presigned URL to PUT it to. The server asks
+the bucket each time which parts arrived, and never stores it: only the bucket knows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ class Readable(Protocol):
 
 
 class PartBody:
-    """The bytes of one part as they arrive. `size` (in bytes) and `sha256` are what the sender announced."""
+    """The bytes of one part as they arrive. `size` (in bytes) and `sha256` are what the sender declared."""
 
     def __init__(self, stream: Readable, size: int, sha256: str) -> None:
         self.stream = stream
@@ -42,10 +42,10 @@ class PartBody:
             raise BadRequest("bad_digest", "The part's bytes do not match its Content-Digest: send it again.")
 
     def _arriving(self) -> Iterator[bytes]:
-        rest = self.size
-        while rest:
-            chunk = self._read(min(CHUNK_SIZE, rest))
-            rest -= len(chunk)
+        remaining = self.size
+        while remaining:
+            chunk = self._read(min(CHUNK_SIZE, remaining))
+            remaining -= len(chunk)
             yield chunk
 
     def _read(self, size: int) -> bytes:
@@ -54,7 +54,7 @@ class PartBody:
         except OSError:
             chunk = b""
         if not chunk:
-            raise BadRequest("body_cut", "The connection ended before the whole part arrived: send it again.")
+            raise BadRequest("body_cut", "The connection was closed before the whole part arrived: send it again.")
         return chunk
 
 
@@ -68,17 +68,17 @@ class PartRoute(Protocol):
     def part_size(self, size: int) -> int:
         """Return the part size in bytes for a blob of `size` bytes."""
 
-    def part_urls(self, upload: Upload, announced: Sequence[UploadPart]) -> list[PartURL]:
+    def part_urls(self, upload: Upload, declared: Sequence[UploadPart]) -> list[PartURL]:
         """Return where to PUT these parts (`number`, `sha256`, `md5`), for 15 minutes; empty through the server.
 
         Raises: `NotFound` (`no_such_part`), `Conflict` (`upload_closed`), `Unavailable`.
         """
 
     def arrived_parts(self, upload: Upload) -> list[UploadPart]:
-        """Return the parts that arrived as they were last announced, by number. They need not be sent again."""
+        """Return the parts that arrived as they were last declared, by number. They need not be sent again."""
 
     def arrived_numbers(self, upload: Upload) -> set[int]:
-        """Return the numbers of the parts that arrived in their size. Hashing the whole decides about their content."""
+        """Return the numbers of the parts that arrived in their size. Hashing all bytes decides about their content."""
 
     def receive(self, upload: Upload, number: int, body: PartBody) -> UploadPart:
         """Store one part. The same part again is read and compared, but not written again.
@@ -102,7 +102,7 @@ class ServerRoute:
     def part_size(self, size: int) -> int:
         return PART_SIZE
 
-    def part_urls(self, upload: Upload, announced: Sequence[UploadPart]) -> list[PartURL]:
+    def part_urls(self, upload: Upload, declared: Sequence[UploadPart]) -> list[PartURL]:
         return []
 
     def arrived_parts(self, upload: Upload) -> list[UploadPart]:
@@ -114,7 +114,9 @@ class ServerRoute:
     def receive(self, upload: Upload, number: int, body: PartBody) -> UploadPart:
         upload.check_part_number(number)
         if body.size != upload.size_of_part(number):
-            raise BadRequest("bad_part_size", f"Part {number} of this upload has {upload.size_of_part(number)} bytes.")
+            raise BadRequest(
+                "bad_part_size", f"Part {number} of this upload must have {upload.size_of_part(number)} bytes."
+            )
         if upload.state != UploadState.OPEN:
             raise upload.closed()
         part = UploadPart.objects.filter(upload=upload, number=number).first()
@@ -130,7 +132,7 @@ class ServerRoute:
         return part
 
     def _may_write(self, upload: Upload, number: int) -> bool:
-        """Forget a part that is about to be overwritten: only a part whose bytes are whole is acknowledged."""
+        """Forget a part that is about to be overwritten: only a complete part is acknowledged."""
         if not Upload.objects.open().filter(pk=upload.pk).exists():
             return False
         UploadPart.objects.filter(upload=upload, number=number).delete()
@@ -148,15 +150,15 @@ class BucketRoute:
     def part_size(self, size: int) -> int:
         return self.direct.part_size(size)
 
-    def part_urls(self, upload: Upload, announced: Sequence[UploadPart]) -> list[PartURL]:
-        if not announced:
+    def part_urls(self, upload: Upload, declared: Sequence[UploadPart]) -> list[PartURL]:
+        if not declared:
             return []
-        for part in announced:
+        for part in declared:
             upload.check_part_number(part.number)
-        parts = {part.number: self._row(upload, part) for part in announced}
+        parts = {part.number: self._row(upload, part) for part in declared}
         upload.record_parts(parts.values(), ["sha256", "size", "md5"])
         multipart_id = upload.multipart_id or self._begin(upload)
-        return [self.direct.part_url(upload.pk, multipart_id, part.number, part.md5) for part in announced]
+        return [self.direct.part_url(upload.pk, multipart_id, part.number, part.md5) for part in declared]
 
     def _row(self, upload: Upload, part: UploadPart) -> UploadPart:
         size = upload.size_of_part(part.number)
@@ -175,9 +177,9 @@ class BucketRoute:
         return upload.multipart_id
 
     def arrived_parts(self, upload: Upload) -> list[UploadPart]:
-        announced = list(upload.parts.all())
+        declared = list(upload.parts.all())
         arrived = self._arrived(upload)
-        return [part for part in announced if arrived.get(part.number) == ArrivedPart(part.size, part.md5)]
+        return [part for part in declared if arrived.get(part.number) == ArrivedPart(part.size, part.md5)]
 
     def arrived_numbers(self, upload: Upload) -> set[int]:
         # Without the ETag: some storages do not compute it from the bytes alone.
@@ -186,14 +188,14 @@ class BucketRoute:
 
     def receive(self, upload: Upload, number: int, body: PartBody) -> UploadPart:
         upload.check_part_number(number)
-        raise Conflict("send_to_storage", "Parts go to storage itself: ask for their URLs with POST …/parts.")
+        raise Conflict("send_to_storage", "Parts are sent directly to storage: request their URLs with POST …/parts.")
 
     def _arrived(self, upload: Upload) -> dict[int, ArrivedPart]:
         if not upload.multipart_id or upload.state != UploadState.OPEN:
             return {}
         try:
             return self.direct.arrived(upload.pk, upload.multipart_id)
-        except NotFound:  # the bucket deleted it, as its rules for abandoned uploads may say: begin again
+        except NotFound:  # the bucket deleted it, as its rules for abandoned uploads may require: begin again
             Upload.objects.filter(pk=upload.pk, multipart_id=upload.multipart_id).update(multipart_id="")
             upload.multipart_id = ""
             return {}

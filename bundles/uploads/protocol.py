@@ -21,19 +21,19 @@ SHOWN_MISSING = 20
 
 
 class StartedUpload(NamedTuple):
-    """The upload for a blob, and whether this call made it. None if the blob is stored already."""
+    """The upload for a blob, and whether this call created it. None if the blob is stored already."""
 
     upload: Upload | None
     is_new: bool
 
 
 def start(user: User, sha256: str, size: int) -> StartedUpload:
-    """Start an upload of `size` bytes. The same user gets the unfinished upload of the same blob again.
+    """Start an upload of `size` bytes. The same user gets their unfinished upload of the same blob.
 
     Raises: `BadRequest` (`bad_size`), `Conflict` (`size_differs`, `too_many_uploads`), `StorageFull`.
     """
     if size > MAX_NUMBER:
-        raise BadRequest("bad_size", f"A blob has at most {MAX_NUMBER} bytes.")
+        raise BadRequest("bad_size", f"A blob may have at most {MAX_NUMBER} bytes.")
     if _is_stored(sha256, size):
         return StartedUpload(None, is_new=False)
     own_uploads = Upload.objects.unfinished().filter(created_by=user, sha256=sha256, size=size)
@@ -81,9 +81,9 @@ def _check_limits(user: User, upload: Upload) -> None:
 
 
 def check_space(size: int, *, besides: Upload | None = None) -> None:
-    """Raise `StorageFull` unless `size` more bytes fit with what open uploads have announced and not sent yet.
+    """Raise `StorageFull` unless `size` more bytes fit with what open uploads have declared and not sent yet.
 
-    `besides` is an upload whose announced bytes do not count.
+    `besides` is an upload whose declared bytes do not count.
     """
     uploads = Upload.objects.all() if besides is None else Upload.objects.exclude(pk=besides.pk)
     if not blobs().has_space_for(size, reserved=uploads.outstanding_size()):
@@ -91,7 +91,7 @@ def check_space(size: int, *, besides: Upload | None = None) -> None:
 
 
 def complete(upload: Upload) -> None:
-    """Hand the upload to the scheduler, which hashes the whole. Idempotent.
+    """Hand the upload to the scheduler, which hashes all its bytes. Idempotent.
 
     Raises `Conflict`: `parts_missing` (with up to 20 `missing` numbers), `upload_closed`.
     """
@@ -101,7 +101,7 @@ def complete(upload: Upload) -> None:
         if missing:
             raise Conflict(
                 "parts_missing",
-                f"{len(missing)} of {upload.part_count} parts did not arrive yet.",
+                f"{len(missing)} of {upload.part_count} parts have not arrived yet.",
                 missing=missing[:SHOWN_MISSING],
             )
         if upload.transition_to(UploadState.VERIFYING):

@@ -4,7 +4,7 @@ A killed process leaves one of these behind, and the next run continues from the
 
 - the upload still `verifying`, its bytes in place: everything is done again;
 - the same, and the blob already at its final key: promoting finds it there, the rest is done;
-- the upload `stored` or `refused`, its bytes not deleted yet: `sweep` deletes them.
+- the upload `stored` or `refused`, its bytes not deleted yet: `delete_leftovers` deletes them.
 """
 
 import time
@@ -28,7 +28,7 @@ from foundation.batches import time_boxed
 # One run returns to the scheduler after this long, so that many small files do not delay its other tasks.
 RUN_SECONDS = 5.0
 BATCH_SIZE = 500
-# From this many uploads on, threads are worth their start.
+# With more uploads than this, threads are worth starting.
 PARALLEL_FROM = 8
 
 
@@ -50,10 +50,10 @@ def verify_uploads() -> int:
 
 
 def _verify_in_parallel(waiting: list[WaitingUpload], threads: int) -> int:
-    ends_at = time.monotonic() + RUN_SECONDS
+    deadline = time.monotonic() + RUN_SECONDS
 
     def work(upload: WaitingUpload) -> int:
-        if time.monotonic() > ends_at:
+        if time.monotonic() > deadline:
             return 0
         try:
             return _verify(upload)
@@ -80,8 +80,8 @@ def _verify(upload: WaitingUpload) -> int:
 def verify(pk: UUID, sealed: SealedUpload) -> bool:
     """Decide on one sealed upload. False if that was done already, or if the blob is being deleted right now.
 
-    1. Look again: another scheduler may have decided while this one waited.
-    2. Hash the whole, unless its blob is stored by now.
+    1. Read the row again: another scheduler may have decided while this one waited.
+    2. Hash all bytes, unless its blob is stored by now.
     3. Give the bytes their final key, durably.
     4. Record it in the database: from here on the blob exists.
     5. Delete the bytes under the upload's own key.
@@ -106,11 +106,11 @@ def verify(pk: UUID, sealed: SealedUpload) -> bool:
 
 
 def _mismatch(upload: Upload, digest: Digest) -> str:
-    """Return how the bytes differ from what was announced, or nothing."""
+    """Return how the bytes differ from what was declared, or an empty string."""
     if digest.size != upload.size:
-        return f"{upload.size} bytes were announced, {digest.size} are there"
+        return f"{upload.size} bytes were declared, {digest.size} arrived"
     if digest.sha256 != upload.sha256:
-        return f"sha256 {upload.sha256} was announced, the bytes have {digest.sha256}"
+        return f"sha256 {upload.sha256} was declared, the bytes have {digest.sha256}"
     return ""
 
 
@@ -147,19 +147,19 @@ def expire_uploads() -> int:
     return abandoned.transition_to(UploadState.EXPIRED, state_reason="no part arrived for a long time")
 
 
-def sweep() -> int:
-    """Delete the bytes of uploads that have ended, or that the database does not know. Return how many.
+def delete_leftovers() -> int:
+    """Delete the bytes of uploads that have ended, or that have no row in the database. Return how many.
 
     Unknown ones may belong to an archive that is being read, so they count as abandoned only after the usual time.
     """
     patience = timedelta(seconds=settings.UPLOAD_EXPIRY_SECONDS)
     stored = dict(blobs().uploads())
     states = dict(Upload.objects.filter(pk__in=stored).values_list("pk", "state"))
-    swept = 0
+    deleted = 0
     for pk, touched_at in stored.items():
         state = states.get(pk)
         has_ended = timezone.now() - touched_at > patience if state is None else state not in UNFINISHED
         if has_ended:
             blobs().discard(pk)
-            swept += 1
-    return swept
+            deleted += 1
+    return deleted

@@ -12,7 +12,7 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 
-from bundles.storage.disk import make_directory, sync_directory
+from bundles.storage.disk import create_directory, sync_directory
 from bundles.storage.s3_client import ABSENT, Bucket, code_of
 
 # Three root classes: error responses, connection errors, and errors of boto3's transfers.
@@ -58,7 +58,7 @@ class DirectoryDestination:
         target = self.path / name
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            make_directory(target.parent)
+            create_directory(target.parent)
             with source.open("rb") as read, part.open("wb") as written:
                 os.fchmod(written.fileno(), 0o600)
                 shutil.copyfileobj(read, written, 1024 * 1024)

@@ -158,7 +158,7 @@ def test_an_archive_is_uploaded(person: Person, tmp_path: Path) -> None:
     person.page.get_by_label("Version").fill("3.0.0")
     person.page.locator("input[type=file]").set_input_files(tmp_path / "bundle.tar.gz")
     person.page.get_by_role("button", name="Create draft").click()
-    expect(person.page.get_by_text("small letters")).to_be_visible()
+    expect(person.page.get_by_text("lowercase letters")).to_be_visible()
     person.page.get_by_label("Name").fill("keywords")
     person.page.locator("input[type=file]").set_input_files(tmp_path / "bundle.tar.gz")
     person.page.get_by_role("button", name="Create draft").click()

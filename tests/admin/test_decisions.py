@@ -253,7 +253,7 @@ def test_an_archive_becomes_a_draft(boss: Client) -> None:
 @pytest.mark.parametrize(
     ("body", "shown_text"),
     [
-        ({"name": "Vad"}, "small letters"),
+        ({"name": "Vad"}, "lowercase letters"),
         ({"version": ""}, "This field is required."),
     ],
 )

@@ -67,7 +67,7 @@ class Publisher:
         return str(response["id"])
 
     def push(self, contents: dict[str, bytes], **members: Any) -> Any:
-        """Make a ready bundle. Return the response that shows it."""
+        """Publish a bundle and verify it, so that it is ready. Return the response that shows it."""
         manifest = manifest_of(contents, **members)
         assert self.draft(manifest).status_code == 201
         for content in set(contents.values()):

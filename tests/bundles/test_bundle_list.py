@@ -21,7 +21,7 @@ def test_viewers_see_bundles_with_the_newest_first(publisher: Publisher, viewer:
     assert "missing" not in response.json()["results"][0]
 
 
-def test_the_list_has_pages(publisher: Publisher) -> None:
+def test_the_list_is_paginated(publisher: Publisher) -> None:
     for version in ("1", "2", "3"):
         publisher.draft(manifest_of({"a": b"1"}, version=version))
     page = publisher.get("bundles", page_size="2").json()
@@ -30,7 +30,7 @@ def test_the_list_has_pages(publisher: Publisher) -> None:
     assert [row["version"] for row in following["results"]] == ["1"]
 
 
-def test_filters_by_name_and_state(publisher: Publisher) -> None:
+def test_the_list_is_filtered_by_name_and_state(publisher: Publisher) -> None:
     publisher.draft(manifest_of({"a": b"1"}))
     publisher.push({"a": b"1"}, name="other")
     assert names(publisher.get("bundles", name="vad")) == ["vad@1.0.0"]

@@ -143,7 +143,7 @@ def test_10_000_files_need_few_statements(publisher: Publisher) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_concurrent_drafts_make_one_bundle(client: Client) -> None:
+def test_concurrent_drafts_create_one_bundle(client: Client) -> None:
     secret = make_token(make_user(), "publisher")
 
     def draft(_: int) -> int:

@@ -27,7 +27,7 @@ CONTENT = b"a blob" * 1000
 
 
 def age_everything(days: int = 30) -> None:
-    """Make marks and deletions `days` old."""
+    """Backdate marks and deletions by `days`."""
     past = timezone.now() - timedelta(days=days)
     Blob.objects.filter(unreferenced_at__isnull=False).update(unreferenced_at=past)
     BlobDeletion.objects.filter(deleted_at__isnull=False).update(deleted_at=past)
@@ -202,7 +202,7 @@ def test_a_draft_waits_for_a_deletion_and_then_asks_for_the_bytes(storage: Path)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_draft_that_came_first_keeps_the_blob(storage: Path) -> None:
+def test_an_earlier_draft_keeps_the_blob(storage: Path) -> None:
     store_unused()
     with ThreadPoolExecutor(1) as pool, transaction.atomic():
         bundle = draft_of(CONTENT)

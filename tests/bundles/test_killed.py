@@ -13,7 +13,7 @@ from django.test import Client
 
 from bundles.missing_blobs import missing_blobs
 from bundles.models import Blob, Bundle, Upload
-from bundles.uploads.verification import sweep, verify_bundles, verify_uploads
+from bundles.uploads.verification import delete_leftovers, verify_bundles, verify_uploads
 from foundation.events.models import Event
 from tests.bundles.publisher import Publisher, manifest_of, sha256
 from tests.factories import make_token, make_user
@@ -61,7 +61,7 @@ def killed_at(at: int) -> bool:
         connection.connection.__class__.commit = killer.around(connection.connection.__class__.commit)
         verify_uploads()
         verify_bundles()
-        sweep()
+        delete_leftovers()
         os._exit(0)
     finally:
         os._exit(1)
@@ -83,7 +83,7 @@ def test_the_next_run_continues_wherever_it_was_killed(client: Client, storage: 
         check_invariants(storage, good, bad)
         verify_uploads()
         verify_bundles()
-        sweep()
+        delete_leftovers()
         check_ended(storage, good, bad, version)
         if not killed:
             break

@@ -79,7 +79,7 @@ def test_a_bundle_with_a_refused_upload_is_a_draft_again(publisher: Publisher) -
     assert verify_bundles() == 1  # no upload provides the blob any more
     bundle = Bundle.objects.get()
     assert bundle.state == "draft"
-    assert bundle.state_reason == "model: 2 bytes were announced, 1 are there"
+    assert bundle.state_reason == "model: 2 bytes were declared, 1 arrived"
     assert not Blob.objects.exists()
     assert Event.objects.filter(kind="bundle.returned", bundle_id=bundle.pk, actor="scheduler").count() == 1
 

@@ -169,12 +169,12 @@ def test_starting_needs_few_statements(publisher: Publisher) -> None:
     publisher.start(b"1")
     with CaptureQueriesContext(connection) as queries:
         publisher.start(b"2")
-        # rate limit, token, blob, unfinished, savepoint, insert, release, open uploads, announced, received, parts
+        # rate limit, token, blob, unfinished, savepoint, insert, release, open uploads, declared, received, parts
         assert len(queries) <= 11
 
 
 @pytest.mark.django_db(transaction=True)
-def test_concurrent_starts_make_one_upload(client: Client) -> None:
+def test_concurrent_starts_create_one_upload(client: Client) -> None:
     secret = make_token(make_user(), "publisher")
 
     def start(_: int) -> tuple[int, str]:
@@ -191,7 +191,7 @@ def test_concurrent_starts_make_one_upload(client: Client) -> None:
     assert Upload.objects.get().state == UploadState.OPEN
 
 
-def test_open_uploads_reserve_their_announced_sizes(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_uploads_reserve_their_declared_sizes(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     free = 1000
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     assert publisher.post("uploads", {"sha256": "a" * 64, "size": 600}).status_code == 201

@@ -1,4 +1,4 @@
-"""The scheduler's work on uploads: hash, promote, refuse, expire, sweep."""
+"""The scheduler's work on uploads: hash, promote, refuse, expire, delete leftovers."""
 
 import os
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from bundles import scheduling
 from bundles.models import Blob, Upload
 from bundles.storage.interface import blobs
 from bundles.uploads import verification
-from bundles.uploads.verification import expire_uploads, sweep, verify_uploads
+from bundles.uploads.verification import delete_leftovers, expire_uploads, verify_uploads
 from foundation.events.models import Event
 from tests.bundles.publisher import Publisher, sha256
 from tests.factories import make_token, make_user
@@ -60,7 +60,7 @@ def test_differing_bytes_are_refused_and_deleted(
     assert verify_uploads() == 1
     response = publisher.get(f"uploads/{upload}").json()
     assert response["state"] == "refused"
-    assert "announced" in response["state_reason"]
+    assert "declared" in response["state_reason"]
     assert list((storage / "uploads").iterdir()) == []
     assert not final(storage).exists()
     assert not Blob.objects.exists()
@@ -83,7 +83,7 @@ def test_a_final_key_is_never_overwritten(publisher: Publisher, storage: Path) -
     assert final(storage).read_bytes() == b"something else"
     response = publisher.get(f"uploads/{upload}").json()
     assert response["state"] == "refused"
-    assert "move it away" in response["state_reason"]
+    assert "move it aside" in response["state_reason"]
     assert not Blob.objects.exists()
 
 
@@ -127,7 +127,7 @@ def test_abandoned_uploads_expire(publisher: Publisher, storage: Path) -> None:
     publisher.put(new, 1, b"new")
     Upload.objects.filter(pk=old).update(touched_at=timezone.now() - timedelta(days=2))
     assert (expire_uploads(), expire_uploads()) == (1, 0)
-    assert sweep() == 1
+    assert delete_leftovers() == 1
     assert [path.name for path in (storage / "uploads").iterdir()] == [new]
     assert publisher.get(f"uploads/{old}").json()["state"] == "expired"
 
@@ -141,7 +141,7 @@ def test_only_bytes_of_ended_uploads_are_swept(publisher: Publisher, storage: Pa
     ancient.touch()
     os.utime(ancient, (0, 0))
     (storage / "uploads" / "README").touch()
-    assert sweep() == 2
+    assert delete_leftovers() == 2
     assert not ancient.exists()
     assert unknown.exists()
     assert len(list((storage / "uploads").iterdir())) == 3
@@ -167,5 +167,5 @@ def test_concurrent_schedulers_verify_each_upload_once(client: Client, storage: 
     with ThreadPoolExecutor(3) as pool:
         assert sum(pool.map(run, range(3))) == 20
     assert Blob.objects.count() == Upload.objects.filter(state="stored").count() == 20
-    sweep()
+    delete_leftovers()
     assert list((storage / "uploads").iterdir()) == []

@@ -6,33 +6,35 @@ from typing import Any
 
 import pytest
 
-from tests.bundles.storage.conftest import SECRET, Place, place, s3_port
+from tests.bundles.storage.conftest import SECRET, RemoteBucket, remote_bucket, s3_port
 from tests.live import Live
 from tests.operations.test_backup import PROGRAMS, empty_environment, fetch, manage, source
 
-__all__ = ["empty_environment", "place", "s3_port", "source"]
+__all__ = ["empty_environment", "remote_bucket", "s3_port", "source"]
 
 TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
 
 
 @pytest.fixture
-def source_environment(source: Live, place: Place) -> dict[str, str]:
+def source_environment(source: Live, remote_bucket: RemoteBucket) -> dict[str, str]:
     """The environment of the control plane whose backups go into the bucket."""
-    return {**source.environment, **place.environment}
+    return {**source.environment, **remote_bucket.environment}
 
 
 @pytest.fixture
-def restore_environment(empty_environment: dict[str, str], place: Place) -> dict[str, str]:
+def restore_environment(empty_environment: dict[str, str], remote_bucket: RemoteBucket) -> dict[str, str]:
     """The environment of another machine that has the key of the same bucket."""
-    return {**empty_environment, **place.environment}
+    return {**empty_environment, **remote_bucket.environment}
 
 
-def bucket_url(place: Place) -> str:
-    return f"s3://{place.name}/nightly"
+def bucket_url(remote_bucket: RemoteBucket) -> str:
+    return f"s3://{remote_bucket.name}/nightly"
 
 
-def back_up(source_environment: dict[str, str], place: Place, *arguments: str) -> dict[str, Any]:
-    result = manage(source_environment, "backup", bucket_url(place), "--json", "--programs", PROGRAMS, *arguments)
+def back_up(source_environment: dict[str, str], remote_bucket: RemoteBucket, *arguments: str) -> dict[str, Any]:
+    result = manage(
+        source_environment, "backup", bucket_url(remote_bucket), "--json", "--programs", PROGRAMS, *arguments
+    )
     assert result.returncode == 0, result.stderr
     description: dict[str, Any] = json.loads(result.stdout)
     return description
@@ -48,68 +50,72 @@ def refusal(environment: dict[str, str], *arguments: str) -> str:
 
 
 def test_everything_is_restored(
-    source_environment: dict[str, str], restore_environment: dict[str, str], place: Place
+    source_environment: dict[str, str], restore_environment: dict[str, str], remote_bucket: RemoteBucket
 ) -> None:
-    name = back_up(source_environment, place, "--blobs")["name"]
-    blobs = [key for key in place.listed() if key.startswith("nightly/blobs/")]
+    name = back_up(source_environment, remote_bucket, "--blobs")["name"]
+    blobs = [key for key in remote_bucket.object_keys() if key.startswith("nightly/blobs/")]
     assert len(blobs) == 2
-    result = manage(restore_environment, "restore", bucket_url(place), name, "--programs", PROGRAMS)
+    result = manage(restore_environment, "restore", bucket_url(remote_bucket), name, "--programs", PROGRAMS)
     assert result.returncode == 0, result.stderr
     assert fetch(restore_environment, "SELECT name, state FROM devices_device") == ("edge-1", "accepted")
     for key in blobs:
-        assert place.get(key.removeprefix("nightly/")) == place.get(key)
-    assert place.begun() == []
+        assert remote_bucket.get(key.removeprefix("nightly/")) == remote_bucket.get(key)
+    assert remote_bucket.unfinished_uploads() == []
 
 
-def test_without_a_name_complete_backups_are_listed(source_environment: dict[str, str], place: Place) -> None:
-    name = back_up(source_environment, place)["name"]
-    place.put("nightly/kernex-20990101T000000Z/database.dump", b"cut off")
-    place.put("kernex-20990101T000000Z/backup.json", b"of somebody else")
-    listed = manage(source_environment, "restore", bucket_url(place))
+def test_without_a_name_complete_backups_are_listed(
+    source_environment: dict[str, str], remote_bucket: RemoteBucket
+) -> None:
+    name = back_up(source_environment, remote_bucket)["name"]
+    remote_bucket.put("nightly/kernex-20990101T000000Z/database.dump", b"cut off")
+    remote_bucket.put("kernex-20990101T000000Z/backup.json", b"of somebody else")
+    listed = manage(source_environment, "restore", bucket_url(remote_bucket))
     assert (listed.returncode, listed.stdout) == (0, f"{name}\n")
 
 
-def test_a_blob_in_the_bucket_is_not_sent_again(source_environment: dict[str, str], place: Place) -> None:
-    back_up(source_environment, place, "--blobs")
-    before = place.line.up
-    dump = back_up(source_environment, place, "--blobs")["dump"]
-    assert place.line.up - before - dump["size"] < 100_000  # the larger blob alone is larger than this
+def test_a_blob_in_the_bucket_is_not_sent_again(
+    source_environment: dict[str, str], remote_bucket: RemoteBucket
+) -> None:
+    back_up(source_environment, remote_bucket, "--blobs")
+    before = remote_bucket.line.up
+    dump = back_up(source_environment, remote_bucket, "--blobs")["dump"]
+    assert remote_bucket.line.up - before - dump["size"] < 100_000  # the larger blob alone is larger than this
 
 
-Damage = Callable[[Place, str], None]
+Damage = Callable[[RemoteBucket, str], None]
 
 
-def flip_a_bit_of_the_dump(place: Place, name: str) -> None:
+def flip_a_bit_of_the_dump(remote_bucket: RemoteBucket, name: str) -> None:
     key = f"nightly/{name}/database.dump"
-    content = bytearray(place.get(key))
+    content = bytearray(remote_bucket.get(key))
     content[len(content) // 2] ^= 1
-    place.put(key, bytes(content))
+    remote_bucket.put(key, bytes(content))
 
 
-def truncate_the_dump(place: Place, name: str) -> None:
+def truncate_the_dump(remote_bucket: RemoteBucket, name: str) -> None:
     key = f"nightly/{name}/database.dump"
-    place.put(key, place.get(key)[:-100])
+    remote_bucket.put(key, remote_bucket.get(key)[:-100])
 
 
-def empty_the_blob_list(place: Place, name: str) -> None:
-    place.put(f"nightly/{name}/blobs.txt", b"")
+def empty_the_blob_list(remote_bucket: RemoteBucket, name: str) -> None:
+    remote_bucket.put(f"nightly/{name}/blobs.txt", b"")
 
 
-def delete_the_dump(place: Place, name: str) -> None:
-    place.client.delete_object(Bucket=place.name, Key=f"nightly/{name}/database.dump")
+def delete_the_dump(remote_bucket: RemoteBucket, name: str) -> None:
+    remote_bucket.client.delete_object(Bucket=remote_bucket.name, Key=f"nightly/{name}/database.dump")
 
 
-def delete_the_description(place: Place, name: str) -> None:
-    place.client.delete_object(Bucket=place.name, Key=f"nightly/{name}/backup.json")
+def delete_the_description(remote_bucket: RemoteBucket, name: str) -> None:
+    remote_bucket.client.delete_object(Bucket=remote_bucket.name, Key=f"nightly/{name}/backup.json")
 
 
-def truncate_the_description(place: Place, name: str) -> None:
+def truncate_the_description(remote_bucket: RemoteBucket, name: str) -> None:
     key = f"nightly/{name}/backup.json"
-    place.put(key, place.get(key)[:-20])
+    remote_bucket.put(key, remote_bucket.get(key)[:-20])
 
 
-def empty_the_description(place: Place, name: str) -> None:
-    place.put(f"nightly/{name}/backup.json", b"{}")
+def empty_the_description(remote_bucket: RemoteBucket, name: str) -> None:
+    remote_bucket.put(f"nightly/{name}/backup.json", b"{}")
 
 
 @pytest.mark.parametrize(
@@ -120,18 +126,18 @@ def empty_the_description(place: Place, name: str) -> None:
     ],
 )  # fmt: skip
 def test_a_damaged_backup_changes_nothing(
-    source_environment: dict[str, str], restore_environment: dict[str, str], place: Place, damage: Damage
+    source_environment: dict[str, str], restore_environment: dict[str, str], remote_bucket: RemoteBucket, damage: Damage
 ) -> None:
-    name = back_up(source_environment, place)["name"]
-    damage(place, name)
-    refusal(restore_environment, "restore", bucket_url(place), name)
+    name = back_up(source_environment, remote_bucket)["name"]
+    damage(remote_bucket, name)
+    refusal(restore_environment, "restore", bucket_url(remote_bucket), name)
     assert fetch(restore_environment, TABLES) == 0
 
 
-def test_a_wrong_key_is_reported(source_environment: dict[str, str], place: Place) -> None:
-    error = refusal({**source_environment, "STORAGE_SECRET_KEY": "wrong"}, "backup", bucket_url(place))
-    assert f"The bucket {place.name} cannot be used" in error
-    assert place.listed() == []
+def test_a_wrong_key_is_reported(source_environment: dict[str, str], remote_bucket: RemoteBucket) -> None:
+    error = refusal({**source_environment, "STORAGE_SECRET_KEY": "wrong"}, "backup", bucket_url(remote_bucket))
+    assert f"The bucket {remote_bucket.name} cannot be used" in error
+    assert remote_bucket.object_keys() == []
 
 
 def test_a_missing_bucket_is_reported(source_environment: dict[str, str], restore_environment: dict[str, str]) -> None:
@@ -141,15 +147,19 @@ def test_a_missing_bucket_is_reported(source_environment: dict[str, str], restor
 
 
 def test_an_unreachable_bucket_is_reported(
-    source_environment: dict[str, str], restore_environment: dict[str, str], place: Place
+    source_environment: dict[str, str], restore_environment: dict[str, str], remote_bucket: RemoteBucket
 ) -> None:
-    name = back_up(source_environment, place)["name"]
-    place.line.cut()
-    assert f"The bucket {place.name} cannot be used" in refusal(source_environment, "backup", bucket_url(place))
-    assert f"The bucket {place.name} cannot be used" in refusal(restore_environment, "restore", bucket_url(place), name)
+    name = back_up(source_environment, remote_bucket)["name"]
+    remote_bucket.line.cut()
+    assert f"The bucket {remote_bucket.name} cannot be used" in refusal(
+        source_environment, "backup", bucket_url(remote_bucket)
+    )
+    assert f"The bucket {remote_bucket.name} cannot be used" in refusal(
+        restore_environment, "restore", bucket_url(remote_bucket), name
+    )
     assert fetch(restore_environment, TABLES) == 0
-    place.line.restore()
+    remote_bucket.line.restore()
     assert (
-        manage(restore_environment, "restore", bucket_url(place), name, "--programs", PROGRAMS).returncode == 1
+        manage(restore_environment, "restore", bucket_url(remote_bucket), name, "--programs", PROGRAMS).returncode == 1
     )  # the backup has no blobs
     assert fetch(restore_environment, TABLES) > 0

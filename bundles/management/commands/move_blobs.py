@@ -59,7 +59,7 @@ class Command(BaseCommand):
             sys.exit(1)
 
     def move(self, bucket: Bucket, disk: DiskBlobs, copy_only: bool, bar: Bar) -> Moved:
-        """Move every blob on disk, also those that the scheduler stores there meanwhile."""
+        """Move every blob on disk, including those that the scheduler stores there meanwhile."""
         done, tried = Moved(), set[str]()
         while blobs := [blob for blob in migration.remaining_blobs(disk) if blob.sha256 not in tried]:
             bar.total += sum(blob.size for blob in blobs)
@@ -87,4 +87,4 @@ class Command(BaseCommand):
         if done.left:
             self.stdout.write("Some blobs or uploads are still on disk and served from there: run this again.")
         elif not copy_only:
-            self.stdout.write("Nothing is left on disk: STORAGE_DIR is not used any more.")
+            self.stdout.write("Nothing is left on disk: STORAGE_DIR is no longer used.")

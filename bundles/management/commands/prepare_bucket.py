@@ -17,7 +17,7 @@ from foundation.errors import ApiError
 ABORT_DAYS, LEFTOVER_DAYS = 7, 7
 NO_RULES = {"NoSuchCORSConfiguration", "NoSuchLifecycleConfiguration"}
 NO_BUCKET = {"404", "NoSuchBucket"}
-# For multipart uploads (also of copies) that were never completed, and objects below uploads/ that stayed there.
+# For multipart uploads (even of copies) that were never completed, and objects under uploads/ that were left there.
 LIFECYCLE = [
     {
         "ID": "kernex-abandoned-parts", "Status": "Enabled", "Filter": {"Prefix": ""},
@@ -40,8 +40,8 @@ def cors_rule(origins: list[str]) -> dict[str, Any]:
 
 class Command(BaseCommand):
     help = (
-        "Set the CORS and lifecycle rules of STORAGE_BUCKET. Other rules stay. Idempotent. Needs a key that may change "
-        "the bucket. Exit code 1 with --check: a rule is missing."
+        "Set the CORS and lifecycle rules of STORAGE_BUCKET. Other rules are kept. Idempotent. Needs a key that may "
+        "change the bucket. Exit code 1 with --check: a rule is missing."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -105,14 +105,14 @@ class Command(BaseCommand):
 
 
 def _contains(rule: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Return whether a rule contains all that is wanted. Storages omit empty members and add some of their own."""
+    """Return whether a rule contains all that is wanted. Some storages omit empty fields and add others."""
     return all(rule.get(name) == value for name, value in wanted.items() if name != "Filter")
 
 
-def _rules(ask: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the bucket's present rules. S3 answers with an error if there are none."""
+def _rules(request: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the bucket's present rules. S3 returns an error if there are none."""
     try:
-        return ask()
+        return request()
     except ClientError as error:
         if code_of(error) not in NO_RULES:
             raise

@@ -7,7 +7,7 @@ function post(url, fields) {
   for (const [name, value] of Object.entries(fields)) body.append(name, value);
   return fetch(url, { method: "POST", body, headers: { "X-CSRFToken": token }, redirect: "error" }).then(async (answer) => {
     const reply = await answer.json().catch(() => ({}));
-    if (!answer.ok) throw new Error(reply.message || `The server answered ${answer.status}.`);
+    if (!answer.ok) throw new Error(reply.message || `The server returned ${answer.status}.`);
     return reply;
   });
 }
@@ -23,7 +23,7 @@ function put(url, file, showProgress) {
       else reject(new Error(`Storage refused the archive (${request.status}).`));
     });
     request.addEventListener("error", () => reject(new Error(
-      "Storage cannot be reached from this browser: it has to allow this address (manage.py prepare_bucket).",
+      "Storage cannot be reached from this browser: it must allow this origin (manage.py prepare_bucket).",
     )));
     request.send(file);
   });

@@ -34,7 +34,7 @@ REGION = "us-east-1"
 
 
 @dataclass
-class Place:
+class RemoteBucket:
     """A bucket, the line to it, and a client that bypasses the line."""
 
     name: str
@@ -56,10 +56,10 @@ class Place:
             "STORAGE_ACCESS_KEY": KEY, "STORAGE_SECRET_KEY": SECRET,
         }  # fmt: skip
 
-    def listed(self) -> list[str]:
+    def object_keys(self) -> list[str]:
         return [line["Key"] for line in self.client.list_objects_v2(Bucket=self.name).get("Contents", [])]
 
-    def begun(self) -> list[str]:
+    def unfinished_uploads(self) -> list[str]:
         """Return the keys of multipart uploads that are neither complete nor aborted."""
         return [line["Key"] for line in self.client.list_multipart_uploads(Bucket=self.name).get("Uploads", [])]
 
@@ -103,13 +103,13 @@ def s3_port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture
-def place(s3_port: int) -> Iterator[Place]:
+def remote_bucket(s3_port: int) -> Iterator[RemoteBucket]:
     """An empty bucket."""
     client = client_of(s3_port)
     name = f"kx-{secrets.token_hex(6)}"
     client.create_bucket(Bucket=name)
     with line_to(s3_port) as line:
-        yield Place(name, line, client)
+        yield RemoteBucket(name, line, client)
 
 
 @pytest.fixture(autouse=True)
@@ -127,10 +127,10 @@ def use_bucket(settings: Settings, options: dict[str, Any]) -> Bucket:
 
 
 @pytest.fixture
-def bucket(place: Place, settings: Settings, tmp_path: Path) -> Bucket:
+def bucket(remote_bucket: RemoteBucket, settings: Settings, tmp_path: Path) -> Bucket:
     """The bucket in which the control plane keeps its bundles."""
     settings.STORAGE_DIR = tmp_path / "storage"
-    return use_bucket(settings, place.options)
+    return use_bucket(settings, remote_bucket.options)
 
 
 @pytest.fixture

@@ -49,17 +49,17 @@ def preflight(environ: dict[str, Any], start_response: StartResponse) -> list[by
     for account in s3_backends.values():
         bucket = account["aws"].buckets.get(name)
         for rule in bucket.cors if bucket else []:
-            if origin in listed(rule.allowed_origins) and method in listed(rule.allowed_methods):
+            if origin in as_list(rule.allowed_origins) and method in as_list(rule.allowed_methods):
                 headers = [("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Methods", method)]
                 requested_headers = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "")
-                if requested_headers and "*" in listed(rule.allowed_headers):
+                if requested_headers and "*" in as_list(rule.allowed_headers):
                     headers.append(("Access-Control-Allow-Headers", requested_headers))
                 start_response("200 OK", [*headers, ("Content-Length", "0")])
                 return [b""]
     return refuse("AccessForbidden", start_response)
 
 
-def listed(value: Any) -> list[str]:
+def as_list(value: Any) -> list[str]:
     return value if isinstance(value, list) else [value]
 
 

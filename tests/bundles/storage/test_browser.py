@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.admin.test_browser import ARGUMENTS, Person
-from tests.bundles.storage.conftest import Place
+from tests.bundles.storage.conftest import RemoteBucket
 from tests.bundles.storage.line import line_to
 from tests.live import ROOT, Live, running
 from tests.tools import need
@@ -39,10 +39,10 @@ def manage(server: Live, *words: str) -> None:
     subprocess.run(command, cwd=ROOT, env=server.environment, check=True, stdout=subprocess.DEVNULL)
 
 
-def test_an_archive_goes_from_the_browser_to_storage(place: Place, tmp_path: Path) -> None:
+def test_an_archive_goes_from_the_browser_to_storage(remote_bucket: RemoteBucket, tmp_path: Path) -> None:
     archive, static = make_archive(tmp_path), tmp_path / "static"
     with (
-        running(tmp_path, **place.environment, STATIC_ROOT=static) as server,
+        running(tmp_path, **remote_bucket.environment, STATIC_ROOT=static) as server,
         line_to(server.port) as line,
         sync_playwright() as playwright,
     ):
@@ -61,7 +61,7 @@ def test_an_archive_goes_from_the_browser_to_storage(place: Place, tmp_path: Pat
         manage(server, "prepare_bucket", "--origin", line.url)
         person.open_admin("bundles/bundle/add/")
         fill(page, archive, "Bad Version")
-        expect(page.get_by_text("small letters")).to_be_visible()
+        expect(page.get_by_text("lowercase letters")).to_be_visible()
         fill(page, archive, "1.0.0")
         page.wait_for_url(re.compile("/sentarchive/"))
         ready = page.locator("a.kx-link", has_text="keywords@1.0.0")
@@ -74,5 +74,5 @@ def test_an_archive_goes_from_the_browser_to_storage(place: Place, tmp_path: Pat
         expect(page.get_by_text("model.onnx").first).to_be_visible()
         chromium.close()
         # The 12 MiB went to storage; the web server got only pages and forms.
-        assert place.line.up > 12 * MIB
+        assert remote_bucket.line.up > 12 * MIB
         assert line.up - bytes_before < MIB

@@ -14,7 +14,7 @@ from bundles.storage import s3_blobs
 from bundles.storage.interface import blobs
 from bundles.storage.s3_client import Bucket
 from tests.bundles.publisher import sha256
-from tests.bundles.storage.conftest import SECRET, Place, use_bucket
+from tests.bundles.storage.conftest import SECRET, RemoteBucket, use_bucket
 from tests.devices.signing import SigningDevice
 from tests.factories import make_bundle, store_blob
 
@@ -56,7 +56,7 @@ def test_the_url_is_valid_for_15_minutes_and_has_no_secret(url: str) -> None:
     assert SECRET not in url
 
 
-def test_the_url_is_valid_for_reading_one_blob(url: str, device: SigningDevice, place: Place) -> None:
+def test_the_url_is_valid_for_reading_one_blob(url: str, device: SigningDevice, remote_bucket: RemoteBucket) -> None:
     other = make_bundle("vad@2.0.0", {"model.onnx": b"another"}).files.get().sha256
     key, expected = f"{SHA256[:2]}/{SHA256}", f"{other[:2]}/{other}"
     assert get(url.replace(key, expected)).status_code == 403
@@ -65,7 +65,7 @@ def test_the_url_is_valid_for_reading_one_blob(url: str, device: SigningDevice, 
     assert get(url[:-1] + ("0" if url[-1] != "0" else "1")).status_code == 403
     assert requests.put(url, data=b"mine", timeout=20).status_code == 403
     assert requests.delete(url, timeout=20).status_code == 403
-    assert place.get(f"blobs/{key}") == CONTENT
+    assert remote_bucket.get(f"blobs/{key}") == CONTENT
 
 
 def test_a_url_expires(device: SigningDevice, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,12 +89,12 @@ def test_only_devices_get_a_url(client: Client, url: str) -> None:
     assert client.get(f"/api/v1/blobs/{SHA256}").status_code == 401
 
 
-def test_devices_get_the_public_url(device: SigningDevice, place: Place, settings: Settings) -> None:
-    options = place.options | {"public_endpoint_url": f"http://localhost:{place.line.port}"}
+def test_devices_get_the_public_url(device: SigningDevice, remote_bucket: RemoteBucket, settings: Settings) -> None:
+    options = remote_bucket.options | {"public_endpoint_url": f"http://localhost:{remote_bucket.line.port}"}
     use_bucket(settings, options)
     make_bundle("vad@1.0.0", {"model.onnx": CONTENT})
     url = location(device)
-    assert url.startswith(f"http://localhost:{place.line.port}/")
+    assert url.startswith(f"http://localhost:{remote_bucket.line.port}/")
     assert get(url).content == CONTENT
 
 

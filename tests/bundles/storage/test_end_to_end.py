@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from tests.bundles.publisher import sha256
-from tests.bundles.storage.conftest import Place
+from tests.bundles.storage.conftest import RemoteBucket
 from tests.bundles.storage.line import Line, line_to
 from tests.live import ROOT, Live, running
 
@@ -26,9 +26,9 @@ ENDED = {"succeeded", "failed", "rolled_back", "rejected", "timed_out", "cancell
 
 
 @contextmanager
-def control_plane(directory: Path, place: Place) -> Iterator[tuple[Live, Line]]:
+def control_plane(directory: Path, remote_bucket: RemoteBucket) -> Iterator[tuple[Live, Line]]:
     """Run a control plane that keeps its bundles in the bucket. Yield it and the only line to it."""
-    with running(directory, **place.environment) as server, line_to(server.port) as line:
+    with running(directory, **remote_bucket.environment) as server, line_to(server.port) as line:
         yield server, line
 
 
@@ -103,9 +103,9 @@ def start_push(server: Live, line: Line, directory: Path, version: str = "1") ->
 
 def deploy(server: Live, version: str = "1") -> str:
     device = wait(lambda: server.call("GET", "/devices").json()["results"])[0]["id"]
-    made = server.call("POST", "/deployments", {"bundle": f"big@{version}", "devices": [device], "groups": []})
-    assert made.status_code == 201, made.text
-    deployment = str(made.json()["id"])
+    created = server.call("POST", "/deployments", {"bundle": f"big@{version}", "devices": [device], "groups": []})
+    assert created.status_code == 201, created.text
+    deployment = str(created.json()["id"])
     wait(lambda: server.call("GET", f"/deployments/{deployment}").json()["state"] != "planning")
     return deployment
 
@@ -128,46 +128,50 @@ def wait(what: Any, seconds: float = 120) -> Any:
     return result
 
 
-def test_no_byte_of_a_bundle_passes_the_web_server(place: Place, tmp_path: Path, machine_in: Any) -> None:
-    with control_plane(tmp_path, place) as (server, line):
+def test_no_byte_of_a_bundle_passes_the_web_server(
+    remote_bucket: RemoteBucket, tmp_path: Path, machine_in: Any
+) -> None:
+    with control_plane(tmp_path, remote_bucket) as (server, line):
         machine = machine_in(server, line)
         assert start_push(server, line, bundle(tmp_path / "tree", 24 * MIB)).wait(120) == 0
         deployment = deploy(server)
         assert end_of(server, deployment)["state"] == "succeeded", machine.log.read_text()
         # The 24 MiB went to and from the bucket; the web server got only API calls.
-        assert place.line.up > 24 * MIB
-        assert place.line.down > 2 * 24 * MIB  # hashed, and fetched by the device
+        assert remote_bucket.line.up > 24 * MIB
+        assert remote_bucket.line.down > 2 * 24 * MIB  # hashed, and fetched by the device
         assert line.up + line.down < MIB
-        assert place.begun() == []
+        assert remote_bucket.unfinished_uploads() == []
 
 
-def test_heartbeats_and_rollouts_outlive_an_outage(place: Place, tmp_path: Path, machine_in: Any) -> None:
+def test_heartbeats_and_rollouts_outlive_an_outage(
+    remote_bucket: RemoteBucket, tmp_path: Path, machine_in: Any
+) -> None:
     """The bucket becomes unreachable during the download: heartbeats continue, and later the download does."""
-    with control_plane(tmp_path, place) as (server, line):
+    with control_plane(tmp_path, remote_bucket) as (server, line):
         machine = machine_in(server, line)
         assert start_push(server, line, bundle(tmp_path / "tree", 24 * MIB)).wait(120) == 0
-        place.line.cut_after(8 * MIB)
+        remote_bucket.line.cut_after(8 * MIB)
         deployment = deploy(server)
-        wait(lambda: place.line.is_cut)
+        wait(lambda: remote_bucket.line.is_cut)
         device = server.call("GET", "/devices").json()["results"][0]
         last_seen = device["last_heartbeat_at"]
         wait(lambda: server.call("GET", f"/devices/{device['id']}").json()["last_heartbeat_at"] > last_seen)
         assert device_deployment_of(server, deployment)["state"] not in ENDED
         received = machine.received_size()
         assert received > 4 * MIB
-        down = place.line.down
-        place.line.restore()
+        down = remote_bucket.line.down
+        remote_bucket.line.restore()
         assert end_of(server, deployment)["state"] == "succeeded", machine.log.read_text()
         # The download was resumed.
-        assert place.line.down - down < 24 * MIB - received + 2 * MIB
+        assert remote_bucket.line.down - down < 24 * MIB - received + 2 * MIB
 
 
-def test_storage_that_hangs_stops_no_heartbeat(place: Place, tmp_path: Path, machine_in: Any) -> None:
+def test_storage_that_hangs_stops_no_heartbeat(remote_bucket: RemoteBucket, tmp_path: Path, machine_in: Any) -> None:
     """There are more concurrent publishers than the web server has threads."""
-    with control_plane(tmp_path, place) as (server, line):
+    with control_plane(tmp_path, remote_bucket) as (server, line):
         machine_in(server, line)
         device = wait(lambda: server.call("GET", "/devices").json()["results"])[0]["id"]
-        place.line.block()
+        remote_bucket.line.block()
 
         def publish(number: int) -> None:
             """Start uploads until one gets 503. Some are accepted before the outage is detected."""
@@ -192,8 +196,8 @@ def test_storage_that_hangs_stops_no_heartbeat(place: Place, tmp_path: Path, mac
         health = requests.get(f"{server.url}/health", timeout=10)
         assert (health.status_code, health.json()["status"]) == (200, "degraded")
         assert server.call("POST", "/uploads", {"sha256": "f" * 64, "size": 5}).headers["Retry-After"] == "5"
-        place.line.drop()
-        place.line.restore()
+        remote_bucket.line.drop()
+        remote_bucket.line.restore()
         wait(lambda: server.call("POST", "/uploads", {"sha256": "f" * 64, "size": 5}).status_code == 201, 30)
 
 
@@ -211,8 +215,8 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes] | None, str]] = {
 
 
 @pytest.mark.long
-def test_damaged_objects_are_never_installed(place: Place, tmp_path: Path, machine_in: Any) -> None:
-    with control_plane(tmp_path, place) as (server, line):
+def test_damaged_objects_are_never_installed(remote_bucket: RemoteBucket, tmp_path: Path, machine_in: Any) -> None:
+    with control_plane(tmp_path, remote_bucket) as (server, line):
         machine = machine_in(server, line)
         for version, (damage, reason) in DAMAGES.items():
             tree = bundle(tmp_path / version, 2 * MIB)
@@ -221,49 +225,49 @@ def test_damaged_objects_are_never_installed(place: Place, tmp_path: Path, machi
             assert start_push(server, line, tree, version).wait(120) == 0
             key = f"blobs/{sha256(content)[:2]}/{sha256(content)}"
             if damage is None:
-                place.client.delete_object(Bucket=place.name, Key=key)
+                remote_bucket.client.delete_object(Bucket=remote_bucket.name, Key=key)
             else:
-                place.put(key, damage(content))
+                remote_bucket.put(key, damage(content))
             ended = end_of(server, deploy(server, version))
             assert (ended["state"], ended["reason_code"]) == ("failed", reason), machine.log.read_text()
             assert not machine.installed("model.bin")
-        place.put(key, content)
+        remote_bucket.put(key, content)
         assert end_of(server, deploy(server, version))["state"] == "succeeded", machine.log.read_text()
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_200_mb_survive_kills_of_every_process(place: Place, tmp_path: Path, machine_in: Any) -> None:
-    with control_plane(tmp_path, place) as (server, line):
+def test_200_mb_survive_kills_of_every_process(remote_bucket: RemoteBucket, tmp_path: Path, machine_in: Any) -> None:
+    with control_plane(tmp_path, remote_bucket) as (server, line):
         machine = machine_in(server, line)
         tree = bundle(tmp_path / "tree", 200 * MIB)
 
         pushing = start_push(server, line, tree)
-        wait(lambda: place.line.up > 60 * MIB)
+        wait(lambda: remote_bucket.line.up > 60 * MIB)
         pushing.kill()
         pushing.wait()
-        up = place.line.up
+        up = remote_bucket.line.up
         server.kill_web()
         server.start_web()
         pushing = start_push(server, line, tree)
-        wait(lambda: place.line.up > up + 40 * MIB)
-        place.line.drop()
+        wait(lambda: remote_bucket.line.up > up + 40 * MIB)
+        remote_bucket.line.drop()
         assert pushing.wait(300) == 0
         # Each interruption costs at most one part of 16 MiB.
-        assert place.line.up < 200 * MIB + 3 * 17 * MIB
+        assert remote_bucket.line.up < 200 * MIB + 3 * 17 * MIB
 
         deployment = deploy(server)
         for portion in (40, 90, 140):
             wait(lambda portion=portion: machine.received_size() > portion * MIB)
             machine.kill()
-            received, down = machine.received_size(), place.line.down
+            received, down = machine.received_size(), remote_bucket.line.down
             machine.start()
             wait(
                 lambda received=received: (
                     machine.received_size() > received + 10 * MIB or machine.installed("model.bin")
                 )
             )
-            assert place.line.down - down < 60 * MIB  # resumed, not from the beginning
+            assert remote_bucket.line.down - down < 60 * MIB  # resumed, not from the beginning
         assert end_of(server, deployment, 300)["state"] == "succeeded", machine.log.read_text()
         (model,) = {path.resolve() for path in machine.installed("model.bin")}
         assert model.read_bytes() == (tree / "model.bin").read_bytes()

@@ -7,7 +7,7 @@ from bundles.garbage_collection import collect_blobs
 from bundles.storage.s3_client import Bucket
 from foundation.errors import Unavailable
 from tests.bundles.publisher import Publisher, sha256
-from tests.bundles.storage.conftest import Place
+from tests.bundles.storage.conftest import RemoteBucket
 from tests.bundles.test_garbage_collection import check_nothing_is_lost, store_unused
 from tests.factories import make_token, make_user
 
@@ -15,23 +15,23 @@ CONTENT = b"an unused blob"
 
 
 @pytest.mark.django_db
-def test_the_collector_deletes_the_object(bucket: Bucket, place: Place) -> None:
+def test_the_collector_deletes_the_object(bucket: Bucket, remote_bucket: RemoteBucket) -> None:
     store_unused(CONTENT)
-    assert place.listed() == [f"blobs/{sha256(CONTENT)[:2]}/{sha256(CONTENT)}"]
+    assert remote_bucket.object_keys() == [f"blobs/{sha256(CONTENT)[:2]}/{sha256(CONTENT)}"]
     collect_blobs()
-    assert place.listed() == []
+    assert remote_bucket.object_keys() == []
 
 
 @pytest.mark.django_db
-def test_the_deletion_waits_while_storage_is_unavailable(bucket: Bucket, place: Place) -> None:
+def test_the_deletion_waits_while_storage_is_unavailable(bucket: Bucket, remote_bucket: RemoteBucket) -> None:
     store_unused(CONTENT)
-    place.line.cut()
+    remote_bucket.line.cut()
     with pytest.raises(Unavailable):
         collect_blobs()
-    place.line.restore()
-    assert len(place.listed()) == 1
+    remote_bucket.line.restore()
+    assert len(remote_bucket.object_keys()) == 1
     collect_blobs()
-    assert place.listed() == []
+    assert remote_bucket.object_keys() == []
 
 
 @pytest.mark.django_db(transaction=True)

@@ -15,7 +15,7 @@ from bundles.storage.s3_client import Bucket, translated
 from bundles.uploads.verification import verify_uploads
 from foundation.errors import ApiError, Unavailable
 from tests.bundles.publisher import sha256
-from tests.bundles.storage.conftest import Place, use_bucket
+from tests.bundles.storage.conftest import RemoteBucket, use_bucket
 from tests.bundles.storage.uploader import Uploader
 from tests.devices.signing import SigningDevice
 from tests.factories import make_bundle
@@ -31,12 +31,12 @@ def checked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_uploads_and_downloads_wait_while_storage_is_unreachable(
-    publisher: Uploader, device: SigningDevice, place: Place, checked_each_time: None, settings: Settings
+    publisher: Uploader, device: SigningDevice, remote_bucket: RemoteBucket, checked_each_time: None, settings: Settings
 ) -> None:
-    settings.STORAGE_BUCKET = place.name
+    settings.STORAGE_BUCKET = remote_bucket.name
     make_bundle("vad@1.0.0", {"model": CONTENT})
-    upload = publisher.start(b"begun before")
-    place.line.cut()
+    upload = publisher.start(b"started before")
+    remote_bucket.line.cut()
     for response in (
         publisher.api.start(b"new"),
         publisher.api.post(f"uploads/{upload}/parts", {"parts": [{"number": 1, "sha256": "0" * 64, "md5": "0" * 32}]}),
@@ -49,50 +49,54 @@ def test_uploads_and_downloads_wait_while_storage_is_unreachable(
     (problem,) = [problem for problem in health.json()["problems"] if problem["part"] == "storage"]
     assert "STORAGE_BUCKET" in problem["mend"]
 
-    place.line.restore()
+    remote_bucket.line.restore()
     problems = publisher.api.client.get("/health").json()["problems"]
     assert "storage" not in [problem["part"] for problem in problems]
     assert device.call("GET", f"/blobs/{sha256(CONTENT)}").status_code == 302
-    publisher.send(upload, 1, b"begun before")
+    publisher.send(upload, 1, b"started before")
     assert publisher.complete(upload).status_code == 202
 
 
-def test_heartbeats_continue_during_an_outage(device: SigningDevice, place: Place, bucket: Bucket) -> None:
-    place.line.cut()
+def test_heartbeats_continue_during_an_outage(
+    device: SigningDevice, remote_bucket: RemoteBucket, bucket: Bucket
+) -> None:
+    remote_bucket.line.cut()
     assert device.heartbeat().status_code == 200
-    place.line.restore()
-    place.line.block()
+    remote_bucket.line.restore()
+    remote_bucket.line.block()
     assert device.heartbeat().status_code == 200
 
 
-def test_an_unverified_upload_waits_for_storage(publisher: Uploader, place: Place) -> None:
+def test_an_unverified_upload_waits_for_storage(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     upload = publisher.upload(CONTENT)
-    place.line.cut()
+    remote_bucket.line.cut()
     with pytest.raises(Unavailable):
         verify_uploads()
     assert Upload.objects.get(pk=upload).state == "verifying"
-    place.line.restore()
+    remote_bucket.line.restore()
     assert verify_uploads() == 1
     assert Upload.objects.get(pk=upload).state == "stored"
 
 
-def test_hashing_resumes_after_a_cut(publisher: Uploader, place: Place) -> None:
+def test_hashing_resumes_after_a_cut(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     """The connection is cut in the middle of the object; the next run continues from there."""
     content = os.urandom(4_000_000)
     upload = publisher.upload(content)
-    place.line.cut_after(2_000_000)
+    remote_bucket.line.cut_after(2_000_000)
     with pytest.raises(ApiError):
         verify_uploads()
-    place.line.restore()
-    bytes_before = place.line.down
+    remote_bucket.line.restore()
+    bytes_before = remote_bucket.line.down
     assert verify_uploads() == 1
     assert Upload.objects.get(pk=upload).state == "stored"
-    assert place.line.down - bytes_before < 3_000_000
+    assert remote_bucket.line.down - bytes_before < 3_000_000
 
 
-def test_hanging_storage_delays_one_caller_only(bucket: Bucket, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_storage_delays_one_caller_only(
+    bucket: Bucket, remote_bucket: RemoteBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(s3_client, "PATIENCE_SECONDS", 0.5)
-    place.line.block()
+    remote_bucket.line.block()
     availability = bucket.availability
     with pytest.raises(Unavailable):
         availability.check()
@@ -104,16 +108,21 @@ def test_hanging_storage_delays_one_caller_only(bucket: Bucket, place: Place, mo
         with pytest.raises(Unavailable):
             availability.check()
         assert availability._thread is thread
-    place.line.drop()
-    place.line.restore()
+    remote_bucket.line.drop()
+    remote_bucket.line.restore()
     thread.join(30)
 
 
 @pytest.mark.parametrize(("option", "value"), [("secret_key", "wrong"), ("access_key", "AKNOBODY")])
 def test_only_the_log_mentions_a_wrong_key(
-    client: Client, place: Place, settings: Settings, caplog: pytest.LogCaptureFixture, option: str, value: str
+    client: Client,
+    remote_bucket: RemoteBucket,
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
+    option: str,
+    value: str,
 ) -> None:
-    options = place.options | {option: value}
+    options = remote_bucket.options | {option: value}
     use_bucket(settings, options)
     with pytest.raises(Unavailable) as caught:
         blobs().has_space_for(1)
@@ -123,8 +132,8 @@ def test_only_the_log_mentions_a_wrong_key(
         blobs().exists("0" * 64)
 
 
-def test_an_absent_bucket_is_not_a_missing_blob(place: Place, settings: Settings) -> None:
-    options = place.options | {"bucket_name": "absent"}
+def test_an_absent_bucket_is_not_a_missing_blob(remote_bucket: RemoteBucket, settings: Settings) -> None:
+    options = remote_bucket.options | {"bucket_name": "absent"}
     use_bucket(settings, options)
     with pytest.raises(Unavailable):
         blobs().has_space_for(1)
@@ -150,10 +159,10 @@ class Busy(BaseHTTPRequestHandler):
         pass
 
 
-def test_busy_storage_is_retried_and_then_reported(place: Place, settings: Settings) -> None:
+def test_busy_storage_is_retried_and_then_reported(remote_bucket: RemoteBucket, settings: Settings) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Busy)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    options = place.options | {"endpoint_url": f"http://127.0.0.1:{server.server_port}"}
+    options = remote_bucket.options | {"endpoint_url": f"http://127.0.0.1:{server.server_port}"}
     bucket = use_bucket(settings, options)
     Busy.request_count = 0
     with pytest.raises(Unavailable) as caught, translated():

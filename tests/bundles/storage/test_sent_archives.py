@@ -20,11 +20,11 @@ from pytest_django.fixtures import Settings
 from bundles.archives.browser_uploads import ArchiveReader, expire_archives, read
 from bundles.models import Bundle, SentArchive
 from bundles.storage.s3_client import Bucket
-from bundles.uploads.verification import sweep, verify_uploads
+from bundles.uploads.verification import delete_leftovers, verify_uploads
 from foundation.events.models import Event
 from tests.admin.conftest import alice, boss, staff
 from tests.bundles.publisher import sha256
-from tests.bundles.storage.conftest import Place
+from tests.bundles.storage.conftest import RemoteBucket
 from tests.factories import make_bundle
 
 __all__ = ["alice", "boss", "staff"]
@@ -59,7 +59,7 @@ def send(client: Client, packed: bytes = PACKED, **fields: Any) -> UUID:
     return UUID(started["arrived_url"].strip("/").rpartition("/")[2])
 
 
-def test_an_archive_becomes_a_draft(boss: Client, bucket: Bucket, place: Place) -> None:
+def test_an_archive_becomes_a_draft(boss: Client, bucket: Bucket, remote_bucket: RemoteBucket) -> None:
     pk = send(boss)
     assert read(pk) is True
     row = SentArchive.objects.get(pk=pk)
@@ -68,14 +68,14 @@ def test_an_archive_becomes_a_draft(boss: Client, bucket: Bucket, place: Place) 
     assert (str(bundle), bundle.state, bundle.size) == ("vad@1.0.0", "draft", 20_003)
     assert bundle.created_by == User.objects.get(username="alice")
     assert Event.objects.get(kind="bundle.drafted").actor == "operator:alice"
-    assert f"uploads/{pk}" not in place.listed()
+    assert f"uploads/{pk}" not in remote_bucket.object_keys()
     verify_uploads()
-    assert place.get(f"blobs/{sha256(CONTENT)[:2]}/{sha256(CONTENT)}") == CONTENT
+    assert remote_bucket.get(f"blobs/{sha256(CONTENT)[:2]}/{sha256(CONTENT)}") == CONTENT
     shown = boss.get(f"/admin/bundles/sentarchive/{pk}/change/").content.decode()
     assert f"/admin/bundles/bundle/{bundle.pk}/change/" in shown
 
 
-def test_reading_it_twice_makes_one_draft(boss: Client, bucket: Bucket) -> None:
+def test_reading_an_archive_twice_creates_one_draft(boss: Client, bucket: Bucket) -> None:
     pk = send(boss)
     assert (read(pk), read(pk)) == (True, False)
     assert Bundle.objects.count() == 1
@@ -86,7 +86,9 @@ def test_reading_it_twice_makes_one_draft(boss: Client, bucket: Bucket) -> None:
     [(b"no archive at all", "not a tar"), (PACKED[:-20], "cannot be read"), (archive(**{"../a": b""}), "'../a'")],
     ids=["not an archive", "truncated", "path outside"],
 )
-def test_the_reason_of_a_refusal_is_shown(boss: Client, bucket: Bucket, place: Place, packed: bytes, why: str) -> None:
+def test_the_reason_of_a_refusal_is_shown(
+    boss: Client, bucket: Bucket, remote_bucket: RemoteBucket, packed: bytes, why: str
+) -> None:
     pk = send(boss, packed)
     assert read(pk) is True
     row = SentArchive.objects.get(pk=pk)
@@ -94,14 +96,14 @@ def test_the_reason_of_a_refusal_is_shown(boss: Client, bucket: Bucket, place: P
     assert why in row.state_reason
     assert why in unescape(boss.get("/admin/bundles/sentarchive/").content.decode())
     assert not Bundle.objects.exists()
-    assert place.listed() == []
+    assert remote_bucket.object_keys() == []
 
 
-def test_the_url_accepts_exactly_the_announced_bytes(boss: Client, bucket: Bucket, place: Place) -> None:
+def test_the_url_accepts_exactly_the_declared_bytes(boss: Client, bucket: Bucket, remote_bucket: RemoteBucket) -> None:
     started = start(boss).json()
     assert requests.put(started["url"], data=PACKED + b"more", timeout=20).status_code == 403
     assert requests.put(started["url"].replace("/uploads/", "/blobs/"), data=PACKED, timeout=20).status_code == 403
-    assert place.listed() == []
+    assert remote_bucket.object_keys() == []
     early = boss.post(started["arrived_url"])
     assert (early.status_code, SentArchive.objects.get().state) == (400, "open")
 
@@ -109,7 +111,7 @@ def test_the_url_accepts_exactly_the_announced_bytes(boss: Client, bucket: Bucke
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"name": "Vad"}, "small letters"),
+        ({"name": "Vad"}, "lowercase letters"),
         ({"version": ""}, "required"),
         ({"size": 0}, "size"),
         ({"size": 6 * 1024**3}, "kernex push"),
@@ -141,20 +143,22 @@ def test_the_form_refuses_archives_if_there_is_a_bucket(boss: Client, bucket: Bu
     packed = io.BytesIO(PACKED)
     packed.name = "vad.tar.gz"
     response = boss.post(ADD, {"name": "vad", "version": "1.0.0", "archive": packed})
-    assert "go to storage itself" in response.content.decode()
+    assert "are sent directly to storage" in response.content.decode()
     assert not Bundle.objects.exists()
 
 
-def test_an_archive_waits_for_storage(boss: Client, bucket: Bucket, place: Place) -> None:
+def test_an_archive_waits_for_storage(boss: Client, bucket: Bucket, remote_bucket: RemoteBucket) -> None:
     pk = send(boss)
-    place.line.cut()
+    remote_bucket.line.cut()
     assert read(pk) is False
     assert SentArchive.objects.get(pk=pk).state == "reading"
-    place.line.restore()
+    remote_bucket.line.restore()
     assert read(pk) is True
 
 
-def test_an_abandoned_archive_expires(boss: Client, bucket: Bucket, settings: Settings, place: Place) -> None:
+def test_an_abandoned_archive_expires(
+    boss: Client, bucket: Bucket, settings: Settings, remote_bucket: RemoteBucket
+) -> None:
     started = start(boss).json()
     requests.put(started["url"], data=PACKED, timeout=20)
     assert expire_archives() == 0
@@ -162,8 +166,8 @@ def test_an_abandoned_archive_expires(boss: Client, bucket: Bucket, settings: Se
     assert expire_archives() == 1
     assert boss.post(started["arrived_url"]).status_code == 400
     settings.UPLOAD_EXPIRY_SECONDS = -60
-    assert sweep() == 1
-    assert place.listed() == []
+    assert delete_leftovers() == 1
+    assert remote_bucket.object_keys() == []
 
 
 @pytest.mark.django_db(transaction=True)

@@ -14,9 +14,9 @@ from bundles.models import Blob, Upload, UploadState
 from bundles.storage import s3_objects, s3_verification
 from bundles.storage.interface import blobs
 from bundles.storage.s3_client import Bucket
-from bundles.uploads.verification import expire_uploads, sweep, verify_uploads
+from bundles.uploads.verification import delete_leftovers, expire_uploads, verify_uploads
 from tests.bundles.publisher import sha256
-from tests.bundles.storage.conftest import Place
+from tests.bundles.storage.conftest import RemoteBucket
 from tests.bundles.storage.uploader import Uploader, part
 from tests.factories import make_token, make_user
 
@@ -33,41 +33,41 @@ def state_of(upload: str) -> tuple[str, str]:
     return row.state, row.state_reason
 
 
-def test_an_upload_becomes_a_blob(publisher: Uploader, place: Place) -> None:
+def test_an_upload_becomes_a_blob(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     upload = publisher.upload(CONTENT, 16 * KIB)
-    assert place.listed() == []
+    assert remote_bucket.object_keys() == []
     assert verify_uploads() == 1
     assert state_of(upload) == ("stored", "")
-    assert place.listed() == [final(CONTENT)]
-    assert place.get(final(CONTENT)) == CONTENT
-    assert place.begun() == []
+    assert remote_bucket.object_keys() == [final(CONTENT)]
+    assert remote_bucket.get(final(CONTENT)) == CONTENT
+    assert remote_bucket.unfinished_uploads() == []
     assert Blob.objects.get(pk=sha256(CONTENT)).size == len(CONTENT)
     with blobs().open(sha256(CONTENT)) as file:
         assert file.read() == CONTENT
 
 
-def test_an_empty_file_needs_no_part(publisher: Uploader, place: Place) -> None:
+def test_an_empty_file_needs_no_part(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     upload = publisher.start(b"")
     assert publisher.complete(upload).status_code == 202
     verify_uploads()
     assert state_of(upload) == ("stored", "")
-    assert place.get(final(b"")) == b""
+    assert remote_bucket.get(final(b"")) == b""
 
 
-def test_one_call_starts_an_upload_and_reruns_its_url(publisher: Uploader, place: Place) -> None:
+def test_one_call_starts_an_upload_and_reruns_its_url(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     response = publisher.api.start(CONTENT, parts=[part(1, CONTENT)])
     assert response.status_code == 201
     (address,) = response.json()["addresses"]
     assert publisher.put(address, CONTENT).status_code == 200
     assert publisher.complete(response.json()["id"]).status_code == 202
     assert verify_uploads() == 1
-    assert place.listed() == [final(CONTENT)]
+    assert remote_bucket.object_keys() == [final(CONTENT)]
 
 
 def test_an_upload_resumes_with_the_parts_in_the_bucket(publisher: Uploader) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
     publisher.send(upload, 1, CONTENT[: 16 * KIB])
-    publisher.address(upload, 2, CONTENT[16 * KIB : 32 * KIB])  # announced, never sent
+    publisher.address(upload, 2, CONTENT[16 * KIB : 32 * KIB])  # declared, never sent
     again = publisher.api.start(CONTENT)
     assert again.status_code == 200
     assert again.json()["id"] == upload
@@ -81,7 +81,7 @@ def test_an_upload_resumes_with_the_parts_in_the_bucket(publisher: Uploader) -> 
     assert state_of(upload) == ("stored", "")
 
 
-def test_a_part_counts_as_it_was_last_announced(publisher: Uploader) -> None:
+def test_the_last_declaration_of_a_part_is_compared(publisher: Uploader) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
     publisher.send(upload, 1, b"x" * 16 * KIB)
     publisher.address(upload, 1, CONTENT[: 16 * KIB])
@@ -91,7 +91,7 @@ def test_a_part_counts_as_it_was_last_announced(publisher: Uploader) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"y" * 16 * KIB, b"y" * 15 * KIB, b""])
-def test_storage_accepts_only_the_announced_bytes(publisher: Uploader, damage: bytes) -> None:
+def test_storage_accepts_only_the_declared_bytes(publisher: Uploader, damage: bytes) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
     address = publisher.address(upload, 1, CONTENT[: 16 * KIB])
     assert publisher.put(address, damage).status_code in {400, 403}
@@ -101,7 +101,7 @@ def test_storage_accepts_only_the_announced_bytes(publisher: Uploader, damage: b
     assert publisher.api.get(f"uploads/{upload}").json()["parts"] == []
 
 
-def test_a_url_is_valid_for_one_part_of_one_upload(publisher: Uploader, place: Place) -> None:
+def test_a_url_is_valid_for_one_part_of_one_upload(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
     address = publisher.address(upload, 1, CONTENT[: 16 * KIB])
     for tampered in (
@@ -117,7 +117,7 @@ def test_a_url_is_valid_for_one_part_of_one_upload(publisher: Uploader, place: P
     assert requests.delete(address["url"], timeout=20).status_code == 403
 
 
-def test_after_completion_no_url_works(publisher: Uploader, place: Place) -> None:
+def test_after_completion_no_url_works(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
     publisher.send_all(upload, CONTENT)
     address = publisher.address(upload, 1, CONTENT[: 16 * KIB])
@@ -128,7 +128,7 @@ def test_after_completion_no_url_works(publisher: Uploader, place: Place) -> Non
         assert sealed.digest() == Digest(sha256(CONTENT), len(CONTENT))
 
 
-def test_bytes_with_another_hash_are_deleted_with_a_reason(publisher: Uploader, place: Place) -> None:
+def test_bytes_with_another_hash_are_deleted_with_a_reason(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
     publisher.send_all(upload, CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
     assert publisher.complete(upload).status_code == 202
@@ -136,7 +136,7 @@ def test_bytes_with_another_hash_are_deleted_with_a_reason(publisher: Uploader, 
     state, reason = state_of(upload)
     assert state == "refused"
     assert sha256(CONTENT) in reason
-    assert (place.listed(), place.begun()) == ([], [])
+    assert (remote_bucket.object_keys(), remote_bucket.unfinished_uploads()) == ([], [])
     assert not Blob.objects.exists()
 
 
@@ -177,7 +177,7 @@ def test_a_closed_upload_has_no_urls(publisher: Uploader) -> None:
     assert (refused.status_code, refused.json()["error"]["code"]) == (409, "upload_closed")
 
 
-def test_verifying_twice_changes_nothing(publisher: Uploader, place: Place) -> None:
+def test_verifying_twice_changes_nothing(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     """As after a scheduler that was killed after each of its operations."""
     upload = publisher.upload(CONTENT, 16 * KIB)
     row = Upload.objects.get(pk=upload)
@@ -187,32 +187,34 @@ def test_verifying_twice_changes_nothing(publisher: Uploader, place: Place) -> N
             sealed.promote(sha256(CONTENT))
     assert verify_uploads() == 1
     assert state_of(upload) == ("stored", "")
-    assert place.listed() == [final(CONTENT)]
+    assert remote_bucket.object_keys() == [final(CONTENT)]
 
 
-def test_a_final_key_is_never_overwritten(publisher: Uploader, place: Place) -> None:
-    place.put(final(CONTENT), b"something else")
+def test_a_final_key_is_never_overwritten(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
+    remote_bucket.put(final(CONTENT), b"something else")
     upload = publisher.upload(CONTENT)
     verify_uploads()
     state, reason = state_of(upload)
     assert state == "refused"
     assert "does not match its name" in reason
-    assert place.get(final(CONTENT)) == b"something else"
+    assert remote_bucket.get(final(CONTENT)) == b"something else"
 
 
-def test_a_large_object_is_copied_in_parts(publisher: Uploader, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_object_is_copied_in_parts(
+    publisher: Uploader, remote_bucket: RemoteBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(s3_objects, "COPY_SIZE", 12_345)
     upload = publisher.upload(CONTENT, 16 * KIB)
     verify_uploads()
     assert state_of(upload) == ("stored", "")
-    assert place.get(final(CONTENT)) == CONTENT
+    assert remote_bucket.get(final(CONTENT)) == CONTENT
     # The ETag ends with the number of parts of the object.
-    head = place.client.head_object(Bucket=place.name, Key=final(CONTENT))
+    head = remote_bucket.client.head_object(Bucket=remote_bucket.name, Key=final(CONTENT))
     assert head["ETag"].strip('"').endswith("-5")
 
 
 def test_a_large_object_is_hashed_a_few_seconds_at_a_time(
-    publisher: Uploader, place: Place, monkeypatch: pytest.MonkeyPatch
+    publisher: Uploader, remote_bucket: RemoteBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_verification, "HASH_SECONDS", -1.0)
     monkeypatch.setattr(s3_verification, "READ_SIZE", 20_000)
@@ -223,23 +225,23 @@ def test_a_large_object_is_hashed_a_few_seconds_at_a_time(
         runs += 1
     assert runs == 3
     assert state_of(upload) == ("stored", "")
-    assert place.get(final(CONTENT)) == CONTENT
+    assert remote_bucket.get(final(CONTENT)) == CONTENT
 
 
-def test_an_upload_without_bytes_is_refused(publisher: Uploader, place: Place) -> None:
+def test_an_upload_without_bytes_is_refused(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     upload = publisher.upload(CONTENT)
-    place.client.abort_multipart_upload(
-        Bucket=place.name, Key=f"uploads/{upload}", UploadId=Upload.objects.get(pk=upload).multipart_id
+    remote_bucket.client.abort_multipart_upload(
+        Bucket=remote_bucket.name, Key=f"uploads/{upload}", UploadId=Upload.objects.get(pk=upload).multipart_id
     )
     verify_uploads()
-    assert state_of(upload) == ("refused", "50000 bytes were announced, 0 are there")
+    assert state_of(upload) == ("refused", "50000 bytes were declared, 0 arrived")
 
 
-def test_an_upload_that_the_bucket_deleted_begins_again(publisher: Uploader, place: Place) -> None:
+def test_an_upload_that_the_bucket_deleted_is_started_again(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     upload = publisher.start(CONTENT)
     publisher.send_all(upload, CONTENT)
-    place.client.abort_multipart_upload(
-        Bucket=place.name, Key=f"uploads/{upload}", UploadId=Upload.objects.get(pk=upload).multipart_id
+    remote_bucket.client.abort_multipart_upload(
+        Bucket=remote_bucket.name, Key=f"uploads/{upload}", UploadId=Upload.objects.get(pk=upload).multipart_id
     )
     assert publisher.api.start(CONTENT).json()["parts"] == []
     publisher.send_all(upload, CONTENT)
@@ -248,25 +250,25 @@ def test_an_upload_that_the_bucket_deleted_begins_again(publisher: Uploader, pla
     assert state_of(upload) == ("stored", "")
 
 
-def test_an_abandoned_upload_is_aborted(publisher: Uploader, place: Place) -> None:
+def test_an_abandoned_upload_is_aborted(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     upload = publisher.start(CONTENT)
     publisher.send_all(upload, CONTENT)
-    assert place.begun() == [f"uploads/{upload}"]
-    assert (expire_uploads(), sweep()) == (0, 0)
+    assert remote_bucket.unfinished_uploads() == [f"uploads/{upload}"]
+    assert (expire_uploads(), delete_leftovers()) == (0, 0)
     Upload.objects.update(touched_at="2020-01-01T00:00:00Z")
-    assert (expire_uploads(), sweep()) == (1, 1)
-    assert place.begun() == []
+    assert (expire_uploads(), delete_leftovers()) == (1, 1)
+    assert remote_bucket.unfinished_uploads() == []
 
 
-def test_two_publishers_send_the_same_blob(publisher: Uploader, bucket: Bucket, place: Place) -> None:
+def test_two_publishers_send_the_same_blob(publisher: Uploader, bucket: Bucket, remote_bucket: RemoteBucket) -> None:
     other = Uploader(type(publisher.api)(publisher.api.client, make_token(make_user("bob"), "publisher")))
     uploads = [publisher.upload(CONTENT), other.upload(CONTENT)]
     verify_uploads()
     assert [state_of(upload)[0] for upload in uploads] == ["stored", "stored"]
-    assert place.listed() == [final(CONTENT)]
+    assert remote_bucket.object_keys() == [final(CONTENT)]
 
 
-def test_hashing_and_promoting_need_little_memory(publisher: Uploader, place: Place) -> None:
+def test_hashing_and_promoting_need_little_memory(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     publisher.upload(b"the first makes the client")
     verify_uploads()
     content = os.urandom(MIB) * 40
@@ -277,12 +279,12 @@ def test_hashing_and_promoting_need_little_memory(publisher: Uploader, place: Pl
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert place.get(final(content)) == content
+    assert remote_bucket.get(final(content)) == content
     assert peak < 8 * MIB
 
 
-def test_a_stream_is_written_in_parts_with_little_memory(bucket: Bucket, place: Place) -> None:
-    """Members of an archive are written like this."""
+def test_a_stream_is_written_in_parts_with_little_memory(bucket: Bucket, remote_bucket: RemoteBucket) -> None:
+    """Members of an archive are written this way."""
     upload = uuid4()
     tracemalloc.start()
     try:
@@ -291,21 +293,21 @@ def test_a_stream_is_written_in_parts_with_little_memory(bucket: Bucket, place: 
     finally:
         tracemalloc.stop()
     assert peak < 70 * MIB
-    assert place.get(f"uploads/{upload}") == b"".join(bytes([number]) * MIB for number in range(70))
+    assert remote_bucket.get(f"uploads/{upload}") == b"".join(bytes([number]) * MIB for number in range(70))
 
 
-def test_an_interrupted_stream_leaves_nothing(bucket: Bucket, place: Place) -> None:
+def test_an_interrupted_stream_leaves_nothing(bucket: Bucket, remote_bucket: RemoteBucket) -> None:
     def chunks() -> Iterator[bytes]:
         yield bytes(40 * MIB)
         raise ValueError
 
     with pytest.raises(ValueError):  # noqa: PT011
         blobs().write(uuid4(), 0, chunks(), lambda: True)
-    assert (place.listed(), place.begun()) == ([], [])
+    assert (remote_bucket.object_keys(), remote_bucket.unfinished_uploads()) == ([], [])
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_uploads_are_verified_in_parallel(publisher: Uploader, place: Place) -> None:
+def test_many_uploads_are_verified_in_parallel(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     contents = [f"file {number}".encode() for number in range(12)]
     for content in contents:
         publisher.upload(content)
@@ -314,6 +316,6 @@ def test_many_uploads_are_verified_in_parallel(publisher: Uploader, place: Place
     publisher.complete(wrong)
     while Upload.objects.verifying().exists():
         assert verify_uploads() > 0
-    assert sorted(place.listed()) == sorted(final(content) for content in contents)
+    assert sorted(remote_bucket.object_keys()) == sorted(final(content) for content in contents)
     assert Blob.objects.count() == 12
     assert state_of(wrong)[0] == "refused"
