@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,13 @@ def test_the_agent_sends_the_members_of_the_contract(server: FakeServer, device:
         assert requests, call
         sent = {name for request in requests for name in request.json}
         assert sent - documented_members()[call] == set(), call
+    sent_fields = running_bundle_fields(request.json for request in server.asked_for(PATHS["heartbeat"]))
+    documented = running_bundle_fields(e["request"]["body"] for e in EXAMPLES if e["call"] == "heartbeat")
+    assert {"version", "healthy", "restarts"} <= sent_fields <= documented
+
+
+def running_bundle_fields(heartbeats: Iterable[dict[str, Any]]) -> set[str]:
+    return {name for body in heartbeats for entry in body["running_bundles"].values() for name in entry}
 
 
 @pytest.mark.parametrize("example", REFUSALS, ids=[example["why"] for example in REFUSALS])
