@@ -19,6 +19,7 @@ from devices.models import (
 )
 from devices.models.log_request import MAX_LOG_SIZE, MIN_LOG_SIZE
 from foundation.api.serializers import StrictSerializer
+from foundation.queries.lexer import MAX_QUERY_SIZE
 
 YEAR_SECONDS = 31_536_000
 MAX_TAGS = 32
@@ -40,14 +41,14 @@ class GroupRequest(StrictSerializer):
 
 
 class DeviceFilter(serializers.Serializer[Any]):
-    """`q` is a part of a name, an id or a device type."""
+    """The filters of the list of devices. All that are given must match."""
 
     state = serializers.ChoiceField(DeviceState.choices, required=False)
     group = serializers.CharField(required=False)
     online = serializers.BooleanField(required=False, allow_null=True, default=None)
     health = serializers.ChoiceField(Health.choices, required=False)
     tag = serializers.CharField(required=False)
-    q = serializers.CharField(max_length=100, required=False)
+    q = serializers.CharField(max_length=MAX_QUERY_SIZE, required=False, help_text="A query; see docs/queries.md.")
 
 
 class DeviceAnswer(serializers.ModelSerializer[Device]):

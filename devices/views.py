@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from devices.models import Command, Decision, Device, HeartbeatSample
+from devices.queries.filtering import filter_devices, limited_time
 from devices.serializers import CommandAnswer, DeviceAnswer, DeviceDetail, DeviceFilter, DevicePatch, SampleAnswer
 from foundation.accounts.authentication import token_of
 from foundation.api.pagination import Pages
@@ -19,6 +20,7 @@ from foundation.api.query_parameters import ListView
 
 M = TypeVar("M", bound=Model)
 
+BAD_QUERY = OpenApiResponse(description="invalid_query, query_too_slow")
 WRONG_STATE = OpenApiResponse(description="wrong_state")
 
 
@@ -45,12 +47,17 @@ class Devices(ListView[Device]):
     filter_class = DeviceFilter
 
     def get_queryset(self) -> QuerySet[Device]:
-        return Device.objects.select_related("group").matching(**self.filters())
+        filters = self.filters()
+        query = filters.pop("q", "")
+        return filter_devices(Device.objects.select_related("group").matching(**filters), query)
 
-    @extend_schema(parameters=[DeviceFilter])
+    @extend_schema(parameters=[DeviceFilter], responses={400: BAD_QUERY})
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """All devices, newest first."""
-        return self.list(request, *args, **kwargs)
+        if not request.query_params.get("q"):
+            return self.list(request, *args, **kwargs)
+        with limited_time():
+            return self.list(request, *args, **kwargs)
 
 
 class OneDevice(APIView):

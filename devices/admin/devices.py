@@ -4,8 +4,9 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.postgres.fields import ArrayField
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html_join
 from unfold.decorators import display
@@ -14,7 +15,9 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from devices.admin.actions import APPROVE, COLLECT_LOGS, DECOMMISSION, REJECT
 from devices.admin.filters import HealthFilter, Liveness, Tag
 from devices.models import Command, Device, DeviceState, Health, HeartbeatSample, LogRequest
+from devices.queries.filtering import filter_devices
 from foundation.adminsite.base import Action, OperatorAdmin, actor_of
+from foundation.errors import BadRequest
 from foundation.events.models import Event
 from foundation.formatting import EMPTY, age, value_list
 
@@ -35,7 +38,8 @@ class DeviceAdmin(OperatorAdmin):
     )  # fmt: skip
     list_select_related = ("group",)
     list_filter = ("state", Liveness, HealthFilter, "group", Tag)
-    search_fields = ("name", "id", "device_type")
+    search_fields = ("name",)  # shows the search field; see `get_search_results`
+    search_help_text = "A name, or a query such as: runs.vad < 1.4 and health = unhealthy"
     offered_permissions = ("view", "change")
     actions: tuple[Action | str, ...] = (APPROVE, REJECT, DECOMMISSION, COLLECT_LOGS)
     fieldsets = (
@@ -47,6 +51,16 @@ class DeviceAdmin(OperatorAdmin):
     formfield_overrides = {ArrayField: {"widget": UnfoldAdminTextInputWidget, "help_text": "Separated by commas."}}
     change_form_after_template = "devices/device_history.html"
     empty_text = "No device has registered yet. Create an enrolment token and give it to the device's agent."
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[QuerySet[Device], bool]:
+        """Search by a query. One that is wrong shows no device, and says where it is wrong."""
+        try:
+            return filter_devices(queryset, search_term), False
+        except BadRequest as error:
+            self.message_user(request, f"{error.message} (character {error.extra['position']})", messages.ERROR)
+            return queryset.none(), False
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False  # devices enrol themselves

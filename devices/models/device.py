@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models, transaction
 from django.db.models import Count, F, Func, Q
 from django.db.models.functions import Greatest, Now
@@ -90,9 +91,8 @@ class DeviceQuerySet(StatefulQuerySet["Device"]):
         online: bool | None = None,
         health: str = "",
         tag: str = "",
-        q: str = "",
     ) -> "DeviceQuerySet":
-        """Apply the operators' filters; an empty one does not filter. `q` is a part of a name, id or device type."""
+        """Apply the operators' filters; an empty one does not filter. For queries, see `devices.queries`."""
         devices = self
         if online is not None:
             devices = devices.online() if online else devices.offline()
@@ -104,8 +104,6 @@ class DeviceQuerySet(StatefulQuerySet["Device"]):
             devices = devices.filter(group__name=group)
         if tag:
             devices = devices.filter(tags__contains=[tag])
-        if q:
-            devices = devices.filter(Q(name__icontains=q) | Q(id__icontains=q) | Q(device_type__icontains=q))
         return devices
 
     def decide(self, decision: Decision, actor: str) -> int:
@@ -204,6 +202,9 @@ class Device(StatefulModel):
             models.Index(fields=["registered_at"], name="device_pending", condition=Q(state="pending")),
             # Deployments look for devices whose running bundles changed. An idle heartbeat does not change the column.
             models.Index(fields=["running_changed_at"], name="device_running_changed"),
+            # Queries: `attr.KEY = value` and `tag = value`. Heartbeats change neither column.
+            GinIndex(OpClass(F("attributes"), name="jsonb_path_ops"), name="device_attributes"),
+            GinIndex(fields=["tags"], name="device_tags"),
             # Devices whose health the scheduler has to record.
             models.Index(
                 fields=["health_changed_at"],

@@ -24,9 +24,18 @@ DEVICE_HELP = "the device's name, its id, or the first digits of its id"
 PERMANENT = "The server refuses the device's key from then on. To register again, the device needs a new key."
 LIST = Help(
     "list devices and what they run",
-    "`kernex device NAME` shows everything about one device.",
-    "  kernex devices\n  kernex devices --state pending\n  kernex devices --health unhealthy\n"
-    "  kernex devices --group lab --online --json\n",
+    """\
+QUERY is a word that names contain, or conditions joined with `and`, `or`, `not` and parentheses. Fields: name, id,
+group, tag, type, state, health, online, last_heartbeat, registered, agent, serial, attr.KEY, metric.KEY,
+verdict.PRODUCT.KEY and runs.PRODUCT. Operators: = != < <= > >= ~ (contains), in (…), is set. `kernex device NAME`
+shows everything about one device.""",
+    """\
+  kernex devices
+  kernex devices 'runs.vad < 1.4 and health = unhealthy'
+  kernex devices 'last_heartbeat < 1h ago or attr.board in (r4, r5)'
+  kernex devices --state pending
+  kernex devices --group lab --online --json
+""",
 )
 APPROVE = Help(
     "accept a device that is waiting for approval",
@@ -51,6 +60,7 @@ DECOMMISSION = Help(
 
 def add_to(commands: "Commands[Parser]") -> None:
     parser = add_command(commands, "devices", show_devices, LIST)
+    parser.add_argument("query", nargs="?", default="", metavar="QUERY", help="only devices that match; see above")
     parser.add_argument("--state", choices=STATES, help="only devices in this state")
     liveness = parser.add_mutually_exclusive_group()
     liveness.add_argument("--online", dest="online", action="store_const", const="true", help="only devices online")
@@ -74,6 +84,8 @@ def add_to(commands: "Commands[Parser]") -> None:
 def show_devices(context: Context) -> int:
     arguments = context.arguments
     filters = {name: value for name in ("state", "online", "health", "group") if (value := getattr(arguments, name))}
+    if arguments.query:
+        filters["q"] = arguments.query
     documents = context.client.pages("/devices", filters, arguments.limit)
     if not documents and arguments.group:
         check_group(context.client, arguments.group)

@@ -173,6 +173,15 @@ def test_the_progress_of_a_deployment_is_available_as_json(boss: Client) -> None
     assert [(bar["state"], bar["count"]) for bar in response.json()["segments"]] == [("downloading", 1)]
 
 
+def test_the_search_of_devices_is_a_query(boss: Client) -> None:
+    make_device(name="bench-1", attributes={"board": "r5"})
+    make_device(name="bench-2", attributes={"board": "r4"})
+    page_text = boss.get(LISTS["devices"], {"q": "bench and attr.board = r5"}).content.decode()
+    assert "bench-1" in page_text
+    assert "bench-2" not in page_text
+    assert "Did you mean `agent`?" in boss.get(LISTS["devices"], {"q": "agnet = 1"}).content.decode()
+
+
 def test_the_offline_filter_shows_only_offline_devices(boss: Client) -> None:
     last_heartbeat_at = timezone.now() - timedelta(days=2)
     make_device(name="silent", last_heartbeat_at=last_heartbeat_at)

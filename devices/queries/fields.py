@@ -1,0 +1,144 @@
+"""The fields of queries over devices: the one table that back ends, completion and documents use.
+
+Each field has an SQL expression and a function that reads the same value from a device. In SQL, `{device}` stands for
+the alias of the device's table.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
+from typing import Any
+
+from devices.models import Device, DeviceState, Health
+from devices.models.device import MISSED_INTERVALS, OFFLINE_MINIMUM_SECONDS
+
+TEXT_OPERATORS = ("=", "!=", "~")
+ORDERED_OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
+
+
+class FieldType(Enum):
+    """What a field's values are, and how they are compared."""
+
+    TEXT = auto()
+    CHOICE = auto()
+    BOOLEAN = auto()
+    TIME = auto()
+    VERSION = auto()
+    TAGS = auto()  # an array of texts; equal if one is equal
+    JSON = auto()  # a text, number or boolean inside a JSON object, which may be missing
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of queries.
+
+    `sql` is the expression of its value. `read` returns the same from a device with its group, given the time and the
+    parts of the name after the first dot. `path` says what these parts are, such as `PRODUCT`; `example` is a query.
+    """
+
+    name: str
+    type: FieldType
+    sql: str
+    read: Callable[[Device, datetime, tuple[str, ...]], Any]
+    example: str
+    path: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The field as it is written, such as `attr.KEY`."""
+        return ".".join((self.name, *self.path))
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        if self.type in {FieldType.CHOICE, FieldType.BOOLEAN}:
+            return ("=", "!=")
+        if self.type in {FieldType.TEXT, FieldType.TAGS}:
+            return TEXT_OPERATORS
+        return ORDERED_OPERATORS if self.type is FieldType.TIME else (*ORDERED_OPERATORS, "~")
+
+
+_GROUP_NAME = "(SELECT name FROM devices_group AS its_group WHERE its_group.id = {device}.group_id)"
+_GROUP_INTERVAL = "(SELECT interval_seconds FROM devices_group AS its_group WHERE its_group.id = {device}.group_id)"
+_OFFLINE_AFTER = f"make_interval(secs => greatest({_GROUP_INTERVAL} * {MISSED_INTERVALS}, {OFFLINE_MINIMUM_SECONDS}))"
+_ONLINE = (
+    f"({{device}}.state = '{DeviceState.ACCEPTED.value}'"
+    f" AND coalesce({{device}}.last_heartbeat_at > %(now)s - {_OFFLINE_AFTER}, false))"
+).replace("{{device}}", "{device}")
+_HEALTH = f"""CASE
+    WHEN {_ONLINE} THEN coalesce(nullif({{device}}.reported_health, ''), '{Health.UNKNOWN.value}')
+    ELSE '{Health.UNKNOWN.value}'
+END"""
+
+
+def _is_online(device: Device, now: datetime, _: tuple[str, ...]) -> bool:
+    if device.state != DeviceState.ACCEPTED or device.last_heartbeat_at is None:
+        return False
+    return device.last_heartbeat_at > now - device.offline_after()
+
+
+def _health(device: Device, now: datetime, path: tuple[str, ...]) -> str:
+    is_known = bool(device.reported_health) and _is_online(device, now, path)
+    return device.reported_health if is_known else Health.UNKNOWN.value
+
+
+def _inside(document: Any, path: tuple[str, ...]) -> Any:
+    """Return a value inside nested JSON objects, or None."""
+    for key in path:
+        if not isinstance(document, dict):
+            return None
+        document = document.get(key)
+    return document
+
+
+FIELDS = {
+    field.name: field
+    for field in (
+        Field("name", FieldType.TEXT, "{device}.name", lambda device, *_: device.name, 'name ~ "door"'),
+        Field("id", FieldType.TEXT, "{device}.id::text", lambda device, *_: str(device.id), "id ~ 6f0c6a5e"),
+        Field("group", FieldType.TEXT, _GROUP_NAME, lambda device, *_: device.group.name, "group = lab"),
+        Field("tag", FieldType.TAGS, "{device}.tags", lambda device, *_: device.tags, "tag = north"),
+        Field("type", FieldType.TEXT, "{device}.device_type", lambda device, *_: device.device_type, "type = edge"),
+        Field(
+            "state", FieldType.CHOICE, "{device}.state", lambda device, *_: str(device.state), "state = pending",
+            choices=tuple(DeviceState.values),
+        ),
+        Field("health", FieldType.CHOICE, _HEALTH, _health, "health = unhealthy", choices=tuple(Health.values)),
+        Field("online", FieldType.BOOLEAN, _ONLINE, _is_online, "online = false"),
+        Field(
+            "last_heartbeat", FieldType.TIME, "{device}.last_heartbeat_at", lambda device, *_: device.last_heartbeat_at,
+            "last_heartbeat < 10m ago",
+        ),
+        Field(
+            "registered", FieldType.TIME, "{device}.registered_at", lambda device, *_: device.registered_at,
+            "registered > 2026-11-24T10:00Z",
+        ),
+        Field(
+            "agent", FieldType.VERSION, "nullif({device}.agent_version, '')",
+            lambda device, *_: device.agent_version or None, "agent < 1.2.0",
+        ),
+        Field(
+            "serial", FieldType.JSON, "{device}.attributes -> 'serial'",
+            lambda device, *_: _inside(device.attributes, ("serial",)), "serial = 100000001234",
+        ),
+        Field(
+            "attr", FieldType.JSON, "{device}.attributes -> %(path_0)s",
+            lambda device, _, path: _inside(device.attributes, path), "attr.board = r5", path=("KEY",),
+        ),
+        Field(
+            "metric", FieldType.JSON, "{device}.metrics -> %(path_0)s",
+            lambda device, _, path: _inside(device.metrics, path), "metric.disk_free < 1000000000", path=("KEY",),
+        ),
+        Field(
+            "verdict", FieldType.JSON, "{device}.running_bundles -> %(path_0)s -> 'verdict' -> %(path_1)s",
+            lambda device, _, path: _inside(device.running_bundles, (path[0], "verdict", path[1])),
+            "verdict.svc.latency_ms > 200", path=("PRODUCT", "KEY"),
+        ),
+        Field(
+            "runs", FieldType.VERSION, "{device}.running_bundles -> %(path_0)s ->> 'version'",
+            lambda device, _, path: _inside(device.running_bundles, (path[0], "version")), "runs.svc = 1.4.0",
+            path=("PRODUCT",),
+        ),
+    )
+}  # fmt: skip

@@ -1,0 +1,71 @@
+"""Filtering devices by a query in the database."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import OperationalError, connection, models, transaction
+from django.db.models.expressions import BaseExpression
+from django.db.models.sql.compiler import SQLCompiler
+from django.utils import timezone
+from psycopg.errors import QueryCanceled
+
+from devices.models import DeviceQuerySet
+from devices.queries.conditions import Condition
+from foundation.errors import BadRequest
+from foundation.queries.errors import BadQuery
+
+# How long one query may take. A query that is too slow is refused, because it would slow down heartbeats.
+TIMEOUT_MILLISECONDS = 2_000
+
+
+class _Matches(BaseExpression):
+    """The condition as an expression of Django, for the table of the outermost query."""
+
+    conditional = True
+    output_field = models.BooleanField()
+
+    def __init__(self, condition: Condition) -> None:
+        super().__init__()
+        self.sql = condition.sql()
+
+    def as_sql(self, compiler: SQLCompiler, connection: Any) -> tuple[str, tuple[Any, ...]]:
+        table = compiler.quote_name_unless_alias(compiler.query.get_initial_alias())
+        return f"({self.sql.text.replace('{device}', table)})", tuple(self.sql.parameters)
+
+
+def filter_devices(devices: DeviceQuerySet, query: str) -> DeviceQuerySet:
+    """Return those of the devices that match a query; all if it is empty.
+
+    Raises:
+        BadRequest: `invalid_query`, with `position`, `length` and `expected`; see `BadQuery`.
+    """
+    if not query.strip():
+        return devices
+    try:
+        condition = Condition(query, timezone.now())
+    except BadQuery as error:
+        place = {"position": error.position, "length": error.length, "expected": error.expected}
+        raise BadRequest("invalid_query", error.message, **place) from None
+    return devices.filter(_Matches(condition))
+
+
+@contextmanager
+def limited_time() -> Iterator[None]:
+    """Run database statements that may take two seconds each.
+
+    Raises:
+        BadRequest: `query_too_slow`.
+    """
+    try:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(TIMEOUT_MILLISECONDS)])
+            yield
+    except OperationalError as error:
+        if not isinstance(error.__cause__, QueryCanceled):
+            raise
+        raise BadRequest(
+            "query_too_slow",
+            f"This query takes more than {TIMEOUT_MILLISECONDS // 1000} seconds: narrow it, for example to a group.",
+        ) from None
