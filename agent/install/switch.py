@@ -18,7 +18,8 @@ from agent.install.context import InstallContext
 from agent.jobs import reports
 from agent.jobs.progress import enter_stage, record_timing, require_job
 from agent.jobs.state import Job, JobResult, Kind, Release, Stage
-from agent.manifest import Hook, Manifest
+from agent.manifest import Manifest
+from agent.manifest_parts import Hook
 from agent.paths import BadManifest
 from agent.programs.crash_loops import allow_again, stop
 from agent.programs.execution import run

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.errors import InstallationFailed
-from agent.manifest import Health, HealthURL
+from agent.manifest_parts import Health, HealthURL
 from agent.programs.execution import CommandContext, CommandResult, run
 from agent.programs.health_checks import check_url
 from agent.programs.health_reports import HealthReport, read_file

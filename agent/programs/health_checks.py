@@ -7,7 +7,7 @@ from collections.abc import Callable
 from agent.config import Config
 from agent.errors import TryLater
 from agent.log import sanitize
-from agent.manifest import Health, HealthURL
+from agent.manifest_parts import Health, HealthURL
 from agent.programs.execution import CommandContext, run
 from agent.programs.health_reports import MAX_VERDICT_SIZE, HealthReport, read_body, read_file
 from agent.programs.logs import failure_message

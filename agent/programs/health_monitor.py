@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from agent.manifest import Health
+from agent.manifest_parts import Health
 from agent.programs.execution import CommandContext
 from agent.programs.health_checks import check, interval_seconds
 from agent.programs.health_reports import HealthReport

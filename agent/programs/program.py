@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.atomic_files import create_directory, read_json, remove, write_atomically
 from agent.machine import boot_id
-from agent.manifest import Run
+from agent.manifest_parts import Run
 from agent.programs import processes
 from agent.programs.execution import CommandContext, wait_for_shim
 from agent.programs.logs import ProgramLog

@@ -24,7 +24,8 @@ from agent.atomic_files import (
     sync_file,
     write_atomically,
 )
-from agent.manifest import EXECUTABLE_MODE, MAX_SIZE, NAME, REGULAR_MODE, SHA256, File, Manifest, parse
+from agent.manifest import EXECUTABLE_MODE, MAX_SIZE, NAME, REGULAR_MODE, SHA256, Manifest, parse
+from agent.manifest_parts import File
 from agent.paths import BadManifest
 from agent.releases.blob_store import BLOCK_SIZE, BlobStore, StopCheck
 

@@ -13,7 +13,7 @@ import pytest
 from agent.config import load
 from agent.jobs.journal import Journal
 from agent.jobs.state import Product, Release
-from agent.manifest import Run
+from agent.manifest_parts import Run
 from agent.programs.crash_loops import CrashLoopWatch
 from agent.programs.execution import CommandContext
 from agent.programs.logs import MAX_FILE_SIZE, ProgramLog
