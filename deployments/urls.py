@@ -5,6 +5,7 @@ from django.urls import path
 import bundles.identifiers  # noqa: F401 - registers the converters `name` and `sha256`
 from deployments.device_views import BlobBytes, Manifest, Result
 from deployments.history_views import DeviceDeployments
+from deployments.usage_views import RunningBundle
 from deployments.views import CancelDeployment, DeploymentDevices, Deployments, OneDeployment
 
 urlpatterns = [
@@ -13,6 +14,7 @@ urlpatterns = [
     path("deployments/<uuid:deployment_id>/devices", DeploymentDevices.as_view(), name="deployment-devices"),
     path("deployments/<uuid:deployment_id>/cancel", CancelDeployment.as_view(), name="deployment-cancel"),
     path("deployments/<uuid:deployment_id>/result", Result.as_view(), name="deployment-result"),
+    path("bundles/<name:name>/<name:version>/running", RunningBundle.as_view(), name="bundle-running"),
     path("devices/<uuid:device_id>/deployments", DeviceDeployments.as_view(), name="device-deployments"),
     path("trust/targets/<name:name>/<sha256:manifest_sha256>.<name:version>.json", Manifest.as_view(), name="manifest"),
     path("blobs/<sha256:sha256>", BlobBytes.as_view(), name="blob"),

@@ -1,5 +1,5 @@
-"""The admin pages of deployments and holds, and what deployments add to the page of a device."""
+"""The admin pages of deployments and holds, and what deployments add to the pages of bundles and devices."""
 
-from deployments.admin import deployments, devices, holds
+from deployments.admin import bundles, deployments, devices, holds
 
-__all__ = ["deployments", "devices", "holds"]
+__all__ = ["bundles", "deployments", "devices", "holds"]

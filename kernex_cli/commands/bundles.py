@@ -1,4 +1,4 @@
-"""`bundles`, `withdraw` and `discard`."""
+"""`bundles`, `bundle`, `withdraw` and `discard`."""
 
 from kernex_cli.arguments import (
     Commands,
@@ -11,10 +11,10 @@ from kernex_cli.arguments import (
     positive_number,
 )
 from kernex_cli.errors import Exit
-from kernex_cli.formatting import size_text
+from kernex_cli.formatting import counted, size_text
 from kernex_cli.lookup import suggestions_for
 from kernex_cli.parser import Parser
-from kernex_cli.resources import Bundle
+from kernex_cli.resources import Bundle, Device
 from kernex_cli.tables import Column, ColumnType
 
 STATES = ("draft", "verifying", "ready", "withdrawn")
@@ -26,8 +26,20 @@ COLUMNS = (
     Column("CREATED", ColumnType.TIME),
     Column("REASON", ColumnType.TEXT),
 )
+DEVICE_COLUMNS = (
+    Column("NAME"),
+    Column("ID", ColumnType.ID),
+    Column("HEALTH", ColumnType.STATE),
+    Column("LAST HEARTBEAT", ColumnType.TIME),
+)
+SHOWN_DEVICES = 20
 LIST = Help(
     "list bundles, newest first", examples="  kernex bundles --state ready\n  kernex bundles --name vad --json\n"
+)
+SHOW = Help(
+    "show one bundle and where it runs",
+    "The devices that run it are listed with their health, at most 20 of them.",
+    "  kernex bundle vad@1.0.0\n  kernex bundle vad@1.0.0 --json | jq .running\n",
 )
 WITHDRAW = Help(
     "withdraw a ready bundle permanently",
@@ -49,8 +61,10 @@ def add_to(commands: "Commands[Parser]") -> None:
     parser.add_argument("--limit", type=positive_number, default=0, metavar="N", help="only the first N (default: all)")
     withdraw = add_command(commands, "withdraw", withdraw_bundle, WITHDRAW)
     discard = add_command(commands, "discard", discard_draft, DISCARD)
-    for parser in (withdraw, discard):
+    show = add_command(commands, "bundle", show_bundle, SHOW)
+    for parser in (show, withdraw, discard):
         parser.add_argument("bundle", type=bundle_label, metavar="NAME@VERSION", help="the bundle")
+    for parser in (withdraw, discard):
         add_yes(parser)
 
 
@@ -63,6 +77,32 @@ def show_bundles(context: Context) -> int:
         for bundle in map(Bundle.parse, documents)
     ]
     context.screen.listing(documents, COLUMNS, rows)
+    return Exit.OK
+
+
+def show_bundle(context: Context) -> int:
+    label, screen = context.arguments.bundle, context.screen
+    name, _, version = label.partition("@")
+    with suggestions_for(context.client, bundle=label):
+        document = context.client.get(_path(label))
+    running = context.client.get(f"{_path(label)}/running")
+    devices = context.client.pages("/devices", {"q": f'runs.{name} = "{version}"'}, SHOWN_DEVICES)
+    if screen.as_json:
+        screen.result({**document, "running": running, "devices": devices})
+        return Exit.OK
+    bundle = Bundle.parse(document)
+    screen.fields({
+        "bundle": bundle.label,
+        "state": bundle.state,
+        "size": size_text(bundle.size),
+        "files": bundle.file_count,
+        "created": screen.time(bundle.created_at),
+        "reason": bundle.state_reason,
+    })  # fmt: skip
+    summary = ", ".join(f"{count} {health}" for health, count in running.items() if count)
+    screen.heading(f"Runs on {counted(sum(running.values()), 'device')}" + (f": {summary}" if summary else ""))
+    rows = [(device.name, device.id, device.health, device.last_heartbeat_at) for device in map(Device.parse, devices)]
+    screen.table_or(DEVICE_COLUMNS, rows, "No device reports that it runs this bundle.")
     return Exit.OK
 
 

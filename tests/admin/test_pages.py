@@ -173,6 +173,20 @@ def test_the_progress_of_a_deployment_is_available_as_json(boss: Client) -> None
     assert [(bar["state"], bar["count"]) for bar in response.json()["segments"]] == [("downloading", 1)]
 
 
+def test_the_page_of_a_bundle_links_to_the_devices_that_run_it(boss: Client) -> None:
+    bundle = make_bundle("vad@1.0.0")
+    assert "No device reports that it runs this bundle." in boss.get(object_url("bundles", bundle)).content.decode()
+    running = {"vad": {"version": "1.0.0", "manifest_sha256": bundle.manifest_sha256, "healthy": False}}
+    for name in ("bench-1", "bench-2"):
+        make_device(
+            name=name, running_bundles=running, reported_health="unhealthy", last_heartbeat_at=timezone.now()
+        )  # fmt: skip
+    page_text = boss.get(object_url("bundles", bundle)).content.decode()
+    url = f"{LISTS['devices']}?q=runs.vad+%3D+%221.0.0%22+and+health+%3D+unhealthy"
+    assert f'href="{url.replace("&", "&amp;")}">2 unhealthy</a>' in page_text
+    assert boss.get(url).context["cl"].result_count == 2
+
+
 def test_the_search_of_devices_is_a_query(boss: Client) -> None:
     make_device(name="bench-1", attributes={"board": "r5"})
     make_device(name="bench-2", attributes={"board": "r4"})

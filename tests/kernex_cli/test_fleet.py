@@ -161,3 +161,16 @@ def test_the_status_is_shown(at_fake: Kernex, fake: FakeServer) -> None:
     fake.responses["GET /status"] = status
     assert "devices online\t3\n" in at_fake("status").out
     assert at_fake("status", "--json").document == status
+
+
+def test_a_bundle_shows_where_it_runs(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.responses["GET /bundles/vad/1.0.0"] = {"name": "vad", "version": "1.0.0", "state": "ready", "size": 2048}
+    fake.responses["GET /bundles/vad/1.0.0/running"] = {"healthy": 0, "restarting": 0, "unhealthy": 1, "unknown": 0}
+    fake.responses["GET /devices"] = page(DEVICE)
+    lines = at_fake("bundle", "vad@1.0.0").out.splitlines()
+    assert "state\tready" in lines
+    assert "Runs on 1 device: 1 unhealthy" in lines
+    assert f"shelf-4\t{DEVICE['id']}\tunhealthy\t2026-01-02 03:04:05Z" in lines
+    assert "q=runs.vad+%3D+%221.0.0%22" in fake.requests[-1]
+    document = at_fake("bundle", "vad@1.0.0", "--json").document
+    assert (document["running"]["unhealthy"], document["devices"]) == (1, [DEVICE])
