@@ -32,7 +32,7 @@ print(peak() - before)
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Live]:
-    with own_database() as url:
+    with own_database(is_migrated=True) as url:
         environment = {
             "DJANGO_SETTINGS_MODULE": "kernex.settings",
             "SECRET_KEY": "x" * 50,
