@@ -65,7 +65,7 @@ class Environment:
 
     def words(self, name: str, default: Sequence[str] = ()) -> list[str]:
         """Return the non-empty entries of a comma-separated list."""
-        return [word.strip() for word in self.text(name).split(",") if word.strip()] or list(default)
+        return [entry.strip() for entry in self.text(name).split(",") if entry.strip()] or list(default)
 
     def database(self, name: str, default: str = "") -> dict[str, Any]:
         """Return a PostgreSQL URL as an entry of Django's `DATABASES`. Its query becomes libpq options."""

@@ -12,7 +12,7 @@ def client_address(request: HttpRequest) -> str:
     Each proxy appends the address that it sees. The client can forge all entries before those of our proxies.
     """
     if settings.TRUSTED_PROXY:
-        addresses = [word.strip() for word in str(request.META.get("HTTP_X_FORWARDED_FOR", "")).split(",")]
+        addresses = [address.strip() for address in str(request.META.get("HTTP_X_FORWARDED_FOR", "")).split(",")]
         address = addresses[-settings.TRUSTED_PROXY_HOPS :][0]
         if _is_address(address):
             return address

@@ -83,11 +83,11 @@ def test_the_build_context_leaves_secrets_and_environments_out() -> None:
     assert "*" in lines
     admitted = {line[1:] for line in lines if line.startswith("!")}
     copied = re.findall(r"^COPY (?!--from)(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    copied_paths = {word for line in copied for word in line.split()[:-1] if not word.startswith("--")}
-    # A directory that is admitted admits what is below it.
-    assert {word for word in copied_paths if word not in admitted and word.split("/")[0] not in admitted} == set()
+    copied_paths = {path for line in copied for path in line.split()[:-1] if not path.startswith("--")}
+    # An admitted directory includes everything under it.
+    assert {path for path in copied_paths if path not in admitted and path.split("/")[0] not in admitted} == set()
     assert {
-        word for word in admitted if not any(path == word or path.startswith(f"{word}/") for path in copied_paths)
+        entry for entry in admitted if not any(path == entry or path.startswith(f"{entry}/") for path in copied_paths)
     } == set()
 
 

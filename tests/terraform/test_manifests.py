@@ -108,13 +108,13 @@ def test_terraform_creates_a_tested_version() -> None:
 
 
 def pods() -> dict[str, Object]:
-    """The pod template of each workload by its word."""
+    """The pod template of each workload by the program that it runs."""
     templates = [each["spec"]["template"] for each in objects() if each["kind"] in ("Deployment", "Job")]
     templates += [each["spec"]["jobTemplate"]["spec"]["template"] for each in objects() if each["kind"] == "CronJob"]
     return {template["spec"]["containers"][0]["args"][0]: template for template in templates}
 
 
-def test_one_image_runs_every_word() -> None:
+def test_one_image_runs_every_program() -> None:
     assert set(pods()) == {"web", "scheduler", "migrate", "backup"}
     assert {template["spec"]["containers"][0]["image"] for template in pods().values()} == {"kernex"}
     assert [image["name"] for image in kustomization()["images"]] == ["kernex"]
@@ -150,7 +150,7 @@ def test_web_is_checked_and_drains() -> None:
 
 
 def test_objects_refer_to_each_other() -> None:
-    labels = {word: template["metadata"]["labels"].items() for word, template in pods().items()}
+    labels = {program: template["metadata"]["labels"].items() for program, template in pods().items()}
     web = manifest_object("Service", "kernex-web")["spec"]
     assert web["selector"].items() <= labels["web"]
     assert web["ports"][0]["targetPort"] == pods()["web"]["spec"]["containers"][0]["ports"][0]["name"]
@@ -163,7 +163,10 @@ def test_objects_refer_to_each_other() -> None:
     assert (backend["name"], backend["port"]["name"]) == ("kernex-web", web["ports"][0]["name"])
     assert manifest_object("HorizontalPodAutoscaler", "kernex-web")["spec"]["scaleTargetRef"]["name"] == "kernex-web"
     sources = {
-        source["configMapRef"]["name"] for word in pods() for source in sources_of(word) if "configMapRef" in source
+        source["configMapRef"]["name"]
+        for program in pods()
+        for source in sources_of(program)
+        if "configMapRef" in source
     }
     assert sources == {generator["name"] for generator in kustomization()["configMapGenerator"]}
 
@@ -184,8 +187,8 @@ def test_the_backup_runs_every_night_and_never_twice_at_once() -> None:
     assert (cron["concurrencyPolicy"], cron["timeZone"]) == ("Forbid", "Etc/UTC")
 
 
-def sources_of(word: str) -> list[Object]:
-    listed: list[Object] = pods()[word]["spec"]["containers"][0]["envFrom"]
+def sources_of(program: str) -> list[Object]:
+    listed: list[Object] = pods()[program]["spec"]["containers"][0]["envFrom"]
     return listed
 
 
