@@ -4,11 +4,11 @@
 check "parts_that_kernex_does_not_use_yet" {
   assert {
     condition     = var.read_replica_size == null
-    error_message = "read_replica_size is on, but Kernex does not use the replica yet: it reads and writes on the primary only. The replica is a spare to promote by hand, and for reports by hand."
+    error_message = "read_replica_size is on, but Kernex does not use the replica yet: it reads and writes on the primary only. You can promote the replica by hand, or read reports from it."
   }
   assert {
     condition     = var.valkey_size == null
-    error_message = "valkey_size is on, but Kernex does not use Valkey yet: nothing reads it, except programs of your own."
+    error_message = "valkey_size is on, but Kernex does not use Valkey yet: nothing reads it, except your own programs."
   }
   assert {
     condition     = !var.cdn

@@ -7,7 +7,7 @@ variable "connection_pool" {
 
   validation {
     condition     = var.connection_pool == null || (coalesce(var.connection_pool, 0) >= 1 && coalesce(var.connection_pool, 0) <= local.connections.limit - local.connections.direct)
-    error_message = "connection_pool accepts 1 to ${local.connections.limit - local.connections.direct} on ${var.database_size}: the scheduler, the migration and the backup connect directly."
+    error_message = "connection_pool must be from 1 to ${local.connections.limit - local.connections.direct} on ${var.database_size}: the scheduler, the migration and the backup connect directly."
   }
 }
 
@@ -22,12 +22,12 @@ variable "read_replica_size" {
 
   validation {
     condition     = var.read_replica_size == null || contains(keys(local.prices.database), coalesce(var.read_replica_size, "-"))
-    error_message = "read_replica_size accepts ${join(", ", keys(local.prices.database))}, or null."
+    error_message = "read_replica_size must be one of ${join(", ", keys(local.prices.database))}, or null."
   }
   validation {
     # A larger size costs more.
     condition     = try(local.prices.database[var.read_replica_size] >= local.prices.database[var.database_size], true)
-    error_message = "read_replica_size accepts ${var.database_size} or larger: DigitalOcean refuses a replica that is smaller than its primary."
+    error_message = "read_replica_size must be ${var.database_size} or larger: DigitalOcean refuses a replica smaller than its primary."
   }
 }
 
@@ -41,7 +41,7 @@ variable "valkey_size" {
 
   validation {
     condition     = var.valkey_size == null || contains(keys(local.prices.valkey), coalesce(var.valkey_size, "-"))
-    error_message = "valkey_size accepts ${join(", ", keys(local.prices.valkey))}, or null."
+    error_message = "valkey_size must be one of ${join(", ", keys(local.prices.valkey))}, or null."
   }
 }
 
@@ -66,7 +66,7 @@ variable "app_platform" {
 
   validation {
     condition     = var.app_platform || var.kubernetes != null
-    error_message = "app_platform accepts false only with kubernetes: something has to serve."
+    error_message = "app_platform can be false only with kubernetes: one of the two must serve."
   }
 }
 
@@ -84,15 +84,15 @@ variable "kubernetes" {
 
   validation {
     condition     = var.kubernetes == null || contains(keys(local.prices.node), try(var.kubernetes.node_size, "-"))
-    error_message = "kubernetes.node_size accepts ${join(", ", keys(local.prices.node))}."
+    error_message = "kubernetes.node_size must be one of ${join(", ", keys(local.prices.node))}."
   }
   validation {
     condition     = var.kubernetes == null || (try(var.kubernetes.least_nodes, 0) >= 2 && try(var.kubernetes.most_nodes, 0) >= try(var.kubernetes.least_nodes, 0))
-    error_message = "kubernetes.least_nodes accepts 2 or more, and most_nodes at least as many: a single node is unavailable each time it is replaced."
+    error_message = "kubernetes.least_nodes must be 2 or more, and most_nodes at least as large: a single node is unavailable each time it is replaced."
   }
   validation {
     condition     = var.kubernetes == null || can(regex("^1\\.[0-9]+\\.$", try(var.kubernetes.version_prefix, "-")))
-    error_message = "kubernetes.version_prefix accepts a minor version with its dot, such as 1.35."
+    error_message = "kubernetes.version_prefix must be a minor version with its dot, such as 1.35."
   }
 }
 
@@ -106,15 +106,15 @@ variable "second_region" {
 
   validation {
     condition     = var.second_region == null || contains(keys(local.app_regions), try(var.second_region.region, "-"))
-    error_message = "second_region.region accepts ${join(", ", keys(local.app_regions))}."
+    error_message = "second_region.region must be one of ${join(", ", keys(local.app_regions))}."
   }
   validation {
     condition     = var.second_region == null || try(var.second_region.region, "-") != var.region
-    error_message = "second_region.region accepts another data centre than region."
+    error_message = "second_region.region must be a data centre other than region."
   }
   validation {
     condition     = var.second_region == null || contains(keys(local.prices.database), try(var.second_region.replica_size, "-"))
-    error_message = "second_region.replica_size accepts ${join(", ", keys(local.prices.database))}."
+    error_message = "second_region.replica_size must be one of ${join(", ", keys(local.prices.database))}."
   }
   validation {
     condition     = var.second_region == null || var.spaces_enabled
@@ -137,6 +137,6 @@ variable "failover_database_url" {
   }
   validation {
     condition     = var.failover_database_url == null || can(regex("^postgres(ql)?://[^:]+:[^@]+@[^/]+/.+", coalesce(var.failover_database_url, "-")))
-    error_message = "failover_database_url accepts postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
+    error_message = "failover_database_url must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
   }
 }

@@ -102,6 +102,7 @@ module "app" {
     size  = var.backup_size
     time  = var.backup_time
     place = one(module.spaces[*].backups.place)
+    keep  = var.backup_days
   }
   backup_settings = var.backup_size == null ? {} : merge(
     local.settings, { STORAGE_ACCESS_KEY = one(module.spaces[*].backups.STORAGE_ACCESS_KEY) },

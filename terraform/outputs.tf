@@ -67,7 +67,7 @@ output "storage_secret_key" {
 }
 
 output "backups" {
-  description = "The place that `manage.py backup` writes to, and its access key, which replaces that of `storage`; null without Spaces."
+  description = "The destination that `manage.py backup` writes to, and its access key, which replaces that of `storage`; null without Spaces."
   value       = one(module.spaces[*].backups)
 }
 

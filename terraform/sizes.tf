@@ -7,7 +7,7 @@ variable "web_size" {
 
   validation {
     condition     = contains(keys(local.prices.app), var.web_size)
-    error_message = "web_size accepts ${join(", ", keys(local.prices.app))}."
+    error_message = "web_size must be one of ${join(", ", keys(local.prices.app))}."
   }
 }
 
@@ -18,11 +18,11 @@ variable "web_instances" {
 
   validation {
     condition     = var.web_instances >= 1 && var.web_instances <= 64 && floor(var.web_instances) == var.web_instances
-    error_message = "web_instances accepts a whole number from 1 to 64."
+    error_message = "web_instances must be a whole number from 1 to 64."
   }
   validation {
     condition     = var.environment != "production" || var.web_instances >= 2
-    error_message = "web_instances accepts 2 or more in production: a single one is unavailable each time it restarts."
+    error_message = "web_instances must be 2 or more in production: a single one is unavailable each time it restarts."
   }
 }
 
@@ -37,11 +37,11 @@ variable "web_autoscaling" {
   }
   validation {
     condition     = var.web_autoscaling == null || (try(var.web_autoscaling.most, 0) > var.web_instances && try(var.web_autoscaling.most, 99) <= 64)
-    error_message = "web_autoscaling.most accepts a number above web_instances, up to 64."
+    error_message = "web_autoscaling.most must be greater than web_instances and at most 64."
   }
   validation {
     condition     = var.web_autoscaling == null || (try(var.web_autoscaling.cpu_percent, 0) >= 20 && try(var.web_autoscaling.cpu_percent, 0) <= 95)
-    error_message = "web_autoscaling.cpu_percent accepts 20 to 95."
+    error_message = "web_autoscaling.cpu_percent must be from 20 to 95."
   }
 }
 
@@ -52,7 +52,7 @@ variable "web_workers" {
 
   validation {
     condition     = var.web_workers >= 1 && var.web_workers <= 64
-    error_message = "web_workers accepts 1 to 64."
+    error_message = "web_workers must be from 1 to 64."
   }
 }
 
@@ -63,7 +63,7 @@ variable "worker_connections" {
 
   validation {
     condition     = var.worker_connections >= 1 && var.worker_connections <= 64
-    error_message = "worker_connections accepts 1 to 64."
+    error_message = "worker_connections must be from 1 to 64."
   }
 }
 
@@ -74,7 +74,7 @@ variable "scheduler_size" {
 
   validation {
     condition     = contains(keys(local.prices.app), var.scheduler_size)
-    error_message = "scheduler_size accepts ${join(", ", keys(local.prices.app))}."
+    error_message = "scheduler_size must be one of ${join(", ", keys(local.prices.app))}."
   }
 }
 
@@ -85,11 +85,11 @@ variable "backup_size" {
 
   validation {
     condition     = var.backup_size == null || contains(keys(local.prices.app), coalesce(var.backup_size, "-"))
-    error_message = "backup_size accepts ${join(", ", keys(local.prices.app))}, or null."
+    error_message = "backup_size must be one of ${join(", ", keys(local.prices.app))}, or null."
   }
   validation {
     condition     = var.backup_size == null || var.spaces_enabled
-    error_message = "backup_size accepts only null with spaces_enabled = false: the backups bucket is in Spaces. Run `manage.py backup` elsewhere every night."
+    error_message = "backup_size must be null with spaces_enabled = false: the backups bucket is in Spaces. Run `manage.py backup` elsewhere every night."
   }
 }
 
@@ -100,7 +100,7 @@ variable "backup_time" {
 
   validation {
     condition     = can(regex("^([01][0-9]|2[0-3]):[0-5][0-9]$", var.backup_time))
-    error_message = "backup_time accepts a time of day such as 03:17, in UTC."
+    error_message = "backup_time must be a time of day such as 03:17, in UTC."
   }
 }
 
@@ -111,7 +111,7 @@ variable "backup_days" {
 
   validation {
     condition     = var.backup_days >= 7 && var.backup_days <= 3650 && floor(var.backup_days) == var.backup_days
-    error_message = "backup_days accepts whole days from 7 to 3650."
+    error_message = "backup_days must be a whole number of days from 7 to 3650."
   }
 }
 
@@ -122,7 +122,7 @@ variable "database_size" {
 
   validation {
     condition     = contains(keys(local.prices.database), var.database_size)
-    error_message = "database_size accepts ${join(", ", keys(local.prices.database))}."
+    error_message = "database_size must be one of ${join(", ", keys(local.prices.database))}."
   }
 }
 
@@ -133,10 +133,10 @@ variable "database_nodes" {
 
   validation {
     condition     = contains([1, 2, 3], var.database_nodes)
-    error_message = "database_nodes accepts 1, 2 or 3."
+    error_message = "database_nodes must be 1, 2 or 3."
   }
   validation {
     condition     = var.database_nodes == 1 || !endswith(var.database_size, "-1gb")
-    error_message = "database_nodes accepts only 1 for a 1 GB node: DigitalOcean offers no standby for it."
+    error_message = "database_nodes must be 1 for a 1 GB node: DigitalOcean offers no standby for it."
   }
 }

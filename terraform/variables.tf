@@ -6,7 +6,7 @@ variable "environment" {
 
   validation {
     condition     = contains(["production", "staging"], var.environment)
-    error_message = "environment accepts production or staging."
+    error_message = "environment must be production or staging."
   }
 }
 
@@ -21,7 +21,7 @@ variable "stage" {
 
   validation {
     condition     = contains(["base", "open", "complete"], var.stage)
-    error_message = "stage accepts base, open or complete."
+    error_message = "stage must be base, open or complete."
   }
   validation {
     condition     = var.stage != "base" || length(var.database_addresses) > 0
@@ -36,7 +36,7 @@ variable "region" {
 
   validation {
     condition     = contains(keys(local.app_regions), var.region)
-    error_message = "region accepts a data centre with App Platform, databases and Spaces: ${join(", ", keys(local.app_regions))}."
+    error_message = "region must be a data centre with App Platform, databases and Spaces: ${join(", ", keys(local.app_regions))}."
   }
 }
 
@@ -46,7 +46,7 @@ variable "github_repo" {
 
   validation {
     condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+$", var.github_repo))
-    error_message = "github_repo accepts owner/name, without a URL in front."
+    error_message = "github_repo must be owner/name, without a URL in front."
   }
 }
 
@@ -69,7 +69,7 @@ variable "domain" {
 
   validation {
     condition     = var.domain == null || can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.domain))
-    error_message = "domain accepts a bare name such as fleet.example.com: no scheme, port or path."
+    error_message = "domain must be a bare name such as fleet.example.com: no scheme, port or path."
   }
 }
 
@@ -80,7 +80,7 @@ variable "dns_zone" {
 
   validation {
     condition     = var.dns_zone == null || (var.domain != null && endswith(coalesce(var.domain, "-"), coalesce(var.dns_zone, "+")))
-    error_message = "dns_zone accepts the zone that contains domain."
+    error_message = "dns_zone must be the zone that contains domain."
   }
 }
 
@@ -90,7 +90,7 @@ variable "alert_emails" {
 
   validation {
     condition     = length(var.alert_emails) > 0 && alltrue([for address in var.alert_emails : can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s]+$", address))])
-    error_message = "alert_emails accepts one or more e-mail addresses."
+    error_message = "alert_emails must be one or more e-mail addresses."
   }
 }
 
@@ -101,11 +101,11 @@ variable "database_addresses" {
 
   validation {
     condition     = alltrue([for address in var.database_addresses : can(cidrhost(strcontains(address, "/") ? address : "${address}/32", 0))])
-    error_message = "database_addresses accepts IPv4 addresses and ranges such as 203.0.113.7 or 203.0.113.0/24."
+    error_message = "database_addresses must contain IPv4 addresses or ranges such as 203.0.113.7 or 203.0.113.0/24."
   }
   validation {
     condition     = !anytrue([for address in var.database_addresses : can(regex("/[0-7]$", address))])
-    error_message = "database_addresses refuses ranges wider than /8: such a firewall protects nothing."
+    error_message = "database_addresses must not contain ranges wider than /8: such a firewall protects nothing."
   }
 }
 
@@ -128,7 +128,7 @@ variable "spaces_enabled" {
       contains(keys(var.settings), "STORAGE_BUCKET")
       && length(setintersection(nonsensitive(keys(var.secrets)), ["STORAGE_ACCESS_KEY", "STORAGE_SECRET_KEY"])) == 2
     )
-    error_message = "spaces_enabled = false needs another storage: STORAGE_BUCKET in settings, STORAGE_ACCESS_KEY and STORAGE_SECRET_KEY in secrets. App Platform and pods have no disk that lasts."
+    error_message = "spaces_enabled = false needs another storage: STORAGE_BUCKET in settings, STORAGE_ACCESS_KEY and STORAGE_SECRET_KEY in secrets. App Platform and pods have no persistent disk."
   }
 }
 
@@ -139,7 +139,7 @@ variable "bucket_name" {
 
   validation {
     condition     = var.bucket_name == null || can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.bucket_name))
-    error_message = "bucket_name accepts 3 to 63 lower-case letters, digits and hyphens."
+    error_message = "bucket_name must consist of 3 to 63 lower-case letters, digits and hyphens."
   }
 }
 
@@ -150,7 +150,7 @@ variable "bundle_recovery_days" {
 
   validation {
     condition     = var.bundle_recovery_days >= 1 && var.bundle_recovery_days <= 365 && floor(var.bundle_recovery_days) == var.bundle_recovery_days
-    error_message = "bundle_recovery_days accepts whole days from 1 to 365."
+    error_message = "bundle_recovery_days must be a whole number of days from 1 to 365."
   }
 }
 
@@ -161,7 +161,7 @@ variable "settings" {
 
   validation {
     condition     = alltrue([for name in keys(var.settings) : can(regex("^[A-Z][A-Z0-9_]*$", name)) && !can(regex("SECRET|TOKEN|PASSWORD|DATABASE_URL|_KEY$", name))])
-    error_message = "settings accepts names in capitals that are not secret. Pass secret settings by TF_VAR_secrets."
+    error_message = "settings must contain only names in capitals that are not secret. Pass secret settings in TF_VAR_secrets."
   }
 }
 
@@ -172,7 +172,7 @@ variable "secret_key" {
 
   validation {
     condition     = length(var.secret_key) >= 50
-    error_message = "secret_key accepts 50 or more random characters."
+    error_message = "secret_key must have at least 50 random characters."
   }
 }
 
@@ -184,7 +184,7 @@ variable "metrics_token" {
 
   validation {
     condition     = var.metrics_token == null || length(coalesce(var.metrics_token, "-")) >= 20
-    error_message = "metrics_token accepts 20 or more random characters, or null."
+    error_message = "metrics_token must be null or have at least 20 random characters."
   }
 }
 

@@ -187,6 +187,11 @@ def test_the_backup_runs_every_night_and_never_twice_at_once() -> None:
     assert (cron["concurrencyPolicy"], cron["timeZone"]) == ("Forbid", "Etc/UTC")
 
 
+def test_old_backups_are_deleted() -> None:
+    (container,) = pods()["backup"]["spec"]["containers"]
+    assert container["args"][-2:] == ["--keep", "35"]
+
+
 def sources_of(program: str) -> list[Object]:
     listed: list[Object] = pods()[program]["spec"]["containers"][0]["envFrom"]
     return listed

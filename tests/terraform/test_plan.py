@@ -60,9 +60,10 @@ def test_one_scheduler_runs(planned: Plan) -> None:
 
 def test_a_worker_backs_up_every_night(planned: Plan) -> None:
     backup = workers(planned())["backup"]
-    assert backup["run_command"] == "nightly 03:17 backup s3://kernex-bundles-backups/nightly"
+    assert backup["run_command"] == "nightly 03:17 backup s3://kernex-bundles-backups/nightly --keep 35"
     assert backup["instance_count"] == 1
     assert workers(planned(backup_time="22:00"))["backup"]["run_command"].startswith("nightly 22:00 ")
+    assert workers(planned(backup_days=90))["backup"]["run_command"].endswith(" --keep 90")
     assert {alert["rule"] for alert in backup["alert"]} == {"MEM_UTILIZATION", "RESTART_COUNT"}
 
 

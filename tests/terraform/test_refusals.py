@@ -9,39 +9,39 @@ OTHER_STORAGE: dict[str, object] = {
     "secrets": {"STORAGE_ACCESS_KEY": "key", "STORAGE_SECRET_KEY": "secret"},
 }
 VALUES: dict[str, tuple[str, dict[str, object], str]] = {
-    "an unknown environment": ("production", {"environment": "prod"}, "environment accepts production or staging"),
-    "an unknown stage": ("production", {"stage": "half"}, "stage accepts base, open or complete"),
+    "an unknown environment": ("production", {"environment": "prod"}, "environment must be production or staging"),
+    "an unknown stage": ("production", {"stage": "half"}, "stage must be base, open or complete"),
     "a base without an address that may grant": (
         "production", {"stage": "base", "database_addresses": []}, "stage base needs database_addresses",
     ),
-    "a region without the services": ("production", {"region": "nyc1"}, "region accepts a data centre"),
+    "a region without the services": ("production", {"region": "nyc1"}, "region must be a data centre"),
     "an address as repository": (
-        "production", {"github_repo": "https://github.com/a/b"}, "github_repo accepts owner/name",
+        "production", {"github_repo": "https://github.com/a/b"}, "github_repo must be owner/name",
     ),
-    "an address as domain": ("production", {"domain": "https://a.example.com/"}, "domain accepts a bare name"),
+    "an address as domain": ("production", {"domain": "https://a.example.com/"}, "domain must be a bare name"),
     "a zone that does not contain the domain": (
-        "production", {"domain": "a.example.com", "dns_zone": "example.org"}, "dns_zone accepts the zone",
+        "production", {"domain": "a.example.com", "dns_zone": "example.org"}, "dns_zone must be the zone",
     ),
-    "no address for alerts": ("production", {"alert_emails": []}, "alert_emails accepts one or more"),
-    "a name as database address": ("production", {"database_addresses": ["laptop"]}, "accepts IPv4 addresses"),
-    "a firewall for everybody": ("production", {"database_addresses": ["0.0.0.0/0"]}, "a firewall protects nothing"),
-    "a bucket with capitals": ("production", {"bucket_name": "Kernex"}, "bucket_name accepts 3 to 63"),
+    "no address for alerts": ("production", {"alert_emails": []}, "alert_emails must be one or more"),
+    "a name as database address": ("production", {"database_addresses": ["laptop"]}, "must contain IPv4 addresses"),
+    "a firewall open to everyone": ("production", {"database_addresses": ["0.0.0.0/0"]}, "a firewall protects nothing"),
+    "a bucket with capitals": ("production", {"bucket_name": "Kernex"}, "bucket_name must consist of 3 to 63"),
     "a secret among the settings": ("production", {"settings": {"SECRET_KEY": "x"}}, "that are not secret"),
-    "a short secret key": ("production", {"secret_key": "short"}, "secret_key accepts 50 or more"),
-    "a short metrics token": ("production", {"metrics_token": "short"}, "metrics_token accepts 20 or more"),
-    "an unknown web size": ("production", {"web_size": "basic-xxs"}, "web_size accepts"),
-    "one instance in production": ("production", {"web_instances": 1}, "accepts 2 or more in production"),
-    "half an instance": ("production", {"web_instances": 2.5}, "accepts a whole number"),
+    "a short secret key": ("production", {"secret_key": "short"}, "secret_key must have at least 50"),
+    "a short metrics token": ("production", {"metrics_token": "short"}, "metrics_token must be null or have"),
+    "an unknown web size": ("production", {"web_size": "basic-xxs"}, "web_size must be one of"),
+    "one instance in production": ("production", {"web_instances": 1}, "must be 2 or more in production"),
+    "half an instance": ("production", {"web_instances": 2.5}, "must be a whole number"),
     "scaling shared processors": (
         "production", {"web_autoscaling": {"most": 4}}, "needs a web_size with dedicated processors",
     ),
     "a maximum that is not above the minimum": (
-        "production", {"web_size": "apps-d-1vcpu-1gb", "web_autoscaling": {"most": 2}}, "above web_instances",
+        "production", {"web_size": "apps-d-1vcpu-1gb", "web_autoscaling": {"most": 2}}, "greater than web_instances",
     ),
     "production's processes with the smallest database": (
         "production", {"database_size": "db-s-1vcpu-1gb"}, "accepts 20 connections from the role",
     ),
-    "a standby of the smallest database": ("staging", {"database_nodes": 2}, "accepts only 1 for a 1 GB node"),
+    "a standby of the smallest database": ("staging", {"database_nodes": 2}, "must be 1 for a 1 GB node"),
     "more connections than the database accepts": (
         "production", {"web_instances": 12}, "accepts 95 connections from the role",
     ),
@@ -56,31 +56,33 @@ VALUES: dict[str, tuple[str, dict[str, object], str]] = {
         "STORAGE_ACCESS_KEY and STORAGE_SECRET_KEY in secrets",
     ),
     "a nightly backup without its bucket": (
-        "production", {"spaces_enabled": False, **OTHER_STORAGE}, "backup_size accepts only null with spaces_enabled",
+        "production", {"spaces_enabled": False, **OTHER_STORAGE}, "backup_size must be null with spaces_enabled",
     ),
     "copies in a second region without Spaces": (
         "production", {"spaces_enabled": False, "backup_size": None, "second_region": {}, **OTHER_STORAGE},
         "second_region needs spaces_enabled",
     ),
-    "an unknown backup size": ("production", {"backup_size": "basic-xxs"}, "backup_size accepts"),
-    "an hour that does not exist": ("production", {"backup_time": "24:00"}, "backup_time accepts a time of day"),
-    "backups kept for hours": ("production", {"backup_days": 0.5}, "backup_days accepts whole days"),
-    "a pool larger than the database": ("production", {"connection_pool": 94}, "connection_pool accepts 1 to"),
+    "an unknown backup size": ("production", {"backup_size": "basic-xxs"}, "backup_size must be one of"),
+    "an hour that does not exist": ("production", {"backup_time": "24:00"}, "backup_time must be a time of day"),
+    "backups kept for hours": ("production", {"backup_days": 0.5}, "backup_days must be a whole number of days"),
+    "a pool larger than the database": ("production", {"connection_pool": 94}, "connection_pool must be from 1 to"),
     "a replica that is smaller than the database": (
-        "production", {"read_replica_size": "db-s-1vcpu-2gb"}, "accepts db-s-2vcpu-4gb or larger",
+        "production", {"read_replica_size": "db-s-1vcpu-2gb"}, "must be db-s-2vcpu-4gb or larger",
     ),
-    "an unknown replica size": ("production", {"read_replica_size": "large"}, "read_replica_size accepts db-s-"),
-    "an unknown Valkey size": ("production", {"valkey_size": "db-s-4vcpu-8gb"}, "valkey_size accepts"),
+    "an unknown replica size": ("production", {"read_replica_size": "large"}, "read_replica_size must be one of db-s-"),
+    "an unknown Valkey size": ("production", {"valkey_size": "db-s-4vcpu-8gb"}, "valkey_size must be one of"),
     "a CDN without Spaces": (
         "production", {"spaces_enabled": False, "backup_size": None, "cdn": True, **OTHER_STORAGE},
         "cdn needs spaces_enabled",
     ),
-    "nothing that serves": ("production", {"app_platform": False}, "something has to serve"),
-    "a cluster of one node": ("production", {"kubernetes": {"least_nodes": 1}}, "accepts 2 or more"),
+    "nothing that serves": ("production", {"app_platform": False}, "one of the two must serve"),
+    "a cluster of one node": ("production", {"kubernetes": {"least_nodes": 1}}, "must be 2 or more"),
     "a failover to nowhere": (
         "production", {"failover_database_url": "postgresql://a:b@c:1/d"}, "needs second_region with serve = true",
     ),
-    "the first region as second": ("production", {"second_region": {"region": "sfo3"}}, "another data centre"),
+    "the first region as second": (
+        "production", {"second_region": {"region": "sfo3"}}, "a data centre other than region",
+    ),
 }  # fmt: skip
 
 CODE: dict[str, tuple[str, str, str, str]] = {
@@ -104,16 +106,16 @@ CODE: dict[str, tuple[str, str, str, str]] = {
     "a reference to nothing": (
         "main.tf", "module.database.private_url", "module.database.url", "Unsupported attribute",
     ),
-    "a kind of firewall rule that does not exist": (
+    "a type of firewall rule that does not exist": (
         "main.tf", 'type  = "app"', 'type  = "application"', "expected rule.type to be one of",
     ),
-    "a kind of job that does not exist": (
+    "a type of job that does not exist": (
         "modules/app/main.tf", '"PRE_DEPLOY"', '"BEFORE"', "expected spec.job.kind to be one of",
     ),
     "an alert that does not exist": (
         "modules/app/main.tf", '"DEPLOYMENT_FAILED"', '"BROKEN"', "expected spec.alert.rule to be one of",
     ),
-    "a key with a right that does not exist": (
+    "a key with a permission that does not exist": (
         "modules/spaces/main.tf", '"readwrite"', '"write"', "expected grant.permission to be one of",
     ),
     "a name that is too long": (

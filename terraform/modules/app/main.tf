@@ -3,7 +3,7 @@
 locals {
   is_scaled = var.web.most > var.web.instances
 
-  # What each process gets. The backup has no secret but those that it needs.
+  # The settings and secrets of each process. The backup has only the secrets that it needs.
   settings = {
     web        = merge(var.settings, var.web_settings)
     background = var.settings
@@ -15,7 +15,7 @@ locals {
     backup     = var.backup_secrets
   }
 
-  # The type of each variable by its name. Names are not secret, and Terraform repeats no block over secret values.
+  # The type of each variable by its name. Names are not secret; Terraform cannot iterate over secret values.
   variable_types = {
     for process in ["web", "background", "backup"] : process => merge(
       { for name in keys(local.settings[process]) : name => "GENERAL" },
@@ -24,14 +24,14 @@ locals {
   }
   variables = { for process in ["web", "background", "backup"] : process => merge(local.settings[process], local.secrets[process]) }
 
-  # Processes beside the web server that run all the time. App Platform's own cron jobs are unknown to the Terraform
-  # provider (2.99.1), so a worker waits for the hour.
+  # The processes that run all the time alongside the web server. The Terraform provider (2.99.1) does not support App
+  # Platform's cron jobs, so a worker waits until the backup is due.
   workers = merge(
     var.background == null ? {} : {
       scheduler = { process = "background", size = var.background, run_command = "scheduler", grace_seconds = 30 }
     },
     var.backup == null ? {} : {
-      backup = { process = "backup", size = var.backup.size, run_command = "nightly ${var.backup.time} backup ${var.backup.place}", grace_seconds = 120 }
+      backup = { process = "backup", size = var.backup.size, run_command = "nightly ${var.backup.time} backup ${var.backup.place} --keep ${var.backup.keep}", grace_seconds = 120 }
     },
   )
 }
@@ -40,7 +40,7 @@ resource "digitalocean_app" "this" {
   spec {
     name   = var.name
     region = var.region
-    # Responses depend on who asks: no cache may keep them.
+    # Responses depend on the client, so they must not be cached.
     disable_edge_cache = true
 
     vpc {

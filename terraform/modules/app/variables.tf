@@ -29,8 +29,8 @@ variable "background" {
 }
 
 variable "backup" {
-  description = "The nightly backup: instance size, time of day (HH:MM, UTC), and place. Null: no nightly backup."
-  type        = object({ size = string, time = string, place = string })
+  description = "The nightly backup: instance size, time of day (HH:MM, UTC), destination, and how many backups are kept. Null: no nightly backup."
+  type        = object({ size = string, time = string, place = string, keep = number })
 }
 
 variable "backup_settings" {

@@ -30,7 +30,7 @@ output "cdn_endpoint" {
 }
 
 output "backups" {
-  description = "The place that `manage.py backup` writes to, and the access key for it."
+  description = "The destination that `manage.py backup` writes to, and the access key for it."
   value = {
     place              = "s3://${digitalocean_spaces_bucket.backups.name}/${local.backup_prefix}"
     STORAGE_ACCESS_KEY = digitalocean_spaces_key.backups.access_key
