@@ -15,6 +15,7 @@ from django.db import transaction
 from bundles.models import Bundle
 from deployments.models import Deployment, Phase, Selection, SkippedCounts
 from devices.models import Device, DeviceState, Group
+from devices.queries.filtering import condition_of
 from foundation.errors import BadRequest, Conflict
 from foundation.events.models import record_event
 
@@ -26,7 +27,10 @@ NAMED_AT_MOST = 20
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A deployment as an operator describes it. The devices are those in `groups` (names) and `devices` (ids).
+    """A deployment as an operator describes it.
+
+    The devices are those in `groups` (names), those in `devices` (ids), and those that match `query`, without those
+    that match `exclude`.
 
     `deadline_seconds` is how long one device may take; None means the installation's default. A success is observed for
     `observation_seconds`, in which the bundle may be unhealthy for `unhealthy_seconds`.
@@ -35,6 +39,8 @@ class Definition:
     bundle: Bundle
     groups: Collection[str] = ()
     devices: Collection[UUID] = ()
+    query: str = ""
+    exclude: str = ""
     deadline_seconds: int | None = None
     observation_seconds: int = 600
     unhealthy_seconds: int = 60
@@ -45,12 +51,16 @@ def start(definition: Definition, *, actor: str, created_by: User | None = None)
     """Record a deployment, which the scheduler then plans. It gets one phase.
 
     Raises:
-        BadRequest: `nobody_chosen`; `too_many_devices`; `unknown_groups` or `unknown_devices`, with some of those.
+        BadRequest: `nobody_chosen`; `too_many_devices`; `unknown_groups` or `unknown_devices`, with some of those;
+            `invalid_query`.
         Conflict: `bundle_not_ready`; `no_devices` if none of the selected devices is accepted.
     """
     bundle = definition.bundle
-    if not definition.groups and not definition.devices:
-        raise BadRequest("nobody_chosen", "Name at least one device or group.")
+    query, exclude = definition.query.strip(), definition.exclude.strip()
+    if not definition.groups and not definition.devices and not query:
+        raise BadRequest("nobody_chosen", "Name at least one device or group, or give a query.")
+    for text in filter(None, (query, exclude)):
+        condition_of(text)
     groups = _known_groups(definition.groups)
     _check_devices(definition.devices)
     if definition.deadline_seconds is None:
@@ -60,7 +70,8 @@ def start(definition: Definition, *, actor: str, created_by: User | None = None)
     with transaction.atomic():
         if not Bundle.objects.ready().filter(pk=bundle.pk).exists():
             raise Conflict("bundle_not_ready", f"{bundle} is not ready; only ready bundles are deployed.")
-        _check_accepted(bundle, groups, definition.devices)
+        if not query:
+            _check_accepted(bundle, groups, definition.devices)
         deployment = Deployment.objects.create(
             bundle=bundle,
             note=definition.note,
@@ -71,7 +82,13 @@ def start(definition: Definition, *, actor: str, created_by: User | None = None)
             skipped=asdict(SkippedCounts()),
         )
         Phase.objects.create(deployment=deployment, number=1, device_count=0)
-        Selection.objects.create(deployment=deployment, groups=groups, devices=sorted(set(definition.devices)))
+        Selection.objects.create(
+            deployment=deployment,
+            groups=groups,
+            devices=sorted(set(definition.devices)),
+            query=query,
+            exclude=exclude,
+        )
         record_event(
             "deployment.started",
             f"A deployment of {bundle} was started.",

@@ -6,7 +6,8 @@
 2. A small selection is looked up by group and id. For a large one, planning goes through the whole table of devices in
    the order of its primary key, and picks those selected. Each device is read once, so the time is linear in the fleet
    whatever the groups look like, and a device that changes its group meanwhile is visited once.
-3. Whether a device is selected, accepted and of a suitable type is decided when its batch is planned.
+3. The rules apply to a device as it is when its batch is planned: it is in a selected group, named, or matches the
+   query; it is accepted, has a suitable type, and is not excluded.
 4. The last batch opens the phase and moves the deployment to `running`. Nothing is offered before.
 5. If no device can take part, the deployment is `finished` with the reason `no_devices`. If the bundle was withdrawn
    meanwhile, it is `cancelled` with the reason `bundle_withdrawn`.
@@ -24,6 +25,7 @@ from django.utils import timezone
 
 from bundles.models import BundleState
 from deployments.models import Deployment, DeploymentState, Phase, PhaseState, Selection, SkippedCounts
+from devices.queries.filtering import condition_of
 from foundation.batches import RUN_SECONDS, run_in_batches
 from foundation.events.models import record_event
 from foundation.scheduler import ACTOR
@@ -48,14 +50,17 @@ _LARGE_WINDOW = """
     WHERE id > coalesce(%(after)s::uuid, '00000000-0000-0000-0000-000000000000')
     ORDER BY id LIMIT %(size)s
 """
+_JOIN = "JOIN devices_device AS device ON device.id = visited.id"
 # A decommissioned device counts as skipped only if the operator named it.
 _PLAN = """
 WITH visited AS MATERIALIZED ({window}),
 selected AS (
-    SELECT id, state = 'accepted' AS is_accepted,
-        cardinality(%(device_types)s::text[]) = 0 OR device_type = ANY(%(device_types)s) AS is_suitable
-    FROM visited
-    WHERE (group_id = ANY(%(groups)s) AND state <> 'decommissioned') OR id = ANY(%(devices)s)
+    SELECT visited.id, visited.state = 'accepted' AS is_accepted,
+        cardinality(%(device_types)s::text[]) = 0 OR visited.device_type = ANY(%(device_types)s) AS is_suitable,
+        ({exclude}) IS TRUE AS is_excluded
+    FROM visited {join}
+    WHERE ((visited.group_id = ANY(%(groups)s) OR ({query}) IS TRUE) AND visited.state <> 'decommissioned')
+       OR visited.id = ANY(%(devices)s)
 ),
 planned AS (
     INSERT INTO deployments_devicedeployment (
@@ -63,13 +68,15 @@ planned AS (
         bytes_done, bytes_total, timings, reached_at, late_state, created_at, state_changed_at)
     SELECT gen_random_uuid(), %(deployment)s, %(phase)s, id, %(product)s, 'waiting', 1, 0, '', '',
         0, 0, '{{}}', '{{}}', '', %(created_at)s, %(now)s
-    FROM selected WHERE is_accepted AND is_suitable
+    FROM selected WHERE is_accepted AND is_suitable AND NOT is_excluded
     ON CONFLICT (deployment_id, device_id) DO NOTHING
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM visited), (SELECT id FROM visited ORDER BY id DESC LIMIT 1),
     (SELECT count(*) FROM planned),
-    count(*) FILTER (WHERE NOT is_accepted), count(*) FILTER (WHERE is_accepted AND NOT is_suitable)
+    count(*) FILTER (WHERE NOT is_accepted AND NOT is_excluded),
+    count(*) FILTER (WHERE is_accepted AND NOT is_suitable AND NOT is_excluded),
+    count(*) FILTER (WHERE is_excluded)
 FROM selected
 """
 
@@ -128,12 +135,28 @@ def _plan_batch(deployment: Deployment, phase: Phase) -> Batch:
         "now": timezone.now(),
         "size": BATCH,
     }
+    query, query_values = _condition(selection.query, "query", deployment)
+    exclude, exclude_values = _condition(selection.exclude, "exclude", deployment)
+    values |= query_values | exclude_values
     with connection.cursor() as cursor:
         cursor.execute(_SELECTED_GROUP_SIZE, values)
-        is_small = cursor.fetchone()[0] <= BATCH
-        cursor.execute(_PLAN.format(window=_SMALL_WINDOW if is_small else _LARGE_WINDOW), values)
+        is_small = not selection.query and cursor.fetchone()[0] <= BATCH
+        window = _SMALL_WINDOW if is_small else _LARGE_WINDOW
+        join = _JOIN if selection.query or selection.exclude else ""
+        cursor.execute(_PLAN.format(window=window, join=join, query=query, exclude=exclude), values)
         visited, last, planned, *skipped = cursor.fetchone()
     return Batch(visited, last, planned, SkippedCounts(*skipped))
+
+
+def _condition(query: str, prefix: str, deployment: Deployment) -> tuple[str, dict[str, Any]]:
+    """Return the SQL of a query and its values; `false` if it is empty.
+
+    Its times count from the start of the deployment, so that all batches agree.
+    """
+    if not query:
+        return "false", {}
+    text, values = condition_of(query, deployment.created_at).sql().named(prefix)
+    return text.replace("{device}", "device"), values
 
 
 def _complete(deployment: Deployment, phase: Phase) -> None:

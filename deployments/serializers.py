@@ -11,6 +11,7 @@ from deployments.models.device_deployment import StateCounts
 from deployments.progress import counts_of, observed_counts, outcome_of
 from deployments.states import RESULTS, DeploymentOutcome
 from foundation.api.serializers import StrictSerializer
+from foundation.queries.lexer import MAX_QUERY_SIZE
 
 YEAR_SECONDS = 31_536_000
 MAX_OBSERVATION_SECONDS = 30 * 86_400
@@ -23,6 +24,12 @@ class DeploymentRequest(StrictSerializer):
     bundle = serializers.CharField(max_length=127)
     groups = serializers.ListField(child=serializers.CharField(max_length=100), max_length=MAX_GROUPS, required=False)
     devices = serializers.ListField(child=serializers.UUIDField(), max_length=MAX_DEVICES, required=False)
+    query = serializers.CharField(
+        max_length=MAX_QUERY_SIZE, allow_blank=True, required=False, help_text="Further devices; see docs/queries.md."
+    )
+    exclude = serializers.CharField(
+        max_length=MAX_QUERY_SIZE, allow_blank=True, required=False, help_text="A query for devices to leave out."
+    )
     deadline_seconds = serializers.IntegerField(min_value=10, max_value=YEAR_SECONDS, required=False)
     observation_seconds = serializers.IntegerField(
         min_value=0, max_value=MAX_OBSERVATION_SECONDS, required=False,
@@ -54,6 +61,7 @@ class Skipped(serializers.Serializer[Any]):
 
     not_accepted = serializers.IntegerField()
     wrong_device_type = serializers.IntegerField()
+    excluded = serializers.IntegerField()
 
 
 class DeploymentAnswer(serializers.ModelSerializer[Deployment]):
@@ -63,7 +71,7 @@ class DeploymentAnswer(serializers.ModelSerializer[Deployment]):
     outcome = serializers.SerializerMethodField()
     counts = serializers.SerializerMethodField()
     observing = serializers.SerializerMethodField()
-    skipped = Skipped()
+    skipped = Skipped(source="skipped_counts")
     reason_code = serializers.CharField(
         help_text="Why the deployment ended before any device took part: `no_devices`, `bundle_withdrawn`, or empty."
     )

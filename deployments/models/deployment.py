@@ -23,14 +23,20 @@ class SkippedCounts:
 
     not_accepted: int = 0
     wrong_device_type: int = 0
+    excluded: int = 0
 
     def __add__(self, other: "SkippedCounts") -> "SkippedCounts":
-        return SkippedCounts(self.not_accepted + other.not_accepted, self.wrong_device_type + other.wrong_device_type)
+        return SkippedCounts(
+            self.not_accepted + other.not_accepted,
+            self.wrong_device_type + other.wrong_device_type,
+            self.excluded + other.excluded,
+        )
 
     def __str__(self) -> str:
         reasons = [
             (self.not_accepted, "not accepted"),
             (self.wrong_device_type, "of a device type that the bundle is not for"),
+            (self.excluded, "excluded"),
         ]
         return ", ".join(f"{count} {reason}" for count, reason in reasons if count)
 
@@ -149,8 +155,12 @@ class Selection(models.Model):
     deployment = models.OneToOneField(Deployment, primary_key=True, on_delete=models.CASCADE, related_name="+")
     groups = ArrayField(models.UUIDField(), default=list)
     devices = ArrayField(models.UUIDField(), default=list)
+    # Queries: which further devices are selected, and which of all these are not (`devices.queries`). Empty: none.
+    query = models.TextField(default="", db_default="")
+    exclude = models.TextField(default="", db_default="")
     # Devices are planned in the order of their ids; this is the last one so far.
     planned_up_to = models.UUIDField(null=True)
 
     def __str__(self) -> str:
-        return f"{len(self.groups)} groups and {len(self.devices)} devices"
+        query = f" and {self.query}" if self.query else ""
+        return f"{len(self.groups)} groups and {len(self.devices)} devices{query}"

@@ -35,6 +35,13 @@ class Sql:
     text: str
     parameters: list[Any]
 
+    def named(self, prefix: str) -> tuple[str, dict[str, Any]]:
+        """Return the text with named parameters, and their values. The names begin with `prefix`."""
+        names = [f"{prefix}_{number}" for number in range(len(self.parameters))]
+        placeholders = iter(names)
+        text = re.sub("%s", lambda _: f"%({next(placeholders)})s", self.text)
+        return text, dict(zip(names, self.parameters, strict=True))
+
 
 class Condition:
     """A bound query. `now` is the time that `10m ago` and the offline rule count from."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from django.db import OperationalError, connection, models, transaction
@@ -40,14 +41,20 @@ def filter_devices(devices: DeviceQuerySet, query: str) -> DeviceQuerySet:
     Raises:
         BadRequest: `invalid_query`, with `position`, `length` and `expected`; see `BadQuery`.
     """
-    if not query.strip():
-        return devices
+    return devices.filter(_Matches(condition_of(query))) if query.strip() else devices
+
+
+def condition_of(query: str, now: datetime | None = None) -> Condition:
+    """Return the condition of a query that is not empty. `now` is the time that `10m ago` counts from.
+
+    Raises:
+        BadRequest: `invalid_query`, with `position`, `length` and `expected`; see `BadQuery`.
+    """
     try:
-        condition = Condition(query, timezone.now())
+        return Condition(query, now or timezone.now())
     except BadQuery as error:
         place = {"position": error.position, "length": error.length, "expected": error.expected}
         raise BadRequest("invalid_query", error.message, **place) from None
-    return devices.filter(_Matches(condition))
 
 
 @contextmanager

@@ -57,6 +57,7 @@ only the waiting, not the deployment.""",
     """\
   kernex deploy vad@1.0.0 --group lab --wait
   kernex deploy vad@1.0.0 --group lab --wait --no-observe
+  kernex deploy vad@1.0.0 --query 'runs.vad < 1.0 and attr.board = r5' --exclude 'tag = canary'
   kernex deploy vad@1.0.0 --group lab --group field --deadline 2h
   kernex deploy vad@1.0.0 --device shelf-4 --device 6f0c6a5e
 """,
@@ -81,6 +82,8 @@ def add_to(commands: "Commands[Parser]") -> None:
     deploy.add_argument("bundle", type=bundle_label, metavar="NAME@VERSION", help="a bundle that is ready")
     deploy.add_argument("--group", action="append", default=[], help="all accepted devices of a group (repeatable)")
     deploy.add_argument("--device", action="append", default=[], help=f"{DEVICE_HELP} (repeatable)")
+    deploy.add_argument("--query", default="", help="all accepted devices that match; see `kernex devices --help`")
+    deploy.add_argument("--exclude", default="", metavar="QUERY", help="without the devices that match")
     deploy.add_argument("--deadline", type=duration, metavar="TIME", help="how long each device may take")
     deploy.add_argument(
         "--observation", type=duration, metavar="TIME", help="how long each success is observed (default: 10m)"
@@ -111,14 +114,15 @@ def add_to(commands: "Commands[Parser]") -> None:
 
 def start(context: Context) -> int:
     arguments, client = context.arguments, context.client
-    if not arguments.group and not arguments.device:
-        raise BadUsage("No devices given: choose them with --group or --device.")
+    if not arguments.group and not arguments.device and not arguments.query:
+        raise BadUsage("No devices given: choose them with --group, --device or --query.")
     body: dict[str, Any] = {
         "bundle": arguments.bundle,
         "groups": arguments.group,
         "devices": [find_device(client, device) for device in arguments.device],
         "note": arguments.note,
     }
+    body |= {name: text for name in ("query", "exclude") if (text := getattr(arguments, name))}
     times = {
         "deadline_seconds": arguments.deadline,
         "observation_seconds": arguments.observation,

@@ -35,7 +35,7 @@ def test_it_records_the_deployment_and_returns(alice: Person, bundle: Bundle) ->
     body = answer.json()
     assert (body["bundle"], body["state"], body["reason_code"]) == ("vad@1.0.0", "planning", "")
     assert sum(body["counts"].values()) == 0
-    assert body["skipped"] == {"not_accepted": 0, "wrong_device_type": 0}
+    assert body["skipped"] == {"not_accepted": 0, "wrong_device_type": 0, "excluded": 0}
     assert (body["note"], body["deadline_seconds"]) == ("the first of all", 600)
     deployment = Deployment.objects.get(pk=body["id"])
     assert deployment.created_by is not None

@@ -1,6 +1,7 @@
 """Planning: every selected device that can take part gets one device deployment."""
 
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from deployments.offers import offer
 from deployments.planning import plan
 from deployments.termination import carry_out_cancels, end_decommissioned, end_withdrawn, finish
 from devices.models import Command, Device, Group
+from foundation.errors import BadRequest
 from foundation.events.models import Event
 from tests.factories import make_bundle, make_device, make_group, make_planning_deployment
 
@@ -77,8 +79,51 @@ def test_it_counts_devices_that_cannot_take_part() -> None:
     plan()
     deployment.refresh_from_db()
     # A decommissioned device counts only if the operator named it.
-    assert deployment.skipped == {"not_accepted": 2, "wrong_device_type": 1}
+    assert deployment.skipped == {"not_accepted": 2, "wrong_device_type": 1, "excluded": 0}
     assert len(planned_devices(deployment)) == 1
+
+
+@pytest.mark.parametrize("others", [0, 20])
+def test_a_query_selects_devices_and_another_leaves_some_out(bundle: Bundle, small_batches: None, others: int) -> None:
+    """Batches of a query are found in the order of ids, with devices of groups and named ones."""
+    make_group("lab")
+    field = make_group("field")
+    matching = [make_device(group=field, attributes={"board": "r5"}) for _ in range(8)]
+    for state in ("pending", "decommissioned"):
+        make_device(group=field, attributes={"board": "r5"}, state=state)
+    in_group = make_device(group=make_group("shelf"), attributes={"board": "r4"})
+    named = make_device(group=field)
+    make_device(group=field, attributes={"board": "r5"}, tags=["canary"])
+    named_canary = make_device(group=field, tags=["canary"])
+    for _ in range(others):
+        make_device(group=field)
+    devices = [named.pk, named_canary.pk]
+    definition = Definition(bundle, ["shelf"], devices, query="attr.board = r5", exclude="tag = canary")
+    deployment = start(definition, actor=ALICE)
+    plan()
+    deployment.refresh_from_db()
+    assert planned_devices(deployment) == ids(*matching, in_group, named)
+    assert deployment.skipped == {"not_accepted": 1, "wrong_device_type": 0, "excluded": 2}
+
+
+def test_relative_times_of_a_query_count_from_the_start(bundle: Bundle) -> None:
+    """Otherwise a device could match in one batch and not in a later one."""
+    device = make_device(last_heartbeat_at=timezone.now() - timedelta(minutes=5))
+    deployment = start(Definition(bundle, query="last_heartbeat > 10m ago"), actor=ALICE)
+    Deployment.objects.filter(pk=deployment.pk).update(created_at=timezone.now() + timedelta(minutes=30))
+    plan()
+    assert planned_devices(deployment) == []
+    deployment = start(Definition(bundle, query="last_heartbeat > 10m ago"), actor=ALICE)
+    plan()
+    assert planned_devices(deployment) == ids(device)
+
+
+@pytest.mark.parametrize("fields", [{"query": "agnet = 1"}, {"query": "a", "exclude": "("}])
+def test_a_wrong_query_is_refused(bundle: Bundle, fields: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest) as caught:
+        start(Definition(bundle, **fields), actor=ALICE)
+    assert caught.value.code == "invalid_query"
+    assert not Deployment.objects.exists()
 
 
 def test_a_deployment_without_a_suitable_device_ends_with_a_reason() -> None:
@@ -109,7 +154,7 @@ def test_batches_add_up(bundle: Bundle, small_batches: None, others: int) -> Non
     plan()
     deployment.refresh_from_db()
     assert planned_devices(deployment) == ids(*group_devices, named)
-    assert deployment.skipped == {"not_accepted": 3, "wrong_device_type": 0}
+    assert deployment.skipped == {"not_accepted": 3, "wrong_device_type": 0, "excluded": 0}
     assert Phase.objects.get().device_count == 9
     assert deployment.state == "running"
 

@@ -146,6 +146,12 @@ def test_waiting_can_skip_the_observation(at_fake: Kernex, fake: FakeServer) -> 
     assert at_fake("deployment", ID, "--wait", "--timeout", "1s").code == 6
 
 
+def test_queries_are_sent(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.responses["POST /deployments"] = deployment(waiting=1)
+    at_fake("deploy", "vad@1.0.0", "--query", "runs.vad < 1", "--exclude", "tag = canary")
+    assert b'"query": "runs.vad < 1", "exclude": "tag = canary"' in fake.bodies[-1]
+
+
 def test_the_observation_times_are_sent(at_fake: Kernex, fake: FakeServer) -> None:
     fake.responses["POST /deployments"] = deployment(waiting=1)
     at_fake("deploy", "vad@1.0.0", "--group", "lab", "--observation", "1h", "--unhealthy", "90s")
