@@ -1,17 +1,17 @@
 """The observation after a success: a success is provisional until its observation time ends.
 
-A device deployment that succeeded fails late if, within its deployment's `observation_seconds`,
+A device deployment that succeeded fails late if one of these happens within `observation_seconds`:
 
-- the device reports that it rolled the release back or gave it up (`deployments.reports`);
-- its bundle is unhealthy for longer than `unhealthy_seconds`;
-- the device runs another bundle of the product.
+- the device reports that it rolled the release back or stopped it (`deployments.reports`);
+- the bundle is unhealthy for longer than `unhealthy_seconds`;
+- the device runs another bundle of the product, or none.
 
-Its state stays `succeeded`, because the installation did succeed. Everything that counts successes counts it as failed.
+The state stays `succeeded`, because the installation did succeed. Everything that counts successes counts it as failed.
 
-The scheduler reads what the devices last reported. A first sight only makes a row suspect, because a heartbeat may be
-older than the success that it follows: an agent repeats a heartbeat whose response was lost. A later heartbeat that
-says the same confirms the suspicion. The observation of a device ends early when the device is decommissioned, or
-when it was offered another deployment of the product.
+The scheduler reads what the devices reported last. One heartbeat only makes the row suspect, because it may be older
+than the success: an agent repeats a heartbeat whose response was lost. The row fails when a later heartbeat confirms
+the suspicion. The observation of a device ends early if the device is decommissioned, or if another deployment of the
+product was offered to it.
 """
 
 import json
@@ -42,7 +42,7 @@ class LateReason(TextChoices):
 
 
 class Step(TextChoices):
-    """What one look at a row leads to."""
+    """What the scheduler does with a row under observation."""
 
     END = "end", "the observation ends"
     FAIL = "fail", "the success fails late"
@@ -115,8 +115,11 @@ class LateFailure:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """One look at a row. `reported` is the JSON text of what the device reports for the row's product."""
+class _Finding:
+    """What the last heartbeat says about a row. `seen` is a `LateReason` or empty, `step` a `Step`.
+
+    `reported` is the JSON text of what the device reports for the row's product.
+    """
 
     row_id: UUID
     deployment_id: UUID
@@ -151,13 +154,13 @@ def _observe_batch() -> int:
     now = timezone.now()
     with connection.cursor() as cursor:
         cursor.execute(_DUE, {"now": now, "size": BATCH})
-        looks = [_Look(*row) for row in cursor.fetchall()]
-    _end([look.row_id for look in looks if look.step == Step.END])
+        findings = [_Finding(*row) for row in cursor.fetchall()]
+    _end([finding.row_id for finding in findings if finding.step == Step.END])
     for seen in ("", *LateReason.values):
-        suspects = [look.row_id for look in looks if look.step == Step.SUSPECT and look.seen == seen]
+        suspects = [finding.row_id for finding in findings if finding.step == Step.SUSPECT and finding.seen == seen]
         DeviceDeployment.objects.filter(pk__in=suspects).update(suspicion=seen, suspected_at=now if seen else None)
-    fail_late([look.failure for look in looks if look.step == Step.FAIL], ACTOR)
-    return len(looks)
+    fail_late([finding.failure for finding in findings if finding.step == Step.FAIL], ACTOR)
+    return len(findings)
 
 
 def _end(row_ids: list[UUID]) -> None:

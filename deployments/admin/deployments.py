@@ -1,11 +1,12 @@
 """Deployments in the admin: operators start, follow and cancel them. What happened is never edited."""
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import Case, QuerySet, When
+from django.db.models import Case, Q, QuerySet, When
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -21,10 +22,13 @@ from deployments.definition import Definition, start
 from deployments.models import Deployment, DeploymentState, DeviceDeployment, DeviceDeploymentState
 from deployments.models.device_deployment import IS_UNSUCCESSFUL
 from deployments.progress import UNSUCCESSFUL_RESULTS, Segment, counts_of, observed_counts, outcome_of, segments
-from devices.models import Device, Group
+from devices.models import Device, DeviceQuerySet, Group
+from devices.queries.filtering import condition_of, limited_time, matching
 from foundation.adminsite.base import Action, OperatorAdmin, actor_of, is_confirmed
+from foundation.errors import BadRequest
 from foundation.events.models import Event
 from foundation.formatting import EMPTY, duration
+from foundation.queries.lexer import MAX_QUERY_SIZE
 
 STATE_COLOURS = {
     "planning": "info",
@@ -55,11 +59,34 @@ CANCEL = Action(
 )
 
 
+class QueryField(forms.CharField):
+    """A query for devices; it may be empty."""
+
+    def __init__(self, help_text: str) -> None:
+        super().__init__(
+            max_length=MAX_QUERY_SIZE, required=False, widget=UnfoldAdminTextInputWidget, help_text=help_text
+        )
+
+    def clean(self, value: Any) -> str:
+        query: str = super().clean(value)
+        if query:
+            try:
+                condition_of(query)
+            except BadRequest as error:
+                raise forms.ValidationError(f"{error.message} (character {error.extra['position']})") from None
+        return query
+
+
 class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Which bundle to deploy to which groups. The list of devices has an action for single devices."""
+    """Which bundle to deploy, to which groups and to the matches of which query.
+
+    The list of devices has an action for single devices.
+    """
 
     bundle = forms.ModelChoiceField(Bundle.objects.none(), widget=UnfoldAdminSelectWidget)
-    groups = forms.ModelMultipleChoiceField(Group.objects.all(), widget=UnfoldAdminSelectMultipleWidget)
+    groups = forms.ModelMultipleChoiceField(Group.objects.all(), required=False, widget=UnfoldAdminSelectMultipleWidget)
+    query = QueryField(help_text="Further devices, such as: runs.vad < 1.4 and attr.board = r5")
+    exclude = QueryField(help_text="Devices to leave out, such as: tag = canary")
     note = forms.CharField(max_length=500, required=False, widget=UnfoldAdminTextInputWidget)
 
     class Meta:
@@ -70,11 +97,28 @@ class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         self.fields["bundle"].queryset = Bundle.objects.ready().defer("manifest")  # type: ignore[attr-defined]
 
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        if not cleaned.get("groups") and not cleaned.get("query") and "query" not in self.errors:
+            raise forms.ValidationError("Choose at least one group, or give a query.")
+        return cleaned
+
+    def accepted_devices(self) -> DeviceQuerySet:
+        """Return the accepted devices that the valid form selects."""
+        selected = Q(group__in=self.cleaned_data["groups"])
+        if self.cleaned_data["query"]:
+            selected |= matching(self.cleaned_data["query"])
+        if self.cleaned_data["exclude"]:
+            selected &= matching(f"not ({self.cleaned_data['exclude']})")
+        return Device.objects.accepted().filter(selected)
+
     def definition(self) -> Definition:
         """Return what the valid form describes."""
         return Definition(
             self.cleaned_data["bundle"],
             groups=[group.name for group in self.cleaned_data["groups"]],
+            query=self.cleaned_data["query"],
+            exclude=self.cleaned_data["exclude"],
             note=self.cleaned_data["note"],
         )
 
@@ -95,8 +139,9 @@ class DeploymentAdmin(OperatorAdmin):
     change_form_before_template = "deployments/deployment_progress.html"
     change_form_after_template = "deployments/deployment_results.html"
     add_lead = (
-        "Every accepted device of these groups downloads the bundle, installs it and checks its health. If the check"
-        " fails, the device rolls back to its previous version. To choose single devices, use the list of devices."
+        "Every accepted device of these groups, or that matches the query, downloads the bundle, installs it and checks"
+        " its health. If the check fails, the device rolls back to its previous version. To choose single devices, use"
+        " the list of devices."
     )
     add_button = "Deploy"
     empty_text = "No deployments yet. A deployment needs a ready bundle and accepted devices."
@@ -122,7 +167,7 @@ class DeploymentAdmin(OperatorAdmin):
         return obj is None and super().has_change_permission(request, obj)
 
     def get_fields(self, request: HttpRequest, obj: Deployment | None = None) -> Any:
-        return self.fields if obj else ("bundle", "groups", "note")
+        return self.fields if obj else ("bundle", "groups", "query", "exclude", "note")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Deployment | None = None) -> Any:
         return self.readonly_fields if obj else ()
@@ -139,13 +184,16 @@ class DeploymentAdmin(OperatorAdmin):
         return super().add_view(request, form_url, extra_context)
 
     def ask_to_start(self, request: HttpRequest, form: DeploymentForm) -> HttpResponse:
-        groups = form.cleaned_data["groups"]
-        accepted = Device.objects.accepted().filter(group__in=groups).order_by()
+        count: int | None = None
+        with suppress(BadRequest), limited_time():
+            count = form.accepted_devices().order_by()[: COUNTED_DEVICES + 1].count()
         context = {
             **self.admin_site.each_context(request),
             "title": f"Deploy {form.cleaned_data['bundle']}",
-            "groups": groups,
-            "count": accepted[: COUNTED_DEVICES + 1].count(),
+            "groups": form.cleaned_data["groups"],
+            "query": form.cleaned_data["query"],
+            "exclude": form.cleaned_data["exclude"],
+            "count": count,
             "counted_devices": COUNTED_DEVICES,
             "form": form,
             "return_url": request.get_full_path(),

@@ -133,7 +133,7 @@ class DeviceDeployment(StatefulModel):
     reached_at = models.JSONField(default=dict)
     # A success is observed until this time; None once the observation has ended. See `deployments.observation`.
     observation_ends_at = models.DateTimeField(null=True)
-    # What the last look suspects, and since when: a `LateReason`, or empty.
+    # What the last heartbeat makes the scheduler suspect, and since when: a `LateReason`, or empty.
     suspicion = models.CharField(max_length=16, default="", db_default="")
     suspected_at = models.DateTimeField(null=True)
     # Why and when a success failed late.

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import OperationalError, connection, models, transaction
+from django.db.models import Q
 from django.db.models.expressions import BaseExpression
 from django.db.models.sql.compiler import SQLCompiler
 from django.utils import timezone
@@ -41,7 +42,12 @@ def filter_devices(devices: DeviceQuerySet, query: str) -> DeviceQuerySet:
     Raises:
         BadRequest: `invalid_query`, with `position`, `length` and `expected`; see `BadQuery`.
     """
-    return devices.filter(_Matches(condition_of(query))) if query.strip() else devices
+    return devices.filter(matching(query)) if query.strip() else devices
+
+
+def matching(query: str) -> Q:
+    """Return a query that is not empty as a `Q` for querysets of devices. Raises `BadRequest` (`invalid_query`)."""
+    return Q(_Matches(condition_of(query)))
 
 
 def condition_of(query: str, now: datetime | None = None) -> Condition:

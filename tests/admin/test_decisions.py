@@ -10,7 +10,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from bundles.models import Bundle
-from deployments.models import Deployment
+from deployments.models import Deployment, Selection
 from deployments.planning import plan
 from devices.models import Device, EnrolmentToken, Group
 from foundation.accounts.models import ApiToken
@@ -210,6 +210,33 @@ def test_deploying_to_groups_asks_for_confirmation_with_the_device_count(boss: C
     assert (deployment.note, deployment.created_by.get_username()) == ("all <of> them", "alice")  # type: ignore[union-attr]
     assert event_kinds()[-1] == "deployment.started"
     assert shown_messages(response) == ["The deployment of vad@1.0.0 was started."]
+
+
+def test_deploying_to_the_matches_of_a_query(boss: Client) -> None:
+    field, bundle = make_group("field"), make_bundle()
+    for board, tags in (("r5", []), ("r5", ["canary"]), ("r4", [])):
+        make_device(group=field, attributes={"board": board}, tags=tags)
+    body = {"bundle": bundle.pk, "query": "attr.board = r5", "exclude": "tag = canary", "note": ""}
+    page = boss.post(f"{LISTS['deployments']}add/", body).content.decode()
+    assert "<strong>1</strong> accepted device in:" in page
+    assert "attr.board = r5" in page
+    boss.post(f"{LISTS['deployments']}add/", {**body, "confirmed": "yes"})
+    selection = Selection.objects.get()
+    assert (selection.query, selection.exclude) == ("attr.board = r5", "tag = canary")
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({}, "Choose at least one group, or give a query."),
+        ({"query": "agnet = 1"}, "Did you mean `agent`? (character 0)"),
+        ({"query": "a", "exclude": "name ="}, "expected a value. (character 6)"),
+    ],
+)
+def test_a_deployment_needs_a_valid_selection(boss: Client, fields: dict[str, str], error: str) -> None:
+    response = boss.post(f"{LISTS['deployments']}add/", {"bundle": make_bundle().pk, "note": "", **fields})
+    assert error in response.content.decode()
+    assert not Deployment.objects.exists()
 
 
 def test_deploying_without_permission_is_refused_before_the_confirmation(staff: Callable[..., Client]) -> None:
