@@ -13,7 +13,7 @@ from bundles.models import UNDECIDED, Bundle, BundleState, Upload, UploadPart, U
 from bundles.uploads.part_routes import part_route
 from foundation.api.serializers import StrictSerializer
 
-# How many presigned URLs one response may hold; each is valid for 15 minutes.
+# The most parts, and so presigned URLs, in one request: few enough to be used within their 15 minutes.
 MAX_PARTS = 100
 MD5_PATTERN = r"^[0-9a-f]{32}$"
 
@@ -72,7 +72,7 @@ class BundleResponse(serializers.ModelSerializer[Bundle]):
 
 
 class BundleDetail(BundleResponse):
-    """`missing`: blobs that are not stored yet, while the bundle is a draft or verifying."""
+    """`missing` lists the blobs that are not stored yet. It is empty once the bundle is ready or withdrawn."""
 
     missing = serializers.SerializerMethodField()
 

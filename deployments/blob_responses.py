@@ -18,11 +18,11 @@ from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBas
 from deployments.download_slots import SLOTS
 from foundation.errors import ApiError, Unavailable
 
-# The kernel takes a response of this size immediately, so it needs no slot.
+# A response up to this size fits into the socket's send buffer, so the thread does not wait and needs no slot.
 SMALL_SIZE = 64 * 1024
 BLOCK_SIZE = 256 * 1024
 RETRY_AFTER_SECONDS = 2
-# A device that receives fewer bytes than this in a window is disconnected.
+# A device whose average rate over a window is below this is disconnected.
 MIN_BYTES_PER_SECOND = 64 * 1024
 WINDOW_SECONDS = 15.0
 # The kernel drops a connection whose peer acknowledges nothing for this long.
@@ -92,7 +92,9 @@ def _check_rate(reference: "weakref.ref[Transfer]", connection: socket.socket, r
 
 
 def requested_range(header: str, size: int) -> tuple[int, int] | None:
-    """Return first byte and length of a single range (RFC 9110, 14.1.2). None for any other header: send everything.
+    """Return first byte and length of a single range (RFC 9110, 14.1.2).
+
+    Return None, meaning the whole blob, if the header is not a single valid range.
 
     Raises `BadRange` (`bad_range`, with `size`) if the blob has no byte in the range.
     """
@@ -140,7 +142,10 @@ def send_blob(request: HttpRequest, file: BinaryIO, size: int, etag: str, device
 
 
 def _range_header(request: HttpRequest, etag: str) -> str:
-    """Return the Range header. Empty if the device has a part of another blob (If-Range)."""
+    """Return the Range header.
+
+    Return an empty string if `If-Range` names another blob: the device's partial file is then useless.
+    """
     if request.headers.get("If-Range", etag) != etag:
         return ""
     return request.headers.get("Range", "")

@@ -165,7 +165,7 @@ def test_an_archive_is_uploaded(person: Person, tmp_path: Path) -> None:
     expect(person.page.get_by_text("keywords@3.0.0 is a draft now.")).to_be_visible()
 
 
-@pytest.mark.parametrize("person", ["light", "dark"], indirect=True)
+@pytest.mark.parametrize("person", ["light", pytest.param("dark", marks=pytest.mark.long)], indirect=True)
 def test_lists_forms_and_objects_fit_the_page_width(person: Person) -> None:
     for size in (WIDE, PHONE):
         person.page.set_viewport_size(size)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
-"""The power fails at every moment of an installation, and the device starts again.
+"""Power cuts during an installation, after which the device starts again.
 
-At every moment, `current` names a complete release, the committed release runs, there is exactly one final report,
+A moment is one call that changes the disk or starts a process; see `tests/agent/power.py`. Whenever the power failed,
+after the restart `current` names a complete release, the committed release runs, there is exactly one final report,
 and nothing is left over on disk.
 """
 
@@ -21,7 +22,7 @@ from tests.agent.server import DeviceDeployment, FakeServer
 
 NEVER = 10**9
 # The long test tries every moment; the short one tries this many, spread evenly and different for each scenario.
-SAMPLES = 12
+SAMPLES = 6
 
 Prepare = Callable[[FakeServer, Device], None]
 
@@ -61,7 +62,7 @@ def power() -> Iterator[Power]:
 
 @dataclass
 class Scenario:
-    """Which bundles are installed before, which is deployed while the power fails, and the possible final states."""
+    """The bundles installed beforehand, the one being deployed when the power fails, and the possible final states."""
 
     name: str
     before: list[Bundle]
@@ -79,7 +80,10 @@ SCENARIOS = [
 
 
 def attempt(server: FakeServer, device: Device, power: Power, scenario: Scenario, kill_at: int) -> int:
-    """Install, cut the power, start again until the job ended, and check. Return how many moments there were."""
+    """Install with a power cut at `kill_at`, restart until the job has ended, and check.
+
+    Return the number of moments.
+    """
     for installed in scenario.before:
         device_deployment = server.deploy(installed)
         power.run(device, "once")

@@ -185,7 +185,7 @@ def test_anything_that_is_not_a_token_is_refused(client: Client, issued_token: t
 
 
 def test_a_token_in_the_url_or_a_cookie_is_refused(client: Client, issued_token: tuple[ApiToken, str]) -> None:
-    """Proxies log URLs."""
+    """Proxies write URLs into their logs, and browsers send cookies from any page."""
     for name in ("token", "access_token", "api_key", "Authorization"):
         assert client.get(STATUS, {name: issued_token[1]}).status_code == 401
     client.cookies["token"] = issued_token[1]
@@ -193,7 +193,7 @@ def test_a_token_in_the_url_or_a_cookie_is_refused(client: Client, issued_token:
 
 
 def test_an_admin_session_does_not_authenticate_the_api(client: Client) -> None:
-    """Otherwise a page of another site could make a browser deploy."""
+    """Otherwise another site's page could make a signed-in operator's browser start a deployment."""
     client.force_login(User.objects.create_superuser("root", password="a long password"))
     assert client.get(STATUS).status_code == 401
 

@@ -23,7 +23,7 @@ def source_environment(source: Live, remote_bucket: RemoteBucket) -> dict[str, s
 
 @pytest.fixture
 def restore_environment(empty_environment: dict[str, str], remote_bucket: RemoteBucket) -> dict[str, str]:
-    """The environment of another machine that has the key of the same bucket."""
+    """The environment of another machine that has the access key of the same bucket."""
     return {**empty_environment, **remote_bucket.environment}
 
 

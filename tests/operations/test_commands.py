@@ -1,4 +1,4 @@
-"""Every management command of Kernex is documented, tested, and has help texts."""
+"""Every management command of Kernex is documented, is tested and has help texts."""
 
 import re
 
