@@ -27,6 +27,8 @@ MAX_ATTEMPTS = 3
 MAX_VERSION = 2**31
 # Codes that mean that the server accepts no further reports about an attempt.
 ENDED_CODES = {"ended", "old_attempt", "not_found"}
+# The states that end a deployment on a device.
+FINAL_STATES = frozenset({"succeeded", "failed", "rolled_back", "rejected", "timed_out", "cancelled"})
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +130,7 @@ class Session:
             return
         report = outbox[0]
         try:
-            self.control.post_report(report.deployment_id, report.body())
+            response = self.control.post_report(report.deployment_id, report.body())
         except Refused as refusal:
             if refusal.status in {401, 403}:
                 raise
@@ -141,6 +143,8 @@ class Session:
         else:
             with self.journal.change() as state:
                 state.outbox = [waiting for waiting in state.outbox if waiting != report]
+                if response.get("state") in FINAL_STATES and report.state not in FINAL_STATES:
+                    _end_reports(state, report.key)  # the deployment ended on the server, for example at its deadline
 
     def _exchange_heartbeat(self, enrolment: Enrolment) -> tuple[Heartbeat, dict[str, Any]]:
         """Return an accepted heartbeat and its response. After a refusal that can be fixed, try again."""

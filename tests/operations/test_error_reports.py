@@ -53,7 +53,7 @@ def test_a_server_error_is_reported_without_secrets(
     def broken() -> None:
         raise ValueError(f"password={PASSWORD} at postgresql://app:{OTHER}@db/x")
 
-    monkeypatch.setattr("kernex.pages.figures", broken)
+    monkeypatch.setattr("kernex.pages.FleetStatus.now", broken)
     token = make_token(make_user(), "viewer")
     client.raise_request_exception = False
     client.cookies["session"] = COOKIE
