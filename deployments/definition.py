@@ -5,7 +5,7 @@ Starting a deployment records the definition and returns, however many devices i
 """
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from uuid import UUID
 
 from django.conf import settings
@@ -79,7 +79,7 @@ def start(definition: Definition, *, actor: str, created_by: User | None = None)
             deadline_seconds=deadline_seconds,
             observation_seconds=definition.observation_seconds,
             unhealthy_seconds=definition.unhealthy_seconds,
-            skipped=asdict(SkippedCounts()),
+            skipped=SkippedCounts().document(has_query=bool(query or exclude)),
         )
         Phase.objects.create(deployment=deployment, number=1, device_count=0)
         Selection.objects.create(

@@ -10,16 +10,18 @@
    query; it is accepted, has a suitable type, and is not excluded.
 4. The last batch opens the phase and moves the deployment to `running`. Nothing is offered before.
 5. If no device can take part, the deployment is `finished` with the reason `no_devices`. If the bundle was withdrawn
-   meanwhile, it is `cancelled` with the reason `bundle_withdrawn`.
+   meanwhile, it is `cancelled` with the reason `bundle_withdrawn`, and if the database refuses its query, with
+   `query_failed`.
 
 Locks are taken in one order: deployment, phase, selection.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
+from django.db import DataError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -27,9 +29,11 @@ from bundles.models import BundleState
 from deployments.models import Deployment, DeploymentState, Phase, PhaseState, Selection, SkippedCounts
 from devices.queries.filtering import condition_of
 from foundation.batches import RUN_SECONDS, run_in_batches
+from foundation.errors import BadRequest
 from foundation.events.models import record_event
 from foundation.scheduler import ACTOR
 
+logger = logging.getLogger(__name__)
 # How many devices one transaction goes through. A cancel waits for it.
 BATCH = 5000
 
@@ -107,10 +111,17 @@ def _plan_next() -> int:
     if deployment is None:
         return 0
     if deployment.bundle.state != BundleState.READY:
-        _stop(deployment)
+        _stop(deployment, "bundle_withdrawn", "the bundle was withdrawn while it was being planned")
         return 1
     phase = Phase.objects.get(deployment=deployment)
-    batch = _plan_batch(deployment, phase)
+    try:
+        with transaction.atomic():
+            batch = _plan_batch(deployment, phase)
+    except (DataError, BadRequest):
+        # Otherwise this deployment, which is the oldest, would keep all others from being planned.
+        logger.exception("The query of deployment %s cannot be evaluated.", deployment.pk)
+        _stop(deployment, "query_failed", "its query cannot be evaluated")
+        return 1
     phase.device_count += batch.planned
     Phase.objects.filter(pk=phase.pk).update(device_count=F("device_count") + batch.planned)
     deployment.add_planned(batch.skipped)
@@ -184,12 +195,12 @@ def _complete(deployment: Deployment, phase: Phase) -> None:
     )
 
 
-def _stop(deployment: Deployment) -> None:
-    """Cancel a deployment whose bundle was withdrawn before planning ended."""
-    deployment.transition_to(DeploymentState.CANCELLED, reason_code="bundle_withdrawn")
+def _stop(deployment: Deployment, reason_code: str, why: str) -> None:
+    """Cancel a deployment that cannot be planned to its end."""
+    deployment.transition_to(DeploymentState.CANCELLED, reason_code=reason_code)
     record_event(
         "deployment.cancelled",
-        f"The deployment of {deployment.bundle} was cancelled: the bundle was withdrawn while it was being planned.",
+        f"The deployment of {deployment.bundle} was cancelled: {why}.",
         actor=ACTOR,
         deployment=deployment.pk,
         bundle=deployment.bundle_id,

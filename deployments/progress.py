@@ -4,6 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from django.db.models import Count, OuterRef, Subquery
+from django.db.models.functions import Coalesce
+
 from deployments.models import Deployment, DeploymentState, DeviceDeployment
 from deployments.models.device_deployment import StateCounts
 from deployments.states import (
@@ -55,10 +58,20 @@ def _with_late_failures(counts: StateCounts, late_failures: int) -> StateCounts:
     return counts | {DeviceDeploymentState.SUCCEEDED.value: succeeded, FAILED_LATE: late_failures}
 
 
-def observed_counts(deployments: Iterable[Deployment]) -> dict[UUID, int]:
-    """Return how many successes are under observation, for each deployment that has any."""
-    ids = [deployment.pk for deployment in deployments]
-    return DeviceDeployment.objects.filter(deployment__in=ids).observed_counts() if ids else {}
+def refresh_observation(deployments: Iterable[Deployment]) -> dict[UUID, int]:
+    """Return how many successes are under observation, and refresh `late_failures`, for each deployment.
+
+    One statement reads both: otherwise a success that fails late in between would be missing in both numbers.
+    """
+    by_id = {deployment.pk: deployment for deployment in deployments}
+    if not by_id:
+        return {}
+    observed = DeviceDeployment.objects.observed().filter(deployment=OuterRef("pk")).order_by()
+    count = Subquery(observed.values("deployment").annotate(count=Count("pk")).values("count"))
+    rows = Deployment.objects.filter(pk__in=by_id).order_by().values_list("pk", "late_failures", Coalesce(count, 0))
+    for deployment_id, late_failures, _ in rows:
+        by_id[deployment_id].late_failures = late_failures
+    return {deployment_id: observing for deployment_id, _, observing in rows}
 
 
 def outcome_of(deployment: Deployment, counts: StateCounts) -> str:

@@ -8,7 +8,7 @@ from rest_framework import serializers
 from deployments.definition import MAX_DEVICES
 from deployments.models import Deployment, DeploymentState, DeviceDeployment
 from deployments.models.device_deployment import StateCounts
-from deployments.progress import counts_of, observed_counts, outcome_of
+from deployments.progress import counts_of, outcome_of, refresh_observation
 from deployments.states import RESULTS, DeploymentOutcome
 from foundation.api.serializers import StrictSerializer
 from foundation.queries.lexer import MAX_QUERY_SIZE
@@ -165,5 +165,6 @@ class DeviceDeploymentAnswer(serializers.ModelSerializer[DeviceDeployment]):
 
 def deployment_responses(deployments: list[Deployment]) -> list[Any]:
     """Return the responses for these deployments. Three queries at most, however many there are."""
-    context = {"counts": counts_of(deployments), "observing": observed_counts(deployments)}
+    observing = refresh_observation(deployments)
+    context = {"counts": counts_of(deployments), "observing": observing}
     return list(DeploymentAnswer(deployments, many=True, context=context).data)

@@ -97,7 +97,8 @@ class HealthMonitor:
             if is_running and time.monotonic() >= self._check_at:
                 self._check()
                 self._check_at = time.monotonic() + self._interval_seconds
-            self._stopped.wait(max(0.0, min(TICK_SECONDS, self._check_at - time.monotonic())))
+            left = self._check_at - time.monotonic() if is_running else TICK_SECONDS
+            self._stopped.wait(max(0.0, min(TICK_SECONDS, left)))
 
     def _check(self) -> None:
         process = self._process

@@ -16,7 +16,7 @@ from agent import __version__, machine
 from agent.errors import Refused
 from agent.jobs import commands
 from agent.jobs.journal import Journal
-from agent.jobs.state import CommandOutcome, Report, State
+from agent.jobs.state import DROPPABLE, CommandOutcome, Report, State
 from agent.server.api import ControlPlane
 from agent.server.enrolment import Enrolment, enrol, load_enrolment, save_enrolment, valid_interval_seconds
 from agent.server.sequence import Sequence
@@ -144,7 +144,7 @@ class Session:
             with self.journal.change() as state:
                 state.outbox = [waiting for waiting in state.outbox if waiting != report]
                 if response.get("state") in FINAL_STATES and report.state not in FINAL_STATES:
-                    _end_reports(state, report.key)  # the deployment ended on the server, for example at its deadline
+                    _end_progress(state, report.key)  # the deployment ended on the server, for example at its deadline
 
     def _exchange_heartbeat(self, enrolment: Enrolment) -> tuple[Heartbeat, dict[str, Any]]:
         """Return an accepted heartbeat and its response. After a refusal that can be fixed, try again."""
@@ -245,6 +245,17 @@ def _end_reports(state: State, key: str) -> None:
     state.outbox = [report for report in state.outbox if report.key != key]
     job = state.job(key)
     if job is not None:
+        job.is_ended = True
+
+
+def _end_progress(state: State, key: str) -> None:
+    """Drop the reports of stages of an attempt, and its job if nothing has changed on the device yet.
+
+    The server still records how a job ends that has begun to change the device.
+    """
+    state.outbox = [report for report in state.outbox if report.key != key or report.state in FINAL_STATES]
+    job = state.job(key)
+    if job is not None and job.stage in DROPPABLE:
         job.is_ended = True
 
 

@@ -33,7 +33,7 @@ def usage_context(bundle: Bundle) -> dict[str, Any]:
 
     `usage` is None if counting takes too long.
     """
-    query = f'runs.{bundle.name} = "{bundle.version}"'
+    query = f'runs.{bundle.name} = "{bundle.version}" and state = accepted'
     url = reverse("admin:devices_device_changelist")
     try:
         with limited_time():

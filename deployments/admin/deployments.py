@@ -21,7 +21,7 @@ from bundles.models import Bundle
 from deployments.definition import Definition, start
 from deployments.models import Deployment, DeploymentState, DeviceDeployment, DeviceDeploymentState
 from deployments.models.device_deployment import IS_UNSUCCESSFUL
-from deployments.progress import UNSUCCESSFUL_RESULTS, Segment, counts_of, observed_counts, outcome_of, segments
+from deployments.progress import UNSUCCESSFUL_RESULTS, Segment, counts_of, outcome_of, refresh_observation, segments
 from devices.models import Device, DeviceQuerySet, Group
 from devices.queries.filtering import condition_of, limited_time, matching
 from foundation.adminsite.base import Action, OperatorAdmin, actor_of, is_confirmed
@@ -274,8 +274,9 @@ class Progress:
 
     @classmethod
     def of(cls, deployment: Deployment) -> "Progress":
+        observing = refresh_observation([deployment])[deployment.pk]
         return cls(
             segments=segments(counts_of([deployment])[deployment.pk]),
             is_running=deployment.finished_at is None,
-            observing=observed_counts([deployment]).get(deployment.pk, 0),
+            observing=observing,
         )

@@ -1,7 +1,7 @@
 """Deployments, and which devices an operator selected for each."""
 
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from django.conf import settings
@@ -31,6 +31,20 @@ class SkippedCounts:
             self.wrong_device_type + other.wrong_device_type,
             self.excluded + other.excluded,
         )
+
+    @classmethod
+    def read(cls, document: dict[str, int]) -> "SkippedCounts":
+        """Return stored counts. Reasons that this release does not know are left out."""
+        return cls(**{field.name: document.get(field.name, 0) for field in fields(cls)})
+
+    def document(self, *, has_query: bool) -> dict[str, int]:
+        """Return the counts to store.
+
+        A release before queries refuses to plan a deployment with `excluded`. It is left out where that release would
+        plan correctly, and stored even if it is 0 where it would deploy to the wrong devices.
+        """
+        counts = asdict(self)
+        return counts if has_query or self.excluded else {name: counts[name] for name in counts if name != "excluded"}
 
     def __str__(self) -> str:
         reasons = [
@@ -138,11 +152,11 @@ class Deployment(StatefulModel):
 
     @property
     def skipped_counts(self) -> SkippedCounts:
-        return SkippedCounts(**self.skipped)
+        return SkippedCounts.read(self.skipped)
 
     def add_planned(self, skipped: SkippedCounts) -> None:
         """Add what one batch of planning skipped. The caller holds the row's lock."""
-        self.skipped = asdict(self.skipped_counts + skipped)
+        self.skipped = (self.skipped_counts + skipped).document(has_query="excluded" in self.skipped)
         Deployment.objects.filter(pk=self.pk).update(skipped=self.skipped)
 
 

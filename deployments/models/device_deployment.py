@@ -75,11 +75,6 @@ class DeviceDeploymentQuerySet(StatefulQuerySet["DeviceDeployment"]):
             counts.setdefault(deployment_id, {})[state] = count
         return counts
 
-    def observed_counts(self) -> dict[uuid.UUID, int]:
-        """Count these rows under observation by deployment."""
-        observed = self.observed().order_by()
-        return dict(observed.values_list("deployment_id").annotate(Count("pk")))
-
     def withdraw_unacknowledged_offers(self) -> int:
         """Put offers that no device has acknowledged back to `waiting`, as a new attempt. Return how many.
 

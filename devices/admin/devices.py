@@ -5,9 +5,11 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.contrib.postgres.fields import ArrayField
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.utils.html import format_html_join
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
@@ -15,7 +17,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from devices.admin.actions import APPROVE, COLLECT_LOGS, DECOMMISSION, REJECT
 from devices.admin.filters import HealthFilter, Liveness, Tag
 from devices.models import Command, Device, DeviceState, Health, HeartbeatSample, LogRequest
-from devices.queries.filtering import filter_devices
+from devices.queries.filtering import filter_devices, limited_time
 from foundation.adminsite.base import Action, OperatorAdmin, actor_of
 from foundation.errors import BadRequest
 from foundation.events.models import Event
@@ -51,6 +53,18 @@ class DeviceAdmin(OperatorAdmin):
     formfield_overrides = {ArrayField: {"widget": UnfoldAdminTextInputWidget, "help_text": "Separated by commas."}}
     change_form_after_template = "devices/device_history.html"
     empty_text = "No device has registered yet. Create an enrolment token and give it to the device's agent."
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list. A search that takes too long is refused with a message."""
+        if request.method != "GET" or not request.GET.get(SEARCH_VAR):
+            return super().changelist_view(request, extra_context)
+        try:
+            with limited_time():
+                response = super().changelist_view(request, extra_context)
+                return response.render() if isinstance(response, TemplateResponse) else response
+        except BadRequest as error:
+            self.message_user(request, error.message, messages.ERROR)
+            return HttpResponseRedirect(request.path)
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str

@@ -143,8 +143,9 @@ class Condition:
         text, parameters = f"({expression.text})", expression.parameters
         if operator is Operator.EQUAL:
             candidates = [_json(candidate) for candidate in json_values(value)]
-            if field.name == "attr":  # the form that the index supports
-                contained = [f"{{{json.dumps(path[0])}: {candidate}}}" for candidate in candidates]
+            if field.name in {"attr", "serial"}:  # the form that the index supports
+                key = json.dumps(path[0] if path else field.name)
+                contained = [f"{{{key}: {candidate}}}" for candidate in candidates]
                 return _joined(" OR ", [Sql("{device}.attributes @> %s::jsonb", [each]) for each in contained])
             return _joined(" OR ", [Sql(f"{text} = %s::jsonb", [*parameters, each]) for each in candidates])
         if operator is Operator.CONTAINS:

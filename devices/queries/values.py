@@ -76,18 +76,19 @@ def json_values(value: Value) -> list[str | bool | Decimal]:
 
 
 def _time(field: Field, value: Value, now: datetime) -> datetime:
-    if value.is_ago:
-        match = _AGO.fullmatch(value.text)
-        if match is None:
-            raise _bad_value(field, value, "a time such as `10m ago` (s, m, h, d, w)")
-        return now - timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+    """Return a time in UTC: PostgreSQL accepts fewer time zones than Python."""
     try:
-        time = parse_datetime(value.text)
-    except ValueError:
-        time = None
-    if time is None:
-        raise _bad_value(field, value, "a time such as `2026-11-24T10:00Z` or `10m ago`")
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+        time = _time_ago(value, now) if value.is_ago else parse_datetime(value.text)
+        if time is not None:
+            return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise _bad_value(field, value, "a time such as `2026-11-24T10:00Z` or `10m ago` (s, m, h, d, w)")
+
+
+def _time_ago(value: Value, now: datetime) -> datetime | None:
+    match = _AGO.fullmatch(value.text)
+    return now - timedelta(seconds=int(match[1]) * _SECONDS[match[2]]) if match else None
 
 
 def _bad_value(field: Field, value: Value, *expected: str) -> BadQuery:

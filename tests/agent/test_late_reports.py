@@ -40,3 +40,16 @@ def test_a_late_report_is_sent_until_the_server_answers(
     assert len(deployment.late) == 1
     assert device.stop() == 0
     device.check()
+
+
+def test_a_result_after_the_deadline_is_still_reported(server: FakeServer, device: Device) -> None:
+    """The device was out of reach while it installed, and the server ended the deployment meanwhile."""
+    server.faults.append(faults.on("/result", faults.status(503, Retry_After="1"), times=1000))
+    deployment = server.deploy(bundle_1 := bundle.program("1"))
+    device.start()
+    wait_for(lambda: device.runs(bundle_1), 40, device.log_text)
+    deployment.state = "timed_out"
+    server.faults.clear()
+    wait_for(lambda: [report["state"] for report in deployment.late][-1:] == ["succeeded"], 40, device.log_text)
+    assert device.stop() == 0
+    device.check()

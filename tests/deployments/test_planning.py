@@ -1,6 +1,7 @@
 """Planning: every selected device that can take part gets one device deployment."""
 
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,11 +12,12 @@ from django.utils import timezone
 from bundles.models import Bundle
 from deployments import planning
 from deployments.definition import Definition, start
-from deployments.models import Deployment, DeviceDeployment, Phase
+from deployments.models import Deployment, DeviceDeployment, Phase, Selection
 from deployments.offers import offer
 from deployments.planning import plan
 from deployments.termination import carry_out_cancels, end_decommissioned, end_withdrawn, finish
 from devices.models import Command, Device, Group
+from devices.queries.fields import FIELDS
 from foundation.errors import BadRequest
 from foundation.events.models import Event
 from tests.factories import make_bundle, make_device, make_group, make_planning_deployment
@@ -79,7 +81,7 @@ def test_it_counts_devices_that_cannot_take_part() -> None:
     plan()
     deployment.refresh_from_db()
     # A decommissioned device counts only if the operator named it.
-    assert deployment.skipped == {"not_accepted": 2, "wrong_device_type": 1, "excluded": 0}
+    assert deployment.skipped == {"not_accepted": 2, "wrong_device_type": 1}
     assert len(planned_devices(deployment)) == 1
 
 
@@ -118,6 +120,23 @@ def test_relative_times_of_a_query_count_from_the_start(bundle: Bundle) -> None:
     assert planned_devices(deployment) == ids(device)
 
 
+@pytest.mark.parametrize("query", ["unknown_field = 1", "metric.n > 1"])
+def test_a_query_that_cannot_be_evaluated_does_not_stop_other_deployments(
+    bundle: Bundle, query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later release may not know a stored query, and PostgreSQL may refuse its values."""
+    monkeypatch.setitem(FIELDS, "metric", replace(FIELDS["metric"], sql="to_jsonb(1 / (%(path_0)s = '')::int)"))
+    device = make_device()
+    failing = start(Definition(bundle, query="name = x"), actor=ALICE)
+    Selection.objects.filter(pk=failing.pk).update(query=query)
+    other = start(Definition(bundle, devices=[device.pk]), actor=ALICE)
+    plan()
+    failing.refresh_from_db()
+    other.refresh_from_db()
+    assert (failing.state, failing.reason_code, other.state) == ("cancelled", "query_failed", "running")
+    assert "its query cannot be evaluated" in Event.objects.get(kind="deployment.cancelled").message
+
+
 @pytest.mark.parametrize("fields", [{"query": "agnet = 1"}, {"query": "a", "exclude": "("}])
 def test_a_wrong_query_is_refused(bundle: Bundle, fields: dict[str, Any]) -> None:
     with pytest.raises(BadRequest) as caught:
@@ -154,7 +173,7 @@ def test_batches_add_up(bundle: Bundle, small_batches: None, others: int) -> Non
     plan()
     deployment.refresh_from_db()
     assert planned_devices(deployment) == ids(*group_devices, named)
-    assert deployment.skipped == {"not_accepted": 3, "wrong_device_type": 0, "excluded": 0}
+    assert deployment.skipped == {"not_accepted": 3, "wrong_device_type": 0}
     assert Phase.objects.get().device_count == 9
     assert deployment.state == "running"
 
