@@ -91,7 +91,9 @@ BUNDLES: dict[str, Callable[[], bundle.Bundle]] = {
 }
 
 
-@pytest.mark.parametrize("kind", BUNDLES)
+@pytest.mark.parametrize(
+    "kind", ["command", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("file", "http"))]
+)
 def test_a_change_of_health_is_reported_immediately(server: FakeServer, device: Device, kind: str) -> None:
     install(server, device, BUNDLES[kind]())
     report_health_of(server, device)

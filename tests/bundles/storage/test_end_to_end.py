@@ -166,6 +166,7 @@ def test_heartbeats_and_rollouts_outlive_an_outage(
         assert remote_bucket.line.down - down < 24 * MIB - received + 2 * MIB
 
 
+@pytest.mark.long
 def test_storage_that_hangs_stops_no_heartbeat(remote_bucket: RemoteBucket, tmp_path: Path, machine_in: Any) -> None:
     """There are more concurrent publishers than the web server has threads."""
     with control_plane(tmp_path, remote_bucket) as (server, line):
