@@ -72,7 +72,7 @@ class Config:
     )
     backoff_limit_seconds: int = option(300, "Maximum delay after a failure.", "seconds", minimum=1)
     blob_tries: int = option(
-        3, "Number of attempts to download a file that is wrong or missing on the server.", minimum=1
+        3, "How often to try a download whose content is wrong or that the server does not have.", minimum=1
     )
     disk_margin: int = option(64 * 1024 * 1024, "Disk space that an installation must leave free.", "bytes")
     progress_seconds: int = option(5, "Interval between progress reports of a download.", "seconds", minimum=1)
@@ -81,7 +81,10 @@ class Config:
     )
     stop_grace_seconds: int = option(10, "Time for a program to stop before it is killed.", "seconds")
     bake_seconds: int = option(
-        600, "Observation time after an installation, in which a crash loop rolls it back.", "seconds"
+        600,
+        "The agent's observation time after an installation, in which a crash loop rolls it back. "
+        "It is independent of a deployment's `observation_seconds`.",
+        "seconds",
     )
     crash_loop_starts: int = option(
         5, "Number of crashes in the observation time that are still tolerated.", "starts", minimum=1

@@ -17,6 +17,8 @@ from tests.agent.test_health_url import responding
 from tests.agent.test_programs import FRAGILE, processes_named
 
 ROOT_OF_STATE = '"$KERNEX_STATE_DIR/../../../.."'
+# How long a stuck check sleeps. Each process that runs tests has its own number, by which it finds its checks.
+STUCK_SECONDS = str(10**6 + os.getpid())
 # Fails while the file `sick` exists in the state directory of the agent, and hangs while `stuck` exists. It records
 # when it begins and ends.
 CHECK = f"""#!/bin/sh
@@ -24,7 +26,7 @@ cd {ROOT_OF_STATE}
 exec 9>checks.lock
 flock -n 9 || echo overlap >>checks
 echo begin >>checks
-if test -e stuck; then exec sleep 4323; fi
+if test -e stuck; then exec sleep {STUCK_SECONDS}; fi
 sleep 0.2
 echo end >>checks
 if test -e sick; then echo "token=abcdef"; echo "The camera is dark."; exit 7; fi
@@ -113,16 +115,16 @@ def test_a_check_that_hangs_is_ended_and_failed(server: FakeServer, device: Devi
     """Meanwhile, the program is supervised, and no other check begins. The time limit is the shorter of the two."""
     install(server, device, checked(timeout=3))
     (device.state_dir / "stuck").touch()
-    wait_for(lambda: len(processes_named("sleep", "4323")) == 1, 20, device.log_text)
+    wait_for(lambda: len(processes_named("sleep", STUCK_SECONDS)) == 1, 20, device.log_text)
     (program,) = {pid for pid in device.running() if is_python(pid)}
     os.kill(program, signal.SIGKILL)
     wait_for(lambda: device.running() not in (set(), {program}), 20, device.log_text)
     wait_until_reported(server, device, healthy=False, restarts=1)
     wait_for(lambda: health_in_status(device)["message"] == TOOK_TOO_LONG, 20, lambda: health_in_status(device))
-    assert len(processes_named("sleep", "4323")) <= 1
+    assert len(processes_named("sleep", STUCK_SECONDS)) <= 1
     (device.state_dir / "stuck").unlink()
     wait_until_reported(server, device, healthy=True)
-    assert processes_named("sleep", "4323") == []
+    assert processes_named("sleep", STUCK_SECONDS) == []
 
 
 TOOK_TOO_LONG = "The health command took longer than 3 s."
@@ -154,19 +156,19 @@ def test_nothing_of_a_check_survives(server: FakeServer, device: Device, end: st
     """A release whose check hangs can be replaced without waiting for it. A killed agent ends the check afterwards."""
     install(server, device, checked(timeout=60), interval_seconds=1)
     (device.state_dir / "stuck").touch()
-    wait_for(lambda: len(processes_named("sleep", "4323")) == 1, 20, device.log_text)
+    wait_for(lambda: len(processes_named("sleep", STUCK_SECONDS)) == 1, 20, device.log_text)
     if end == "killed":
         device.kill()
         (device.state_dir / "stuck").unlink()
         device.start()
-        wait_for(lambda: processes_named("sleep", "4323") == [], 20)
+        wait_for(lambda: processes_named("sleep", STUCK_SECONDS) == [], 20)
         return
     began_at = time.monotonic()
     if end == "stopped":
         assert device.stop() == 0
     else:
         device.finish(server.deploy(bundle.data("2")))
-    assert processes_named("sleep", "4323") == []
+    assert processes_named("sleep", STUCK_SECONDS) == []
     assert time.monotonic() - began_at < 40
 
 

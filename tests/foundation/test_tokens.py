@@ -38,6 +38,7 @@ RIGHTS: dict[str, dict[str, str]] = {
     "device-history": {"GET": "read"},
     "device-commands": {"GET": "read"},
     "device-deployments": {"GET": "read"},
+    "bundle-running": {"GET": "read"},
     "device-logs": {"GET": "read", "POST": "operate"},
     "log-request": {"GET": "read"},
     "log-request-text": {"GET": "read"},
