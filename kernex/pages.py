@@ -30,7 +30,7 @@ def health(request: HttpRequest) -> JsonResponse:
     """Answer 200 `ok` or `degraded`, or 503 `failing` if heartbeats are not accepted, and say how to fix it."""
     problems = findings()
     failing = any(finding.stops_heartbeats for finding in problems)
-    shown = [{"part": finding.part, "problem": finding.problem, "mend": finding.fix} for finding in problems]
+    shown = [{"part": finding.part, "problem": finding.problem, "fix": finding.fix} for finding in problems]
     state = "failing" if failing else "degraded" if problems else "ok"
     response = JsonResponse(
         {"status": state, "version": settings.VERSION, "problems": shown}, status=503 if failing else 200

@@ -63,9 +63,9 @@ class S3Blobs:
         return size <= MAX_OBJECT_SIZE
 
     def write(self, upload: UUID, offset: int, chunks: Iterable[bytes], may_write: Callable[[], bool]) -> bool:
-        """Write all bytes at once. Parts are put into the bucket directly."""
+        """Write all bytes at once, from offset 0: publishers PUT parts to the bucket themselves."""
         if offset:
-            raise NotImplementedError("parts are put into the bucket directly")
+            raise ValueError("an object in a bucket is written from its first byte")
         if not may_write():
             return False
         with translated():

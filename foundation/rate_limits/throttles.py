@@ -4,6 +4,7 @@ They count after authentication, so no client can use up another one's limit. He
 own statement limits them.
 """
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from django.conf import settings
@@ -18,14 +19,14 @@ if TYPE_CHECKING:  # DRF loads this module while it loads its own views
     from rest_framework.views import APIView
 
 
-class RateThrottle(BaseThrottle):
+class RateThrottle(BaseThrottle, ABC):
     """Base class: a subclass names its setting (requests per minute; 0 means no limit) and the key of a request."""
 
     setting: ClassVar[str]
 
+    @abstractmethod
     def key(self, request: Request, view: "APIView") -> str | None:
         """Return the key that a request counts against, at most 100 characters; None if it is not limited."""
-        raise NotImplementedError
 
     def allow_request(self, request: Request, view: "APIView") -> bool:
         self.seconds = 0

@@ -1,6 +1,8 @@
 """A first release that crash-loops has nothing to return to: it is stopped, reported, and started only on request."""
 
+import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +30,13 @@ def starts(device: Device) -> int:
     return device.log_text().count("Started vad")
 
 
+def cpu_seconds(device: Device) -> float:
+    """Return how much CPU time the agent has used."""
+    assert device.process is not None
+    after_name = Path(f"/proc/{device.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def assert_stopped(server: FakeServer, device: Device) -> None:
     count = len(server.heartbeats)
     wait_for(lambda: len(server.heartbeats) > count + 1, 30, device.log_text)
@@ -45,9 +54,10 @@ def test_it_is_stopped_and_reported(server: FakeServer, device: Device, looping:
     lines = report["message"].splitlines()
     assert "no_previous" in lines[0]
     assert lines[-1] == "Cannot open /dev/camera."
-    count = starts(device)
+    count, used_seconds = starts(device), cpu_seconds(device)
     time.sleep(4)  # longer than the delay before the next start
     assert starts(device) == count
+    assert cpu_seconds(device) - used_seconds < 2, "the agent is busy although nothing happens"
     assert_stopped(server, device)
     assert server.heartbeats[-1]["running_bundles"]["vad"]["restarts"] == 2
 

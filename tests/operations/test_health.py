@@ -91,7 +91,7 @@ def test_an_unreachable_database_fails(client: Client) -> None:
         assert problem(client, 503) == {
             "part": "database",
             "problem": "The database cannot be used: nothing answers at the host and port of DATABASE_URL.",
-            "mend": "Check DATABASE_URL and the server.",
+            "fix": "Check DATABASE_URL and the server.",
         }
     assert client.get("/health").status_code == 200
 
@@ -112,7 +112,7 @@ def test_an_unapplied_migration_fails(client: Client) -> None:
     assert problem(client, 503) == {
         "part": "migrations",
         "problem": "One migration is not applied.",
-        "mend": "python manage.py migrate",
+        "fix": "python manage.py migrate",
     }
 
 
@@ -124,7 +124,7 @@ def test_a_missing_privilege_fails(right: str, client: Client) -> None:
     assert problem(client, 503) == {
         "part": "grants",
         "problem": "The database role lacks rights on one table.",
-        "mend": "python manage.py grant_perms",
+        "fix": "python manage.py grant_perms",
     }
 
 
@@ -136,7 +136,7 @@ def test_missing_storage_is_degraded(client: Client, settings: Settings, tmp_pat
     assert problem(client, 200) == {
         "part": "storage",
         "problem": "Bundle storage cannot be used: uploads and downloads wait.",
-        "mend": "Check STORAGE_DIR.",
+        "fix": "Check STORAGE_DIR.",
     }
 
 
@@ -146,7 +146,7 @@ def test_a_missing_scheduler_is_degraded(client: Client, scheduler: Lock) -> Non
     assert problem(client, 200) == {
         "part": "scheduler",
         "problem": "No scheduler is running: deployments, uploads and deadlines wait.",
-        "mend": "python manage.py run_scheduler",
+        "fix": "python manage.py run_scheduler",
     }
 
 
@@ -154,7 +154,7 @@ def test_a_missing_scheduler_is_degraded(client: Client, scheduler: Lock) -> Non
 def test_held_deployments_are_degraded(client: Client) -> None:
     Hold.begin("restored", actor="test")
     reported = problem(client, 200)
-    assert (reported["part"], reported["mend"]) == ("deployments", "python manage.py release_deployments")
+    assert (reported["part"], reported["fix"]) == ("deployments", "python manage.py release_deployments")
 
 
 def test_live_uses_no_database(client: Client) -> None:

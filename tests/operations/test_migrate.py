@@ -177,7 +177,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 def health(live: Live) -> tuple[int, list[str]]:
     """Return the status and the fix for each problem, except for the missing scheduler."""
     response = requests.get(f"{live.url}/health", timeout=30)
-    fixes = [problem["mend"] for problem in response.json()["problems"]]
+    fixes = [problem["fix"] for problem in response.json()["problems"]]
     return response.status_code, [fix for fix in fixes if fix != f"python manage.py {SCHEDULER}"]
 
 

@@ -47,7 +47,7 @@ def test_uploads_and_downloads_wait_while_storage_is_unreachable(
     health = publisher.api.client.get("/health")
     assert (health.status_code, health.json()["status"]) == (200, "degraded")
     (problem,) = [problem for problem in health.json()["problems"] if problem["part"] == "storage"]
-    assert "STORAGE_BUCKET" in problem["mend"]
+    assert "STORAGE_BUCKET" in problem["fix"]
 
     remote_bucket.line.restore()
     problems = publisher.api.client.get("/health").json()["problems"]
