@@ -87,8 +87,8 @@ def _record_health() -> int:
 
 
 def _health_event(device: Device) -> Event:
-    reason = f": {device.complaints}" if device.complaints else ""
-    message = f"Device {device} is {device.reported_health}{reason}"
+    condition = f"Device {device} is {device.reported_health}"
+    message = f"Device {device}: {device.complaints}" if device.complaints else condition
     return Event(
         kind=f"device.{device.reported_health}",
         message=message[:MAX_EVENT_MESSAGE_LENGTH].rstrip(".") + ".",

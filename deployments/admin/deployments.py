@@ -23,7 +23,7 @@ from deployments.models import Deployment, DeploymentState, DeviceDeployment, De
 from deployments.models.device_deployment import IS_UNSUCCESSFUL
 from deployments.progress import UNSUCCESSFUL_RESULTS, Segment, counts_of, outcome_of, refresh_observation, segments
 from devices.models import Device, DeviceQuerySet, Group
-from devices.queries.filtering import condition_of, limited_time, matching
+from devices.queries.filtering import condition_of, explanation, limited_time, matching
 from foundation.adminsite.base import Action, OperatorAdmin, actor_of, is_confirmed
 from foundation.errors import BadRequest
 from foundation.events.models import Event
@@ -73,7 +73,7 @@ class QueryField(forms.CharField):
             try:
                 condition_of(query)
             except BadRequest as error:
-                raise forms.ValidationError(f"{error.message} (character {error.extra['position']})") from None
+                raise forms.ValidationError(explanation(error)) from None
         return query
 
 

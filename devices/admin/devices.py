@@ -17,7 +17,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from devices.admin.actions import APPROVE, COLLECT_LOGS, DECOMMISSION, REJECT
 from devices.admin.filters import HealthFilter, Liveness, Tag
 from devices.models import Command, Device, DeviceState, Health, HeartbeatSample, LogRequest
-from devices.queries.filtering import filter_devices, limited_time
+from devices.queries.filtering import explanation, filter_devices, limited_time
 from foundation.adminsite.base import Action, OperatorAdmin, actor_of
 from foundation.errors import BadRequest
 from foundation.events.models import Event
@@ -35,7 +35,7 @@ IDENTITY = ("id", "shown_state", "public_key", "registered_at", "accepted_at", "
 @admin.register(Device)
 class DeviceAdmin(OperatorAdmin):
     list_display = (
-        "__str__", "shown_state", "shown_liveness", "shown_health", "group", "shown_runs", "device_type",
+        "__str__", "shown_state", "shown_condition", "group", "shown_runs", "device_type",
         "shown_last_heartbeat",
     )  # fmt: skip
     list_select_related = ("group",)
@@ -73,7 +73,7 @@ class DeviceAdmin(OperatorAdmin):
         try:
             return filter_devices(queryset, search_term), False
         except BadRequest as error:
-            self.message_user(request, f"{error.message} (character {error.extra['position']})", messages.ERROR)
+            self.message_user(request, explanation(error), messages.ERROR)
             return queryset.none(), False
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -110,6 +110,14 @@ class DeviceAdmin(OperatorAdmin):
     @display(description="health", label={"healthy": "success", "restarting": "warning", "unhealthy": "danger"})
     def shown_health(self, device: Device) -> str | None:
         return None if device.health == Health.UNKNOWN else device.health.label
+
+    @display(
+        description="health",
+        label={"healthy": "success", "restarting": "warning", "unhealthy": "danger", "offline": "danger"},
+    )
+    def shown_condition(self, device: Device) -> str | None:
+        """Liveness and health in one column: an offline device has no other health."""
+        return self.shown_liveness(device) if device.health == Health.UNKNOWN else device.health.label
 
     @display(description="what is wrong")
     def complaints(self, device: Device) -> str:

@@ -63,6 +63,12 @@ def condition_of(query: str, now: datetime | None = None) -> Condition:
         raise BadRequest("invalid_query", error.message, **place) from None
 
 
+def explanation(error: BadRequest) -> str:
+    """Return for people what is wrong with a query. They count characters from 1."""
+    position = error.extra.get("position")
+    return f"{error.message} (at character {position + 1})" if isinstance(position, int) else error.message
+
+
 @contextmanager
 def limited_time() -> Iterator[None]:
     """Run database statements that may take two seconds each.

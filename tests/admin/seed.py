@@ -15,6 +15,7 @@ from django.utils import timezone  # noqa: E402
 from bundles.models import Bundle  # noqa: E402
 from deployments.models import FINAL_STATES, Deployment, DeviceDeployment  # noqa: E402
 from devices.models import Device, EnrolmentToken, Group, HeartbeatSample  # noqa: E402
+from devices.models.health import reported_health  # noqa: E402
 from foundation.accounts.models import ApiToken, Role  # noqa: E402
 from foundation.events.models import Event, record_event  # noqa: E402
 from tests.factories import make_bundle, make_deployment  # noqa: E402
@@ -46,10 +47,26 @@ def seed() -> None:
         )
     ApiToken.issue(alice, Role.PUBLISHER, "build server", actor="operator:alice")
     old, new, vision = bundles()
+    report_health(accepted, old)
     finish_deployment(random, make_deployment(old, *accepted[:20], note="First version for everyone"), "finished")
     finish_deployment(random, make_deployment(vision, *accepted[5:12], note="Trial, stopped: too slow"), "cancelled")
     run_deployment(random, make_deployment(new, *accepted[:24], note="Better with wind noise"))
     add_events(random)
+
+
+def report_health(devices: list[Device], bundle: Bundle) -> None:
+    """Let the devices report that they run a bundle: one is unhealthy, one restarts, the others are healthy."""
+    for number, fleet_device in enumerate(devices):
+        running: dict[str, Any] = {
+            "version": bundle.version, "manifest_sha256": bundle.manifest_sha256, "healthy": number != 12,
+        }  # fmt: skip
+        if number == 12:
+            running["message"] = "3 of 5 clips were recognized, 5 are needed"
+        if number == 14:
+            running["restarts"] = 2
+        fleet_device.running_bundles = {bundle.name: running}
+        fleet_device.reported_health = reported_health(fleet_device.running_bundles)
+        fleet_device.save(update_fields=["running_bundles", "reported_health"])
 
 
 def bundles() -> tuple[Bundle, Bundle, Bundle]:
@@ -116,6 +133,8 @@ def finish_deployment(random: Random, deployment: Deployment, state: str) -> Non
         set_state(
             device_deployment, endings[number] if number < len(endings) else "succeeded", at + timedelta(minutes=number)
         )
+    if state == "finished":
+        fail_one_late(deployment, at + timedelta(hours=1))
     counts = DeviceDeployment.objects.filter(deployment=deployment).counts()[deployment.pk]
     Deployment.objects.filter(pk=deployment.pk).update(
         state=state, finished_at=at, created_at=at - timedelta(hours=1), final_counts=counts
@@ -123,11 +142,25 @@ def finish_deployment(random: Random, deployment: Deployment, state: str) -> Non
     record_event(f"deployment.{state}", f"{deployment.bundle} has ended.", actor="scheduler", deployment=deployment.pk)
 
 
+def fail_one_late(deployment: Deployment, at: Any) -> None:
+    """Let one success fail within its observation time."""
+    successes = DeviceDeployment.objects.filter(deployment=deployment, state="succeeded").order_by("pk")
+    message = "vad 1.0.0 is unhealthy: 3 of 5 clips were recognized, 5 are needed"
+    successes.filter(pk=successes.values("pk")[:1]).update(
+        late_reason_code="unhealthy", late_message=message, late_at=at
+    )
+    Deployment.objects.filter(pk=deployment.pk).update(late_failures=1)
+
+
 def run_deployment(random: Random, deployment: Deployment) -> None:
     states = ["succeeded"] * 11 + ["rolled_back"] + ["checking"] * 2 + ["installing"] * 2 + ["downloading"] * 4
     now = timezone.now()
     for device_deployment, state in zip(DeviceDeployment.objects.filter(deployment=deployment), states, strict=False):
-        progress = {"bytes_done": 1_400_000, "bytes_total": 2_328_164} if state == "downloading" else {}
+        progress: dict[str, Any] = {}
+        if state == "downloading":
+            progress = {"bytes_done": 1_400_000, "bytes_total": 2_328_164}
+        if state == "succeeded":
+            progress = {"observation_ends_at": now + timedelta(minutes=5)}
         set_state(device_deployment, state, now - timedelta(seconds=random.randint(5, 400)), **progress)
     Deployment.objects.filter(pk=deployment.pk).update(created_at=now - timedelta(minutes=9))
 

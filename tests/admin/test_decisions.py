@@ -229,8 +229,8 @@ def test_deploying_to_the_matches_of_a_query(boss: Client) -> None:
     ("fields", "error"),
     [
         ({}, "Choose at least one group, or give a query."),
-        ({"query": "agnet = 1"}, "Did you mean `agent`? (character 0)"),
-        ({"query": "a", "exclude": "name ="}, "expected a value. (character 6)"),
+        ({"query": "agnet = 1"}, "Did you mean `agent`? (at character 1)"),
+        ({"query": "a", "exclude": "name ="}, "expected a value. (at character 7)"),
     ],
 )
 def test_a_deployment_needs_a_valid_selection(boss: Client, fields: dict[str, str], error: str) -> None:

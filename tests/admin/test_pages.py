@@ -183,7 +183,7 @@ def test_the_page_of_a_bundle_links_to_the_devices_that_run_it(boss: Client) -> 
         )  # fmt: skip
     page_text = boss.get(object_url("bundles", bundle)).content.decode()
     url = f"{LISTS['devices']}?q=runs.vad+%3D+%221.0.0%22+and+state+%3D+accepted+and+health+%3D+unhealthy"
-    assert f'href="{url.replace("&", "&amp;")}">2 unhealthy</a>' in page_text
+    assert f'href="{url.replace("&", "&amp;")}"><span class="kx-state kx-unhealthy">2 unhealthy</span></a>' in page_text
     assert boss.get(url).context["cl"].result_count == 2
 
 
