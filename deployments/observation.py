@@ -10,8 +10,8 @@ The state stays `succeeded`, because the installation did succeed. Everything th
 
 The scheduler reads what the devices reported last. One heartbeat only makes the row suspect, because it may be older
 than the success: an agent repeats a heartbeat whose response was lost. The row fails when a later heartbeat confirms
-the suspicion. The observation of a device ends early if the device is decommissioned, or if another deployment of the
-product was offered to it.
+the suspicion. While a newer deployment of the product is in progress on the device, nothing is concluded. The
+observation of a device ends early if that deployment succeeds, or if the device is decommissioned.
 """
 
 import json
@@ -24,7 +24,8 @@ from django.db import connection
 from django.db.models import F, TextChoices
 from django.utils import timezone
 
-from deployments.models import Deployment, DeviceDeployment
+from deployments.models import Deployment, DeviceDeployment, DeviceDeploymentState
+from deployments.states import ACTIVE_STATES
 from devices.models.health import complaints
 from foundation.batches import run_in_batches
 from foundation.events.models import Event
@@ -49,25 +50,33 @@ class Step(TextChoices):
     SUSPECT = "suspect", "the suspicion changes"
 
 
+# Further deployments of the product that were offered to the device after its success.
+_NEWER = """deployments_devicedeployment AS newer
+            WHERE newer.device_id = success.device_id AND newer.product = success.product
+              AND newer.id <> success.id AND newer.offered_at > success.finished_at"""
+# After these, the device runs the newer bundle, or nobody knows. After the others, it runs the observed one again.
+SUPERSEDING_STATES = (
+    DeviceDeploymentState.SUCCEEDED,
+    DeviceDeploymentState.TIMED_OUT,
+    DeviceDeploymentState.CANCELLED,
+)
 # `seen` is what the device's last heartbeat says about the bundle. Rows that another process has locked or changed
 # meanwhile are left out.
-_DUE = """
+_DUE = f"""
 WITH observed AS (
     SELECT success.id, success.product, success.suspicion, success.suspected_at, success.observation_ends_at,
         device.last_heartbeat_at, device.running_bundles,
         deployment.unhealthy_seconds * interval '1 second' AS patience,
         CASE
             WHEN device.last_heartbeat_at IS NULL OR device.last_heartbeat_at <= success.finished_at THEN ''
+            WHEN EXISTS (SELECT FROM {_NEWER} AND newer.state = ANY(%(active)s)) THEN ''
             WHEN device.running_bundles -> success.product ->> 'manifest_sha256' IS DISTINCT FROM bundle.manifest_sha256
                 THEN 'other_bundle'
             WHEN device.running_bundles -> success.product ->> 'healthy' = 'false' THEN 'unhealthy'
             ELSE ''
         END AS seen,
-        device.state <> 'accepted' OR EXISTS (
-            SELECT FROM deployments_devicedeployment AS newer
-            WHERE newer.device_id = success.device_id AND newer.product = success.product
-              AND newer.id <> success.id AND newer.offered_at > success.finished_at
-        ) AS is_superseded
+        device.state <> 'accepted'
+            OR EXISTS (SELECT FROM {_NEWER} AND newer.state = ANY(%(superseding)s)) AS is_superseded
     FROM deployments_devicedeployment AS success
     JOIN deployments_deployment AS deployment ON deployment.id = success.deployment_id
     JOIN bundles_bundle AS bundle ON bundle.id = deployment.bundle_id
@@ -90,7 +99,7 @@ SELECT success.id, success.deployment_id, success.device_id, success.product,
 FROM decided JOIN deployments_devicedeployment AS success ON success.id = decided.id
 WHERE step IS NOT NULL AND success.observation_ends_at IS NOT NULL AND success.suspicion = decided.suspicion
 ORDER BY success.id LIMIT %(size)s FOR UPDATE OF success SKIP LOCKED
-"""
+"""  # noqa: S608 — the fragment is a constant.
 
 _FAIL = """
 UPDATE deployments_devicedeployment AS success SET
@@ -153,7 +162,10 @@ def observe() -> int:
 def _observe_batch() -> int:
     now = timezone.now()
     with connection.cursor() as cursor:
-        cursor.execute(_DUE, {"now": now, "size": BATCH})
+        cursor.execute(
+            _DUE,
+            {"now": now, "size": BATCH, "active": list(ACTIVE_STATES), "superseding": list(SUPERSEDING_STATES)},
+        )
         findings = [_Finding(*row) for row in cursor.fetchall()]
     _end([finding.row_id for finding in findings if finding.step == Step.END])
     for seen in ("", *LateReason.values):

@@ -77,12 +77,10 @@ def _record_health() -> int:
     latest = timezone.now() - timedelta(seconds=HEALTH_EVENT_SECONDS)
     is_due = Q(health_noted_at__isnull=True) | Q(health_noted_at__lte=latest)
     devices = _lock(Device.objects.with_unnoted_health().filter(is_due))
-    Device.objects.filter(pk__in=[device.pk for device in devices]).update(
-        noted_health=F("reported_health"), health_noted_at=Now()
-    )
-    Event.objects.bulk_create(
-        _health_event(device) for device in devices if device.noted_health or device.reported_health != Health.HEALTHY
-    )
+    Device.objects.filter(pk__in=[device.pk for device in devices]).update(noted_health=F("reported_health"))
+    changed = [device for device in devices if device.noted_health or device.reported_health != Health.HEALTHY]
+    Device.objects.filter(pk__in=[device.pk for device in changed]).update(health_noted_at=Now())
+    Event.objects.bulk_create(_health_event(device) for device in changed)
     return len(devices)
 
 

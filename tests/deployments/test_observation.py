@@ -152,14 +152,41 @@ def test_an_observation_always_ends(row: DeviceDeployment) -> None:
     assert (result_of(row), row.observation_ends_at) == (("succeeded", ""), None)
 
 
-def test_a_newer_deployment_ends_the_observation(row: DeviceDeployment) -> None:
-    device = Device.objects.get(pk=row.device_id)
-    make_deployment(make_bundle(f"{row.product}@2.0.0"), device)
+@pytest.fixture
+def newer(row: DeviceDeployment) -> DeviceDeployment:
+    """A newer deployment of the product that is in progress on the device."""
+    deployment = make_deployment(make_bundle(f"{row.product}@2.0.0"), Device.objects.get(pk=row.device_id))
     assert offer() == 1
+    return DeviceDeployment.objects.get(deployment=deployment)
+
+
+@pytest.mark.parametrize("state", ["succeeded", "timed_out", "cancelled"])
+def test_a_newer_deployment_ends_the_observation(row: DeviceDeployment, newer: DeviceDeployment, state: str) -> None:
+    DeviceDeployment.objects.filter(pk=newer.pk).transition_to(state)
     for _ in range(2):
         report(row, version="2.0.0", manifest_sha256="c" * 64)
         observe()
     assert (result_of(row), row.observation_ends_at) == (("succeeded", ""), None)
+
+
+def test_nothing_is_concluded_while_a_newer_deployment_is_in_progress(
+    row: DeviceDeployment, newer: DeviceDeployment
+) -> None:
+    for _ in range(2):
+        report(row, version="2.0.0", manifest_sha256="c" * 64)
+        assert observe() == 0
+    assert row.observation_ends_at is not None
+
+
+def test_the_observation_continues_after_a_newer_deployment_was_rolled_back(
+    row: DeviceDeployment, newer: DeviceDeployment
+) -> None:
+    DeviceDeployment.objects.filter(pk=newer.pk).transition_to("rolled_back")
+    report(row, healthy=False)
+    observe()
+    age_suspicion(row, UNHEALTHY_SECONDS + 1)
+    observe()
+    assert result_of(row) == ("failed_late", "unhealthy")
 
 
 def test_a_decommissioned_device_is_not_observed(row: DeviceDeployment) -> None:
