@@ -54,6 +54,7 @@ def _insert(manifest: Manifest, actor: str, user: User | None) -> Bundle:
         size=manifest.size,
         file_count=len(manifest.files),
         device_types=list(manifest.device_types),
+        release_counter=manifest.release_counter,
         created_by=user,
     )
     files = (

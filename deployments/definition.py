@@ -4,8 +4,8 @@ Starting a deployment records the definition and returns, however many devices i
 (`deployments.planning`).
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
 from uuid import UUID
 
 from django.conf import settings
@@ -13,7 +13,11 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from bundles.models import Bundle
-from deployments.models import Deployment, Phase, Selection, SkippedCounts
+from deployments.models import Deployment, Phase, Selection
+from deployments.phases.definition import PhaseDefinition, check_phases
+from deployments.phases.strata import check_strata
+from deployments.phases.thresholds import DEFAULT_MIN_SAMPLE
+from deployments.states import FailureAction
 from devices.models import Device, DeviceState, Group
 from devices.queries.filtering import condition_of
 from foundation.errors import BadRequest, Conflict
@@ -32,6 +36,11 @@ class Definition:
     The devices are those in `groups` (names), those in `devices` (ids), and those that match `query`, without those
     that match `exclude`.
 
+    The devices go through `phases` in an order that mixes them by `strata`, `canaries` (ids) first. A device that runs
+    a newer release takes part only with `allow_downgrade`. If too many devices of a phase fail, or more than `max_bad`
+    altogether, `on_failure` says what happens. `accept_seconds` and `fill_seconds` limit how long a phase waits for a
+    device, and for its devices. See docs/deployments.md.
+
     `deadline_seconds` is how long one device may take; None means the installation's default. A success is observed for
     `observation_seconds`, in which the bundle may be unhealthy for `unhealthy_seconds`.
     """
@@ -41,6 +50,15 @@ class Definition:
     devices: Collection[UUID] = ()
     query: str = ""
     exclude: str = ""
+    phases: Sequence[PhaseDefinition] = (PhaseDefinition(),)
+    canaries: Collection[UUID] = ()
+    strata: Sequence[str] = ()
+    on_failure: str = FailureAction.PAUSE
+    min_sample: int = DEFAULT_MIN_SAMPLE
+    max_bad: int | None = None
+    accept_seconds: int = 3600
+    fill_seconds: int = 86_400
+    allow_downgrade: bool = False
     deadline_seconds: int | None = None
     observation_seconds: int = 600
     unhealthy_seconds: int = 60
@@ -48,11 +66,11 @@ class Definition:
 
 
 def start(definition: Definition, *, actor: str, created_by: User | None = None) -> Deployment:
-    """Record a deployment, which the scheduler then plans. It gets one phase.
+    """Record a deployment, which the scheduler then plans.
 
     Raises:
         BadRequest: `nobody_chosen`; `too_many_devices`; `unknown_groups` or `unknown_devices`, with some of those;
-            `invalid_query`.
+            `invalid_query`; `bad_phases`; `bad_strata`.
         Conflict: `bundle_not_ready`; `no_devices` if none of the selected devices is accepted.
     """
     bundle = definition.bundle
@@ -61,8 +79,11 @@ def start(definition: Definition, *, actor: str, created_by: User | None = None)
         raise BadRequest("nobody_chosen", "Name at least one device or group, or give a query.")
     for text in filter(None, (query, exclude)):
         condition_of(text)
+    check_phases(definition.phases)
+    check_strata(list(definition.strata))
     groups = _known_groups(definition.groups)
     _check_devices(definition.devices)
+    _check_devices(definition.canaries)
     if definition.deadline_seconds is None:
         deadline_seconds = settings.DEVICE_DEADLINE_SECONDS
     else:
@@ -79,15 +100,25 @@ def start(definition: Definition, *, actor: str, created_by: User | None = None)
             deadline_seconds=deadline_seconds,
             observation_seconds=definition.observation_seconds,
             unhealthy_seconds=definition.unhealthy_seconds,
-            skipped=SkippedCounts().document(has_query=bool(query or exclude)),
+            accept_seconds=definition.accept_seconds,
+            fill_seconds=definition.fill_seconds,
+            allow_downgrade=definition.allow_downgrade,
+            on_failure=definition.on_failure,
+            min_sample=definition.min_sample,
+            max_bad=definition.max_bad,
+            strata=list(definition.strata),
         )
-        Phase.objects.create(deployment=deployment, number=1, device_count=0)
+        Phase.objects.bulk_create(
+            Phase(deployment=deployment, number=number, **asdict(phase))
+            for number, phase in enumerate(definition.phases, start=1)
+        )
         Selection.objects.create(
             deployment=deployment,
             groups=groups,
             devices=sorted(set(definition.devices)),
             query=query,
             exclude=exclude,
+            canaries=sorted(set(definition.canaries)),
         )
         record_event(
             "deployment.started",

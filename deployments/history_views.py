@@ -31,7 +31,7 @@ class DeviceDeployments(ListView[DeviceDeployment]):
 
     def get_queryset(self) -> QuerySet[DeviceDeployment]:
         device = get_object_or_404(Device, pk=self.kwargs["device_id"])
-        rows = DeviceDeployment.objects.filter(device=device).select_related("device", "deployment__bundle")
+        rows = DeviceDeployment.objects.filter(device=device).select_related("device", "phase", "deployment__bundle")
         return rows.defer("deployment__bundle__manifest")
 
     def get(self, request: Request, device_id: UUID) -> Response:

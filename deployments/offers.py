@@ -33,7 +33,7 @@ def offer() -> int:
 
     Safe to run twice at once: rows that another scheduler has locked are skipped.
     """
-    if not open_phases():
+    if not offering_phases():
         return 0
     try:
         return run_in_batches(_offer_batch, size=BATCH)
@@ -43,14 +43,16 @@ def offer() -> int:
         return 0  # another scheduler won the race for a device and product; the next run sees its row
 
 
-def open_phases() -> list[int]:
-    """Return the phases from which bundles are offered. None while deployments are held."""
+def offering_phases() -> list[int]:
+    """Return the phases whose devices are offered a bundle. None while deployments are held.
+
+    A phase that has passed may still have devices that wait, because its success does not need all of them.
+    """
     phases = Phase.objects.filter(
         ~Exists(Hold.objects.active()),
-        state=PhaseState.OPEN,
         deployment__state=DeploymentState.RUNNING,
         deployment__bundle__state=BundleState.READY,
-    )
+    ).exclude(state=PhaseState.PENDING)
     return list(phases.values_list("pk", flat=True))
 
 
@@ -72,7 +74,7 @@ def free_to_offer(phases: Collection[int]) -> DeviceDeploymentQuerySet:
 
 def _offer_batch() -> int:
     Hold.objects.lock_out()
-    phases, now = open_phases(), timezone.now()
+    phases, now = offering_phases(), timezone.now()
     free = free_to_offer(phases).order_by().select_for_update(skip_locked=True, of=("self",))
     rows = sorted(free.only("pk", "deployment", "device", "attempt")[:BATCH], key=lambda row: row.deployment_id)
     deployments = Deployment.objects.select_related("bundle").defer("bundle__manifest")

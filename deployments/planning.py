@@ -1,4 +1,4 @@
-"""How the scheduler plans a deployment: every selected device that can take part gets a device deployment.
+"""How the scheduler plans a deployment: every selected device gets a device deployment, or a reason why it has none.
 
 1. Planning goes through the selected devices in the order of their ids, one batch per transaction. Together with the
    new rows, the transaction stores how far it got and how many devices were skipped. So a batch is planned once,
@@ -6,27 +6,43 @@
 2. A small selection is looked up by group and id. For a large one, planning goes through the whole table of devices in
    the order of its primary key, and picks those selected. Each device is read once, so the time is linear in the fleet
    whatever the groups look like, and a device that changes its group meanwhile is visited once.
-3. The rules apply to a device as it is when its batch is planned: it is in a selected group, named, or matches the
-   query; it is accepted, has a suitable type, and is not excluded.
-4. The last batch opens the phase and moves the deployment to `running`. Nothing is offered before.
-5. If no device can take part, the deployment is `finished` with the reason `no_devices`. If the bundle was withdrawn
+3. The rules apply to a device as it is when its batch is planned. A device that cannot take part gets a row in the
+   final state `skipped`, with a `SkipReason`.
+4. A device that takes part gets a rank: a hash of its id and the deployment's, so that phases are admitted in a random
+   order that can be computed again. Canaries come first. The stratum is a text of the properties named in `strata`.
+5. The last batch computes the size of each phase, opens the first one, and moves the deployment to `running`. Nothing
+   is offered before. The devices of a deployment of one phase are admitted while they are planned.
+6. If no device can take part, the deployment is `finished` with the reason `no_devices`. If the bundle was withdrawn
    meanwhile, it is `cancelled` with the reason `bundle_withdrawn`, and if the database refuses its query, with
    `query_failed`.
 
 Locks are taken in one order: deployment, phase, selection.
 """
 
+import json
 import logging
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from django.db import DataError, connection, transaction
-from django.db.models import F
+from django.db.models import Count
 from django.utils import timezone
 
+from bundles.manifest import parse
 from bundles.models import BundleState
-from deployments.models import Deployment, DeploymentState, Phase, PhaseState, Selection, SkippedCounts
+from deployments.models import (
+    Deployment,
+    DeploymentState,
+    DeviceDeployment,
+    Phase,
+    PhaseState,
+    Selection,
+    SkippedCounts,
+)
+from deployments.models.phase import device_counts
+from deployments.phases.strata import Sql, stratum_sql
+from deployments.states import UNFINISHED_STATES
 from devices.queries.filtering import condition_of
 from foundation.batches import RUN_SECONDS, run_in_batches
 from foundation.errors import BadRequest
@@ -42,52 +58,89 @@ _SELECTED_GROUP_SIZE = """
 SELECT count(*) FROM (SELECT FROM devices_device WHERE group_id = ANY(%(groups)s) LIMIT %(size)s + 1) AS devices
 """
 _SMALL_WINDOW = """
-    SELECT id, group_id, state, device_type FROM devices_device
+    SELECT id FROM devices_device
     WHERE group_id = ANY(%(groups)s) AND (%(after)s::uuid IS NULL OR id > %(after)s)
     UNION
-    SELECT id, group_id, state, device_type FROM devices_device
+    SELECT id FROM devices_device
     WHERE id = ANY(%(devices)s) AND (%(after)s::uuid IS NULL OR id > %(after)s)
     ORDER BY id LIMIT %(size)s
 """
 _LARGE_WINDOW = """
-    SELECT id, group_id, state, device_type FROM devices_device
+    SELECT id FROM devices_device
     WHERE id > coalesce(%(after)s::uuid, '00000000-0000-0000-0000-000000000000')
     ORDER BY id LIMIT %(size)s
 """
-_JOIN = "JOIN devices_device AS device ON device.id = visited.id"
 # A decommissioned device counts as skipped only if the operator named it.
-_PLAN = """
-WITH visited AS MATERIALIZED ({window}),
+_SELECTED = """
+visited AS MATERIALIZED ({window}),
 selected AS (
-    SELECT visited.id, visited.state = 'accepted' AS is_accepted,
-        cardinality(%(device_types)s::text[]) = 0 OR visited.device_type = ANY(%(device_types)s) AS is_suitable,
-        ({exclude}) IS TRUE AS is_excluded
-    FROM visited {join}
-    WHERE ((visited.group_id = ANY(%(groups)s) OR ({query}) IS TRUE) AND visited.state <> 'decommissioned')
-       OR visited.id = ANY(%(devices)s)
+    SELECT device.id, device.running_bundles -> %(product)s AS running,
+        {stratum} AS stratum,
+        CASE
+            WHEN ({exclude}) IS TRUE THEN 'excluded'
+            WHEN device.state = 'decommissioned' THEN 'decommissioned'
+            WHEN device.state <> 'accepted' THEN 'not_accepted'
+            WHEN NOT (cardinality(%(device_types)s::text[]) = 0 OR device.device_type = ANY(%(device_types)s))
+                THEN 'wrong_device_type'
+            WHEN jsonb_typeof(device.hardware -> 'memory') = 'number'
+                AND (device.hardware -> 'memory')::numeric BETWEEN 1 AND %(memory)s - 1 THEN 'no_memory'
+            WHEN jsonb_typeof(device.metrics -> 'disk_free') = 'number'
+                AND (device.metrics -> 'disk_free')::numeric < %(disk)s THEN 'no_space'
+            ELSE ''
+        END AS reason
+    FROM visited JOIN devices_device AS device ON device.id = visited.id
+    WHERE ((device.group_id = ANY(%(groups)s) OR ({query}) IS TRUE) AND device.state <> 'decommissioned')
+       OR device.id = ANY(%(devices)s)
 ),
-planned AS (
-    INSERT INTO deployments_devicedeployment (
-        id, deployment_id, phase_id, device_id, product, state, attempt, report, reason_code, message,
-        bytes_done, bytes_total, timings, reached_at, late_state, created_at, state_changed_at)
-    SELECT gen_random_uuid(), %(deployment)s, %(phase)s, id, %(product)s, 'waiting', 1, 0, '', '',
-        0, 0, '{{}}', '{{}}', '', %(created_at)s, %(now)s
-    FROM selected WHERE is_accepted AND is_suitable AND NOT is_excluded
-    ON CONFLICT (deployment_id, device_id) DO NOTHING
-    RETURNING 1
+judged AS (
+    SELECT selected.id, selected.stratum, CASE
+        WHEN reason <> '' OR running IS NULL THEN reason
+        WHEN running ->> 'manifest_sha256' = %(manifest_sha256)s AND running ->> 'healthy' IS DISTINCT FROM 'false'
+            AND (
+                SELECT other.id FROM deployments_devicedeployment AS other
+                WHERE other.device_id = selected.id AND other.product = %(product)s
+                  AND other.state = ANY(%(unfinished)s) LIMIT 1
+            ) IS NULL
+            THEN 'already_running'
+        WHEN NOT %(allow_downgrade)s AND running ->> 'manifest_sha256' = ANY(%(newer)s) THEN 'newer_running'
+        ELSE ''
+    END AS reason
+    FROM selected
 )
+"""
+_INSERT = """
+inserted AS (
+    INSERT INTO deployments_devicedeployment (
+        id, deployment_id, phase_id, admitted_at, rank, stratum, device_id, product, state, attempt, report,
+        reason_code, message, bytes_done, bytes_total, timings, reached_at, late_state,
+        created_at, state_changed_at, finished_at)
+    SELECT gen_random_uuid(), %(deployment)s,
+        CASE WHEN reason = '' THEN %(phase)s::bigint END,
+        CASE WHEN reason = '' AND %(phase)s::bigint IS NOT NULL THEN %(now)s::timestamptz END,
+        -- From 0 to 2^61 - 1, and below 0 for canaries. An eviction adds more than that.
+        (hashtextextended(id::text, hashtextextended(%(deployment)s::text, 0)) & 2305843009213693951)
+            - CASE WHEN id = ANY(%(canaries)s) THEN 2305843009213693952 ELSE 0 END,
+        stratum, id, %(product)s, CASE WHEN reason = '' THEN 'waiting' ELSE 'skipped' END, 1, 0,
+        reason, '', 0, 0, '{{}}', '{{}}', '',
+        %(created_at)s, %(now)s, CASE WHEN reason <> '' THEN %(now)s::timestamptz END
+    FROM judged
+    ON CONFLICT (deployment_id, device_id) DO NOTHING
+)
+"""
+_PLAN = f"""
+WITH {_SELECTED}, {_INSERT}
 SELECT (SELECT count(*) FROM visited), (SELECT id FROM visited ORDER BY id DESC LIMIT 1),
-    (SELECT count(*) FROM planned),
-    count(*) FILTER (WHERE NOT is_accepted AND NOT is_excluded),
-    count(*) FILTER (WHERE is_accepted AND NOT is_suitable AND NOT is_excluded),
-    count(*) FILTER (WHERE is_excluded)
-FROM selected
+    (SELECT coalesce(json_object_agg(reason, devices), '{{{{}}}}')::text
+        FROM (SELECT reason, count(*) AS devices FROM judged GROUP BY reason) AS reasons)
+"""  # noqa: S608 — the fragments are constants.
+NEWEST_RELEASES = """
+SELECT manifest_sha256 FROM bundles_bundle WHERE name = %s AND release_counter > %s
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one batch did. `last` is the id of the last device that it visited."""
+    """What one batch found. `last` is the id of the last device that it visited, `planned` how many take part."""
 
     visited: int
     last: UUID | None
@@ -104,82 +157,97 @@ def plan() -> int:
 
 def _plan_next() -> int:
     """Plan one batch of the oldest deployment that no other scheduler plans. Return 0 if there is none."""
-    deployments = (
-        Deployment.objects.planning().order_by("created_at").select_related("bundle").defer("bundle__manifest")
-    )
+    deployments = Deployment.objects.planning().order_by("created_at").select_related("bundle")
     deployment = deployments.select_for_update(skip_locked=True, of=("self",), no_key=True).first()
     if deployment is None:
         return 0
     if deployment.bundle.state != BundleState.READY:
         _stop(deployment, "bundle_withdrawn", "the bundle was withdrawn while it was being planned")
         return 1
-    phase = Phase.objects.get(deployment=deployment)
+    Phase.objects.filter(deployment=deployment).adopt()
+    phases = list(Phase.objects.filter(deployment=deployment))
     try:
         with transaction.atomic():
-            batch = _plan_batch(deployment, phase)
+            batch = _plan_batch(deployment, phases)
     except (DataError, BadRequest):
         # Otherwise this deployment, which is the oldest, would keep all others from being planned.
         logger.exception("The query of deployment %s cannot be evaluated.", deployment.pk)
         _stop(deployment, "query_failed", "its query cannot be evaluated")
         return 1
-    phase.device_count += batch.planned
-    Phase.objects.filter(pk=phase.pk).update(device_count=F("device_count") + batch.planned)
-    deployment.add_planned(batch.skipped)
+    deployment.add_planned(batch.planned, batch.skipped)
     if batch.last is not None:
         Selection.objects.filter(pk=deployment.pk).update(planned_up_to=batch.last)
     if batch.visited < BATCH:
-        _complete(deployment, phase)
+        _complete(deployment, phases)
     return max(batch.visited, 1)
 
 
-def _plan_batch(deployment: Deployment, phase: Phase) -> Batch:
+def _plan_batch(deployment: Deployment, phases: list[Phase]) -> Batch:
     selection = Selection.objects.get(pk=deployment.pk)
+    bundle = deployment.bundle
+    manifest = parse(bundle.manifest.encode())
     values: dict[str, Any] = {
         "deployment": deployment.pk,
-        "phase": phase.pk,
-        "product": deployment.bundle.name,
+        "phase": phases[0].pk if len(phases) == 1 else None,
+        "product": bundle.name,
+        "manifest_sha256": bundle.manifest_sha256,
+        "memory": manifest.memory,
+        "disk": manifest.disk,
+        "device_types": bundle.device_types,
+        "allow_downgrade": deployment.allow_downgrade,
+        "unfinished": list(UNFINISHED_STATES),
         "groups": selection.groups,
         "devices": selection.devices,
-        "device_types": deployment.bundle.device_types,
+        "canaries": selection.canaries,
         "after": selection.planned_up_to,
         "created_at": deployment.created_at,
         "now": timezone.now(),
         "size": BATCH,
     }
-    query, query_values = _condition(selection.query, "query", deployment)
-    exclude, exclude_values = _condition(selection.exclude, "exclude", deployment)
-    values |= query_values | exclude_values
+    query = _condition(selection.query, "query", deployment)
+    exclude = _condition(selection.exclude, "exclude", deployment)
+    stratum = stratum_sql(deployment.strata, bundle.name)
+    values |= query.values | exclude.values | stratum.values
     with connection.cursor() as cursor:
+        cursor.execute(NEWEST_RELEASES, [bundle.name, manifest.release_counter])
+        values["newer"] = [sha256 for (sha256,) in cursor.fetchall()]
         cursor.execute(_SELECTED_GROUP_SIZE, values)
         is_small = not selection.query and cursor.fetchone()[0] <= BATCH
         window = _SMALL_WINDOW if is_small else _LARGE_WINDOW
-        join = _JOIN if selection.query or selection.exclude else ""
-        cursor.execute(_PLAN.format(window=window, join=join, query=query, exclude=exclude), values)
-        visited, last, planned, *skipped = cursor.fetchone()
-    return Batch(visited, last, planned, SkippedCounts(*skipped))
+        statement = _PLAN.format(window=window, query=query.text, exclude=exclude.text, stratum=stratum.text)
+        cursor.execute(statement, values)
+        visited, last, counts = cursor.fetchone()
+    skipped = SkippedCounts(json.loads(counts))
+    return Batch(visited, last, planned=skipped.pop("", 0), skipped=skipped)
 
 
-def _condition(query: str, prefix: str, deployment: Deployment) -> tuple[str, dict[str, Any]]:
-    """Return the SQL of a query and its values; `false` if it is empty.
+def _condition(query: str, prefix: str, deployment: Deployment) -> Sql:
+    """Return the SQL of a query; `false` if it is empty.
 
     Its times count from the start of the deployment, so that all batches agree.
     """
     if not query:
-        return "false", {}
+        return Sql("false", {})
     text, values = condition_of(query, deployment.created_at).sql().named(prefix)
-    return text.replace("{device}", "device"), values
+    return Sql(text.replace("{device}", "device"), values)
 
 
-def _complete(deployment: Deployment, phase: Phase) -> None:
+def _complete(deployment: Deployment, phases: list[Phase]) -> None:
     """Let a planned deployment run, or finish it if it has no device."""
     bundle = deployment.bundle
-    if phase.device_count:
-        phase.transition_to(PhaseState.OPEN)
+    if deployment.device_count:
+        for phase, count in zip(phases, device_counts(phases, deployment.device_count), strict=True):
+            Phase.objects.filter(pk=phase.pk).update(device_count=count)
+        if deployment.strata:
+            sizes = dict(_stratum_sizes(deployment))
+            Deployment.objects.filter(pk=deployment.pk).update(stratum_sizes=sizes)
+        phases[0].open(deployment.fill_seconds)
         deployment.transition_to(DeploymentState.RUNNING)
-        devices = "1 device" if phase.device_count == 1 else f"{phase.device_count} devices"
-        kind, message = "deployment.planned", f"{bundle} is being deployed to {devices}."
+        devices = "1 device" if deployment.device_count == 1 else f"{deployment.device_count} devices"
+        within = f" in {len(phases)} phases" if len(phases) > 1 else ""
+        kind, message = "deployment.planned", f"{bundle} is being deployed to {devices}{within}."
     else:
-        phase.transition_to(PhaseState.FINISHED)
+        Phase.objects.filter(deployment=deployment).transition_to(PhaseState.SKIPPED)
         deployment.transition_to(DeploymentState.FINISHED, reason_code="no_devices")
         why = str(deployment.skipped_counts) or "the selection is empty"
         kind, message = "deployment.finished", f"The deployment of {bundle} ended: no device can take part ({why})."
@@ -189,10 +257,15 @@ def _complete(deployment: Deployment, phase: Phase) -> None:
         actor=ACTOR,
         deployment=deployment.pk,
         bundle=deployment.bundle_id,
-        devices=phase.device_count,
+        devices=deployment.device_count,
         skipped=deployment.skipped,
         reason_code=deployment.reason_code,
     )
+
+
+def _stratum_sizes(deployment: Deployment) -> Any:
+    rows = DeviceDeployment.objects.filter(deployment=deployment).waiting().order_by()
+    return rows.values("stratum").annotate(devices=Count("pk")).values_list("stratum", "devices")
 
 
 def _stop(deployment: Deployment, reason_code: str, why: str) -> None:

@@ -15,6 +15,7 @@ from deployments.states import (
     UNSUCCESSFUL_STATES,
     DeploymentOutcome,
     DeviceDeploymentState,
+    SkipReason,
 )
 
 # From left to right: succeeded, failed, in progress, waiting, cancelled.
@@ -75,11 +76,16 @@ def refresh_observation(deployments: Iterable[Deployment]) -> dict[UUID, int]:
 
 
 def outcome_of(deployment: Deployment, counts: StateCounts) -> str:
-    """Return the `DeploymentOutcome`, or an empty string while the deployment has not ended."""
+    """Return the `DeploymentOutcome`, or an empty string while the deployment has not ended.
+
+    A deployment without devices has succeeded if all selected ones run the bundle already.
+    """
     if deployment.finished_at is None:
         return ""
     if deployment.state == DeploymentState.CANCELLED:
         return DeploymentOutcome.CANCELLED
+    if set(deployment.skipped_counts) == {SkipReason.ALREADY_RUNNING} and not deployment.device_count:
+        return DeploymentOutcome.SUCCEEDED
     total = sum(counts.values())
     is_success = total > 0 and counts.get(DeviceDeploymentState.SUCCEEDED, 0) == total
     return DeploymentOutcome.SUCCEEDED if is_success else DeploymentOutcome.INCOMPLETE

@@ -18,8 +18,9 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from deployments.models import FINAL_STATES, Deployment, DeviceDeployment, DeviceDeploymentState
+from deployments.models import FINAL_STATES, UNSUCCESSFUL_STATES, Deployment, DeviceDeployment, DeviceDeploymentState
 from deployments.observation import LateFailure, fail_late
+from deployments.phases.advance import trip_if_exceeded
 from deployments.states import stages_passed, state_after_report
 from deployments.termination import ended_event
 from devices.models import Command
@@ -67,9 +68,12 @@ def accept_report(device_id: UUID, deployment_id: UUID, report: Report) -> str:
         if report.report == row.report:
             return row.state
         if row.state in FINAL_STATES:
-            _note_late(row, report)
+            if _note_late(row, report):
+                trip_if_exceeded(deployment_id)
             return row.state
         if report.report < row.report or _apply(row, report):
+            if row.state in UNSUCCESSFUL_STATES:
+                trip_if_exceeded(deployment_id)
             return row.state
     raise Unavailable("busy", "The deployment is changing right now; send the same report again.")
 
@@ -113,19 +117,21 @@ def _changes(row: DeviceDeployment, report: Report, target: str) -> dict[str, An
     return changes
 
 
-def _note_late(row: DeviceDeployment, report: Report) -> None:
+def _note_late(row: DeviceDeployment, report: Report) -> bool:
     """Store what a device reports after the end. A report that differs from the one before becomes an event.
 
-    A device could alternate forever, so the number of events is limited. The database counts them.
+    Return whether a success has failed late by this report. A device could alternate forever, so the number of events
+    is limited. The database counts them.
     """
     if report.report < row.report:
-        return
+        return False
+    failed_late = 0
     differing = DeviceDeployment.objects.filter(pk=row.pk).exclude(late_state=report.state)
     with transaction.atomic():
         if row.state == DeviceDeploymentState.SUCCEEDED and report.state in LATE_FAILURES:
             reason_code = report.reason_code or report.state
             failure = LateFailure(row.pk, row.deployment_id, row.device_id, row.product, reason_code, report.message)
-            fail_late([failure], "device")
+            failed_late = fail_late([failure], "device")
         if differing.filter(late_events__lt=MAX_LATE_EVENTS).update(
             late_state=report.state, late_events=F("late_events") + 1
         ):
@@ -141,3 +147,4 @@ def _note_late(row: DeviceDeployment, report: Report) -> None:
             )
         else:
             differing.update(late_state=report.state)
+    return bool(failed_late)

@@ -3,6 +3,7 @@
 from deployments.drift import compare
 from deployments.observation import observe
 from deployments.offers import offer
+from deployments.phases.advance import advance, withdraw_offers_of_paused
 from deployments.planning import plan
 from deployments.termination import (
     carry_out_cancels,
@@ -15,7 +16,9 @@ from foundation.scheduler import Task
 
 TASKS = [
     Task("plan", plan, every_seconds=1),
+    Task("advance", advance, every_seconds=1),
     Task("offer", offer, every_seconds=1),
+    Task("withdraw offers of paused deployments", withdraw_offers_of_paused, every_seconds=1),
     Task("carry out cancels", carry_out_cancels, every_seconds=1),
     Task("enforce deadlines", enforce_deadlines, every_seconds=1),
     Task("end decommissioned devices", end_decommissioned, every_seconds=5),

@@ -1,21 +1,48 @@
 """Requests and responses of the operators' endpoints."""
 
+from dataclasses import asdict
 from typing import Any
 
+from django.db.models import prefetch_related_objects
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from deployments.definition import MAX_DEVICES
-from deployments.models import Deployment, DeploymentState, DeviceDeployment
+from deployments.models import Deployment, DeploymentState, DeviceDeployment, Phase
 from deployments.models.device_deployment import StateCounts
+from deployments.phases.advance import counts_of_phases
+from deployments.phases.strata import MAX_STRATA
+from deployments.phases.thresholds import PhaseCounts
 from deployments.progress import counts_of, outcome_of, refresh_observation
-from deployments.states import RESULTS, DeploymentOutcome
+from deployments.states import COUNTED_RESULTS, RESULTS, DeploymentOutcome, FailureAction, SkipReason
 from foundation.api.serializers import StrictSerializer
 from foundation.queries.lexer import MAX_QUERY_SIZE
 
 YEAR_SECONDS = 31_536_000
 MAX_OBSERVATION_SECONDS = 30 * 86_400
 MAX_GROUPS = 1000
+MAX_CANARIES = 1000
+MAX_COUNT = 10_000_000
+
+
+class PhaseRequest(StrictSerializer):
+    """A phase. `percent` or `count` say how many devices have the bundle at its end; the last phase has neither."""
+
+    percent = serializers.IntegerField(min_value=1, max_value=100, required=False)
+    count = serializers.IntegerField(min_value=1, max_value=MAX_COUNT, required=False)
+    success_threshold_percent = serializers.IntegerField(
+        min_value=0, max_value=100, required=False, help_text="How many of its devices must succeed."
+    )
+    error_threshold_percent = serializers.IntegerField(
+        min_value=0, max_value=100, required=False, help_text="More failures than this trip the phase."
+    )
+    soak_seconds = serializers.IntegerField(
+        min_value=0, max_value=YEAR_SECONDS, required=False,
+        help_text="How long its devices are observed before the next phase begins.",
+    )  # fmt: skip
+    manual_gate = serializers.BooleanField(
+        required=False, help_text="Whether an operator decides if the next phase begins."
+    )
 
 
 class DeploymentRequest(StrictSerializer):
@@ -30,6 +57,24 @@ class DeploymentRequest(StrictSerializer):
     exclude = serializers.CharField(
         max_length=MAX_QUERY_SIZE, allow_blank=True, required=False, help_text="A query for devices to leave out."
     )
+    phases = PhaseRequest(many=True, required=False)
+    canaries = serializers.ListField(
+        child=serializers.UUIDField(), max_length=MAX_CANARIES, required=False,
+        help_text="Selected devices that the first phase admits in any case.",
+    )  # fmt: skip
+    strata = serializers.ListField(
+        child=serializers.CharField(max_length=80), max_length=MAX_STRATA, required=False,
+        help_text="Every phase takes its share of each stratum: `type`, `group`, `running`, `tag:PREFIX`.",
+    )  # fmt: skip
+    on_failure = serializers.ChoiceField(FailureAction.choices, required=False, help_text="What a trip does.")
+    min_sample = serializers.IntegerField(min_value=1, max_value=MAX_COUNT, required=False)
+    max_bad = serializers.IntegerField(
+        min_value=0, max_value=MAX_COUNT, required=False, allow_null=True,
+        help_text="More failures than this, over all phases, trip the deployment.",
+    )  # fmt: skip
+    accept_seconds = serializers.IntegerField(min_value=10, max_value=YEAR_SECONDS, required=False)
+    fill_seconds = serializers.IntegerField(min_value=10, max_value=YEAR_SECONDS, required=False)
+    allow_downgrade = serializers.BooleanField(required=False)
     deadline_seconds = serializers.IntegerField(min_value=10, max_value=YEAR_SECONDS, required=False)
     observation_seconds = serializers.IntegerField(
         min_value=0, max_value=MAX_OBSERVATION_SECONDS, required=False,
@@ -40,6 +85,16 @@ class DeploymentRequest(StrictSerializer):
         help_text="How long the bundle may be unhealthy while it is observed.",
     )  # fmt: skip
     note = serializers.CharField(max_length=500, allow_blank=True, required=False)
+
+
+class ResumeRequest(StrictSerializer):
+    """How a deployment continues. After a trip, a decision and its `reason` are required."""
+
+    reason = serializers.CharField(max_length=500, allow_blank=True, required=False)
+    error_threshold_percent = serializers.IntegerField(min_value=0, max_value=100, required=False)
+    success_threshold_percent = serializers.IntegerField(min_value=0, max_value=100, required=False)
+    accept_failures = serializers.BooleanField(required=False, help_text="The failures so far no longer count.")
+    skip_phase = serializers.BooleanField(required=False, help_text="The next phase begins.")
 
 
 class DeploymentFilter(serializers.Serializer[Any]):
@@ -53,15 +108,57 @@ class Counts(serializers.Serializer[Any]):
     """How many device deployments are in which state. A success that failed late counts as `failed_late` only."""
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
-        return {result: serializers.IntegerField() for result in RESULTS}
+        return {result: serializers.IntegerField() for result in COUNTED_RESULTS}
+
+
+class PhaseCountsResponse(serializers.Serializer[Any]):
+    """How many devices the phase admitted, and how many of them have which result."""
+
+    admitted = serializers.IntegerField()
+    good = serializers.IntegerField(help_text="Succeeded, and still so.")
+    bad = serializers.IntegerField(help_text="Failed, at once or late.")
+    lost = serializers.IntegerField(help_text="Never accepted the offer.")
+    neutral = serializers.IntegerField(help_text="Cancelled.")
 
 
 class Skipped(serializers.Serializer[Any]):
-    """How many chosen devices are not part of the deployment. The numbers grow while it is `planning`."""
+    """How many selected devices cannot take part, by reason. The numbers grow while the deployment is `planning`."""
 
-    not_accepted = serializers.IntegerField()
-    wrong_device_type = serializers.IntegerField()
-    excluded = serializers.IntegerField()
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        return {reason: serializers.IntegerField() for reason in SkipReason.values}
+
+
+class PhaseResponse(serializers.ModelSerializer[Phase]):
+    """One phase with its counts. `device_count` is cumulative, and 0 until the deployment has been planned."""
+
+    counts = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Phase
+        fields = [
+            "number",
+            "state",
+            "percent",
+            "count",
+            "device_count",
+            "counts",
+            "evicted",
+            "forgiven",
+            "success_threshold_percent",
+            "error_threshold_percent",
+            "soak_seconds",
+            "manual_gate",
+            "opened_at",
+            "fill_ends_at",
+            "soak_ends_at",
+            "finished_at",
+        ]
+        read_only_fields = fields
+
+    @extend_schema_field(PhaseCountsResponse)
+    def get_counts(self, phase: Phase) -> dict[str, int]:
+        counts: dict[int, PhaseCounts] = self.context["phase_counts"]
+        return asdict(counts.get(phase.pk, PhaseCounts()))
 
 
 class DeploymentAnswer(serializers.ModelSerializer[Deployment]):
@@ -72,6 +169,7 @@ class DeploymentAnswer(serializers.ModelSerializer[Deployment]):
     counts = serializers.SerializerMethodField()
     observing = serializers.SerializerMethodField()
     skipped = Skipped(source="skipped_counts")
+    phases = PhaseResponse(many=True)
     reason_code = serializers.CharField(
         help_text="Why the deployment ended before any device took part: `no_devices`, `bundle_withdrawn`, or empty."
     )
@@ -87,11 +185,22 @@ class DeploymentAnswer(serializers.ModelSerializer[Deployment]):
             "counts",
             "observing",
             "skipped",
+            "device_count",
+            "phases",
+            "pause_reason",
+            "strata",
+            "on_failure",
+            "min_sample",
+            "max_bad",
+            "accept_seconds",
+            "fill_seconds",
+            "allow_downgrade",
             "note",
             "deadline_seconds",
             "observation_seconds",
             "unhealthy_seconds",
             "created_at",
+            "paused_at",
             "cancelled_at",
             "finished_at",
         ]
@@ -100,7 +209,7 @@ class DeploymentAnswer(serializers.ModelSerializer[Deployment]):
     @extend_schema_field(Counts)
     def get_counts(self, deployment: Deployment) -> dict[str, int]:
         counts: StateCounts = self.context["counts"][deployment.pk]
-        return {result: counts.get(result, 0) for result in RESULTS}
+        return {result: counts.get(result, 0) for result in COUNTED_RESULTS}
 
     @extend_schema_field(serializers.ChoiceField([*DeploymentOutcome.choices, ("", "not ended")]))
     def get_outcome(self, deployment: Deployment) -> str:
@@ -130,6 +239,9 @@ class DeviceDeploymentAnswer(serializers.ModelSerializer[DeviceDeployment]):
 
     device = serializers.UUIDField(source="device_id")
     device_name = serializers.CharField(source="device.name")
+    phase = serializers.IntegerField(
+        source="phase.number", allow_null=True, default=None, help_text="The phase that admitted the device."
+    )
     late_state = serializers.CharField(help_text="The state that the device reported last after the end.")
     late_outcome = serializers.SerializerMethodField()
 
@@ -138,6 +250,7 @@ class DeviceDeploymentAnswer(serializers.ModelSerializer[DeviceDeployment]):
         fields = [
             "device",
             "device_name",
+            "phase",
             "state",
             "attempt",
             "reason_code",
@@ -164,7 +277,13 @@ class DeviceDeploymentAnswer(serializers.ModelSerializer[DeviceDeployment]):
 
 
 def deployment_responses(deployments: list[Deployment]) -> list[Any]:
-    """Return the responses for these deployments. Three queries at most, however many there are."""
+    """Return the responses for these deployments. Five queries at most, however many there are."""
+    prefetch_related_objects(deployments, "phases")
+    phases = [phase for deployment in deployments for phase in deployment.phases.all()]
     observing = refresh_observation(deployments)
-    context = {"counts": counts_of(deployments), "observing": observing}
+    context = {
+        "counts": counts_of(deployments),
+        "observing": observing,
+        "phase_counts": counts_of_phases(phases) if phases else {},
+    }
     return list(DeploymentAnswer(deployments, many=True, context=context).data)

@@ -2,19 +2,28 @@
 
 deployment:
 
-    planning ──► running ──────► finished
-       │  │         │               ▲
-       │  └─────────┼───────────────┘  (no device can take part)
-       └────────────┴──► cancelled
+                        ┌── trip, gate, operator ──► paused ──┐
+                        │                              │      │ resume, promote
+    planning ──────► running ◄─────────────────────────┼──────┘
+       │  │             │  └──────► finished ◄─────────┤
+       │  └─────────────┼──────────────▲               │         (planning: no device can take part)
+       └────────────────┴──► cancelled ◄───────────────┘
 
 phase:
 
-    waiting ──► open ──► finished
-       └────────────────────▲          (the deployment ended while it was planned)
+    pending ──► filling ──► settling ──► soaking ──► gate ──► passed
+       │           │           │            │          │
+       │           └───────────┴─────┬──────┴──────────┘
+       │                             ▼
+       └──► skipped ◄──────────── tripped ──► filling            (an operator resumes the deployment)
+
+    A phase goes on to the next state as soon as the conditions of the present one are met, so it may leave states out.
 
 device deployment:
 
-       ┌── hold ───┐
+    skipped                                  (the device cannot take part; a row is created in this state and stays)
+
+       ┌── withdrawn: hold, pause, eviction
        ▼           │
     waiting ──► offered ──► accepted ──► downloading ──► installing ──► checking ──► succeeded | failed |
        │           │            │             │              │             │         rolled_back | rejected
@@ -25,8 +34,8 @@ device deployment:
 A success is provisional until its observation time ends: it may fail late, and then counts as failed
 (`deployments.observation`). The state stays `succeeded`.
 
-Decommissioning a device ends all its device deployments as `cancelled`. A hold withdraws an offer that the device has
-not acknowledged: the device deployment waits again, as a new attempt.
+Decommissioning a device ends all its device deployments as `cancelled`. A hold, a pause or an eviction withdraws an
+offer that the device has not acknowledged: the device deployment waits again, as a new attempt.
 """
 
 from django.db.models import TextChoices
@@ -37,8 +46,39 @@ from foundation.state_machine import Transitions
 class DeploymentState(TextChoices):
     PLANNING = "planning", "planning"
     RUNNING = "running", "running"
+    PAUSED = "paused", "paused"
     CANCELLED = "cancelled", "cancelled"
     FINISHED = "finished", "finished"
+
+
+class PauseReason(TextChoices):
+    """Why a deployment is paused."""
+
+    OPERATOR = "operator", "by an operator"
+    MANUAL_GATE = "manual_gate", "waits for an operator's decision"
+    SUCCESS_MISSED = "success_missed", "too few devices can succeed"
+    ERROR_THRESHOLD = "error_threshold", "too many devices failed"
+    NOT_ENOUGH_DEVICES = "not_enough_devices", "too few devices are reachable"
+
+
+class FailureAction(TextChoices):
+    """What happens when a phase trips."""
+
+    PAUSE = "pause", "pause the deployment"
+    CANCEL = "cancel", "cancel the deployment"
+
+
+class SkipReason(TextChoices):
+    """Why a selected device cannot take part. The first that applies is recorded."""
+
+    EXCLUDED = "excluded", "excluded"
+    DECOMMISSIONED = "decommissioned", "decommissioned"
+    NOT_ACCEPTED = "not_accepted", "not accepted"
+    WRONG_DEVICE_TYPE = "wrong_device_type", "of a device type that the bundle is not for"
+    ALREADY_RUNNING = "already_running", "already running it"
+    NEWER_RUNNING = "newer_running", "running a newer release"
+    NO_MEMORY = "no_memory", "without enough memory"
+    NO_SPACE = "no_space", "without enough disk space"
 
 
 class DeploymentOutcome(TextChoices):
@@ -52,7 +92,8 @@ class DeploymentOutcome(TextChoices):
 DEPLOYMENT_TRANSITIONS = Transitions(
     {
         DeploymentState.PLANNING: {DeploymentState.RUNNING, DeploymentState.CANCELLED, DeploymentState.FINISHED},
-        DeploymentState.RUNNING: {DeploymentState.CANCELLED, DeploymentState.FINISHED},
+        DeploymentState.RUNNING: {DeploymentState.PAUSED, DeploymentState.CANCELLED, DeploymentState.FINISHED},
+        DeploymentState.PAUSED: {DeploymentState.RUNNING, DeploymentState.CANCELLED, DeploymentState.FINISHED},
         DeploymentState.CANCELLED: {},
         DeploymentState.FINISHED: {},
     }
@@ -60,21 +101,43 @@ DEPLOYMENT_TRANSITIONS = Transitions(
 
 
 class PhaseState(TextChoices):
-    WAITING = "waiting", "waiting"
-    OPEN = "open", "open"
-    FINISHED = "finished", "finished"
+    PENDING = "pending", "pending"
+    FILLING = "filling", "filling"
+    SETTLING = "settling", "settling"
+    SOAKING = "soaking", "soaking"
+    GATE = "gate", "waiting at its gate"
+    PASSED = "passed", "passed"
+    TRIPPED = "tripped", "tripped"
+    SKIPPED = "skipped", "skipped"
 
+
+# A deployment has at most one phase in these states. The phases before it have ended, those after it are pending.
+OPEN_PHASE_STATES = (PhaseState.FILLING, PhaseState.SETTLING, PhaseState.SOAKING, PhaseState.GATE)
+# What a phase was called in the release before phases. A process of that release may still write it during an upgrade.
+FORMER_PHASE_STATES = {"waiting": PhaseState.PENDING, "open": PhaseState.FILLING, "finished": PhaseState.PASSED}
 
 PHASE_TRANSITIONS = Transitions(
     {
-        PhaseState.WAITING: {PhaseState.OPEN, PhaseState.FINISHED},
-        PhaseState.OPEN: {PhaseState.FINISHED},
-        PhaseState.FINISHED: {},
+        PhaseState.PENDING: {PhaseState.FILLING, PhaseState.SKIPPED},
+        PhaseState.FILLING: {
+            PhaseState.SETTLING, PhaseState.SOAKING, PhaseState.GATE, PhaseState.PASSED, PhaseState.TRIPPED,
+            PhaseState.SKIPPED,
+        },
+        PhaseState.SETTLING: {
+            PhaseState.SOAKING, PhaseState.GATE, PhaseState.PASSED, PhaseState.TRIPPED, PhaseState.SKIPPED,
+        },
+        PhaseState.SOAKING: {PhaseState.GATE, PhaseState.PASSED, PhaseState.TRIPPED, PhaseState.SKIPPED},
+        PhaseState.GATE: {PhaseState.PASSED, PhaseState.TRIPPED, PhaseState.SKIPPED},
+        PhaseState.TRIPPED: {PhaseState.FILLING, PhaseState.SKIPPED},
+        PhaseState.PASSED: {},
+        PhaseState.SKIPPED: {},
+        **{former: {state} for former, state in FORMER_PHASE_STATES.items()},
     }
-)
+)  # fmt: skip
 
 
 class DeviceDeploymentState(TextChoices):
+    SKIPPED = "skipped", "skipped"
     WAITING = "waiting", "waiting"
     OFFERED = "offered", "offered"
     ACCEPTED = "accepted", "accepted"
@@ -113,6 +176,7 @@ FINAL_REPORTS = (
 REPORTABLE_STATES = (*STAGES[1:], *FINAL_REPORTS)
 REPORTED_CHOICES = [(state.value, state.label) for state in REPORTABLE_STATES]
 FINAL_STATES = (
+    DeviceDeploymentState.SKIPPED,
     DeviceDeploymentState.SUCCEEDED,
     DeviceDeploymentState.FAILED,
     DeviceDeploymentState.ROLLED_BACK,
@@ -132,6 +196,11 @@ UNSUCCESSFUL_STATES = (
 FAILED_LATE = "failed_late"
 # What a device deployment amounts to: its state, or `failed_late`.
 RESULTS = (*(state.value for state in DeviceDeploymentState), FAILED_LATE)
+# The results of devices that take part. Skipped devices are in no total.
+COUNTED_RESULTS = tuple(result for result in RESULTS if result != DeviceDeploymentState.SKIPPED)
+
+# How the part of an active device may end.
+_ENDS = (*FINAL_REPORTS, DeviceDeploymentState.TIMED_OUT)
 
 DEVICE_DEPLOYMENT_TRANSITIONS = Transitions(
     {
@@ -140,12 +209,12 @@ DEVICE_DEPLOYMENT_TRANSITIONS = Transitions(
             DeviceDeploymentState.WAITING,
             *STAGES[1:],
             DeviceDeploymentState.CANCELLING,
-            *FINAL_STATES,
+            *_ENDS,
         },
-        DeviceDeploymentState.ACCEPTED: {*STAGES[2:], DeviceDeploymentState.CANCELLING, *FINAL_STATES},
-        DeviceDeploymentState.DOWNLOADING: {*STAGES[3:], DeviceDeploymentState.CANCELLING, *FINAL_STATES},
-        DeviceDeploymentState.INSTALLING: {*STAGES[4:], DeviceDeploymentState.CANCELLING, *FINAL_STATES},
-        DeviceDeploymentState.CHECKING: {DeviceDeploymentState.CANCELLING, *FINAL_STATES},
+        DeviceDeploymentState.ACCEPTED: {*STAGES[2:], DeviceDeploymentState.CANCELLING, *_ENDS},
+        DeviceDeploymentState.DOWNLOADING: {*STAGES[3:], DeviceDeploymentState.CANCELLING, *_ENDS},
+        DeviceDeploymentState.INSTALLING: {*STAGES[4:], DeviceDeploymentState.CANCELLING, *_ENDS},
+        DeviceDeploymentState.CHECKING: {DeviceDeploymentState.CANCELLING, *_ENDS},
         DeviceDeploymentState.CANCELLING: set(FINAL_REPORTS),
         **{state: set() for state in FINAL_STATES},
     }

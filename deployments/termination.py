@@ -7,7 +7,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from bundles.models import BundleState
@@ -20,7 +20,7 @@ from deployments.models import (
     Phase,
     PhaseState,
 )
-from deployments.states import STAGES
+from deployments.states import OPEN_PHASE_STATES, STAGES
 from devices.models import CancelPayload, Command, DeviceState
 from foundation.batches import run_in_batches
 from foundation.events.models import Event, record_event
@@ -67,11 +67,16 @@ def end_withdrawn() -> int:
 
 
 def finish() -> int:
-    """Finish deployments whose device deployments have all ended, and store their counts. Return how many."""
+    """Finish deployments whose device deployments have all ended, and store their counts. Return how many.
+
+    A running one also has to have completed its phases: the last one may still soak.
+    """
     unfinished = DeviceDeployment.objects.unfinished().filter(deployment=OuterRef("pk"))
+    to_complete = Phase.objects.filter(deployment=OuterRef("pk"), state__in=(PhaseState.PENDING, *OPEN_PHASE_STATES))
     with transaction.atomic():
         started = Deployment.objects.unfinished().exclude(state=DeploymentState.PLANNING)
-        ended = started.filter(~Exists(unfinished)).order_by().select_related("bundle").defer("bundle__manifest")
+        ended = started.filter(~Exists(unfinished), ~Q(state=DeploymentState.RUNNING) | ~Exists(to_complete))
+        ended = ended.order_by().select_related("bundle").defer("bundle__manifest")
         deployments = list(ended.select_for_update(skip_locked=True, of=("self",))[:BATCH])
         counts = DeviceDeployment.objects.filter(deployment__in=deployments).counts()
         for deployment in deployments:
@@ -83,7 +88,9 @@ def _finish(deployment: Deployment, counts: dict[str, int]) -> None:
     """Finish one locked deployment. A cancelled one stays `cancelled`, with the time of its end."""
     if not deployment.transition_to(DeploymentState.FINISHED, final_counts=counts):
         Deployment.objects.filter(pk=deployment.pk).update(finished_at=timezone.now(), final_counts=counts)
-    Phase.objects.filter(deployment=deployment).transition_to(PhaseState.FINISHED)
+    Phase.objects.filter(deployment=deployment).transition_to(
+        PhaseState.SKIPPED, only_from=[PhaseState.PENDING, *OPEN_PHASE_STATES]
+    )
     summary = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(counts.items()))
     record_event(
         "deployment.finished",

@@ -6,12 +6,23 @@ import bundles.identifiers  # noqa: F401 - registers the converters `name` and `
 from deployments.device_views import BlobBytes, Manifest, Result
 from deployments.history_views import DeviceDeployments
 from deployments.usage_views import RunningBundle
-from deployments.views import CancelDeployment, DeploymentDevices, Deployments, OneDeployment
+from deployments.views import (
+    CancelDeployment,
+    DeploymentDevices,
+    Deployments,
+    OneDeployment,
+    PauseDeployment,
+    PromoteDeployment,
+    ResumeDeployment,
+)
 
 urlpatterns = [
     path("deployments", Deployments.as_view(), name="deployments"),
     path("deployments/<uuid:deployment_id>", OneDeployment.as_view(), name="deployment"),
     path("deployments/<uuid:deployment_id>/devices", DeploymentDevices.as_view(), name="deployment-devices"),
+    path("deployments/<uuid:deployment_id>/pause", PauseDeployment.as_view(), name="deployment-pause"),
+    path("deployments/<uuid:deployment_id>/resume", ResumeDeployment.as_view(), name="deployment-resume"),
+    path("deployments/<uuid:deployment_id>/promote", PromoteDeployment.as_view(), name="deployment-promote"),
     path("deployments/<uuid:deployment_id>/cancel", CancelDeployment.as_view(), name="deployment-cancel"),
     path("deployments/<uuid:deployment_id>/result", Result.as_view(), name="deployment-result"),
     path("bundles/<name:name>/<name:version>/running", RunningBundle.as_view(), name="bundle-running"),

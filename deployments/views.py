@@ -14,12 +14,15 @@ from rest_framework.views import APIView
 from bundles.models import Bundle
 from deployments.definition import Definition, start
 from deployments.models import Deployment, DeploymentQuerySet, DeviceDeployment
+from deployments.phases.control import Resumption, pause_deployment, promote_deployment, resume_deployment
+from deployments.phases.definition import PhaseDefinition
 from deployments.serializers import (
     DeploymentAnswer,
     DeploymentFilter,
     DeploymentRequest,
     DeviceDeploymentAnswer,
     DeviceDeploymentFilter,
+    ResumeRequest,
     deployment_responses,
 )
 from foundation.accounts.authentication import token_of
@@ -53,7 +56,9 @@ class Deployments(ListView[Deployment]):
         request=DeploymentRequest,
         responses={
             201: DeploymentAnswer,
-            400: OpenApiResponse(description="nobody_chosen, too_many_devices, unknown_groups, unknown_devices"),
+            400: OpenApiResponse(
+                description="nobody_chosen, too_many_devices, unknown_groups, unknown_devices, bad_phases, bad_strata"
+            ),
             404: OpenApiResponse(description="unknown_bundle"),
             409: OpenApiResponse(description="bundle_not_ready, no_devices"),
         },
@@ -67,6 +72,8 @@ class Deployments(ListView[Deployment]):
         body = DeploymentRequest(data=request.data)
         body.is_valid(raise_exception=True)
         values = dict(body.validated_data)
+        if "phases" in values:
+            values["phases"] = [PhaseDefinition(**phase) for phase in values["phases"]]
         bundle = Bundle.objects.defer("manifest").get_by_label(values.pop("bundle"))
         token = token_of(request)
         deployment = start(Definition(bundle, **values), actor=token.actor, created_by=token.user)
@@ -97,6 +104,49 @@ class DeploymentDevices(ListView[DeviceDeployment]):
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """The devices of a deployment, each with its state, progress and reason."""
         return self.list(request, *args, **kwargs)
+
+
+class PauseDeployment(APIView):
+    @extend_schema(request=None, responses={200: DeploymentAnswer, 409: OpenApiResponse(description="wrong_state")})
+    def post(self, request: Request, deployment_id: UUID) -> Response:
+        """Pause a deployment. Idempotent. Nothing more is offered; devices that have accepted an offer finish."""
+        deployment = get_object_or_404(all_deployments(), pk=deployment_id)
+        pause_deployment(deployment, actor=token_of(request).actor)
+        return Response(answer(deployment))
+
+
+class ResumeDeployment(APIView):
+    @extend_schema(
+        request=ResumeRequest,
+        responses={
+            200: DeploymentAnswer,
+            400: OpenApiResponse(description="reason_required"),
+            409: OpenApiResponse(description="wrong_state, decision_required"),
+        },
+    )
+    def post(self, request: Request, deployment_id: UUID) -> Response:
+        """Continue a paused deployment. Idempotent.
+
+        After a trip, the request must contain a decision and its reason: a new threshold, `accept_failures`, or
+        `skip_phase`.
+        """
+        body = ResumeRequest(data=request.data)
+        body.is_valid(raise_exception=True)
+        deployment = get_object_or_404(all_deployments(), pk=deployment_id)
+        resume_deployment(deployment, Resumption(**body.validated_data), actor=token_of(request).actor)
+        return Response(answer(deployment))
+
+
+class PromoteDeployment(APIView):
+    @extend_schema(
+        request=None,
+        responses={200: DeploymentAnswer, 409: OpenApiResponse(description="wrong_state, nothing_to_promote")},
+    )
+    def post(self, request: Request, deployment_id: UUID) -> Response:
+        """Begin the next phase, although the current one waits for results, soaks, or waits at its gate."""
+        deployment = get_object_or_404(all_deployments(), pk=deployment_id)
+        promote_deployment(deployment, actor=token_of(request).actor)
+        return Response(answer(deployment))
 
 
 class CancelDeployment(APIView):

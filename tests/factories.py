@@ -16,7 +16,9 @@ from bundles.publishing import draft
 from bundles.storage.interface import blobs
 from deployments.definition import Definition, start
 from deployments.models import FINAL_STATES, Deployment, DeviceDeployment, DeviceDeploymentState
+from deployments.phases.advance import advance
 from deployments.planning import plan
+from deployments.termination import finish
 from devices.models import Device, EnrolmentToken, Group
 from foundation.accounts.models import ApiToken
 
@@ -102,6 +104,12 @@ def make_planning_deployment(bundle: Bundle, *devices: Device, **fields: Any) ->
     """Create a deployment that the scheduler has not planned yet."""
     definition = Definition(bundle, devices=[device.pk for device in devices], **fields)
     return start(definition, actor="operator:alice")
+
+
+def complete() -> int:
+    """Run the scheduler's tasks that bring deployments to their end. Return how many have finished."""
+    advance()
+    return finish()
 
 
 def make_device_deployment(

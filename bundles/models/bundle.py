@@ -75,6 +75,8 @@ class Bundle(ExplainedModel):
     size = models.BigIntegerField(editable=False)
     file_count = models.PositiveIntegerField(editable=False)
     device_types = ArrayField(models.CharField(max_length=NAME_LENGTH), default=list, editable=False)
+    # From the manifest: which releases of the product are newer, whatever their versions are called.
+    release_counter = models.BigIntegerField(default=0, db_default=0, editable=False)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, editable=False, on_delete=models.SET_NULL, related_name="+"
     )

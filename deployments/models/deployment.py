@@ -1,7 +1,7 @@
 """Deployments, and which devices an operator selected for each."""
 
 import uuid
-from dataclasses import asdict, dataclass, fields
+from collections import Counter
 from typing import Any, Self
 
 from django.conf import settings
@@ -11,48 +11,19 @@ from django.db.models import Q
 from django.utils import timezone
 
 from bundles.models import Bundle
-from deployments.states import DEPLOYMENT_TRANSITIONS, DeploymentState
+from deployments.phases.thresholds import DEFAULT_MIN_SAMPLE
+from deployments.states import DEPLOYMENT_TRANSITIONS, DeploymentState, FailureAction, PauseReason, SkipReason
 from foundation.errors import IllegalTransition
 from foundation.events.models import record_event
 from foundation.state_machine import StatefulModel, StatefulQuerySet
 
 
-@dataclass(frozen=True, slots=True)
-class SkippedCounts:
-    """How many selected devices are not part of the deployment, by reason."""
-
-    not_accepted: int = 0
-    wrong_device_type: int = 0
-    excluded: int = 0
-
-    def __add__(self, other: "SkippedCounts") -> "SkippedCounts":
-        return SkippedCounts(
-            self.not_accepted + other.not_accepted,
-            self.wrong_device_type + other.wrong_device_type,
-            self.excluded + other.excluded,
-        )
-
-    @classmethod
-    def read(cls, document: dict[str, int]) -> "SkippedCounts":
-        """Return stored counts. Reasons that this release does not know are left out."""
-        return cls(**{field.name: document.get(field.name, 0) for field in fields(cls)})
-
-    def document(self, *, has_query: bool) -> dict[str, int]:
-        """Return the counts to store.
-
-        A release before queries refuses to plan a deployment with `excluded`. It is left out where that release would
-        plan correctly, and stored even if it is 0 where it would deploy to the wrong devices.
-        """
-        counts = asdict(self)
-        return counts if has_query or self.excluded else {name: counts[name] for name in counts if name != "excluded"}
+class SkippedCounts(Counter[str]):
+    """How many selected devices cannot take part, by `SkipReason`."""
 
     def __str__(self) -> str:
-        reasons = [
-            (self.not_accepted, "not accepted"),
-            (self.wrong_device_type, "of a device type that the bundle is not for"),
-            (self.excluded, "excluded"),
-        ]
-        return ", ".join(f"{count} {reason}" for count, reason in reasons if count)
+        reasons = [(self[reason], reason.label) for reason in SkipReason if self[reason]]
+        return ", ".join(f"{count} {label}" for count, label in reasons)
 
 
 class DeploymentQuerySet(StatefulQuerySet["Deployment"]):
@@ -63,6 +34,10 @@ class DeploymentQuerySet(StatefulQuerySet["Deployment"]):
     def running(self) -> Self:
         """The bundle is still offered to devices."""
         return self.in_states(DeploymentState.RUNNING)
+
+    def started(self) -> Self:
+        """Planned, and not ended or cancelled."""
+        return self.in_states(DeploymentState.RUNNING, DeploymentState.PAUSED)
 
     def unfinished(self) -> Self:
         """Some device deployments may not have ended, even after an operator has cancelled."""
@@ -94,9 +69,32 @@ class Deployment(StatefulModel):
     # How long a success is observed, and how long a bundle may be unhealthy in that time.
     observation_seconds = models.PositiveIntegerField(default=600, db_default=600)
     unhealthy_seconds = models.PositiveIntegerField(default=60, db_default=60)
+    # How long a device may take to accept an offer before another one gets its place, and how long a phase waits for
+    # devices to fill it. Neither applies to the last phase.
+    accept_seconds = models.PositiveIntegerField(default=3600, db_default=3600)
+    fill_seconds = models.PositiveIntegerField(default=86_400, db_default=86_400)
+    # Whether devices that run a newer release of the product take part.
+    allow_downgrade = models.BooleanField(default=False, db_default=False)
+    # What happens when a phase trips, and what trips it besides the phases' own thresholds.
+    on_failure = models.CharField(
+        max_length=16, choices=FailureAction, default=FailureAction.PAUSE, db_default=FailureAction.PAUSE
+    )
+    min_sample = models.PositiveIntegerField(default=DEFAULT_MIN_SAMPLE, db_default=DEFAULT_MIN_SAMPLE)
+    max_bad = models.PositiveIntegerField(null=True)
+    # Empty unless it is paused.
+    pause_reason = models.CharField(
+        max_length=32, choices=PauseReason, blank=True, default="", db_default="", editable=False
+    )
+    paused_at = models.DateTimeField(null=True, editable=False)
+    # By which properties devices are divided into strata, and how many devices each stratum has. Every phase takes its
+    # share of each.
+    strata = ArrayField(models.CharField(max_length=80), default=list, db_default=[])
+    stratum_sizes = models.JSONField(default=dict, db_default={}, editable=False)
+    # How many devices take part.
+    device_count = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     # How many successes failed late. The counts by state do not know of it.
     late_failures = models.PositiveIntegerField(default=0, db_default=0, editable=False)
-    # The fields of `SkippedCounts`; they grow while the deployment is planned.
+    # The `SkippedCounts`; they grow while the deployment is planned.
     skipped = models.JSONField(default=dict, editable=False)
     # How many device deployments ended in which state. Stored when the deployment has finished, counted until then.
     final_counts = models.JSONField(default=dict, editable=False)
@@ -130,10 +128,13 @@ class Deployment(StatefulModel):
 
     @classmethod
     def stamps(cls, target: str) -> dict[str, Any]:
-        column = {DeploymentState.CANCELLED: "cancelled_at", DeploymentState.FINISHED: "finished_at"}.get(
-            DeploymentState(target)
-        )
-        return {column: timezone.now()} if column else {}
+        column = {
+            DeploymentState.PAUSED: "paused_at",
+            DeploymentState.CANCELLED: "cancelled_at",
+            DeploymentState.FINISHED: "finished_at",
+        }.get(DeploymentState(target))
+        not_paused = {} if target == DeploymentState.PAUSED else {"pause_reason": "", "paused_at": None}
+        return not_paused | ({column: timezone.now()} if column else {})
 
     def cancel(self, actor: str) -> None:
         """Record that the deployment is to stop. The scheduler then ends its device deployments.
@@ -152,12 +153,13 @@ class Deployment(StatefulModel):
 
     @property
     def skipped_counts(self) -> SkippedCounts:
-        return SkippedCounts.read(self.skipped)
+        return SkippedCounts(self.skipped)
 
-    def add_planned(self, skipped: SkippedCounts) -> None:
-        """Add what one batch of planning skipped. The caller holds the row's lock."""
-        self.skipped = (self.skipped_counts + skipped).document(has_query="excluded" in self.skipped)
-        Deployment.objects.filter(pk=self.pk).update(skipped=self.skipped)
+    def add_planned(self, devices: int, skipped: SkippedCounts) -> None:
+        """Add what one batch of planning found. The caller holds the row's lock."""
+        self.device_count += devices
+        self.skipped = dict(self.skipped_counts + skipped)
+        Deployment.objects.filter(pk=self.pk).update(device_count=self.device_count, skipped=self.skipped)
 
 
 class Selection(models.Model):
@@ -172,6 +174,8 @@ class Selection(models.Model):
     # Queries: which further devices are selected, and which of all these are not (`devices.queries`). Empty: none.
     query = models.TextField(default="", db_default="")
     exclude = models.TextField(default="", db_default="")
+    # Selected devices that every phase admits first, even if they are not reachable.
+    canaries = ArrayField(models.UUIDField(), default=list, db_default=[])
     # Devices are planned in the order of their ids; this is the last one so far.
     planned_up_to = models.UUIDField(null=True)
 

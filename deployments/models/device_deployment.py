@@ -42,6 +42,10 @@ class DeviceDeploymentQuerySet(StatefulQuerySet["DeviceDeployment"]):
     def unfinished(self) -> Self:
         return self.in_states(*UNFINISHED_STATES)
 
+    def candidates(self) -> Self:
+        """Wait for a phase that admits them."""
+        return self.waiting().filter(phase=None)
+
     def unsuccessful(self) -> Self:
         """Ended without the bundle, and no operator wanted that; or succeeded and failed late."""
         return self.filter(IS_UNSUCCESSFUL)
@@ -62,21 +66,24 @@ class DeviceDeploymentQuerySet(StatefulQuerySet["DeviceDeployment"]):
         return self.active().filter(deadline_at__lte=now)
 
     def with_device_names(self) -> Self:
-        """Each row with its device, of which only the name is loaded."""
-        return self.select_related("device").only(
-            *(field.name for field in DeviceDeployment._meta.concrete_fields), "device__name"
+        """Each row with its device and phase, of which only the name and the number are loaded."""
+        return self.select_related("device", "phase").only(
+            *(field.name for field in DeviceDeployment._meta.concrete_fields), "device__name", "phase__number"
         )
 
     def counts(self) -> dict[uuid.UUID, StateCounts]:
-        """Count these rows by deployment and state."""
+        """Count the rows that take part by deployment and state."""
         counts: dict[uuid.UUID, StateCounts] = {}
-        lines = self.order_by().values_list("deployment_id", "state").annotate(Count("pk"))
+        taking_part = self.exclude(state=DeviceDeploymentState.SKIPPED)
+        lines = taking_part.order_by().values_list("deployment_id", "state").annotate(Count("pk"))
         for deployment_id, state, count in lines:
             counts.setdefault(deployment_id, {})[state] = count
         return counts
 
-    def withdraw_unacknowledged_offers(self) -> int:
+    def withdraw_unacknowledged_offers(self, **fields: Any) -> int:
         """Put offers that no device has acknowledged back to `waiting`, as a new attempt. Return how many.
+
+        `fields` are further columns to change.
 
         A heartbeat may acknowledge a command at the same time: only rows whose command was withdrawn change.
         """
@@ -99,6 +106,7 @@ class DeviceDeploymentQuerySet(StatefulQuerySet["DeviceDeployment"]):
             offered_at=None,
             deadline_at=None,
             reached_at={},
+            **fields,
         )
 
 
@@ -112,7 +120,12 @@ class DeviceDeployment(StatefulModel):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="device_deployments")
-    phase = models.ForeignKey(Phase, on_delete=models.CASCADE, related_name="+")
+    # The phase that admitted the device. None: the device waits for its phase, or was skipped.
+    phase = models.ForeignKey(Phase, on_delete=models.CASCADE, related_name="+", null=True)
+    admitted_at = models.DateTimeField(null=True)
+    # The order of admission, lowest first, and the stratum: see `deployments.planning`.
+    rank = models.BigIntegerField(default=0, db_default=0)
+    stratum = models.CharField(max_length=200, default="", db_default="")
     device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="+")
     product = models.CharField(max_length=63)  # the bundle's name, for the constraint below
     state = models.CharField(max_length=16, choices=DeviceDeploymentState, default=DeviceDeploymentState.WAITING)
@@ -184,6 +197,12 @@ class DeviceDeployment(StatefulModel):
                 fields=["device", "product", "-finished_at"],
                 name="device_deployment_succeeded",
                 condition=Q(state="succeeded"),
+            ),
+            # Which devices a phase admits next.
+            models.Index(
+                fields=["deployment", "rank"],
+                name="device_deployment_candidates",
+                condition=Q(state="waiting", phase__isnull=True),
             ),
             # The last failures, newest first.
             models.Index(fields=["-finished_at"], name="device_deployment_unsuccessful", condition=IS_UNSUCCESSFUL),

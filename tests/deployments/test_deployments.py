@@ -11,11 +11,12 @@ from pytest_django import DjangoAssertNumQueries
 from bundles.models import Bundle
 from deployments.models import Deployment, DeviceDeployment, Phase, Selection
 from deployments.planning import plan
-from deployments.termination import carry_out_cancels, finish
+from deployments.states import SkipReason
+from deployments.termination import carry_out_cancels
 from devices.models import Device
 from foundation.events.models import Event
 from tests.devices.operators import Person
-from tests.factories import make_bundle, make_deployment, make_device, make_device_deployment, make_group
+from tests.factories import complete, make_bundle, make_deployment, make_device, make_device_deployment, make_group
 
 
 def test_it_records_the_deployment_and_returns(alice: Person, bundle: Bundle) -> None:
@@ -35,7 +36,7 @@ def test_it_records_the_deployment_and_returns(alice: Person, bundle: Bundle) ->
     body = answer.json()
     assert (body["bundle"], body["state"], body["reason_code"]) == ("vad@1.0.0", "planning", "")
     assert sum(body["counts"].values()) == 0
-    assert body["skipped"] == {"not_accepted": 0, "wrong_device_type": 0, "excluded": 0}
+    assert body["skipped"] == dict.fromkeys(SkipReason.values, 0)
     assert (body["note"], body["deadline_seconds"]) == ("the first of all", 600)
     deployment = Deployment.objects.get(pk=body["id"])
     assert deployment.created_by is not None
@@ -43,7 +44,7 @@ def test_it_records_the_deployment_and_returns(alice: Person, bundle: Bundle) ->
     selection = Selection.objects.get(deployment=deployment)
     assert (selection.groups, selection.devices) == ([field.pk], [device.pk])
     phase = Phase.objects.get(deployment=deployment)
-    assert (phase.number, phase.state, phase.device_count) == (1, "waiting", 0)
+    assert (phase.number, phase.state, phase.device_count) == (1, "pending", 0)
     assert not DeviceDeployment.objects.exists()
     event = Event.objects.get(kind="deployment.started")
     assert (event.actor, event.bundle_id, event.deployment_id) == ("operator:alice", bundle.pk, deployment.pk)
@@ -155,7 +156,7 @@ def test_the_list_is_filtered(alice: Person, bundle: Bundle) -> None:
     device = make_device()
     running = str(make_deployment(make_bundle("asr@2.0.0"), device).pk)
     finished = str(make_device_deployment("succeeded", device=device, bundle=bundle).deployment_id)
-    finish()
+    complete()
 
     def ids(query: str) -> list[str]:
         return [deployment["id"] for deployment in alice.get(f"/deployments?{query}").json()["results"]]
@@ -175,12 +176,13 @@ def test_more_deployments_cost_no_more_queries(
 ) -> None:
     for _ in range(3):
         make_device_deployment("succeeded", device=make_device())
-    finish()
+    complete()
     for _ in range(3):
         make_device_deployment("offered", device=make_device())
     alice.get("/deployments")
-    # The token, its rate limit, the page, the counts of what runs, the successes under observation.
-    with django_assert_num_queries(5):
+    # The token, its rate limit, the page, the phases and their counts, the counts of what runs, the successes under
+    # observation.
+    with django_assert_num_queries(7):
         answer = alice.get("/deployments").json()
     counts = [(row["counts"]["offered"], row["counts"]["succeeded"]) for row in answer["results"]]
     assert counts == [(1, 0)] * 3 + [(0, 1)] * 3
@@ -208,19 +210,19 @@ def test_starting_and_cancelling_cost_the_same_for_any_number_of_devices(
     make_many_devices(devices)
     alice.get("/deployments")
     # The token, its rate limit, bundle and group; in a transaction: is the bundle ready, is a device accepted, the
-    # deployment with its phase, selection and event; the counts and what is observed.
-    with django_assert_num_queries(14):
+    # deployment with its phases, selection and event; the phases and all counts.
+    with django_assert_num_queries(16):
         answer = alice.post("/deployments", {"bundle": "vad@1.0.0", "groups": ["lab"]})
     assert answer.json()["state"] == "planning"
     plan()
     path = f"/deployments/{answer.json()['id']}"
     assert alice.get(path).json()["counts"]["waiting"] == devices
-    # The token, its rate limit, the deployment; in a transaction: its state and the event; the deployment again and
-    # the counts and what is observed.
-    with django_assert_num_queries(10):
+    # The token, its rate limit, the deployment; in a transaction: its state and the event; the deployment again, its
+    # phases and all counts.
+    with django_assert_num_queries(12):
         assert alice.post(f"{path}/cancel").json()["state"] == "cancelled"
     assert carry_out_cancels() == devices
-    finish()
+    complete()
     assert alice.get(path).json()["counts"]["cancelled"] == devices
 
 

@@ -13,10 +13,10 @@ from deployments import planning, termination
 from deployments.definition import Definition, start
 from deployments.models import Deployment, DeviceDeployment, Phase, Selection
 from deployments.planning import plan
-from deployments.termination import carry_out_cancels, finish
+from deployments.termination import carry_out_cancels
 from devices.models import Command, Device
 from foundation.events.models import Event
-from tests.factories import make_device
+from tests.factories import complete, make_device
 
 ALICE = "operator:alice"
 
@@ -46,7 +46,7 @@ def run_scheduler() -> None:
     for _ in range(3):
         plan()
         carry_out_cancels()
-        finish()
+        complete()
 
 
 def statements_of(function: Callable[[], object]) -> int:

@@ -11,12 +11,11 @@ from deployments.models import Deployment, DeviceDeployment
 from deployments.observation import observe
 from deployments.offers import offer
 from deployments.progress import counts_of, outcome_of
-from deployments.termination import finish
 from devices.models import Device
 from foundation.events.models import Event
 from tests.devices.operators import Person
 from tests.devices.signing import SigningDevice
-from tests.factories import make_bundle, make_deployment, make_device_deployment
+from tests.factories import complete, make_bundle, make_deployment, make_device_deployment
 
 UNHEALTHY_SECONDS = 60
 
@@ -29,7 +28,7 @@ def row(bundle: Bundle) -> DeviceDeployment:
     DeviceDeployment.objects.filter(pk=row.pk).update(
         finished_at=now - timedelta(minutes=5), observation_ends_at=now + timedelta(minutes=5)
     )
-    assert finish() == 1
+    assert complete() == 1
     row.refresh_from_db()
     return row
 
@@ -215,7 +214,7 @@ def test_a_success_begins_the_observation(device: SigningDevice, deployment: Dep
     assert row.finished_at is not None
     assert row.observation_ends_at is not None
     assert abs((row.observation_ends_at - row.finished_at).total_seconds() - 600) < 5
-    finish()
+    complete()
     shown = alice.get(f"/deployments/{deployment.pk}").json()
     assert (shown["outcome"], shown["observing"], shown["counts"]["failed_late"]) == ("succeeded", 1, 0)
 
@@ -225,7 +224,7 @@ def test_a_device_that_reports_failure_after_its_success_fails_late(
     device: SigningDevice, deployment: Deployment, alice: Person, state: str
 ) -> None:
     send(device, deployment, 1, "succeeded")
-    finish()
+    complete()
     answer = send(device, deployment, 2, state, reason_code="crash_loop", message="exit code 1")
     assert (answer.status_code, answer.json()) == (200, {"state": "succeeded"})
     assert send(device, deployment, 2, state, reason_code="crash_loop").status_code == 200
@@ -253,6 +252,6 @@ def test_a_late_failure_before_the_deployment_has_finished_counts_once(
     send(device, deployment, 2, "rolled_back")
     deployment.refresh_from_db()
     assert counts_of([deployment])[deployment.pk] == {"succeeded": 0, "failed_late": 1}
-    finish()
+    complete()
     deployment.refresh_from_db()
     assert counts_of([deployment])[deployment.pk] == {"succeeded": 0, "failed_late": 1}

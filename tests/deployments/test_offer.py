@@ -96,7 +96,7 @@ def test_no_offer_if_the_device_deployment_phase_or_bundle_forbids_it(bundle: Bu
     make_device_deployment(bundle=make_bundle("asr@1.0.0"))
     Device.objects.filter(pk=of_pending_device.device_id).update(state="pending")
     Deployment.objects.filter(pk=of_cancelled_deployment.deployment_id).update(state="cancelled")
-    Phase.objects.filter(pk=in_waiting_phase.phase_id).update(state="waiting")
+    Phase.objects.filter(deployment=in_waiting_phase.deployment_id).update(state="pending")
     Bundle.objects.filter(name="asr").update(state="withdrawn")
     assert offer() == 0
     assert not Command.objects.exists()
@@ -105,7 +105,7 @@ def test_no_offer_if_the_device_deployment_phase_or_bundle_forbids_it(bundle: Bu
 def test_a_waiting_phase_does_not_delay_other_deployments(bundle: Bundle) -> None:
     device = make_device()
     older = make_deployment(bundle, device)
-    Phase.objects.filter(deployment=older).update(state="waiting")
+    Phase.objects.filter(deployment=older).update(state="pending")
     make_deployment(bundle, device)
     assert offer() == 1
     assert states(older) == ["waiting"]

@@ -8,10 +8,10 @@ from pytest_django import DjangoAssertNumQueries
 from bundles.models import Bundle
 from deployments.models import DeviceDeployment
 from deployments.planning import plan
-from deployments.states import RESULTS
-from deployments.termination import carry_out_cancels, finish
+from deployments.states import COUNTED_RESULTS
+from deployments.termination import carry_out_cancels
 from tests.devices.operators import Person
-from tests.factories import make_deployment, make_device, make_device_deployment, make_planning_deployment
+from tests.factories import complete, make_deployment, make_device, make_device_deployment, make_planning_deployment
 
 
 def test_it_counts_every_state(victor: Person, bundle: Bundle) -> None:
@@ -19,26 +19,27 @@ def test_it_counts_every_state(victor: Person, bundle: Bundle) -> None:
     first = DeviceDeployment.objects.filter(deployment=deployment)[0]
     DeviceDeployment.objects.filter(pk=first.pk).transition_to("cancelled")
     response = victor.get(f"/deployments/{deployment.pk}").json()
-    assert response["counts"] == dict.fromkeys(RESULTS, 0) | {"waiting": 2, "cancelled": 1}
+    assert response["counts"] == dict.fromkeys(COUNTED_RESULTS, 0) | {"waiting": 2, "cancelled": 1}
 
 
 def test_counts_are_stored_at_the_end(
     victor: Person, bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     device_deployment = make_device_deployment("failed")
-    finish()
+    complete()
     victor.get("/deployments")
-    with django_assert_num_queries(4):  # the token, its rate limit, the deployment, what is observed
+    # The token, its rate limit, the deployment, its phases and their counts, what is observed.
+    with django_assert_num_queries(6):
         response = victor.get(f"/deployments/{device_deployment.deployment_id}").json()
     assert (response["state"], response["counts"]["failed"]) == ("finished", 1)
 
 
-def test_a_deployment_needs_five_queries(
+def test_a_deployment_needs_seven_queries(
     victor: Person, bundle: Bundle, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     device_deployment = make_device_deployment("waiting")
     victor.get("/deployments")
-    with django_assert_num_queries(5):  # further: the counts
+    with django_assert_num_queries(7):  # further: the counts
         victor.get(f"/deployments/{device_deployment.deployment_id}")
 
 
@@ -101,7 +102,7 @@ def test_an_operator_cancels(alice: Person, bundle: Bundle) -> None:
     repeated = alice.post(f"/deployments/{deployment.pk}/cancel")
     assert (repeated.status_code, repeated.json()) == (200, response.json())
     carry_out_cancels()
-    finish()
+    complete()
     ended = alice.get(f"/deployments/{deployment.pk}").json()
     assert (ended["state"], ended["counts"]["cancelled"]) == ("cancelled", 1)
     assert ended["finished_at"] is not None
@@ -112,7 +113,7 @@ def test_a_deployment_that_is_planned_can_be_cancelled(alice: Person, bundle: Bu
     response = alice.post(f"/deployments/{deployment.pk}/cancel")
     assert (response.status_code, response.json()["state"]) == (200, "cancelled")
     assert plan() == 0
-    finish()
+    complete()
     ended = alice.get(f"/deployments/{deployment.pk}").json()
     assert (ended["state"], sum(ended["counts"].values())) == ("cancelled", 0)
     assert ended["finished_at"] is not None
@@ -120,7 +121,7 @@ def test_a_deployment_that_is_planned_can_be_cancelled(alice: Person, bundle: Bu
 
 def test_a_finished_deployment_cannot_be_cancelled(alice: Person, bundle: Bundle) -> None:
     device_deployment = make_device_deployment("succeeded")
-    finish()
+    complete()
     response = alice.post(f"/deployments/{device_deployment.deployment_id}/cancel")
     assert response.status_code == 409
     assert (response.json()["error"]["code"], response.json()["error"]["state"]) == ("wrong_state", "finished")

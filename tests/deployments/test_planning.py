@@ -1,6 +1,7 @@
 """Planning: every selected device that can take part gets one device deployment."""
 
 import threading
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,12 +16,13 @@ from deployments.definition import Definition, start
 from deployments.models import Deployment, DeviceDeployment, Phase, Selection
 from deployments.offers import offer
 from deployments.planning import plan
-from deployments.termination import carry_out_cancels, end_decommissioned, end_withdrawn, finish
+from deployments.progress import outcome_of
+from deployments.termination import carry_out_cancels, end_decommissioned, end_withdrawn
 from devices.models import Command, Device, Group
 from devices.queries.fields import FIELDS
 from foundation.errors import BadRequest
 from foundation.events.models import Event
-from tests.factories import make_bundle, make_device, make_group, make_planning_deployment
+from tests.factories import complete, make_bundle, make_deployment, make_device, make_group, make_planning_deployment
 
 pytestmark = pytest.mark.django_db
 ALICE = "operator:alice"
@@ -43,7 +45,7 @@ def start_on(bundle: Bundle, *groups: Group, devices: Any = ()) -> Deployment:
 
 
 def planned_devices(deployment: Deployment) -> list[Any]:
-    rows = DeviceDeployment.objects.filter(deployment=deployment).order_by("device_id")
+    rows = DeviceDeployment.objects.filter(deployment=deployment).exclude(state="skipped").order_by("device_id")
     return list(rows.values_list("device_id", flat=True))
 
 
@@ -63,7 +65,7 @@ def test_it_plans_groups_and_devices_once(bundle: Bundle) -> None:
     deployment.refresh_from_db()
     assert (deployment.state, deployment.reason_code) == ("running", "")
     phase = Phase.objects.get(deployment=deployment)
-    assert (phase.state, phase.device_count) == ("open", 3)
+    assert (phase.state, phase.device_count) == ("filling", 3)
     event = Event.objects.get(kind="deployment.planned")
     assert (event.message, event.data["devices"]) == ("vad@1.0.0 is being deployed to 3 devices.", 3)
     assert plan() == 0
@@ -81,8 +83,67 @@ def test_it_counts_devices_that_cannot_take_part() -> None:
     plan()
     deployment.refresh_from_db()
     # A decommissioned device counts only if the operator named it.
-    assert deployment.skipped == {"not_accepted": 2, "wrong_device_type": 1}
+    assert deployment.skipped == {"not_accepted": 1, "decommissioned": 1, "wrong_device_type": 1}
     assert len(planned_devices(deployment)) == 1
+
+
+def running(bundle: Bundle, **fields: Any) -> dict[str, Any]:
+    """What a device reports that runs the bundle."""
+    return {bundle.name: {"version": bundle.version, "manifest_sha256": bundle.manifest_sha256, **fields}}
+
+
+def test_every_skipped_device_has_a_reason() -> None:
+    older = make_bundle("vad@0.9.0", release_counter=1)
+    bundle = make_bundle("vad@1.0.0", device_types=["edge"], release_counter=2, requires={"memory": 1000, "disk": 500})
+    newer = make_bundle("vad@0.8.0", release_counter=3)  # the counter says so, not the version
+    reasons = {
+        make_device(tags=["spare"]): "excluded",
+        make_device(state="pending"): "not_accepted",
+        make_device(state="decommissioned"): "decommissioned",
+        make_device(device_type="cam"): "wrong_device_type",
+        make_device(running_bundles=running(bundle)): "already_running",
+        make_device(running_bundles=running(bundle, healthy=True)): "already_running",
+        make_device(running_bundles=running(bundle, healthy=False)): "",
+        make_device(running_bundles=running(newer)): "newer_running",
+        make_device(running_bundles=running(older)): "",
+        make_device(hardware={"memory": 999}): "no_memory",
+        make_device(hardware={"memory": 1000}): "",
+        make_device(hardware={"memory": 0}): "",  # unknown
+        make_device(hardware={"memory": "plenty"}): "",
+        make_device(metrics={"disk_free": 499}): "no_space",
+        make_device(metrics={"disk_free": 500}): "",
+        make_device(): "",
+    }
+    deployment = make_deployment(bundle, *reasons, exclude="tag = spare")
+    rows = {row.device_id: row for row in DeviceDeployment.objects.filter(deployment=deployment)}
+    assert {device: rows[device.pk].reason_code for device in reasons} == reasons
+    for device, reason in reasons.items():
+        row = rows[device.pk]
+        assert (row.state, row.finished_at is None) == (("skipped", False) if reason else ("waiting", True))
+    assert deployment.device_count == len([reason for reason in reasons.values() if not reason])
+    assert deployment.skipped == Counter(filter(None, reasons.values()))
+
+
+def test_a_downgrade_has_to_be_allowed() -> None:
+    older, newer = make_bundle("vad@1.0.0", release_counter=1), make_bundle("vad@2.0.0", release_counter=2)
+    device = make_device(running_bundles=running(newer))
+    assert make_deployment(older, device).skipped == {"newer_running": 1}
+    assert make_deployment(older, device, allow_downgrade=True).device_count == 1
+
+
+def test_a_device_that_is_about_to_change_is_not_skipped(bundle: Bundle) -> None:
+    """It runs the bundle, but an unfinished deployment will replace it before this one is offered."""
+    device = make_device(running_bundles=running(bundle))
+    make_deployment(make_bundle("vad@2.0.0"), device)
+    assert make_deployment(bundle, device).device_count == 1
+
+
+def test_deploying_what_runs_everywhere_has_succeeded(bundle: Bundle) -> None:
+    device, other = make_device(running_bundles=running(bundle)), make_device(device_type="cam")
+    deployment = make_deployment(bundle, device)
+    assert (deployment.state, outcome_of(deployment, {})) == ("finished", "succeeded")
+    unsuitable = make_deployment(make_bundle("vad@3.0.0", device_types=["edge"]), other)
+    assert (unsuitable.state, outcome_of(unsuitable, {})) == ("finished", "incomplete")
 
 
 @pytest.mark.parametrize("others", [0, 20])
@@ -105,7 +166,7 @@ def test_a_query_selects_devices_and_another_leaves_some_out(bundle: Bundle, sma
     plan()
     deployment.refresh_from_db()
     assert planned_devices(deployment) == ids(*matching, in_group, named)
-    assert deployment.skipped == {"not_accepted": 1, "wrong_device_type": 0, "excluded": 2}
+    assert deployment.skipped == {"not_accepted": 1, "excluded": 2}
 
 
 def test_relative_times_of_a_query_count_from_the_start(bundle: Bundle) -> None:
@@ -157,7 +218,7 @@ def test_a_deployment_without_a_suitable_device_ends_with_a_reason() -> None:
     assert event.message == (
         "The deployment of vad@1.0.0 ended: no device can take part (1 of a device type that the bundle is not for)."
     )
-    assert finish() == 0
+    assert complete() == 0
 
 
 @pytest.mark.parametrize("others", [0, 20])
@@ -173,7 +234,7 @@ def test_batches_add_up(bundle: Bundle, small_batches: None, others: int) -> Non
     plan()
     deployment.refresh_from_db()
     assert planned_devices(deployment) == ids(*group_devices, named)
-    assert deployment.skipped == {"not_accepted": 3, "wrong_device_type": 0}
+    assert deployment.skipped == {"not_accepted": 3}
     assert Phase.objects.get().device_count == 9
     assert deployment.state == "running"
 
@@ -190,7 +251,7 @@ def test_nothing_is_offered_or_finished_during_planning(bundle: Bundle, one_batc
         make_device()
     deployment = start_on(bundle, make_group())
     assert plan() == 3
-    assert offer() == finish() == 0
+    assert offer() == complete() == 0
     deployment.refresh_from_db()
     assert (deployment.state, len(planned_devices(deployment))) == ("planning", 3)
     assert not Command.objects.exists()
@@ -223,10 +284,10 @@ def test_cancelling_stops_planning(bundle: Bundle, one_batch_each_run: None) -> 
     deployment.cancel(ALICE)
     assert plan() == 0
     assert carry_out_cancels() == 3
-    assert finish() == 1
+    assert complete() == 1
     deployment.refresh_from_db()
     assert (deployment.state, deployment.final_counts) == ("cancelled", {"cancelled": 3})
-    assert Phase.objects.get().state == "finished"
+    assert Phase.objects.get().state == "skipped"
 
 
 @pytest.mark.parametrize("first", ["end_withdrawn", "carry_out_cancels"])
@@ -239,7 +300,7 @@ def test_withdrawing_the_bundle_stops_planning(bundle: Bundle, one_batch_each_ru
     plan()
     for task in (end_withdrawn, carry_out_cancels) if first == "end_withdrawn" else (carry_out_cancels, end_withdrawn):
         task()
-    assert finish() == 1
+    assert complete() == 1
     deployment.refresh_from_db()
     assert (deployment.state, deployment.reason_code) == ("cancelled", "bundle_withdrawn")
     rows = DeviceDeployment.objects.filter(deployment=deployment)

@@ -16,11 +16,11 @@ from deployments.models import (
     Phase,
 )
 from deployments.offers import offer
-from deployments.termination import carry_out_cancels, end_decommissioned, end_withdrawn, enforce_deadlines, finish
+from deployments.termination import carry_out_cancels, end_decommissioned, end_withdrawn, enforce_deadlines
 from devices.models import Command
 from foundation.errors import IllegalTransition
 from foundation.events.models import Event
-from tests.factories import make_deployment, make_device, make_device_deployment, make_planning_deployment
+from tests.factories import complete, make_deployment, make_device, make_device_deployment, make_planning_deployment
 
 pytestmark = pytest.mark.django_db
 ALICE = "operator:alice"
@@ -115,7 +115,7 @@ def test_cancelling_is_idempotent() -> None:
 
 def test_a_finished_deployment_cannot_be_cancelled() -> None:
     device_deployment = make_device_deployment("succeeded")
-    finish()
+    complete()
     with pytest.raises(IllegalTransition):
         device_deployment.deployment.cancel(ALICE)
     assert device_deployment.deployment.state == "finished"
@@ -207,13 +207,13 @@ def test_tasks_continue_until_no_batch_is_left(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("state", UNFINISHED_STATES)
 def test_a_deployment_runs_while_a_device_deployment_is_unfinished(bundle: Bundle, state: str) -> None:
     device_deployment = make_device_deployment(state, bundle=bundle)
-    assert finish() == 0
+    assert complete() == 0
     assert reload(device_deployment).deployment.state == "running"
 
 
 def test_a_deployment_that_is_planned_does_not_finish(bundle: Bundle) -> None:
     deployment = make_planning_deployment(bundle, make_device())
-    assert finish() == 0
+    assert complete() == 0
     deployment.refresh_from_db()
     assert (deployment.state, deployment.finished_at) == ("planning", None)
 
@@ -224,12 +224,12 @@ def test_a_deployment_finishes_when_all_have_ended(bundle: Bundle) -> None:
     offer()
     for device_deployment, state in zip(device_deployments, ("succeeded", "succeeded", "failed"), strict=True):
         device_deployment.transition_to(state)
-    assert finish() == 1
-    assert finish() == 0
+    assert complete() == 1
+    assert complete() == 0
     deployment.refresh_from_db()
     assert (deployment.state, deployment.final_counts) == ("finished", {"succeeded": 2, "failed": 1})
     assert deployment.finished_at is not None
-    assert Phase.objects.get().state == "finished"
+    assert Phase.objects.get().state == "tripped"
     event = Event.objects.get(kind="deployment.finished")
     assert event.deployment_id == deployment.pk
     assert event.data == {"counts": {"succeeded": 2, "failed": 1}}
@@ -239,9 +239,9 @@ def test_a_deployment_finishes_when_all_have_ended(bundle: Bundle) -> None:
 def test_a_cancelled_deployment_stays_cancelled_when_all_have_ended() -> None:
     deployment = make_device_deployment("waiting").deployment
     deployment.cancel(ALICE)
-    assert finish() == 0
+    assert complete() == 0
     carry_out_cancels()
-    assert finish() == 1
+    assert complete() == 1
     deployment = Deployment.objects.get(pk=deployment.pk)
     assert (deployment.state, deployment.final_counts) == ("cancelled", {"cancelled": 1})
     assert deployment.finished_at is not None

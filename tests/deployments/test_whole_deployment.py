@@ -3,9 +3,9 @@
 from bundles.models import Bundle
 from deployments.offers import offer
 from deployments.planning import plan
-from deployments.termination import finish
 from tests.devices.operators import Person
 from tests.devices.signing import SigningDevice
+from tests.factories import complete
 
 
 def test_a_deployment_from_start_to_end(alice: Person, bundle: Bundle, device: SigningDevice) -> None:
@@ -41,7 +41,7 @@ def test_a_deployment_from_start_to_end(alice: Person, bundle: Bundle, device: S
         response = device.call("POST", result, {"attempt": 1, "report": number, "state": state})
         assert (response.status_code, response.json()) == (200, {"state": state})
 
-    assert finish() == 1
+    assert complete() == 1
     ended = alice.get(f"/deployments/{deployment['id']}").json()
     assert ended["state"] == "finished"
     assert ended["counts"]["succeeded"] == 1

@@ -1,0 +1,282 @@
+"""How the scheduler takes deployments from phase to phase.
+
+A tick reads the counts of all running deployments in a few statements, whatever their number. It locks and changes a
+deployment only if there is something to do. The same function runs after each report of a failure, so a bad bundle is
+stopped without waiting for the next tick.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+
+from deployments.models import (
+    Deployment,
+    DeploymentState,
+    DeviceDeployment,
+    DeviceDeploymentState,
+    Phase,
+    PhaseState,
+)
+from deployments.phases.admission import admit, evict
+from deployments.phases.decision import STAY, Decision, Situation, decide
+from deployments.phases.thresholds import PhaseCounts
+from deployments.states import (
+    OPEN_PHASE_STATES,
+    UNFINISHED_STATES,
+    UNSUCCESSFUL_STATES,
+    FailureAction,
+    PauseReason,
+)
+from foundation.batches import RUN_SECONDS, time_boxed
+from foundation.events.models import record_event
+from foundation.scheduler import ACTOR
+
+# A phase that settles fills the places of evicted devices again.
+ADMITTING_STATES = (PhaseState.FILLING, PhaseState.SETTLING)
+# How many steps one deployment takes in one tick.
+STEPS = 20
+
+_COUNTS = """
+SELECT phase_id, count(*),
+    count(*) FILTER (WHERE state = 'succeeded' AND late_at IS NULL),
+    count(*) FILTER (WHERE late_at IS NOT NULL OR (state = ANY(%(unsuccessful)s) AND NOT is_lost)),
+    count(*) FILTER (WHERE is_lost),
+    count(*) FILTER (WHERE state = 'cancelled')
+FROM (
+    SELECT phase_id, state, late_at, state = 'timed_out' AND reason_code = 'never_accepted' AS is_lost
+    FROM deployments_devicedeployment WHERE phase_id = ANY(%(phases)s)
+) AS admitted
+GROUP BY phase_id
+"""
+
+
+def counts_of_phases(phases: Iterable[Phase]) -> dict[int, PhaseCounts]:
+    """Return the counts of each phase that has admitted devices. One statement."""
+    values: dict[str, Any] = {"phases": [phase.pk for phase in phases], "unsuccessful": list(UNSUCCESSFUL_STATES)}
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNTS, values)
+        return {phase_id: PhaseCounts(*counts) for phase_id, *counts in cursor.fetchall()}
+
+
+@dataclass(slots=True)
+class Survey:
+    """What is known about one running deployment: its phases in order, their counts, and who waits."""
+
+    deployment: Deployment
+    phases: list[Phase] = field(default_factory=list)
+    counts: dict[int, PhaseCounts] = field(default_factory=dict)
+    candidates: bool = False
+    unfinished: bool = False
+
+    @property
+    def current(self) -> Phase | None:
+        """The phase that is open, or the next one to open. None: all have ended."""
+        return next((phase for phase in self.phases if phase.state in (*OPEN_PHASE_STATES, PhaseState.PENDING)), None)
+
+    def counts_of(self, phase: Phase) -> PhaseCounts:
+        return self.counts.get(phase.pk, PhaseCounts())
+
+    def missing(self, current: Phase) -> int:
+        """Return how many more devices the phase may admit."""
+        admitted = sum(self.counts_of(phase).judged for phase in self.phases if phase.number <= current.number)
+        return max(0, current.device_count - admitted)
+
+    def next_decision(self) -> Decision:
+        phase = self.current
+        if phase is None:
+            return STAY
+        if phase.state != PhaseState.PENDING and self._is_exceeded_elsewhere(phase):
+            return Decision(PhaseState.TRIPPED, PauseReason.ERROR_THRESHOLD)
+        situation = Situation(
+            state=PhaseState(phase.state),
+            counts=self.counts_of(phase).forgiving(phase.forgiven),
+            thresholds=phase.thresholds(self.deployment.min_sample),
+            missing=self.missing(phase),
+            candidates=self.candidates,
+            is_last=phase.is_last,
+            manual_gate=phase.manual_gate,
+            soak_seconds=phase.soak_seconds,
+            fill_ends_at=phase.fill_ends_at,
+            soak_ends_at=phase.soak_ends_at,
+        )
+        return decide(situation, timezone.now())
+
+    def _is_exceeded_elsewhere(self, current: Phase) -> bool:
+        """Devices of earlier phases failed late, or more devices failed than the deployment tolerates altogether."""
+        earlier = [phase for phase in self.phases if phase.number < current.number and phase.state == PhaseState.PASSED]
+        if any(
+            phase.thresholds(self.deployment.min_sample).is_exceeded(self.counts_of(phase).forgiving(phase.forgiven))
+            for phase in earlier
+        ):
+            return True
+        bad = sum(self.counts_of(phase).bad - phase.forgiven for phase in self.phases)
+        return self.deployment.max_bad is not None and bad > self.deployment.max_bad
+
+    @property
+    def is_due(self) -> bool:
+        return self.next_decision() != STAY or self.may_admit or self.may_evict
+
+    @property
+    def may_admit(self) -> bool:
+        phase = self.current
+        if phase is None or phase.state not in ADMITTING_STATES or not self.candidates:
+            return False
+        return phase.is_last or self.missing(phase) > 0
+
+    @property
+    def may_evict(self) -> bool:
+        phase = self.current
+        return phase is not None and phase.state in ADMITTING_STATES and not phase.is_last
+
+
+def survey(deployments: Iterable[Deployment]) -> list[Survey]:
+    """Return what is known about these deployments. Three statements, however many there are."""
+    surveys = {deployment.pk: Survey(deployment) for deployment in deployments}
+    for phase in Phase.objects.filter(deployment__in=surveys):
+        surveys[phase.deployment_id].phases.append(phase)
+    opened = [phase for each in surveys.values() for phase in each.phases if phase.state != PhaseState.PENDING]
+    counts = counts_of_phases(opened) if opened else {}
+    rows = DeviceDeployment.objects.filter(deployment=OuterRef("pk"))
+    waiting = Exists(rows.candidates())
+    unfinished = Exists(rows.in_states(*UNFINISHED_STATES))
+    facts = Deployment.objects.filter(pk__in=surveys).order_by().values_list("pk", waiting, unfinished)
+    for deployment_id, candidates, is_unfinished in facts:
+        each = surveys[deployment_id]
+        each.counts, each.candidates, each.unfinished = counts, candidates, is_unfinished
+    return list(surveys.values())
+
+
+def advance() -> int:
+    """Take each running deployment as far as it may go now. Return how many steps were taken."""
+    Phase.objects.filter(deployment__finished_at=None).adopt()
+    running = Deployment.objects.running().filter(finished_at=None).defer("stratum_sizes")
+    due = [each.deployment.pk for each in survey(running) if each.is_due]
+    return sum(advance_deployment(deployment_id) for deployment_id in time_boxed(due, RUN_SECONDS))
+
+
+def advance_deployment(deployment_id: UUID) -> int:
+    """Take one running deployment as far as it may go now. Return how many steps were taken.
+
+    Nothing happens while another process holds the deployment's lock: that process, or the next tick, sees the same.
+    """
+    for step in range(STEPS):
+        with transaction.atomic():
+            locked = Deployment.objects.running().filter(pk=deployment_id).select_related("bundle")
+            locked = locked.defer("bundle__manifest").select_for_update(skip_locked=True, of=("self",), no_key=True)
+            deployment = locked.first()
+            if deployment is None or not _take_step(survey([deployment])[0]):
+                return step
+    return STEPS
+
+
+def trip_if_exceeded(deployment_id: UUID) -> bool:
+    """Stop a running deployment whose failures exceed a threshold. Call it after a failure has been committed.
+
+    Return whether this call stopped it.
+    """
+    running = Deployment.objects.running().filter(pk=deployment_id).defer("stratum_sizes")
+    if not any(each.next_decision().state == PhaseState.TRIPPED for each in survey(running)):
+        return False
+    with transaction.atomic():
+        locked = running.select_related("bundle").defer("bundle__manifest", "stratum_sizes")
+        for each in survey(list(locked.select_for_update(of=("self",), no_key=True))):
+            phase, decision = each.current, each.next_decision()
+            if phase is not None and decision.state == PhaseState.TRIPPED:
+                _carry_out(each, phase, decision)
+                return True
+    return False
+
+
+def _take_step(each: Survey) -> bool:
+    """Evict, admit, or move the current phase to its next state. Return False if there is nothing to do."""
+    phase = each.current
+    if phase is None:
+        return False
+    decision = each.next_decision()
+    if decision == STAY:
+        evicted = each.may_evict and evict(each.deployment, phase)
+        admitted = each.may_admit and admit(each.deployment, phase, each.missing(phase))
+        return bool(evicted or admitted)
+    _carry_out(each, phase, decision)
+    return True
+
+
+def _carry_out(each: Survey, phase: Phase, decision: Decision) -> None:
+    deployment = each.deployment
+    if decision.state == PhaseState.TRIPPED and decision.pause_reason is not None:
+        _trip(each, phase, decision.pause_reason)
+        return
+    if decision.state == PhaseState.FILLING:
+        phase.open(deployment.fill_seconds)
+    elif decision.state == PhaseState.SOAKING:
+        phase.transition_to(PhaseState.SOAKING, soak_ends_at=timezone.now() + phase.soak_time)
+    elif decision.state is not None:
+        phase.transition_to(decision.state)
+    if decision.state == PhaseState.PASSED and len(each.phases) > 1:
+        counts = each.counts_of(phase)
+        _record(
+            "deployment.phase_passed",
+            f"Phase {phase.number} of {len(each.phases)} of the deployment of {deployment.bundle} passed:"
+            f" {counts.good} of {counts.judged} devices succeeded.",
+            deployment,
+            phase=phase.number,
+        )
+    if decision.pause_reason is not None:
+        pause(deployment, decision.pause_reason, actor=ACTOR)
+
+
+def _trip(each: Survey, phase: Phase, reason: PauseReason) -> None:
+    """Stop a deployment whose current phase has failed. There is nothing to stop if all its devices have ended."""
+    deployment = each.deployment
+    counts = [each.counts_of(phase) for phase in each.phases]
+    bad, judged = sum(each.bad for each in counts), sum(each.judged for each in counts)
+    phase.transition_to(PhaseState.TRIPPED)
+    _record(
+        "deployment.tripped",
+        f"Phase {phase.number} of {len(each.phases)} of the deployment of {deployment.bundle} tripped"
+        f" ({reason.label}): {bad} of {judged} devices failed.",
+        deployment,
+        phase=phase.number,
+        reason_code=reason.value,
+    )
+    if not each.unfinished:
+        return
+    if deployment.on_failure == FailureAction.CANCEL:
+        deployment.transition_to(DeploymentState.CANCELLED, reason_code=reason)
+        message = f"The deployment of {deployment.bundle} was cancelled: {reason.label}."
+        _record("deployment.cancelled", message, deployment, reason_code=reason.value)
+    else:
+        pause(deployment, reason, actor=ACTOR)
+
+
+def pause(deployment: Deployment, reason: PauseReason, *, actor: str) -> bool:
+    """Offer nothing more. Devices that have accepted an offer finish. Return False if it is not running."""
+    if not deployment.transition_to(DeploymentState.PAUSED, pause_reason=reason, only_from=[DeploymentState.RUNNING]):
+        return False
+    message = f"The deployment of {deployment.bundle} is paused: {reason.label}."
+    _record("deployment.paused", message, deployment, actor=actor, reason_code=reason.value)
+    return True
+
+
+def withdraw_offers_of_paused() -> int:
+    """Take back offers of paused deployments that no device has acknowledged. Return how many.
+
+    The devices keep their places in the phases.
+    """
+    offered = DeviceDeployment.objects.in_states(DeviceDeploymentState.OFFERED).filter(deployment=OuterRef("pk"))
+    paused = Deployment.objects.in_states(DeploymentState.PAUSED).filter(Exists(offered), finished_at=None)
+    withdrawn = 0
+    for deployment_id in time_boxed(paused.values_list("pk", flat=True), RUN_SECONDS):
+        with transaction.atomic():
+            rows = DeviceDeployment.objects.filter(deployment=deployment_id)
+            withdrawn += rows.withdraw_unacknowledged_offers()
+    return withdrawn
+
+
+def _record(kind: str, message: str, deployment: Deployment, *, actor: str = ACTOR, **data: Any) -> None:
+    record_event(kind, message, actor=actor, deployment=deployment.pk, bundle=deployment.bundle_id, **data)
