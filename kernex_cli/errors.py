@@ -25,6 +25,7 @@ class Exit(IntEnum):
     UNREACHABLE = 5
     WAIT_FAILED = 6
     LOCAL = 7
+    PAUSED = 8
     INTERRUPTED = 130
     PIPE_CLOSED = 141
 

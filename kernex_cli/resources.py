@@ -124,6 +124,8 @@ class Deployment(Resource):
     observing: int = 0
     observation_seconds: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict)
+    phases: tuple[Mapping[str, Any], ...] = ()
+    pause_reason: str = ""
     note: str = ""
     created_at: str = ""
     finished_at: str = ""
@@ -147,15 +149,48 @@ class Deployment(Resource):
         return self.outcome or self.state
 
     @property
+    def is_paused(self) -> bool:
+        return self.state == "paused" and not self.has_ended
+
+    @property
     def has_succeeded(self) -> bool:
-        """True if it had at least one device and succeeded on all of them."""
-        return self.device_count > 0 and self.counts.get(SUCCEEDED, 0) == self.device_count
+        """True if it succeeded on all its devices. It may have none if all selected ones run the bundle already."""
+        if not self.device_count:
+            return self.outcome == SUCCEEDED
+        return self.counts.get(SUCCEEDED, 0) == self.device_count
 
     @property
     def summary(self) -> str:
         """The counts that are not zero: `2 succeeded, 1 rolled back`."""
         counts = [f"{count} {state.replace('_', ' ')}" for state, count in self.counts.items() if count]
         return ", ".join(counts) or ("still choosing devices" if self.state == "planning" else "no devices")
+
+
+@dataclass(frozen=True)
+class Phase(Resource):
+    """One phase of a deployment. `percent` or `count` is its size as requested; `device_count` is cumulative."""
+
+    number: int = 0
+    state: str = ""
+    percent: int = 0
+    count: int = 0
+    device_count: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+    evicted: int = 0
+    soak_ends_at: str = ""
+
+    @property
+    def size(self) -> str:
+        if self.percent:
+            return f"{self.percent} %"
+        return str(self.count) if self.count else "all"
+
+    @property
+    def cells(self) -> tuple[Any, ...]:
+        """The phase as a row of a table."""
+        numbers = [self.counts.get(name, 0) for name in ("admitted", "good", "bad", "lost")]
+        soak_ends_at = self.soak_ends_at if self.state == "soaking" else ""
+        return (self.number, self.state, self.size, *numbers, self.evicted, soak_ends_at)
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,10 @@ STYLES = {
     "failed": "red", "failed late": "red", "rolled back": "red", "rejected": "red", "timed out": "red",
     "incomplete": "red", "withdrawn": "red", "offline": "red", "unhealthy": "red", "unknown command": "red",
     "expired": "red",
+    "passed": "green", "tripped": "red", "paused": "yellow", "skipped": "yellow",
     "pending": "yellow", "cancelled": "yellow", "cancelling": "yellow", "verifying": "yellow",
     "restarting": "yellow", "running": "cyan", "planning": "cyan",
+    "filling": "cyan", "settling": "cyan", "soaking": "cyan", "gate": "yellow",
 }  # fmt: skip
 
 

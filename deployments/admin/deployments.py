@@ -4,35 +4,36 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
-from django.db.models import Case, Q, QuerySet, When
+from django.db.models import Case, QuerySet, When
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from unfold.decorators import display
-from unfold.widgets import (
-    UnfoldAdminSelectMultipleWidget,
-    UnfoldAdminSelectWidget,
-    UnfoldAdminTextInputWidget,
-)
 
-from bundles.models import Bundle
-from deployments.definition import Definition, start
+from deployments.admin.forms import DeploymentForm, ResumeForm
+from deployments.definition import start
 from deployments.models import Deployment, DeploymentState, DeviceDeployment, DeviceDeploymentState
 from deployments.models.device_deployment import IS_UNSUCCESSFUL
+from deployments.phases.control import (
+    is_promotable,
+    pause_deployment,
+    promote_deployment,
+    resume_deployment,
+)
+from deployments.phases.narration import PhaseLine, describe
 from deployments.progress import UNSUCCESSFUL_RESULTS, Segment, counts_of, outcome_of, refresh_observation, segments
-from devices.models import Device, DeviceQuerySet, Group
-from devices.queries.filtering import condition_of, explanation, limited_time, matching
+from deployments.states import FailureAction
+from devices.queries.filtering import limited_time
 from foundation.adminsite.base import Action, OperatorAdmin, actor_of, is_confirmed
 from foundation.errors import BadRequest
 from foundation.events.models import Event
 from foundation.formatting import EMPTY, duration
-from foundation.queries.lexer import MAX_QUERY_SIZE
 
 STATE_COLOURS = {
     "planning": "info",
     "running": "info",
+    "paused": "warning",
     "succeeded": "success",
     "incomplete": "danger",
     "cancelled": "warning",
@@ -43,8 +44,29 @@ RESULTS_SHOWN = 100
 HISTORY_SHOWN = 15
 # The confirmation page counts devices up to this number.
 COUNTED_DEVICES = 100_000
+CANCELLABLE_STATES = (DeploymentState.PLANNING, DeploymentState.RUNNING, DeploymentState.PAUSED)
 FAILURES_FIRST = Case(When(IS_UNSUCCESSFUL, then=0), default=1)
 
+PAUSE = Action(
+    "pause",
+    description="Pause",
+    button="Pause",
+    title="Pause deployments",
+    consequence="Nothing more is offered. Devices that have accepted an offer finish.",
+    done="Paused",
+    act=lambda deployment, actor: pause_deployment(deployment, actor=actor),
+    applies_to=lambda deployment: deployment.state == DeploymentState.RUNNING and not deployment.finished_at,
+)
+PROMOTE = Action(
+    "promote",
+    description="Promote",
+    button="Begin the next phase",
+    title="Begin the next phase",
+    consequence="The current phase counts as passed, although it waits for results, soaks, or waits at its gate.",
+    done="Promoted",
+    act=lambda deployment, actor: promote_deployment(deployment, actor=actor),
+    applies_to=lambda deployment: is_promotable(deployment),
+)
 CANCEL = Action(
     "cancel",
     description="Cancel",
@@ -55,72 +77,8 @@ CANCEL = Action(
     done="Cancelled",
     act=lambda deployment, actor: deployment.cancel(actor),
     is_final=True,
-    applies_to=lambda deployment: deployment.state in (DeploymentState.PLANNING, DeploymentState.RUNNING),
+    applies_to=lambda deployment: deployment.state in CANCELLABLE_STATES,
 )
-
-
-class QueryField(forms.CharField):
-    """A query for devices; it may be empty."""
-
-    def __init__(self, help_text: str) -> None:
-        super().__init__(
-            max_length=MAX_QUERY_SIZE, required=False, widget=UnfoldAdminTextInputWidget, help_text=help_text
-        )
-
-    def clean(self, value: Any) -> str:
-        query: str = super().clean(value)
-        if query:
-            try:
-                condition_of(query)
-            except BadRequest as error:
-                raise forms.ValidationError(explanation(error)) from None
-        return query
-
-
-class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Which bundle to deploy, to which groups and to the matches of which query.
-
-    The list of devices has an action for single devices.
-    """
-
-    bundle = forms.ModelChoiceField(Bundle.objects.none(), widget=UnfoldAdminSelectWidget)
-    groups = forms.ModelMultipleChoiceField(Group.objects.all(), required=False, widget=UnfoldAdminSelectMultipleWidget)
-    query = QueryField(help_text="Further devices, such as: runs.vad < 1.4 and attr.board = r5")
-    exclude = QueryField(help_text="Devices to leave out, such as: tag = canary")
-    note = forms.CharField(max_length=500, required=False, widget=UnfoldAdminTextInputWidget)
-
-    class Meta:
-        model = Deployment
-        fields = ["bundle", "note"]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["bundle"].queryset = Bundle.objects.ready().defer("manifest")  # type: ignore[attr-defined]
-
-    def clean(self) -> dict[str, Any]:
-        cleaned: dict[str, Any] = super().clean() or {}
-        if not cleaned.get("groups") and not cleaned.get("query") and "query" not in self.errors:
-            raise forms.ValidationError("Choose at least one group, or give a query.")
-        return cleaned
-
-    def accepted_devices(self) -> DeviceQuerySet:
-        """Return the accepted devices that the valid form selects."""
-        selected = Q(group__in=self.cleaned_data["groups"])
-        if self.cleaned_data["query"]:
-            selected |= matching(self.cleaned_data["query"])
-        if self.cleaned_data["exclude"]:
-            selected &= matching(f"not ({self.cleaned_data['exclude']})")
-        return Device.objects.accepted().filter(selected)
-
-    def definition(self) -> Definition:
-        """Return what the valid form describes."""
-        return Definition(
-            self.cleaned_data["bundle"],
-            groups=[group.name for group in self.cleaned_data["groups"]],
-            query=self.cleaned_data["query"],
-            exclude=self.cleaned_data["exclude"],
-            note=self.cleaned_data["note"],
-        )
 
 
 @admin.register(Deployment)
@@ -130,12 +88,13 @@ class DeploymentAdmin(OperatorAdmin):
     list_select_related = ("bundle", "created_by")
     list_filter = ("state", "bundle__name")
     search_fields = ("bundle__name", "bundle__version", "note", "id")
-    actions = (CANCEL,)
+    actions = (PAUSE, "resume", PROMOTE, CANCEL)
     readonly_fields = (
-        "bundle", "shown_state", "note", "shown_deadline", "shown_observation", "shown_skipped", "created_by",
-        "created_at", "cancelled_at", "finished_at",
+        "bundle", "shown_state", "note", "shown_deadline", "shown_observation", "shown_failure_action", "shown_skipped",
+        "created_by", "created_at", "cancelled_at", "finished_at",
     )  # fmt: skip
     fields = readonly_fields
+    add_fields = ("bundle", "groups", "query", "exclude", "phases", "soak_minutes", "manual_gate", "on_failure", "note")
     change_form_before_template = "deployments/deployment_progress.html"
     change_form_after_template = "deployments/deployment_results.html"
     add_lead = (
@@ -167,7 +126,7 @@ class DeploymentAdmin(OperatorAdmin):
         return obj is None and super().has_change_permission(request, obj)
 
     def get_fields(self, request: HttpRequest, obj: Deployment | None = None) -> Any:
-        return self.fields if obj else ("bundle", "groups", "query", "exclude", "note")
+        return self.fields if obj else self.add_fields
 
     def get_readonly_fields(self, request: HttpRequest, obj: Deployment | None = None) -> Any:
         return self.readonly_fields if obj else ()
@@ -193,6 +152,7 @@ class DeploymentAdmin(OperatorAdmin):
             "groups": form.cleaned_data["groups"],
             "query": form.cleaned_data["query"],
             "exclude": form.cleaned_data["exclude"],
+            "phases": form.phase_definitions(),
             "count": count,
             "counted_devices": COUNTED_DEVICES,
             "form": form,
@@ -200,6 +160,28 @@ class DeploymentAdmin(OperatorAdmin):
             "opts": self.opts,
         }
         return TemplateResponse(request, "deployments/confirm_start.html", context)
+
+    def buttons_for(self, obj: Deployment) -> dict[str, str]:
+        resume = {"resume": "Resume"} if obj.state == DeploymentState.PAUSED and not obj.finished_at else {}
+        return resume | super().buttons_for(obj)
+
+    @admin.action(description="Resume", permissions=["change"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[Deployment]) -> HttpResponse | None:
+        form = ResumeForm(request.POST if is_confirmed(request) else None)
+        if not is_confirmed(request) or not form.is_valid():
+            return self.ask(
+                request, queryset, action="resume", title="Resume deployments", form=form,
+                consequence="Devices are offered the bundle again. If a phase tripped, decide what happens to its"
+                " failures: otherwise it would trip again.",
+            )  # fmt: skip
+        resumption = form.resumption()
+        self.attempt(
+            request,
+            queryset,
+            lambda deployment: resume_deployment(deployment, resumption, actor=actor_of(request)),
+            "Resumed",
+        )
+        return None
 
     def save_model(self, request: HttpRequest, obj: Deployment, form: Any, change: bool) -> None:
         user = request.user if request.user.is_authenticated else None
@@ -259,6 +241,10 @@ class DeploymentAdmin(OperatorAdmin):
     def shown_observation(self, deployment: Deployment) -> str:
         return duration(deployment.observation_seconds)
 
+    @display(description="if too many devices fail")
+    def shown_failure_action(self, deployment: Deployment) -> str:
+        return FailureAction(deployment.on_failure).label
+
     @display(description="skipped")
     def shown_skipped(self, deployment: Deployment) -> str:
         return str(deployment.skipped_counts) or EMPTY
@@ -266,17 +252,27 @@ class DeploymentAdmin(OperatorAdmin):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What the page shows of a deployment and polls. `observing` is how many successes are under observation."""
+    """What the page shows of a deployment and polls. `observing` is how many successes are under observation.
+
+    `state` is the state that the page was loaded with, or its successor: the page is loaded again when it changes.
+    """
 
     segments: list[Segment]
     is_running: bool
     observing: int
+    next_step: str
+    phases: list[PhaseLine]
+    state: str
 
     @classmethod
     def of(cls, deployment: Deployment) -> "Progress":
         observing = refresh_observation([deployment])[deployment.pk]
+        next_step, phases = describe(deployment)
         return cls(
             segments=segments(counts_of([deployment])[deployment.pk]),
             is_running=deployment.finished_at is None,
             observing=observing,
+            next_step=next_step,
+            phases=phases,
+            state=deployment.state,
         )

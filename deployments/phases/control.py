@@ -14,7 +14,8 @@ from deployments.states import PauseReason
 from foundation.errors import BadRequest, Conflict, IllegalTransition
 from foundation.events.models import record_event
 
-# What a deployment waits for that an operator has not decided yet.
+PROMOTABLE_STATES = (PhaseState.SETTLING, PhaseState.SOAKING, PhaseState.GATE)
+# Why a deployment is paused after a trip.
 TRIPPED_REASONS = (PauseReason.ERROR_THRESHOLD, PauseReason.SUCCESS_MISSED)
 
 
@@ -64,6 +65,15 @@ def resume_deployment(deployment: Deployment, resumption: Resumption, *, actor: 
     _require(deployment, DeploymentState.RUNNING, "resumed")
 
 
+def is_promotable(deployment: Deployment) -> bool:
+    """Return whether `promote_deployment` would do something now."""
+    at_gate = deployment.pause_reason == PauseReason.MANUAL_GATE
+    if deployment.state != DeploymentState.RUNNING and not at_gate:
+        return False
+    open_phase = Phase.objects.filter(deployment=deployment, state__in=PROMOTABLE_STATES).first()
+    return open_phase is not None and not open_phase.is_last
+
+
 def promote_deployment(deployment: Deployment, *, actor: str) -> None:
     """Let the next phase begin, although the current one soaks, or waits for results or at its gate.
 
@@ -76,8 +86,7 @@ def promote_deployment(deployment: Deployment, *, actor: str) -> None:
         at_gate = each.deployment.pause_reason == PauseReason.MANUAL_GATE
         if each.deployment.state == DeploymentState.RUNNING or at_gate:
             phase = each.current
-            waiting = (PhaseState.SETTLING, PhaseState.SOAKING, PhaseState.GATE)
-            if phase is None or phase.is_last or phase.state not in waiting:
+            if phase is None or phase.is_last or phase.state not in PROMOTABLE_STATES:
                 raise Conflict("nothing_to_promote", "No phase waits for results, soaks, or waits at its gate.")
             phase.transition_to(PhaseState.PASSED)
             if at_gate:

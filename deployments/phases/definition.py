@@ -1,5 +1,6 @@
 """Phases as an operator describes them."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,24 @@ class PhaseDefinition:
     @property
     def is_last(self) -> bool:
         return self.percent is None and self.count is None
+
+
+def parse_sizes(text: str) -> list[PhaseDefinition]:
+    """Return phases of the sizes `1%, 25%, 100%` or `5, 50, all`. An empty text is a single phase.
+
+    Raises `BadRequest` (`bad_phases`).
+    """
+    *sizes, last = [size.strip() for size in text.split(",")]
+    if last not in ("", "all", "100%"):
+        raise BadRequest("bad_phases", "The last phase takes all devices: end the list with 100% or all.")
+    return [*map(_parse_size, sizes), PhaseDefinition()]
+
+
+def _parse_size(text: str) -> PhaseDefinition:
+    match = re.fullmatch(r"([1-9][0-9]{0,6}) ?(%?)", text)
+    if match is None or (match[2] and int(match[1]) > 100):
+        raise BadRequest("bad_phases", f"{text!a} is not the size of a phase: write 10% or 50.")
+    return PhaseDefinition(percent=int(match[1])) if match[2] else PhaseDefinition(count=int(match[1]))
 
 
 def check_phases(phases: Sequence[PhaseDefinition]) -> None:

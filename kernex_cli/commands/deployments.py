@@ -1,4 +1,4 @@
-"""`deploy`, `deployments`, `deployment` and `cancel`."""
+"""`deploy`, `deployments`, `deployment`, and the commands that pause, resume, promote and cancel one."""
 
 import time
 from typing import Any
@@ -21,7 +21,8 @@ from kernex_cli.errors import BadUsage, Exit, WaitFailed
 from kernex_cli.formatting import counted
 from kernex_cli.lookup import find_deployment, find_device, suggestions_for
 from kernex_cli.parser import Parser
-from kernex_cli.resources import SUCCEEDED, UNSUCCESSFUL_STATES, Deployment, DeviceDeployment
+from kernex_cli.resources import SUCCEEDED, UNSUCCESSFUL_STATES, Deployment, DeviceDeployment, Phase
+from kernex_cli.rollout_options import add_rollout_options, percentage, rollout_fields
 from kernex_cli.screen import Screen
 from kernex_cli.tables import Column, ColumnType
 
@@ -53,13 +54,15 @@ Each device downloads the bundle, installs it and checks its health. If it is no
 previous release. With --wait, the command shows progress until the deployment has ended on every device and the
 successes were observed: a device that turns unhealthy or rolls back in the observation time has failed late. A
 deployment counts as failed if it had no devices or any device did not succeed: the exit code is then 6. Ctrl-C stops
-only the waiting, not the deployment.""",
+only the waiting, not the deployment. If the deployment is paused, the command says why and exits with code 8.""",
     """\
   kernex deploy vad@1.0.0 --group lab --wait
   kernex deploy vad@1.0.0 --group lab --wait --no-observe
   kernex deploy vad@1.0.0 --query 'runs.vad < 1.0 and attr.board = r5' --exclude 'tag = canary'
   kernex deploy vad@1.0.0 --group lab --group field --deadline 2h
   kernex deploy vad@1.0.0 --device shelf-4 --device 6f0c6a5e
+  kernex deploy vad@1.0.0 --group field --phases 1%,25%,100% --soak 30m --wait
+  kernex deploy vad@1.0.0 --file rollout.toml
 """,
 )
 LIST = Help("list deployments, newest first", examples="  kernex deployments\n  kernex deployments --limit 5 --json\n")
@@ -74,6 +77,37 @@ CANCEL = Help(
     "Devices that have already started to install finish or roll back. The others keep what they run.",
     f"  kernex cancel {EXAMPLE_ID}\n",
 )
+PAUSE = Help(
+    "pause a deployment",
+    "Nothing more is offered. Devices that have accepted an offer finish.",
+    f"  kernex pause {EXAMPLE_ID}\n",
+)
+RESUME = Help(
+    "continue a paused deployment",
+    """\
+If a phase tripped, say what changes: raise a threshold, accept the failures so far, or skip the phase; and why.""",
+    f"  kernex resume {EXAMPLE_ID}\n"
+    f"  kernex resume {EXAMPLE_ID} --accept-failures --reason 'two boards with a known defect'\n"
+    f"  kernex resume {EXAMPLE_ID} --errors 20 --reason 'the lab has bad power today'\n",
+)
+PROMOTE = Help(
+    "let the next phase begin",
+    "The current phase waits at its gate, soaks, or waits for results.",
+    f"  kernex promote {EXAMPLE_ID}\n",
+)
+# The fields of a rollout file that select devices.
+SELECTIONS = {"groups", "devices", "query"}
+PHASE_COLUMNS = (
+    Column("PHASE"),
+    Column("STATE", ColumnType.STATE),
+    Column("SIZE"),
+    Column("ADMITTED"),
+    Column("GOOD"),
+    Column("BAD"),
+    Column("LOST", rank=2),
+    Column("EVICTED", rank=3),
+    Column("SOAK ENDS", ColumnType.TIME, rank=1),
+)
 ID_HELP = "the deployment's id, or its first digits, from `kernex deployments`"
 
 
@@ -84,6 +118,7 @@ def add_to(commands: "Commands[Parser]") -> None:
     deploy.add_argument("--device", action="append", default=[], help=f"{DEVICE_HELP} (repeatable)")
     deploy.add_argument("--query", default="", help="all accepted devices that match; see `kernex devices --help`")
     deploy.add_argument("--exclude", default="", metavar="QUERY", help="without the devices that match")
+    add_rollout_options(deploy)
     deploy.add_argument("--deadline", type=duration, metavar="TIME", help="how long each device may take")
     deploy.add_argument(
         "--observation", type=duration, metavar="TIME", help="how long each success is observed (default: 10m)"
@@ -102,7 +137,15 @@ def add_to(commands: "Commands[Parser]") -> None:
     show = add_command(commands, "deployment", show_deployment, SHOW, LONG_RETRY_SECONDS)
     show.add_argument("--state", help="only devices in this state, such as failed")
     cancel = add_command(commands, "cancel", cancel_deployment, CANCEL)
-    for parser in (show, cancel):
+    pause = add_command(commands, "pause", pause_deployment, PAUSE)
+    promote = add_command(commands, "promote", promote_deployment, PROMOTE)
+    resume = add_command(commands, "resume", resume_deployment, RESUME)
+    resume.add_argument("--reason", default="", help="why; required after a trip")
+    resume.add_argument("--errors", type=percentage, metavar="PERCENT", help="a new error threshold for the phase")
+    resume.add_argument("--success", type=percentage, metavar="PERCENT", help="a new success threshold for the phase")
+    resume.add_argument("--accept-failures", action="store_true", help="the failures so far no longer count")
+    resume.add_argument("--skip-phase", action="store_true", help="begin the next phase")
+    for parser in (show, cancel, pause, promote, resume):
         parser.add_argument("deployment", type=id_prefix, metavar="ID", help=ID_HELP)
     for parser in (deploy, show):
         parser.add_argument("--wait", action="store_true", help="wait until the deployment has ended on every device")
@@ -114,21 +157,17 @@ def add_to(commands: "Commands[Parser]") -> None:
 
 def start(context: Context) -> int:
     arguments, client = context.arguments, context.client
-    if not arguments.group and not arguments.device and not arguments.query:
+    fields = rollout_fields(arguments)
+    if not arguments.group and not arguments.device and not arguments.query and not fields.keys() & SELECTIONS:
         raise BadUsage("No devices given: choose them with --group, --device or --query.")
-    body: dict[str, Any] = {
-        "bundle": arguments.bundle,
-        "groups": arguments.group,
-        "devices": [find_device(client, device) for device in arguments.device],
-        "note": arguments.note,
-    }
-    body |= {name: text for name in ("query", "exclude") if (text := getattr(arguments, name))}
-    times = {
-        "deadline_seconds": arguments.deadline,
-        "observation_seconds": arguments.observation,
-        "unhealthy_seconds": arguments.unhealthy,
-    }
-    body |= {name: seconds for name, seconds in times.items() if seconds is not None}
+    body: dict[str, Any] = {"bundle": arguments.bundle, "groups": [], "devices": [], "note": "", **fields}
+    if arguments.group:
+        body["groups"] = arguments.group
+    if arguments.device:
+        body["devices"] = [find_device(client, device) for device in arguments.device]
+    if arguments.canary:
+        body["canaries"] = [find_device(client, device) for device in arguments.canary]
+    body |= {name: text for name in ("note", "query", "exclude") if (text := getattr(arguments, name))}
     with suggestions_for(client, groups=arguments.group, bundle=arguments.bundle):
         document = client.post("/deployments", body, idempotent=False)
     deployment = Deployment.parse(document)
@@ -151,7 +190,7 @@ def _note_skipped(screen: Screen, deployment: Deployment) -> None:
 
 
 def _wait(context: Context, deployment_id: str) -> dict[str, Any]:
-    """Follow the deployment to its end and return it. Raises `WaitFailed` after --timeout.
+    """Follow the deployment to its end, or until it is paused, and return it. Raises `WaitFailed` after --timeout.
 
     Without --no-observe, the end of a successful deployment is the end of its observation.
     """
@@ -163,7 +202,7 @@ def _wait(context: Context, deployment_id: str) -> dict[str, Any]:
             deployment = Deployment.parse(document)
             bar.show(done=deployment.ended_count, total=deployment.device_count or 1, detail=deployment.summary)
             is_provisional = deployment.has_succeeded and deployment.observing > 0 and context.arguments.observe
-            if deployment.has_ended and not is_provisional:
+            if (deployment.has_ended and not is_provisional) or deployment.is_paused:
                 return document
             if deployment.has_ended and not is_observing:
                 is_observing = True
@@ -186,17 +225,33 @@ def _show_end(context: Context, document: dict[str, Any]) -> int:
     if deployment.has_succeeded:
         context.screen.result(document, f"{deployment.bundle}: {deployment.summary}.")
         return Exit.OK
+    if deployment.is_paused:
+        _show_pause(context, deployment)
     failures = _unsuccessful_devices(context, deployment)
     context.screen.result({**document, "unsuccessful": failures}, f"{deployment.bundle}: {deployment.summary}.")
-    if not deployment.device_count:
+    if not deployment.device_count and deployment.has_ended:
         reason = f" ({deployment.reason_code})" if deployment.reason_code else ""
         context.screen.note(f"No device was part of this deployment{reason}.", "red")
     for failure in map(DeviceDeployment.parse, failures):
         _note_failure(context.screen, failure)
+    if deployment.is_paused:
+        return Exit.PAUSED
     unsuccessful_count = deployment.device_count - deployment.counts.get(SUCCEEDED, 0)
     if unsuccessful_count > len(failures):
         context.screen.note(f"… and {unsuccessful_count - len(failures)} more: kernex deployment {deployment.id}")
     return Exit.WAIT_FAILED
+
+
+def _show_pause(context: Context, deployment: Deployment) -> None:
+    """Say why a deployment is paused, and which command continues it."""
+    command = f"kernex resume {deployment.id}"
+    advice = {
+        "manual_gate": f"kernex promote {deployment.id}",
+        "error_threshold": f"{command} --help",
+        "success_missed": f"{command} --help",
+    }.get(deployment.pause_reason, command)
+    reason = deployment.pause_reason.replace("_", " ")
+    context.screen.note(f"The deployment is paused ({reason}). Next: {advice}", "yellow")
 
 
 def _unsuccessful_devices(context: Context, deployment: Deployment) -> list[Any]:
@@ -248,8 +303,12 @@ def show_deployment(context: Context) -> int:
         return Exit.OK
     deployment = Deployment.parse(document)
     screen.result(None, f"{deployment.bundle} is {deployment.shown_state}: {deployment.summary}.")
+    if deployment.is_paused:
+        _show_pause(context, deployment)
     if deployment.observing:
         screen.note(f"Observing {counted(deployment.observing, 'device')} that succeeded.")
+    if len(deployment.phases) > 1:
+        screen.table(PHASE_COLUMNS, [phase.cells for phase in map(Phase.parse, deployment.phases)])
     rows = list(map(DeviceDeployment.parse, documents))
     cells = [
         (
@@ -263,6 +322,34 @@ def show_deployment(context: Context) -> int:
         for row in rows:
             if len(row.message_lines) > 1:
                 _note_failure(screen, row)
+    return Exit.OK
+
+
+def pause_deployment(context: Context) -> int:
+    return _control(context, "pause", {})
+
+
+def promote_deployment(context: Context) -> int:
+    return _control(context, "promote", {})
+
+
+def resume_deployment(context: Context) -> int:
+    arguments = context.arguments
+    body: dict[str, Any] = {}
+    if arguments.reason:
+        body["reason"] = arguments.reason
+    if arguments.errors is not None:
+        body["error_threshold_percent"] = arguments.errors
+    if arguments.success is not None:
+        body["success_threshold_percent"] = arguments.success
+    body |= {name: True for name in ("accept_failures", "skip_phase") if getattr(arguments, name)}
+    return _control(context, "resume", body)
+
+
+def _control(context: Context, action: str, body: dict[str, Any]) -> int:
+    deployment_id = find_deployment(context.client, context.arguments.deployment)
+    document = context.client.post(f"/deployments/{deployment_id}/{action}", body)
+    context.screen.result(document, f"Deployment {deployment_id} is {Deployment.parse(document).state}.")
     return Exit.OK
 
 

@@ -14,6 +14,8 @@ from django.utils import timezone  # noqa: E402
 
 from bundles.models import Bundle  # noqa: E402
 from deployments.models import FINAL_STATES, Deployment, DeviceDeployment  # noqa: E402
+from deployments.phases.advance import advance  # noqa: E402
+from deployments.phases.definition import PhaseDefinition  # noqa: E402
 from devices.models import Device, EnrolmentToken, Group, HeartbeatSample  # noqa: E402
 from devices.models.health import reported_health  # noqa: E402
 from foundation.accounts.models import ApiToken, Role  # noqa: E402
@@ -51,6 +53,12 @@ def seed() -> None:
     finish_deployment(random, make_deployment(old, *accepted[:20], note="First version for everyone"), "finished")
     finish_deployment(random, make_deployment(vision, *accepted[5:12], note="Trial, stopped: too slow"), "cancelled")
     run_deployment(random, make_deployment(new, *accepted[:24], note="Better with wind noise"))
+    phases = [
+        PhaseDefinition(percent=10, soak_seconds=1800),
+        PhaseDefinition(percent=50, manual_gate=True),
+        PhaseDefinition(),
+    ]
+    trip_deployment(make_deployment(vision, *accepted, phases=phases, note="Faster, one site at a time"))
     add_events(random)
 
 
@@ -163,6 +171,14 @@ def run_deployment(random: Random, deployment: Deployment) -> None:
             progress = {"observation_ends_at": now + timedelta(minutes=5)}
         set_state(device_deployment, state, now - timedelta(seconds=random.randint(5, 400)), **progress)
     Deployment.objects.filter(pk=deployment.pk).update(created_at=now - timedelta(minutes=9))
+
+
+def trip_deployment(deployment: Deployment) -> None:
+    """Let the first phase trip."""
+    advance()
+    for number, row in enumerate(DeviceDeployment.objects.filter(deployment=deployment, phase__isnull=False)):
+        set_state(row, "rolled_back" if number == 1 else "succeeded", timezone.now() - timedelta(minutes=4))
+    advance()
 
 
 def add_events(random: Random) -> None:

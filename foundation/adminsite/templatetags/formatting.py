@@ -6,4 +6,5 @@ from foundation import formatting
 
 register = template.Library()
 register.filter("age", formatting.age)
+register.filter("duration", formatting.duration)
 register.filter("size", formatting.size)

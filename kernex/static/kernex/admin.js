@@ -22,6 +22,17 @@ function draw(card, progress) {
   const observing = card.querySelector("#kx-observing");
   observing.hidden = progress.observing === 0;
   observing.querySelector("strong").textContent = progress.observing;
+  const next = card.querySelector("#kx-next");
+  next.hidden = progress.next_step === "";
+  next.textContent = progress.next_step;
+  card.querySelectorAll(".kx-phases tr").forEach((row, index) => {
+    const phase = progress.phases[index];
+    const [, state, devices, results] = row.cells;
+    state.firstElementChild.className = `kx-${phase.style}-text`;
+    state.firstElementChild.textContent = phase.state;
+    devices.textContent = phase.devices;
+    results.textContent = phase.results;
+  });
 }
 
 // Poll a running deployment every two seconds. Poll every ten seconds while only successes are observed, or while the
@@ -38,6 +49,10 @@ async function poll(card) {
   }
   draw(card, progress);
   const wasRunning = card.dataset.running === "yes";
+  if (progress.state !== card.dataset.state) {
+    location.reload(); // other buttons apply now
+    return;
+  }
   if (progress.is_running) setTimeout(() => poll(card), 2000);
   else if (wasRunning || progress.observing === 0) location.reload();
   else setTimeout(() => poll(card), 10000);

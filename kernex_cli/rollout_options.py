@@ -1,0 +1,122 @@
+"""How `kernex deploy` describes phases and thresholds: by options, or by a TOML file."""
+
+import argparse
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from kernex_cli.arguments import duration, positive_number
+from kernex_cli.errors import BadUsage, LocalProblem
+from kernex_cli.parser import Parser
+
+ALL = ("100%", "all")
+# The options that every phase shares, by the API's names.
+PHASE_OPTIONS = {
+    "soak": "soak_seconds",
+    "success": "success_threshold_percent",
+    "errors": "error_threshold_percent",
+}
+# Further options, by the API's names.
+DEPLOYMENT_OPTIONS = {
+    "on_failure": "on_failure",
+    "max_bad": "max_bad",
+    "accept": "accept_seconds",
+    "fill": "fill_seconds",
+    "deadline": "deadline_seconds",
+    "observation": "observation_seconds",
+    "unhealthy": "unhealthy_seconds",
+}
+
+
+def phase_sizes(text: str) -> list[dict[str, int]]:
+    """Return the sizes of the phases `1%,25%,100%` or `5,50,all`, cumulative, as the API's objects."""
+    *sizes, last = [size.strip() for size in text.split(",")]
+    if last not in ALL:
+        raise argparse.ArgumentTypeError(f"the last phase takes all devices: write {text},100%")
+    return [*map(_phase_size, sizes), {}]
+
+
+def _phase_size(text: str) -> dict[str, int]:
+    match = re.fullmatch(r"([1-9][0-9]{0,7})(%?)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not the size of a phase: write 10% or 50")
+    return {"percent" if match[2] else "count": int(match[1])}
+
+
+def percentage(text: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,3})%?", text)
+    if not match or int(match[1]) > 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage: write a number from 0 to 100")
+    return int(match[1])
+
+
+def add_rollout_options(parser: Parser) -> None:
+    parser.add_argument("--file", metavar="FILE", help="a TOML file with the API's fields; other options override it")
+    parser.add_argument(
+        "--phases", type=phase_sizes, metavar="SIZES", help="cumulative sizes, such as 1%%,25%%,100%% or 5,50,all"
+    )
+    parser.add_argument("--soak", type=duration, metavar="TIME", help="how long each phase is observed before the next")
+    parser.add_argument("--gate", action="store_true", help="wait after each phase for `kernex promote`")
+    parser.add_argument(
+        "--success", type=percentage, metavar="PERCENT", help="how many devices of a phase must succeed (default: 95)"
+    )
+    parser.add_argument(
+        "--errors", type=percentage, metavar="PERCENT", help="more failures than this trip a phase (default: 10)"
+    )
+    parser.add_argument(
+        "--max-bad", type=positive_number, metavar="N", help="more failures than this trip it altogether"
+    )
+    parser.add_argument("--on-failure", choices=["pause", "cancel"], help="what happens after a trip (default: pause)")
+    parser.add_argument(
+        "--accept", type=duration, metavar="TIME", help="how long a device may take to accept an offer (default: 1h)"
+    )
+    parser.add_argument(
+        "--fill", type=duration, metavar="TIME", help="how long a phase waits for its devices (default: 1d)"
+    )
+    parser.add_argument(
+        "--stratum", action="append", default=[], metavar="FIELD",
+        help="mix devices by type, group, running or tag:PREFIX in every phase (repeatable)",
+    )  # fmt: skip
+    parser.add_argument("--canary", action="append", default=[], metavar="DEVICE", help="admitted first (repeatable)")
+    parser.add_argument("--allow-downgrade", action="store_true", help="include devices that run a newer release")
+
+
+def rollout_fields(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the API's fields that the options and the file give, except for the devices.
+
+    Raises `LocalProblem` for a file that cannot be read, and `BadUsage` for options that contradict each other.
+    """
+    fields = read_rollout(Path(arguments.file)) if arguments.file else {}
+    if arguments.phases:
+        fields["phases"] = arguments.phases
+    shared = {
+        name: value for option, name in PHASE_OPTIONS.items() if (value := getattr(arguments, option)) is not None
+    }
+    if shared:
+        fields["phases"] = [{**phase, **shared} for phase in fields.get("phases", [{}])]
+    if arguments.gate:
+        *gated, last = fields.get("phases", [{}])
+        if not gated:
+            raise BadUsage("A gate is between two phases: give --phases, such as --phases 10%,100%.")
+        fields["phases"] = [*({**phase, "manual_gate": True} for phase in gated), last]
+    fields |= {
+        name: value for option, name in DEPLOYMENT_OPTIONS.items() if (value := getattr(arguments, option)) is not None
+    }
+    if arguments.stratum:
+        fields["strata"] = arguments.stratum
+    if arguments.allow_downgrade:
+        fields["allow_downgrade"] = True
+    return fields
+
+
+def read_rollout(path: Path) -> dict[str, Any]:
+    """Return the fields of a rollout file. Raises `LocalProblem`."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LocalProblem(f"Cannot read {path}: {error.strerror or error}.") from None
+    except UnicodeDecodeError:
+        raise LocalProblem(f"{path} is not UTF-8 text.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise LocalProblem(f"{path} is not valid TOML: {error}.") from None
