@@ -8,6 +8,7 @@ from kernex_cli import __version__
 from kernex_cli.arguments import Context, add_global_options
 from kernex_cli.commands import (
     bundles,
+    deployment_control,
     deployments,
     device,
     devices,
@@ -23,6 +24,10 @@ from kernex_cli.errors import CommandFailed, Exit
 from kernex_cli.parser import Parser
 from kernex_cli.screen import Screen
 
+# In the order of the help.
+SUBJECTS = (
+    session, push, deployments, deployment_control, bundles, devices, device, logs, groups, tokens, events, status,
+)  # fmt: skip
 SUMMARY = "Ships versioned bundles to fleets of edge devices and shows what runs there."
 SHORT_HELP = f"""\
 {SUMMARY}
@@ -51,6 +56,7 @@ exit codes:
   5    the server could not be reached or returned an error
   6    the operation that the command waited for failed or took too long
   7    a problem on this machine
+  8    the deployment that the command waited for is paused
   130  interrupted
   141  the program that reads stdout closed the pipe
 
@@ -63,7 +69,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"kernex {__version__}")
     add_global_options(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for subject in (session, push, deployments, bundles, devices, device, logs, groups, tokens, events, status):
+    for subject in SUBJECTS:
         subject.add_to(commands)
     return parser
 

@@ -26,10 +26,21 @@ class Migration(migrations.Migration):
             name='stratum',
             field=models.CharField(db_default='', default='', max_length=200),
         ),
-        migrations.AlterField(
-            model_name='devicedeployment',
-            name='phase',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='deployments.phase'),
+        # Django would also create the foreign key again, and lock the phases for it.
+        migrations.SeparateDatabaseAndState(
+            database_operations=[
+                migrations.RunSQL(
+                    'ALTER TABLE deployments_devicedeployment ALTER COLUMN phase_id DROP NOT NULL',
+                    migrations.RunSQL.noop,
+                )
+            ],
+            state_operations=[
+                migrations.AlterField(
+                    model_name='devicedeployment',
+                    name='phase',
+                    field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='deployments.phase'),
+                ),
+            ],
         ),
         migrations.AlterField(
             model_name='devicedeployment',

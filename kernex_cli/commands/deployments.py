@@ -1,4 +1,4 @@
-"""`deploy`, `deployments`, `deployment`, and the commands that pause, resume, promote and cancel one."""
+"""`deploy`, `deployments` and `deployment`."""
 
 import time
 from typing import Any
@@ -22,7 +22,7 @@ from kernex_cli.formatting import counted
 from kernex_cli.lookup import find_deployment, find_device, suggestions_for
 from kernex_cli.parser import Parser
 from kernex_cli.resources import SUCCEEDED, UNSUCCESSFUL_STATES, Deployment, DeviceDeployment, Phase
-from kernex_cli.rollout_options import add_rollout_options, percentage, rollout_fields
+from kernex_cli.rollout_options import add_rollout_options, rollout_fields
 from kernex_cli.screen import Screen
 from kernex_cli.tables import Column, ColumnType
 
@@ -72,29 +72,6 @@ SHOW = Help(
     f"  kernex deployment {EXAMPLE_ID}\n  kernex deployment {EXAMPLE_ID} --state failed -v\n"
     f"  kernex deployment {EXAMPLE_ID} --wait\n",
 )
-CANCEL = Help(
-    "cancel a deployment",
-    "Devices that have already started to install finish or roll back. The others keep what they run.",
-    f"  kernex cancel {EXAMPLE_ID}\n",
-)
-PAUSE = Help(
-    "pause a deployment",
-    "Nothing more is offered. Devices that have accepted an offer finish.",
-    f"  kernex pause {EXAMPLE_ID}\n",
-)
-RESUME = Help(
-    "continue a paused deployment",
-    """\
-If a phase tripped, say what changes: raise a threshold, accept the failures so far, or skip the phase; and why.""",
-    f"  kernex resume {EXAMPLE_ID}\n"
-    f"  kernex resume {EXAMPLE_ID} --accept-failures --reason 'two boards with a known defect'\n"
-    f"  kernex resume {EXAMPLE_ID} --errors 20 --reason 'the lab has bad power today'\n",
-)
-PROMOTE = Help(
-    "let the next phase begin",
-    "The current phase waits at its gate, soaks, or waits for results.",
-    f"  kernex promote {EXAMPLE_ID}\n",
-)
 # The fields of a rollout file that select devices.
 SELECTIONS = {"groups", "devices", "query"}
 PHASE_COLUMNS = (
@@ -136,17 +113,7 @@ def add_to(commands: "Commands[Parser]") -> None:
     )
     show = add_command(commands, "deployment", show_deployment, SHOW, LONG_RETRY_SECONDS)
     show.add_argument("--state", help="only devices in this state, such as failed")
-    cancel = add_command(commands, "cancel", cancel_deployment, CANCEL)
-    pause = add_command(commands, "pause", pause_deployment, PAUSE)
-    promote = add_command(commands, "promote", promote_deployment, PROMOTE)
-    resume = add_command(commands, "resume", resume_deployment, RESUME)
-    resume.add_argument("--reason", default="", help="why; required after a trip")
-    resume.add_argument("--errors", type=percentage, metavar="PERCENT", help="a new error threshold for the phase")
-    resume.add_argument("--success", type=percentage, metavar="PERCENT", help="a new success threshold for the phase")
-    resume.add_argument("--accept-failures", action="store_true", help="the failures so far no longer count")
-    resume.add_argument("--skip-phase", action="store_true", help="begin the next phase")
-    for parser in (show, cancel, pause, promote, resume):
-        parser.add_argument("deployment", type=id_prefix, metavar="ID", help=ID_HELP)
+    show.add_argument("deployment", type=id_prefix, metavar="ID", help=ID_HELP)
     for parser in (deploy, show):
         parser.add_argument("--wait", action="store_true", help="wait until the deployment has ended on every device")
         parser.add_argument(
@@ -322,39 +289,4 @@ def show_deployment(context: Context) -> int:
         for row in rows:
             if len(row.message_lines) > 1:
                 _note_failure(screen, row)
-    return Exit.OK
-
-
-def pause_deployment(context: Context) -> int:
-    return _control(context, "pause", {})
-
-
-def promote_deployment(context: Context) -> int:
-    return _control(context, "promote", {})
-
-
-def resume_deployment(context: Context) -> int:
-    arguments = context.arguments
-    body: dict[str, Any] = {}
-    if arguments.reason:
-        body["reason"] = arguments.reason
-    if arguments.errors is not None:
-        body["error_threshold_percent"] = arguments.errors
-    if arguments.success is not None:
-        body["success_threshold_percent"] = arguments.success
-    body |= {name: True for name in ("accept_failures", "skip_phase") if getattr(arguments, name)}
-    return _control(context, "resume", body)
-
-
-def _control(context: Context, action: str, body: dict[str, Any]) -> int:
-    deployment_id = find_deployment(context.client, context.arguments.deployment)
-    document = context.client.post(f"/deployments/{deployment_id}/{action}", body)
-    context.screen.result(document, f"Deployment {deployment_id} is {Deployment.parse(document).state}.")
-    return Exit.OK
-
-
-def cancel_deployment(context: Context) -> int:
-    deployment_id = find_deployment(context.client, context.arguments.deployment)
-    document = context.client.post(f"/deployments/{deployment_id}/cancel")
-    context.screen.result(document, f"Deployment {deployment_id} is {Deployment.parse(document).state}.")
     return Exit.OK

@@ -89,6 +89,46 @@ def test_a_deployment_is_shown_and_cancelled(at_live: Kernex, live: Live, label:
     assert at_live("cancel", started.document["id"][:8], "--json").document["id"] == started.document["id"]
 
 
+def test_a_canary_that_fails_pauses_the_deployment_until_somebody_decides(
+    at_live: Kernex, live: Live, label: str
+) -> None:
+    token = live.enrolment_token("rollout")
+    canary, other = Machine(live).register(token), Machine(live).register(token)
+    start = ["deploy", label, "--group", "rollout", "--phases", "1,all", "--gate", "--canary", canary.name, "--wait"]
+    with reporting(canary, "failed", reason_code="unhealthy", message="no gate found"):
+        outcome = at_live(*start, "--timeout", "60s", "--json")
+    assert outcome.code == 8, outcome.err
+    assert "no gate found" in outcome.err
+    deployment = outcome.document["id"]
+    assert other.heartbeat()["commands"] == []
+    assert "tripped" in at_live("deployment", deployment).out
+    assert "(decision_required)" in at_live("resume", deployment).err
+    decision = ["resume", deployment, "--skip-phase", "--reason", "a board with a known defect"]
+    assert at_live(*decision, "--json").document["state"] == "running"
+    with reporting(other, "succeeded"):
+        shown = at_live("deployment", deployment, "--wait", "--no-observe", "--timeout", "60s", "--json")
+    assert (shown.code, shown.document["counts"]["succeeded"]) == (6, 1)  # one device failed
+    assert [phase["state"] for phase in shown.document["phases"]] == ["skipped", "passed"]
+
+
+def test_a_deployment_is_paused_resumed_and_promoted(at_live: Kernex, live: Live, label: str) -> None:
+    token = live.enrolment_token("gate")
+    first, second = Machine(live).register(token), Machine(live).register(token)
+    start = ["deploy", label, "--group", "gate", "--phases", "1,all", "--gate", "--canary", first.name]
+    deployment = at_live(*start, "--json").document["id"]
+    while at_live("deployment", deployment, "--json").document["state"] == "planning":
+        time.sleep(0.1)
+    assert at_live("pause", deployment, "--json").document["pause_reason"] == "operator"
+    assert at_live("resume", deployment, "--json").document["state"] == "running"
+    with reporting(first, "succeeded"):
+        gated = at_live("deployment", deployment, "--wait", "--timeout", "60s", "--json")
+    assert (gated.code, gated.document["pause_reason"]) == (8, "manual_gate")
+    assert at_live("promote", deployment, "--json").document["state"] == "running"
+    with reporting(second, "succeeded"):
+        shown = at_live("deployment", deployment, "--wait", "--no-observe", "--timeout", "60s", "--json")
+    assert (shown.code, shown.document["outcome"]) == (0, "succeeded")
+
+
 def test_impossible_deployments_are_refused(at_live: Kernex, live: Live, label: str) -> None:
     assert "(unknown_bundle)" in at_live("deploy", "nothing@1", "--group", live.group()).err
     assert "(unknown_groups)" in at_live("deploy", label, "--group", "nowhere").err
