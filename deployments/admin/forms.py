@@ -85,6 +85,7 @@ class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
     on_failure = forms.ChoiceField(
         choices=FailureAction.choices,
         initial=FailureAction.PAUSE,
+        required=False,
         label="If too many devices fail",
         widget=UnfoldAdminSelectWidget,
         help_text=f"More than {DEFAULT_ERROR_PERCENT} % of a phase, counted from {DEFAULT_MIN_SAMPLE} devices on.",
@@ -129,7 +130,7 @@ class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
             query=self.cleaned_data["query"],
             exclude=self.cleaned_data["exclude"],
             phases=self.phase_definitions(),
-            on_failure=self.cleaned_data["on_failure"],
+            on_failure=self.cleaned_data["on_failure"] or FailureAction.PAUSE,
             note=self.cleaned_data["note"],
         )
 
