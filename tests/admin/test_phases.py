@@ -120,6 +120,6 @@ def test_a_trip_needs_a_decision_and_a_reason(boss: Client, deployment: Deployme
 
 def test_a_threshold_is_raised(boss: Client, deployment: Deployment) -> None:
     end(deployment, "failed")
-    fields = {"decision": "error_threshold_percent", "percent": "100", "reason": "known"}
+    fields: dict[str, Any] = {"decision": "error_threshold_percent", "percent": "100", "reason": "known"}
     run_action(boss, "deployments", "resume", deployment, **fields)
     assert Phase.objects.get(number=1).error_threshold_percent == 100
