@@ -15,11 +15,13 @@ from devices.heartbeat_message import (
     MAX_HEALTH_MESSAGE_LENGTH,
     MAX_ID,
     MAX_METRICS_SIZE,
+    MAX_NUMBER,
     MAX_OUTCOMES,
     MAX_RESTARTS,
     MAX_VERDICT_SIZE,
     NAME_PATTERN,
     SHA256_PATTERN,
+    has_large_number,
     json_size,
 )
 from devices.models import CommandKind, CommandOutcome, DeviceState
@@ -44,6 +46,16 @@ class ObjectField(serializers.DictField):
         value = super().to_internal_value(data)
         if json_size(value) > self.max_size:
             raise serializers.ValidationError(f"This must be at most {self.max_size} characters of JSON.")
+        return value
+
+
+class ObjectOfExactNumbers(ObjectField):
+    """A JSON object whose numbers are at most `MAX_NUMBER` in magnitude."""
+
+    def to_internal_value(self, data: Any) -> dict[Any, Any]:
+        value = super().to_internal_value(data)
+        if has_large_number(value):
+            raise serializers.ValidationError(f"Numbers must be at most {MAX_NUMBER} in magnitude.")
         return value
 
 
@@ -127,7 +139,7 @@ class RunningBundle(serializers.Serializer[Any]):
     healthy = ExactBoolean()
     restarts = ExactInteger(min_value=0, max_value=MAX_RESTARTS, required=False, allow_null=True)
     message = ExactText(max_length=MAX_HEALTH_MESSAGE_LENGTH, allow_blank=True, required=False, allow_null=True)
-    verdict = ObjectField(max_size=MAX_VERDICT_SIZE, required=False, allow_null=True)
+    verdict = ObjectOfExactNumbers(max_size=MAX_VERDICT_SIZE, required=False, allow_null=True)
 
 
 class RunningBundles(serializers.DictField):
@@ -151,7 +163,7 @@ class HeartbeatRequest(serializers.Serializer[Any]):
     agent_version = ExactText(max_length=64)
     boot_id = ExactText(max_length=64)
     status = ExactText(max_length=32)
-    metrics = ObjectField(max_size=MAX_METRICS_SIZE, required=False, allow_null=True)
+    metrics = ObjectOfExactNumbers(max_size=MAX_METRICS_SIZE, required=False, allow_null=True)
     running_bundles = RunningBundles()
     acknowledged_commands = serializers.ListField(
         child=ExactInteger(min_value=1, max_value=MAX_ID), max_length=MAX_ACKNOWLEDGED, required=False, allow_null=True

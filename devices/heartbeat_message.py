@@ -20,6 +20,8 @@ MAX_ACKNOWLEDGED = 1000
 MAX_OUTCOMES = 100
 MAX_METRICS_SIZE = 16 * 1024
 MAX_VERDICT_SIZE = 4 * 1024
+# The greatest magnitude of a number in metrics and verdicts. PostgreSQL writes 1e308 as 309 digits.
+MAX_NUMBER = 2**53
 MAX_RESTARTS = 10_000
 MAX_HEALTH_MESSAGE_LENGTH = 500
 MAX_ID = 2**63 - 1
@@ -85,6 +87,15 @@ def json_size(value: Any) -> int:
     return len(_json(value))
 
 
+def has_large_number(value: Any) -> bool:
+    """Return whether a JSON value contains a number whose magnitude is over `MAX_NUMBER`."""
+    if isinstance(value, dict):
+        return any(map(has_large_number, value.values()))
+    if isinstance(value, list):
+        return any(map(has_large_number, value))
+    return isinstance(value, int | float) and abs(value) > MAX_NUMBER
+
+
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
@@ -109,6 +120,8 @@ def _metrics(value: Any) -> str:
     text = _json(value)
     if len(text) > MAX_METRICS_SIZE:
         _refuse("metrics", f"This must be at most {MAX_METRICS_SIZE} characters of JSON.")
+    if has_large_number(value):
+        _refuse("metrics", f"Numbers must be at most {MAX_NUMBER} in magnitude.")
     return text
 
 
@@ -154,6 +167,8 @@ def _health_details(bundle: dict[str, Any]) -> dict[str, Any]:
     if verdict is not None:
         if type(verdict) is not dict or json_size(verdict) > MAX_VERDICT_SIZE:
             _refuse(field, f"`verdict` must be an object of at most {MAX_VERDICT_SIZE} characters of JSON.")
+        if has_large_number(verdict):
+            _refuse(field, f"Numbers in `verdict` must be at most {MAX_NUMBER} in magnitude.")
         details["verdict"] = verdict
     return details
 

@@ -25,6 +25,7 @@ TEMPTING = [
     None, True, False, -1, 0, 1, 1.0, 10_000, 10_001, "0", "1", "true", "1.0", " ", "", [], {}, [True], ["1"], [1.0],
     "a\n", "1.0.0\n", "x" * 500, "x" * 501,
     "x" * 32, "x" * 33, "x" * 64, "x" * 65, "done ", {"x": "ü" * 4085}, {"x": "y" * 4088}, {"x": "y" * 4089},
+    {"x": 2**53}, {"x": 2**53 + 1}, {"x": [{"y": -(2**53) - 1}]}, {"x": -1e308}, {"x": [True, 9.1e15]},
 ]  # fmt: skip
 ODD = st.one_of(
     st.sampled_from(TEMPTING),
@@ -187,6 +188,7 @@ def test_reader_and_serializer_agree_on_the_contract(number: int) -> None:
         *({"running_bundles": {"vad": {**BUNDLE, "message": "x" * length}}} for length in (0, 500, 501)),
         {"metrics": {"x": "y" * (16 * 1024 - 8)}},
         {"metrics": {"x": "y" * (16 * 1024 - 7)}},
+        *({"metrics": {"x": [number]}} for number in (2**53, -(2**53), 2**53 + 1, 1e308)),
     ],
     ids=str,
 )
