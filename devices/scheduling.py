@@ -31,6 +31,8 @@ from foundation.scheduler import ACTOR, Task
 BATCH_SIZE = 5_000
 # A device that flaps gets at most one event about its health in this time.
 HEALTH_EVENT_SECONDS = 300
+# A device that flaps gets at most one `device.offline` and one `device.online` in this time.
+LIVENESS_EVENT_SECONDS = 300
 MAX_EVENT_MESSAGE_LENGTH = 1_000
 # One log request has up to a thousand rows of text.
 LOG_BATCH_SIZE = 20
@@ -49,7 +51,10 @@ def record_offline() -> int:
 
 
 def record_online() -> int:
-    """Write one event for each device that is online again after an event said that it went offline."""
+    """Write one event for each device that is online again after an event said that it went offline.
+
+    It is written at least five minutes after that event, and not at all if the device is offline again by then.
+    """
     return run_in_batches(_record_online, size=BATCH_SIZE)
 
 
@@ -60,7 +65,8 @@ def _record_offline() -> int:
 
 
 def _record_online() -> int:
-    devices = _lock(Device.objects.returned())
+    latest = timezone.now() - timedelta(seconds=LIVENESS_EVENT_SECONDS)
+    devices = _lock(Device.objects.returned().filter(offline_noted_at__lte=latest))
     Device.objects.filter(pk__in=[device.pk for device in devices]).update(offline_noted_at=None)
     return _record_liveness(devices, "device.online", "is online again")
 

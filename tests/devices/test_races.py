@@ -171,6 +171,7 @@ def test_two_schedulers_record_one_event_per_device() -> None:
         device.heartbeat()
     Device.objects.update(last_heartbeat_at="2020-01-01T00:00:00Z")
     assert sum(at_once(*[record_offline] * 4)) == 20
+    Device.objects.update(offline_noted_at="2020-01-01T00:00:00Z")
     for device in silent:
         device.heartbeat()
     assert sum(at_once(*[record_online] * 4)) == 20

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from devices import scheduling
 from devices.models import Device, HeartbeatSample
-from devices.scheduling import delete_old_samples, record_offline, record_online
+from devices.scheduling import LIVENESS_EVENT_SECONDS, delete_old_samples, record_offline, record_online
 from foundation.events.models import Event
 from tests.devices.signing import SigningDevice
 from tests.factories import make_device
@@ -18,18 +18,42 @@ def kinds() -> list[str]:
     return list(Event.objects.order_by("id").values_list("kind", flat=True))
 
 
+def silence() -> None:
+    """Make all devices offline."""
+    Device.objects.update(last_heartbeat_at=timezone.now() - timedelta(hours=1))
+
+
+def age_offline_events() -> None:
+    """Let the time pass in which a device gets no further event."""
+    Device.objects.update(offline_noted_at=timezone.now() - timedelta(seconds=LIVENESS_EVENT_SECONDS))
+
+
 def test_going_offline_and_returning_are_one_event_each(device: SigningDevice, row: Device) -> None:
     device.heartbeat()
     assert (record_offline(), record_online()) == (0, 0)
-    Device.objects.update(last_heartbeat_at=timezone.now() - timedelta(hours=1))
+    silence()
     assert (record_offline(), record_offline(), record_online()) == (1, 0, 0)
+    age_offline_events()
     device.heartbeat()
     assert (record_offline(), record_online(), record_online()) == (0, 1, 0)
     assert kinds() == ["device.offline", "device.online"]
     event = Event.objects.latest("id")
     assert (event.actor, event.device_id) == ("scheduler", row.id)
-    Device.objects.update(last_heartbeat_at=timezone.now() - timedelta(hours=1))
+    silence()
     assert record_offline() == 1
+
+
+def test_a_device_that_flaps_writes_few_events(device: SigningDevice) -> None:
+    for _ in range(5):
+        device.heartbeat()
+        record_online()
+        silence()
+        record_offline()
+    assert kinds() == ["device.offline"]
+    age_offline_events()
+    assert record_online() == 0
+    device.heartbeat()
+    assert (record_online(), kinds()) == (1, ["device.offline", "device.online"])
 
 
 @pytest.mark.parametrize("state", ["pending", "decommissioned"])
