@@ -42,20 +42,21 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE
 SESSION_COOKIE_AGE = 12 * 3600
 
 # Database
-DATABASES = {
-    "default": env.database("DATABASE_URL") | {"CONN_HEALTH_CHECKS": True, "DISABLE_SERVER_SIDE_CURSORS": True}
-}
+DATABASES = {"default": env.database("DATABASE_URL") | {"DISABLE_SERVER_SIDE_CURSORS": True}}
 # Timeouts for a server that accepts connections but does not answer, and for one that disappeared.
 DATABASES["default"]["OPTIONS"] = {
     "connect_timeout": 3, "tcp_user_timeout": 20_000, **DATABASES["default"]["OPTIONS"]
 }  # fmt: skip
 DATABASE_POOL = env.number("DATABASE_POOL", 4, minimum=0, maximum=64)
 if DATABASE_POOL:
-    # One pool per process, opened after the fork. Each checkout checks the session and replaces a broken one. A
-    # request that waits longer than the timeout for a new session is answered 503 with Retry-After. psycopg_pool waits
-    # 0, 1 and 2 s after each broken session in a row, so after a restart of the database the first request of a
-    # process may also reach the timeout.
-    DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": DATABASE_POOL, "timeout": 3}
+    # One pool per process, opened after the fork. The backend checks each session that it takes, and replaces broken
+    # ones. A request that waits longer than `timeout` for a new session is answered 503 with Retry-After. During an
+    # outage, psycopg_pool doubles the time between its attempts until `reconnect_timeout`; the next request then makes
+    # a new attempt.
+    DATABASES["default"]["ENGINE"] = "foundation.postgresql"
+    DATABASES["default"]["OPTIONS"]["pool"] = {
+        "min_size": 1, "max_size": DATABASE_POOL, "timeout": 3, "reconnect_timeout": 3
+    }  # fmt: skip
 # The heartbeat's statement is prepared once per connection. PgBouncer in transaction mode loses prepared statements.
 DATABASE_PREPARE = env.flag("DATABASE_PREPARE", True)
 DATABASES["default"]["OPTIONS"]["prepare_threshold"] = 5 if DATABASE_PREPARE else None

@@ -101,6 +101,8 @@ def test_an_idle_heartbeat_is_one_statement_on_the_wire(fleet: Fleet) -> None:
     logged = statements(fleet.log[before:])
     assert len(logged) == 20
     assert all(text.startswith("WITH asynchronous_commit AS MATERIALIZED (SELECT set_config(") for text in logged)
+    checks = [text for text in STATEMENT.findall(fleet.log[before:]) if not text]
+    assert len(checks) == 20
 
 
 def test_a_heartbeat_with_acknowledgements_is_one_statement(fleet: Fleet) -> None:
