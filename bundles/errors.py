@@ -1,4 +1,4 @@
-"""The errors of bundles, besides those in `foundation.errors`.
+"""The errors of this app, in addition to those in `foundation.errors`.
 
 BadRequest
 └── BadBundle           a manifest, a path or an archive breaks a rule; `code` names the rule

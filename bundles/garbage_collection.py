@@ -44,7 +44,7 @@ class Collected:
 
 
 class BlobMarker:
-    """Goes through all blobs in the order of their sha256, as far as time allows, and continues there the next time."""
+    """Goes through all blobs in the order of their sha256. If time runs out, the next run continues there."""
 
     def __init__(self) -> None:
         self.position = ""
@@ -109,7 +109,7 @@ def _delete_objects() -> Collected:
     collected = Collected()
     pending = BlobDeletion.objects.filter(deleted_at__isnull=True)
     for deletion in time_boxed(list(pending[:BATCH_SIZE])):
-        # Just before: another scheduler may have deleted it since the list was read.
+        # Check again: another scheduler may have deleted it since the list was read.
         if not pending.filter(pk=deletion.pk).exists():
             continue
         blobs().delete(deletion.sha256)

@@ -1,4 +1,4 @@
-"""Names, versions and digests: their form, and how a digest is computed.
+"""The format of names, versions and digests, and the computation of digests.
 
 Names and versions are written together as a label, `vad@1.0.0`. A digest is a sha256 in lowercase hexadecimal.
 """
@@ -13,7 +13,7 @@ from django.urls.converters import StringConverter
 
 NAME_LENGTH = 63
 SHA256_LENGTH = 64
-# Not anchored: for regular expressions that match a whole text, and for URLs.
+# Not anchored: for `fullmatch`, and for URLs.
 NAME_PATTERN = r"[a-z0-9][a-z0-9._+-]{0,62}"
 SHA256_PATTERN = r"[0-9a-f]{64}"
 # Anchored: for serializers, forms and constraints in the database.
@@ -52,7 +52,7 @@ def is_sha256(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """The sha256 and the number of some bytes."""
+    """The sha256 and the number of bytes of some content."""
 
     sha256: str
     size: int

@@ -27,9 +27,9 @@ MAX_SECONDS = 86_400
 MAX_DEVICE_TYPES = 100
 MAX_PORT = 65_535
 MAX_URL_PATH_LENGTH = 1024
-MAX_WORDS = 256
-MAX_WORD_SIZE = 4096
-PLAIN, EXECUTABLE = 0o644, 0o755
+MAX_STRINGS = 256
+MAX_STRING_SIZE = 4096
+REGULAR_MODE, EXECUTABLE_MODE = 0o644, 0o755
 
 # The characters of a URL's path and query (RFC 3986). A percent sign begins an escape.
 _URL_PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
@@ -121,7 +121,7 @@ def parse(body: bytes) -> Manifest:
     manifest = read(value)
     if manifest.body != body:
         raise BadBundle(
-            "not_canonical", "The manifest is not canonical JSON: sort its keys and remove white space between tokens."
+            "not_canonical", "The manifest is not canonical JSON: sort its keys and remove whitespace between tokens."
         )
     return manifest
 
@@ -129,25 +129,25 @@ def parse(body: bytes) -> Manifest:
 def read(value: object) -> Manifest:
     """Return the manifest that a JSON value describes. Raises `BadBundle` with the code of the first broken rule."""
     optional = {"release_counter", "device_types", "requires", "hooks", "run", "health"}
-    members = _members(value, "manifest", {"schema", "name", "version", "files"}, optional)
-    if members["schema"] != SCHEMA or isinstance(members["schema"], bool | float):
+    fields = _fields(value, "manifest", {"schema", "name", "version", "files"}, optional)
+    if fields["schema"] != SCHEMA or isinstance(fields["schema"], bool | float):
         raise BadBundle("bad_schema", f"`schema` must be {SCHEMA}: this version of Kernex supports no other schema.")
-    requires = _members(members.get("requires", {}), "requires", set(), {"memory", "disk"})
-    files = _files(members["files"])
-    executables = {file.path: file.mode == EXECUTABLE for file in files}
-    hooks = _members(members.get("hooks", {}), "hooks", set(), {"pre_install", "post_install"})
-    run = _run(members["run"], executables) if "run" in members else None
+    requires = _fields(fields.get("requires", {}), "requires", set(), {"memory", "disk"})
+    files = _files(fields["files"])
+    executables = {file.path: file.mode == EXECUTABLE_MODE for file in files}
+    hooks = _fields(fields.get("hooks", {}), "hooks", set(), {"pre_install", "post_install"})
+    run = _run(fields["run"], executables) if "run" in fields else None
     manifest = Manifest(
-        name=_name(members["name"], "bad_name", "`name`"),
-        version=_name(members["version"], "bad_version", "`version`"),
-        release_counter=_integer(members.get("release_counter", 0), "bad_release_counter", "`release_counter`"),
-        device_types=_device_types(members.get("device_types", [])),
+        name=_name(fields["name"], "bad_name", "`name`"),
+        version=_name(fields["version"], "bad_version", "`version`"),
+        release_counter=_integer(fields.get("release_counter", 0), "bad_release_counter", "`release_counter`"),
+        device_types=_device_types(fields.get("device_types", [])),
         memory=_integer(requires.get("memory", 0), "bad_requires", "`requires.memory`"),
         disk=_integer(requires.get("disk", 0), "bad_requires", "`requires.disk`"),
         files=files,
         hooks={name: _hook(hook, name, executables) for name, hook in hooks.items()},
         run=run,
-        health=_health(members["health"], executables, run) if "health" in members else None,
+        health=_health(fields["health"], executables, run) if "health" in fields else None,
         body=canonical(value),
     )
     if len(manifest.body) > MAX_MANIFEST_SIZE:
@@ -155,7 +155,7 @@ def read(value: object) -> Manifest:
     return manifest
 
 
-def _members(value: object, field: str, required: set[str], optional: set[str]) -> dict[str, Any]:
+def _fields(value: object, field: str, required: set[str], optional: set[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadBundle("bad_member", f"`{field}` must be an object.")
     if missing := sorted(required - value.keys()):
@@ -167,7 +167,7 @@ def _members(value: object, field: str, required: set[str], optional: set[str]) 
 
 def _integer(value: object, code: str, field: str, minimum: int = 0, maximum: int = MAX_NUMBER) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
-        raise BadBundle(code, f"{field} must be a whole number from {minimum} to {maximum}.")
+        raise BadBundle(code, f"{field} must be an integer from {minimum} to {maximum}.")
     return value
 
 
@@ -206,20 +206,20 @@ def _files(value: object) -> tuple[File, ...]:
 
 
 def _file(value: object) -> File:
-    members = _members(value, "files[]", {"path", "sha256", "size", "mode"}, set())
-    path = check_path(members["path"])
-    sha256, mode = members["sha256"], members["mode"]
+    fields = _fields(value, "files[]", {"path", "sha256", "size", "mode"}, set())
+    path = check_path(fields["path"])
+    sha256, mode = fields["sha256"], fields["mode"]
     if not is_sha256(sha256):
         raise BadBundle("bad_sha256", f"The sha256 of {path!a} must be 64 lowercase hexadecimal digits.")
-    size = _integer(members["size"], "bad_size", f"The size of {path!a}")
-    if _integer(mode, "bad_mode", f"The mode of {path!a}") not in {PLAIN, EXECUTABLE}:
+    size = _integer(fields["size"], "bad_size", f"The size of {path!a}")
+    if _integer(mode, "bad_mode", f"The mode of {path!a}") not in {REGULAR_MODE, EXECUTABLE_MODE}:
         raise BadBundle("bad_mode", f"The mode of {path!a} must be 420 (0644) or 493 (0755).")
     return File(path, sha256, size, mode)
 
 
 def _hook(value: object, name: str, executables: Mapping[str, bool]) -> Hook:
-    members = _members(value, f"hooks.{name}", {"command", "timeout_seconds"}, set())
-    return Hook(_command(members["command"], executables), _timeout(members["timeout_seconds"]))
+    fields = _fields(value, f"hooks.{name}", {"command", "timeout_seconds"}, set())
+    return Hook(_command(fields["command"], executables), _timeout(fields["timeout_seconds"]))
 
 
 def _timeout(value: object) -> int:
@@ -227,41 +227,41 @@ def _timeout(value: object) -> int:
 
 
 def _run(value: object, executables: Mapping[str, bool]) -> Run:
-    members = _members(value, "run", {"command"}, {"environment"})
-    environment = members.get("environment", {})
-    if not isinstance(environment, dict) or len(environment) > MAX_WORDS:
-        raise BadBundle("bad_environment", f"`run.environment` must be an object of at most {MAX_WORDS} variables.")
+    fields = _fields(value, "run", {"command"}, {"environment"})
+    environment = fields.get("environment", {})
+    if not isinstance(environment, dict) or len(environment) > MAX_STRINGS:
+        raise BadBundle("bad_environment", f"`run.environment` must be an object of at most {MAX_STRINGS} variables.")
     for variable, text in environment.items():
-        if not _VARIABLE.fullmatch(variable) or not _is_word(text):
+        if not _VARIABLE.fullmatch(variable) or not _is_valid_string(text):
             raise BadBundle(
                 "bad_environment",
                 f"The variable {variable[:80]!a} must be a name of letters, digits and `_` without the prefix KERNEX_, "
-                f"and its value a string of at most {MAX_WORD_SIZE} bytes.",
+                f"and its value a string of at most {MAX_STRING_SIZE} bytes.",
             )
-    return Run(_command(members["command"], executables), environment)
+    return Run(_command(fields["command"], executables), environment)
 
 
 def _health(value: object, executables: Mapping[str, bool], run: Run | None) -> Health:
-    members = _members(value, "health", {"timeout_seconds"}, {"command", "file", "http", "interval_seconds"})
-    timeout = _timeout(members["timeout_seconds"])
-    if len({"command", "file", "http"} & members.keys()) != 1:
+    fields = _fields(value, "health", {"timeout_seconds"}, {"command", "file", "http", "interval_seconds"})
+    timeout = _timeout(fields["timeout_seconds"])
+    if len({"command", "file", "http"} & fields.keys()) != 1:
         raise BadBundle("bad_health", "`health` must have exactly one of `command`, `file` and `http`.")
-    if "file" in members:
-        if run is None or "interval_seconds" in members:
+    if "file" in fields:
+        if run is None or "interval_seconds" in fields:
             raise BadBundle("bad_health", "`health.file` requires `run` and must not have `interval_seconds`.")
-        return Health(timeout, file=check_path(members["file"]))
-    interval = _integer(members.get("interval_seconds", 2), "bad_interval", "`interval_seconds`", 1, MAX_SECONDS)
-    if "command" in members:
-        return Health(timeout, command=_command(members["command"], executables), interval_seconds=interval)
+        return Health(timeout, file=check_path(fields["file"]))
+    interval = _integer(fields.get("interval_seconds", 2), "bad_interval", "`interval_seconds`", 1, MAX_SECONDS)
+    if "command" in fields:
+        return Health(timeout, command=_command(fields["command"], executables), interval_seconds=interval)
     if run is None:
         raise BadBundle("bad_health", "`health.http` requires `run`.")
-    return Health(timeout, http=_health_url(members["http"]), interval_seconds=interval)
+    return Health(timeout, http=_health_url(fields["http"]), interval_seconds=interval)
 
 
 def _health_url(value: object) -> HealthURL:
-    members = _members(value, "health.http", {"port", "path"}, set())
-    port = _integer(members["port"], "bad_health", "`health.http.port`", 1, MAX_PORT)
-    path = members["path"]
+    fields = _fields(value, "health.http", {"port", "path"}, set())
+    port = _integer(fields["port"], "bad_health", "`health.http.port`", 1, MAX_PORT)
+    path = fields["path"]
     if not isinstance(path, str) or len(path) > MAX_URL_PATH_LENGTH or not _URL_PATH.fullmatch(path):
         raise BadBundle("bad_health", "`health.http.path` must be the path of a URL and begin with `/`.")
     return HealthURL(port, path)
@@ -269,9 +269,13 @@ def _health_url(value: object) -> HealthURL:
 
 def _command(value: object, executables: Mapping[str, bool]) -> tuple[str, ...]:
     """Check an argument list: its program is a file of the bundle (`./…`) or a name that the device looks up."""
-    if not isinstance(value, list) or not 1 <= len(value) <= MAX_WORDS or not all(_is_word(word) for word in value):
+    if (
+        not isinstance(value, list)
+        or not 1 <= len(value) <= MAX_STRINGS
+        or not all(_is_valid_string(item) for item in value)
+    ):
         raise BadBundle(
-            "bad_command", f"A command must be a list of 1 to {MAX_WORDS} strings of up to {MAX_WORD_SIZE} bytes."
+            "bad_command", f"A command must be a list of 1 to {MAX_STRINGS} strings of up to {MAX_STRING_SIZE} bytes."
         )
     program: str = value[0]
     if program.startswith("./"):
@@ -287,10 +291,10 @@ def _command(value: object, executables: Mapping[str, bool]) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _is_word(value: object) -> bool:
+def _is_valid_string(value: object) -> bool:
     if not isinstance(value, str) or "\x00" in value:
         return False
     try:
-        return len(value.encode("utf-8")) <= MAX_WORD_SIZE
+        return len(value.encode("utf-8")) <= MAX_STRING_SIZE
     except UnicodeEncodeError:
         return False

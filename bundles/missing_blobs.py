@@ -1,7 +1,7 @@
 """The blobs that a bundle still needs.
 
-The comparison happens here and not in a join: right after a large bundle arrived, the tables' statistics do not include
-it, and PostgreSQL may then compare each of 10,000 files with each of 10,000 blobs.
+Python does the comparison instead of a join. Right after a large bundle arrived, the tables' statistics do not include
+it, and PostgreSQL might compare each of 10,000 files with each of 10,000 blobs.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from bundles.models import Blob, Bundle, Upload
 
 @dataclass(frozen=True, order=True, slots=True)
 class MissingBlob:
-    """A blob that is not stored in the declared size, in bytes."""
+    """A blob that is not stored with the declared `size` in bytes."""
 
     sha256: str
     size: int
@@ -25,7 +25,7 @@ def missing_blobs(bundle: Bundle) -> list[MissingBlob]:
 def lost_blobs(bundle: Bundle) -> list[MissingBlob]:
     """Return each missing blob whose bytes are not being verified either, sorted by sha256."""
     needed = _needed(bundle)
-    # Read before the blobs: an upload that becomes a blob meanwhile is seen as the one or the other.
+    # Read before the blobs: an upload that becomes a blob in the meantime is seen as one or the other.
     verifying = set(Upload.objects.verifying().filter(sha256__in=needed).values_list("sha256", "size"))
     return [blob for blob in _not_stored(needed) if (blob.sha256, blob.size) not in verifying]
 

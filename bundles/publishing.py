@@ -26,8 +26,8 @@ class Draft(NamedTuple):
 def draft(manifest: Manifest, *, actor: str, user: User | None) -> Draft:
     """Return the bundle of this manifest. Idempotent: an identical manifest returns the same bundle.
 
-    Raises `Conflict`: `version_exists` if the name and version have another manifest, `size_differs` if a stored blob
-    has another size than the manifest says.
+    Raises `Conflict`: `version_exists` if the name and version have another manifest, `size_differs` if the size of a
+    stored blob differs from the manifest.
     """
     try:
         with transaction.atomic():
@@ -37,7 +37,7 @@ def draft(manifest: Manifest, *, actor: str, user: User | None) -> Draft:
     if bundle.manifest_sha256 != manifest.sha256:
         raise Conflict(
             "version_exists",
-            f"{manifest.label} exists with another manifest, and a bundle never changes: choose another version.",
+            f"{manifest.label} exists with a different manifest, and a bundle never changes: choose another version.",
             manifest_sha256=bundle.manifest_sha256,
         )
     return Draft(bundle, is_new=False)
@@ -75,7 +75,7 @@ def _claim_blobs(manifest: Manifest) -> None:
 
 
 def publish(bundle: Bundle, *, actor: str) -> None:
-    """Ask for a draft to become ready; the scheduler decides. Idempotent.
+    """Submit a draft for verification, after which the scheduler makes it ready. Idempotent.
 
     Raises `Conflict` (`missing_blobs`, with up to 20 `missing`), `IllegalTransition`, `NotFound`.
     """

@@ -9,36 +9,36 @@ from rest_framework import serializers
 from bundles.identifiers import ANCHORED_NAME_PATTERN, ANCHORED_SHA256_PATTERN, SHA256_LENGTH
 from bundles.manifest import MAX_NUMBER
 from bundles.missing_blobs import MissingBlob, missing_blobs
-from bundles.models import UNDECIDED, Bundle, BundleState, Upload, UploadPart, UploadState
-from bundles.uploads.part_routes import part_route
+from bundles.models import BEFORE_READY, Bundle, BundleState, Upload, UploadPart, UploadState
+from bundles.uploads.part_transport import part_transport
 from foundation.api.serializers import StrictSerializer
 
-# The most parts, and so presigned URLs, in one request: few enough to be used within their 15 minutes.
+# The maximum number of parts, and so of presigned URLs, in one request: few enough to use them all in 15 minutes.
 MAX_PARTS = 100
 MD5_PATTERN = r"^[0-9a-f]{32}$"
 
 
-class BlobLine(StrictSerializer):
+class BlobEntry(StrictSerializer):
     sha256 = serializers.RegexField(ANCHORED_SHA256_PATTERN, max_length=SHA256_LENGTH, trim_whitespace=False)
     size = serializers.IntegerField(min_value=0, max_value=MAX_NUMBER)
 
 
-class PartLine(StrictSerializer):
-    """A part to be sent. S3 compares the arriving bytes with `md5`, 32 hex digits."""
+class DeclaredPart(StrictSerializer):
+    """A part to be sent. S3 compares the bytes it receives with `md5`, 32 hex digits."""
 
     number = serializers.IntegerField(min_value=1, max_value=1_000_000)
     sha256 = serializers.RegexField(ANCHORED_SHA256_PATTERN, max_length=SHA256_LENGTH, trim_whitespace=False)
     md5 = serializers.RegexField(MD5_PATTERN, max_length=32, trim_whitespace=False)
 
 
-class PartLines(StrictSerializer):
-    parts = serializers.ListField(child=PartLine(), min_length=1, max_length=MAX_PARTS)
+class PartURLsRequest(StrictSerializer):
+    parts = serializers.ListField(child=DeclaredPart(), min_length=1, max_length=MAX_PARTS)
 
 
-class UploadRequest(BlobLine):
-    """`parts`: those to be sent first; the response then has their presigned URLs."""
+class UploadRequest(BlobEntry):
+    """`parts` are the parts to be sent first. The response has their presigned URLs."""
 
-    parts = serializers.ListField(child=PartLine(), required=False, default=list, max_length=MAX_PARTS)
+    parts = serializers.ListField(child=DeclaredPart(), required=False, default=list, max_length=MAX_PARTS)
 
 
 class DraftRequest(StrictSerializer):
@@ -80,9 +80,9 @@ class BundleDetail(BundleResponse):
         fields = [*BundleResponse.Meta.fields, "missing"]
         read_only_fields = fields
 
-    @extend_schema_field(BlobLine(many=True))
+    @extend_schema_field(BlobEntry(many=True))
     def get_missing(self, bundle: Bundle) -> list[dict[str, Any]]:
-        missing: list[MissingBlob] = missing_blobs(bundle) if bundle.state in UNDECIDED else []
+        missing: list[MissingBlob] = missing_blobs(bundle) if bundle.state in BEFORE_READY else []
         return [asdict(blob) for blob in missing]
 
 
@@ -93,7 +93,7 @@ class PartResponse(serializers.ModelSerializer[UploadPart]):
         read_only_fields = fields
 
 
-class AddressResponse(serializers.Serializer[Any]):
+class PartURLResponse(serializers.Serializer[Any]):
     """PUT the part's bytes to `url` with these headers and without credentials."""
 
     number = serializers.IntegerField()
@@ -101,14 +101,14 @@ class AddressResponse(serializers.Serializer[Any]):
     headers = serializers.DictField(child=serializers.CharField())
 
 
-class AddressesResponse(serializers.Serializer[Any]):
-    addresses = AddressResponse(many=True)
+class PartURLsResponse(serializers.Serializer[Any]):
+    addresses = PartURLResponse(many=True)
 
 
 class UploadResponse(serializers.ModelSerializer[Upload]):
     """`id` is null when the blob is stored already and nothing has to be sent.
 
-    `direct`: parts are not sent to the API but PUT to presigned URLs of the storage.
+    If `direct` is true, parts are not sent to the API but PUT to presigned URLs of the storage.
     """
 
     id = serializers.UUIDField(allow_null=True, read_only=True)
@@ -122,16 +122,16 @@ class UploadResponse(serializers.ModelSerializer[Upload]):
 
     @extend_schema_field(PartResponse(many=True))
     def get_parts(self, upload: Upload) -> Any:
-        return PartResponse(part_route().arrived_parts(upload), many=True).data
+        return PartResponse(part_transport().arrived_parts(upload), many=True).data
 
     def get_direct(self, upload: Upload) -> bool:
-        return part_route().is_direct
+        return part_transport().is_direct
 
 
 class StartedUpload(UploadResponse):
-    """`addresses`: the presigned URLs of the parts that the request named."""
+    """`addresses` has the presigned URLs of the parts that the request named."""
 
-    addresses = AddressResponse(many=True, read_only=True)
+    addresses = PartURLResponse(many=True, read_only=True)
 
     class Meta(UploadResponse.Meta):
         fields = [*UploadResponse.Meta.fields, "addresses"]

@@ -11,10 +11,10 @@ from rest_framework.views import APIView
 
 from bundles.models import Upload, UploadPart, UploadState
 from bundles.serializers import (
-    AddressesResponse,
-    AddressResponse,
-    PartLines,
     PartResponse,
+    PartURLResponse,
+    PartURLsRequest,
+    PartURLsResponse,
     StartedUpload,
     UploadRequest,
     UploadResponse,
@@ -22,7 +22,7 @@ from bundles.serializers import (
 )
 from bundles.uploads import protocol
 from bundles.uploads.parsers import OctetStream, part_body
-from bundles.uploads.part_routes import PART_SIZE, part_route
+from bundles.uploads.part_transport import PART_SIZE, part_transport
 from foundation.accounts.authentication import token_of
 from foundation.accounts.permissions import ReadOrPublish
 from foundation.errors import NotFound
@@ -45,8 +45,8 @@ def own_upload(request: Request, upload_id: UUID) -> Upload:
 
 
 def parts_of(message: dict[str, Any]) -> list[UploadPart]:
-    """Return the parts that a request names, not saved."""
-    return [UploadPart(**line) for line in message["parts"]]
+    """Return the parts that a request names, as unsaved rows."""
+    return [UploadPart(**part) for part in message["parts"]]
 
 
 class Uploads(APIView):
@@ -63,8 +63,8 @@ class Uploads(APIView):
             stored = {"id": None, "state": UploadState.STORED, "state_reason": "", "part_size": PART_SIZE}
             return Response(stored | {"size": blob["size"], "parts": [], "direct": False, "addresses": []})
         is_open = upload.state == UploadState.OPEN
-        urls = part_route().part_urls(upload, parts_of(blob)) if is_open else []
-        body = UploadResponse(upload).data | {"addresses": AddressResponse(urls, many=True).data}
+        urls = part_transport().part_urls(upload, parts_of(blob)) if is_open else []
+        body = UploadResponse(upload).data | {"addresses": PartURLResponse(urls, many=True).data}
         return Response(body, status=201 if is_new else 200)
 
 
@@ -73,20 +73,20 @@ class OneUpload(APIView):
 
     @extend_schema(responses=UploadResponse)
     def get(self, request: Request, upload_id: UUID) -> Response:
-        """The state of an upload, and the parts that arrived."""
+        """Return the state of an upload, and the parts that arrived."""
         return Response(UploadResponse(own_upload(request, upload_id)).data)
 
 
-class PartAddresses(APIView):
+class PartURLs(APIView):
     permission_classes = [ReadOrPublish]
 
-    @extend_schema(request=PartLines, responses=AddressesResponse)
+    @extend_schema(request=PartURLsRequest, responses=PartURLsResponse)
     def post(self, request: Request, upload_id: UUID) -> Response:
-        """Where to PUT these parts, for 15 minutes. Empty if parts are sent to the API itself (`direct` is false)."""
-        message = PartLines(data=request.data)
+        """Create presigned URLs for these parts, valid for 15 minutes. Empty if `direct` is false."""
+        message = PartURLsRequest(data=request.data)
         message.is_valid(raise_exception=True)
-        urls = part_route().part_urls(own_upload(request, upload_id), parts_of(message.validated_data))
-        return Response({"addresses": AddressResponse(urls, many=True).data})
+        urls = part_transport().part_urls(own_upload(request, upload_id), parts_of(message.validated_data))
+        return Response({"addresses": PartURLResponse(urls, many=True).data})
 
 
 class OnePart(APIView):
@@ -99,9 +99,9 @@ class OnePart(APIView):
         responses=PartResponse,
     )
     def put(self, request: Request, upload_id: UUID, number: int) -> Response:
-        """One part, at most 16 MiB. All parts but the last have exactly `part_size` bytes."""
+        """Send one part, at most 16 MiB. All parts but the last have exactly `part_size` bytes."""
         body = part_body(request)
-        part = part_route().receive(own_upload(request, upload_id), number, body)
+        part = part_transport().receive(own_upload(request, upload_id), number, body)
         return Response(PartResponse(part).data)
 
 

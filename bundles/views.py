@@ -51,7 +51,7 @@ class OneBundle(APIView):
 
     @extend_schema(responses=BundleDetail)
     def get(self, request: Request, name: str, version: str) -> Response:
-        """One bundle; a draft also lists its missing blobs."""
+        """Return one bundle. A draft lists its missing blobs."""
         return Response(BundleDetail(Bundle.objects.get_by_label(f"{name}@{version}")).data)
 
     @extend_schema(responses={204: None, 409: OpenApiResponse(description="illegal_transition")})
@@ -69,7 +69,7 @@ class PublishBundle(APIView):
         responses={202: BundleDetail, 200: BundleDetail, 409: OpenApiResponse(description="missing_blobs")},
     )
     def post(self, request: Request, name: str, version: str) -> Response:
-        """Ask for a draft to become ready. 202 while it is being verified, 200 when it is ready."""
+        """Publish a draft. 202 while it is being verified, 200 when it is ready."""
         bundle = Bundle.objects.get_by_label(f"{name}@{version}")
         publishing.publish(bundle, actor=token_of(request).actor)
         return Response(BundleDetail(bundle).data, status=200 if bundle.state == BundleState.READY else 202)

@@ -1,4 +1,4 @@
-"""Bundles in the admin: pushed by the command line or uploaded here as an archive; never changed."""
+"""The admin's pages for bundles, which the command line pushes or which are uploaded here as an archive."""
 
 from typing import Any, cast
 
@@ -37,7 +37,7 @@ PUBLISH = Action(
     description="Publish: make drafts ready to be deployed",
     button="Publish",
     title="Publish bundles",
-    consequence="Their files are verified; then they are ready to be deployed. Nothing is deployed by this.",
+    consequence="Their files are verified; then they are ready to be deployed. This does not deploy anything.",
     done="Published",
     act=lambda bundle, actor: publish(bundle, actor=actor),
     applies_to=lambda bundle: bundle.state == BundleState.DRAFT,
@@ -47,7 +47,7 @@ DISCARD = Action(
     description="Discard: delete drafts",
     button="Discard",
     title="Discard drafts",
-    consequence="The drafts are deleted, and their versions are free again. No device runs them.",
+    consequence="The drafts are deleted, and their versions can be used again. No device runs them.",
     done="Discarded",
     act=lambda bundle, actor: bundle.discard(actor=actor),
     is_final=True,
@@ -77,7 +77,7 @@ class ArchiveForm(forms.ModelForm):  # type: ignore[type-arg]
     )
     archive = forms.FileField(
         widget=UnfoldAdminFileFieldWidget,
-        help_text="tar, tar.gz or zip. A kernex.toml at its root sets what files cannot; see the manual on bundles.",
+        help_text="tar, tar.gz or zip. A kernex.toml at its root sets the fields that cannot be derived from files.",
     )
 
     class Meta:
@@ -183,7 +183,7 @@ class BundleAdmin(ArchiveUploadAdmin):
     def shown_size(self, bundle: Bundle) -> str:
         return size(bundle.size)
 
-    @display(description="for device types")
+    @display(description="device types")
     def shown_device_types(self, bundle: Bundle) -> str:
         return ", ".join(bundle.device_types) or "any"
 

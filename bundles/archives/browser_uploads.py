@@ -1,7 +1,7 @@
 """Archives that browsers put into the bucket, so that no web worker handles their bytes. The scheduler reads them.
 
 Reading a large archive takes minutes. A thread does it alongside the scheduler's other tasks, one archive at a time. If
-that thread ends early, the archive is read again from the start.
+that thread is interrupted, the archive is read again from the start.
 """
 
 import threading
@@ -38,7 +38,9 @@ def start(name: str, version: str, size: int, *, actor: str, user: User) -> Star
     Raises: `BadRequest` (`bad_size`), `Conflict` (`version_exists`, `not_direct`), `Unavailable`.
     """
     if not 0 < size <= MAX_WHOLE_SIZE:
-        raise BadRequest("bad_size", f"An archive must have 1 to {MAX_WHOLE_SIZE} bytes. For more, use kernex push.")
+        raise BadRequest(
+            "bad_size", f"An archive must be 1 to {MAX_WHOLE_SIZE} bytes. For larger bundles, use kernex push."
+        )
     if Bundle.objects.filter(name=name, version=version).exists():
         raise Conflict(
             "version_exists", f"{name}@{version} exists, and a bundle never changes: choose another version."
@@ -100,7 +102,10 @@ class ArchiveReader:
 
 
 def read(pk: UUID) -> bool:
-    """Create the draft of one archive, or record why not. False if that is done already, or must wait for storage."""
+    """Create the draft of one archive, or record why it was refused.
+
+    False if that is already done, or if storage is unavailable.
+    """
     archive = SentArchive.objects.in_states(ArchiveState.READING).filter(pk=pk).select_related("created_by").first()
     if archive is None:
         return False

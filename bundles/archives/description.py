@@ -1,4 +1,4 @@
-"""`kernex.toml` and `kernex.json`: what an archive says about its bundle besides its files."""
+"""`kernex.toml` and `kernex.json`: the manifest fields that cannot be derived from an archive's files."""
 
 import re
 import tomllib
@@ -19,8 +19,8 @@ MAX_DEPTH = 8
 # An unterminated string extends to the end of its line or of the document, which keeps the scan linear.
 _TOML_TOKEN = re.compile(
     r"""
-      \"{3}(?:\\.|[^\\])*?(?:\"{3,5}|\\?\Z) | '{3}.*?(?:'{3,5}|\Z)    # strings over several lines
-    | "(?:\\.|[^"\\\n])*"? | '[^'\n]*'? | \#[^\n]*                     # strings and comments in one line
+      \"{3}(?:\\.|[^\\])*?(?:\"{3,5}|\\?\Z) | '{3}.*?(?:'{3,5}|\Z)    # multi-line strings
+    | "(?:\\.|[^"\\\n])*"? | '[^'\n]*'? | \#[^\n]*                     # single-line strings, comments
     | (?P<open>[\[{]) | (?P<close>[\]}]) | (?P<dot>\.) | (?P<end>[=,\n])
     """,
     re.VERBOSE | re.DOTALL,

@@ -1,4 +1,4 @@
-"""Creating a draft from an uploaded archive: each member becomes an upload that the scheduler verifies."""
+"""The creation of a draft from an uploaded archive: each member becomes an upload that the scheduler verifies."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,7 +16,7 @@ from bundles.manifest import MAX_FILES, File, Manifest, read
 from bundles.models import Blob, Bundle, Upload, UploadState
 from bundles.publishing import draft
 from bundles.storage.interface import blobs
-from bundles.uploads.part_routes import PART_SIZE
+from bundles.uploads.part_transport import PART_SIZE
 from bundles.uploads.protocol import check_space
 from foundation.errors import ApiError
 
@@ -49,7 +49,7 @@ def draft_from_archive(
 
 
 class _Contents:
-    """What was read so far: the files for the manifest, and the upload with the bytes of each blob, by sha256."""
+    """The contents read so far: the files for the manifest, and the upload with the bytes of each blob, by sha256."""
 
     def __init__(self) -> None:
         self.files: list[File] = []

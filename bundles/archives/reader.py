@@ -1,8 +1,8 @@
 """The members of an archive, read one after the other. Nothing is ever unpacked into a directory.
 
 Only regular files are accepted: their path, their bytes and whether they are executable. Everything else in an archive
-(links, devices, owners, times, sparse files, encryption) is refused or ignored. Limits apply to the bytes that really
-come out, not to what the archive declares.
+(links, devices, owners, times, sparse files, encryption) is refused or ignored. Limits apply to the bytes that are
+actually unpacked, not to what the archive declares.
 """
 
 import gzip
@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from typing import IO, BinaryIO
 
 from bundles.errors import BadBundle
-from bundles.manifest import EXECUTABLE, MAX_FILES, PLAIN
+from bundles.manifest import EXECUTABLE_MODE, MAX_FILES, REGULAR_MODE
 from bundles.paths import check_path
 
 MAX_UNPACKED_SIZE = 16 * 1024**3
-# The maximum of unpacked bytes per packed byte, once RATIO_FREE_SIZE is exceeded. Weights and code compress far less.
+# The maximum number of unpacked bytes per packed byte, once RATIO_FREE_SIZE is exceeded. Weights and code stay far
+# below it.
 MAX_RATIO = 200
 RATIO_FREE_SIZE = 64 * 1024**2
 # No single read returns this much: only tables of the archive format are read in one piece, never members.
@@ -34,14 +35,14 @@ TAR_BLOCK_SIZE = 512
 
 BROKEN = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error),
-    # What these modules let through for damaged or hostile input; RuntimeError includes RecursionError.
+    # What else these modules raise for damaged or hostile input; RuntimeError includes RecursionError.
     *(EOFError, ValueError, OverflowError, RuntimeError, OSError),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One regular file of an archive. Read `content`, which has at most `size` bytes, before the next member."""
+    """One regular file of an archive. Read `content`, at most `size` bytes, before requesting the next member."""
 
     path: str
     size: int
@@ -187,7 +188,7 @@ def _plain_path(name: str) -> str:
 
 
 def _mode(mode: int) -> int:
-    return EXECUTABLE if mode & stat.S_IXUSR else PLAIN
+    return EXECUTABLE_MODE if mode & stat.S_IXUSR else REGULAR_MODE
 
 
 @contextmanager

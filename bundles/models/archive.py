@@ -1,8 +1,8 @@
 """Archives that a browser puts into the bucket, on their way to becoming drafts.
 
 open ──the browser reports that it arrived──► reading ──► drafted
-  │                                              ├──────► refused   (`state_reason` says why)
-  └── nothing came for a long time ──► expired ◄─┘
+  │                                              ├──────► refused   (`state_reason` has the reason)
+  └── nothing arrived for a long time ──► expired ◄─┘
 """
 
 import uuid
@@ -52,7 +52,7 @@ class ArchiveQuerySet(StatefulQuerySet["SentArchive"]):
 
 
 class SentArchive(ExplainedModel):
-    """One archive, at `uploads/<id>` in the bucket until it was read."""
+    """One archive, stored at `uploads/<id>` in the bucket until it has been read."""
 
     transitions = ARCHIVE_TRANSITIONS
 

@@ -10,7 +10,7 @@ REASON_LENGTH = 500
 
 
 class ExplainedModel(StatefulModel):
-    """A row that says why it is in its state. A transition without a reason clears the last one."""
+    """A row with the reason for its state. A transition without a reason clears the previous one."""
 
     state_reason = models.CharField(max_length=REASON_LENGTH, default="")
 

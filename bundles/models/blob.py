@@ -18,8 +18,8 @@ class BlobQuerySet(models.QuerySet["Blob"]):
         """Keep these blobs from being collected. Return the size in bytes of each that is stored, by sha256.
 
         Call it in the transaction that refers to them. If the collector is deleting a blob, this waits until the
-        row is gone, so that the caller sees a missing blob and asks for its bytes again. Blobs that the collector has
-        not marked need no lock: it deletes a blob a day after it marked it at the earliest.
+        row is gone, so that the caller sees a missing blob and requests its bytes again. Blobs that the collector has
+        not marked need no lock: it deletes a blob at the earliest one day after marking it.
         """
         marked = self.filter(sha256__in=digests, unreferenced_at__isnull=False).order_by("sha256")
         locked = list(marked.select_for_update().values_list("sha256", flat=True))
@@ -59,7 +59,7 @@ class Blob(models.Model):
 
 
 class BlobDeletion(models.Model):
-    """A blob whose row is gone and whose object is being deleted. Nothing is stored under its sha256 meanwhile."""
+    """A blob whose row is gone and whose object is being deleted. Until then, nothing is stored under its sha256."""
 
     sha256 = models.CharField(max_length=SHA256_LENGTH, primary_key=True)
     size = models.BigIntegerField()

@@ -37,7 +37,7 @@ BUNDLE_TRANSITIONS = Transitions(
     }
 )
 # Bundles that are not ready yet and may lack blobs.
-UNDECIDED = (BundleState.DRAFT, BundleState.VERIFYING)
+BEFORE_READY = (BundleState.DRAFT, BundleState.VERIFYING)
 
 
 class BundleQuerySet(StatefulQuerySet["Bundle"]):
@@ -46,7 +46,7 @@ class BundleQuerySet(StatefulQuerySet["Bundle"]):
         return self.in_states(BundleState.READY)
 
     def verifying(self) -> "BundleQuerySet":
-        """Bundles that the scheduler decides on next."""
+        """Bundles that wait for the scheduler to verify them."""
         return self.in_states(BundleState.VERIFYING)
 
     def get_by_label(self, label: str) -> "Bundle":
@@ -75,7 +75,7 @@ class Bundle(ExplainedModel):
     size = models.BigIntegerField(editable=False)
     file_count = models.PositiveIntegerField(editable=False)
     device_types = ArrayField(models.CharField(max_length=NAME_LENGTH), default=list, editable=False)
-    # From the manifest: which releases of the product are newer, whatever their versions are called.
+    # From the manifest: a higher number means a newer release of the product, whatever its version.
     release_counter = models.BigIntegerField(default=0, db_default=0, editable=False)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, editable=False, on_delete=models.SET_NULL, related_name="+"
@@ -147,7 +147,7 @@ class Bundle(ExplainedModel):
             )
 
     def discard(self, *, actor: str) -> None:
-        """Delete a draft, so that its name and version are free again. Its blobs are collected later.
+        """Delete a draft, so that its name and version can be used again. Its blobs are collected later.
 
         Raises `IllegalTransition` (`illegal_transition`) for a published bundle, `NotFound` (`unknown_bundle`).
         """

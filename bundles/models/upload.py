@@ -1,7 +1,7 @@
-"""Uploads: bytes on their way to becoming a blob.
+"""Uploads: bytes that become a blob when they are complete and verified.
 
 open ──complete──► verifying ──► stored
-  │                    └───────► refused   (sha256 or size differ; `state_reason` says how)
+  │                    └───────► refused   (wrong sha256 or size; `state_reason` has the reason)
   └── abandoned ──────────────► expired
 """
 
@@ -40,7 +40,7 @@ UPLOAD_TRANSITIONS = Transitions(
         UploadState.EXPIRED: {},
     }
 )
-# The publisher still sends parts, or the scheduler has to hash them.
+# The publisher is still sending parts, or the scheduler has yet to hash them.
 UNFINISHED = (UploadState.OPEN, UploadState.VERIFYING)
 ENDED = (UploadState.STORED, UploadState.REFUSED, UploadState.EXPIRED)
 
@@ -59,7 +59,7 @@ class UploadQuerySet(StatefulQuerySet["Upload"]):
         return self.in_states(UploadState.VERIFYING)
 
     def abandoned(self, since: datetime) -> Self:
-        """Open uploads without a new part since then."""
+        """Open uploads that have received no part since then."""
         return self.open().filter(touched_at__lt=since)
 
     def ended(self, before: datetime) -> Self:
@@ -74,7 +74,7 @@ class UploadQuerySet(StatefulQuerySet["Upload"]):
 
 
 class Upload(ExplainedModel):
-    """Bytes on their way to becoming a blob, in parts numbered from 1; never at a final key."""
+    """The bytes of a future blob, in parts numbered from 1. They are never at a final key."""
 
     transitions = UPLOAD_TRANSITIONS
 
@@ -87,7 +87,7 @@ class Upload(ExplainedModel):
     state = models.CharField(max_length=16, choices=UploadState, default=UploadState.OPEN)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
-    # Changes with every part: an upload expires only when no part came for a while.
+    # Changes with every part: an upload expires only when no part arrives for a while.
     touched_at = models.DateTimeField(auto_now_add=True)
 
     objects = UploadQuerySet.as_manager()
@@ -107,7 +107,7 @@ class Upload(ExplainedModel):
             models.Index(
                 fields=["state", "touched_at"], name="upload_unfinished", condition=Q(state__in=["open", "verifying"])
             ),
-            # Whether a blob is on its way.
+            # Whether a blob is being uploaded.
             models.Index(
                 fields=["sha256"], name="upload_sha256_unfinished", condition=Q(state__in=["open", "verifying"])
             ),
@@ -130,7 +130,7 @@ class Upload(ExplainedModel):
         return min(self.part_size, self.size - (number - 1) * self.part_size)
 
     def check_part_number(self, number: int) -> None:
-        """Raise `NotFound` (`no_such_part`) for a number that this upload does not have."""
+        """Raise `NotFound` (`no_such_part`) for a part number that this upload does not have."""
         if not 1 <= number <= self.part_count:
             raise NotFound("no_such_part", f"This upload has the parts 1 to {self.part_count}.")
 
@@ -152,7 +152,7 @@ class Upload(ExplainedModel):
             )
 
     def refuse(self, reason: str) -> bool:
-        """End an upload whose bytes are not what was declared. False if another scheduler decided first."""
+        """Refuse an upload whose bytes are not those that were declared. False if another scheduler decided first."""
         with transaction.atomic():
             if not self.transition_to(UploadState.REFUSED, state_reason=reason[:REASON_LENGTH]):
                 return False
@@ -163,7 +163,7 @@ class Upload(ExplainedModel):
 class UploadPart(models.Model):
     """A part whose bytes are on disk, synced, and match the declared sha256.
 
-    A part with an `md5` was declared for the bucket. Only the bucket knows whether it arrived.
+    A part with an `md5` was declared for the bucket. The bucket alone records whether it arrived.
     """
 
     id = models.BigAutoField(primary_key=True)

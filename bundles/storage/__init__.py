@@ -1,7 +1,7 @@
 """Where the bytes of blobs and uploads are kept.
 
-    blobs/<aa>/<sha256>   final keys: written once, whole, durable and verified; never overwritten
-    uploads/<id>          bytes on their way; an upload becomes a blob or is deleted
+    blobs/<aa>/<sha256>   final keys: written once, complete, durable and verified; never overwritten
+    uploads/<id>          bytes that are not verified yet; an upload becomes a blob or is deleted
 
 `interface.blobs()` returns the storage that `STORAGES["default"]` names. `interface.Blobs` is its interface, with three
 implementations:
@@ -23,13 +23,13 @@ How bytes reach a final key:
 3. `SealedUpload.digest` hashes all bytes. In a bucket, large objects are hashed a few seconds at a time.
 4. `SealedUpload.promote` gives the bytes their final key, durably: a hard link on disk, a copy by the storage in a
    bucket. Promoting is idempotent and never replaces an object. It leaves `uploads/<id>` in place.
-5. `discard` deletes `uploads/<id>`, once the database has the blob or the upload has ended otherwise.
+5. `discard` deletes `uploads/<id>`, once the database has the blob or the upload was refused or has expired.
 
 A process that is killed between two steps leaves nothing that the next run of the scheduler cannot continue from.
 
 `delete` removes a blob that nothing refers to; only `bundles.garbage_collection` calls it.
 
-The bucket's modules: `s3_client` has the clients, their errors, and whether storage answers; `s3_objects` reads and
-writes single objects; `s3_uploads` hands out presigned URLs; `s3_verification` hashes and promotes; `s3_blobs` joins
-them into the interface.
+The bucket's modules: `s3_client` has the clients, their errors, and the check whether storage responds; `s3_objects`
+reads and writes single objects; `s3_uploads` creates presigned URLs; `s3_verification` hashes and promotes; `s3_blobs`
+implements the interface with them.
 """

@@ -33,11 +33,11 @@ class SealedUpload(Protocol):
 
 
 class Blobs(Protocol):
-    """Every method raises `StorageFull` when the disk is full and `Unavailable` when storage does not answer."""
+    """Every method raises `StorageFull` when the disk is full and `Unavailable` when storage does not respond."""
 
     @property
     def direct(self) -> DirectUploads | None:
-        """How publishers put parts into storage themselves. Call `direct_uploads()` instead."""
+        """How publishers put parts directly into storage. Call `direct_uploads()` instead."""
 
     @property
     def parallel_verifications(self) -> int:
@@ -63,19 +63,19 @@ class Blobs(Protocol):
         """Delete the blob's object, if there is one."""
 
     def has_space_for(self, size: int, reserved: int = 0) -> bool:
-        """Return whether `size` more bytes fit now, besides `reserved` bytes that were declared and not sent yet.
+        """Return whether `size` more bytes fit, in addition to `reserved` bytes that are declared and not sent yet.
 
-        Raises `Unavailable` if storage has not answered recently.
+        Raises `Unavailable` if storage has not responded recently.
         """
 
     def write(self, upload: UUID, offset: int, chunks: Iterable[bytes], may_write: Callable[[], bool]) -> bool:
-        """Write a part at its offset in bytes and make it durable. False, with nothing written, if `may_write` is.
+        """Write a part durably at its offset in bytes. Write nothing and return False if `may_write` returns False.
 
-        `may_write` is called when no verification can begin any more before the part is written.
+        `may_write` is called once no verification can begin before the part is written.
         """
 
     def sealed(self, upload: UUID, multipart_id: str = "") -> AbstractContextManager[SealedUpload]:
-        """Hold the upload alone. Raises `UploadBusy` while a part is being written or another process holds it.
+        """Hold the upload exclusively. Raises `UploadBusy` while a part is being written or another process holds it.
 
         `multipart_id` names the multipart upload, if parts were put into the bucket directly.
         """
@@ -102,5 +102,5 @@ def blobs() -> Blobs:
 
 
 def direct_uploads() -> DirectUploads | None:
-    """Return how publishers and browsers put bytes into the bucket themselves. None: they send them to the server."""
+    """Return how publishers and browsers put bytes directly into the bucket; None if they send them to the server."""
     return blobs().direct

@@ -1,6 +1,6 @@
-"""Moving from a local disk to a bucket while devices continue to download.
+"""The move from a local disk to a bucket while devices continue to download.
 
-    on disk ──copied, hashed on the way, its size compared──► in the bucket as well ──► deleted on disk
+    on disk ──copied and hashed, size compared──► in the bucket as well ──► deleted on disk
 
 A blob that is on disk is served from there. An interrupted copy leaves nothing at a final key.
 """
@@ -71,7 +71,7 @@ class MovingBlobs(S3Blobs):
 
 @dataclass(frozen=True, order=True, slots=True)
 class BlobOnDisk:
-    """A blob that is not moved yet. Small ones come first."""
+    """A blob that has not been moved yet. Small blobs sort first."""
 
     size: int
     sha256: str
@@ -104,7 +104,9 @@ def copy_blob(bucket: Bucket, disk: DiskBlobs, sha256: str, advance: Advance) ->
         with disk.open(sha256) as file, translated():
             put(bucket, blob_key(sha256), _advancing(file, advance), sha256)
         if storage.size(sha256) != disk.size(sha256):
-            raise DamagedBlob(f"The bucket has {blob_key(sha256)} with another size than was sent.") from None
+            raise DamagedBlob(
+                f"The bucket has {blob_key(sha256)} with a size that differs from the bytes sent."
+            ) from None
         return
     with present:
         digest = digest_of(_advancing(present, advance))

@@ -1,7 +1,7 @@
 """Blobs in an S3-compatible bucket.
 
 An upload is one multipart upload to `uploads/<id>`. Publishers put its parts there themselves, to presigned URLs that
-are each valid for one part with one content. To seal an upload is to complete it: from then on none of its URLs works,
+are each valid for one part with one content. Sealing an upload completes it. From then on none of its URLs works,
 so no byte changes between hashing and promotion. Promotion is a copy inside the storage.
 """
 
@@ -48,7 +48,7 @@ class S3Blobs:
             return bool(self.bucket.exists(blob_key(sha256)))
 
     def url(self, sha256: str) -> str | None:
-        """Valid for this one blob and 15 minutes. Raises `Unavailable` while storage is known not to answer."""
+        """Valid for this one blob and 15 minutes. Raises `Unavailable` while storage is known to be unavailable."""
         self.bucket.availability.check()
         params = {"Bucket": self.name, "Key": blob_key(sha256)}
         return str(self.bucket.signing.generate_presigned_url("get_object", Params=params, ExpiresIn=URL_SECONDS))

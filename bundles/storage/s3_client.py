@@ -30,9 +30,9 @@ COMMON = Config(
     max_pool_connections=16,
     tcp_keepalive=True,
 )
-# For web workers: a thread waits for seconds at most.
+# For web workers: a thread waits for a few seconds at most.
 HASTY = COMMON.merge(Config(read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2}))
-# For the scheduler: it may wait for a copy, but deployments stop meanwhile.
+# For the scheduler: it may wait for a copy, but deployments make no progress while it waits.
 PATIENT = COMMON.merge(Config(read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3}))
 ABSENT = {"404", "NoSuchKey", "NoSuchUpload"}
 BUSY = {"SlowDown", "ServiceUnavailable", "RequestLimitExceeded", "Throttling", "TooManyRequests", "503", "429"}
@@ -42,7 +42,7 @@ CHECK_EVERY_SECONDS = 15.0
 RECHECK_SECONDS = 5.0
 RETRY_AFTER_SECONDS = 5
 PATIENCE_SECONDS = 2.0
-SILENT = "The server's bundle storage does not answer; try again."
+SILENT = "The server's bundle storage does not respond; try again."
 
 
 class Bucket(S3Storage):  # type: ignore[misc]  # django-storages has no types
@@ -66,7 +66,7 @@ class Bucket(S3Storage):  # type: ignore[misc]  # django-storages has no types
 
     @property
     def client(self) -> Any:
-        """The client for web workers: gives up after seconds."""
+        """The client for web workers: gives up after a few seconds."""
         return self.connection.meta.client
 
     @property
@@ -93,10 +93,10 @@ class Bucket(S3Storage):  # type: ignore[misc]  # django-storages has no types
 
 
 class Availability:
-    """Whether a bucket answers, checked every few seconds by a thread.
+    """Whether a bucket responds, checked every few seconds by a thread.
 
-    Callers get the last result. Storage that hangs delays no request for more than `PATIENCE_SECONDS`, and only one
-    request at a time.
+    Callers get the last result. If storage hangs, only one request at a time waits for it, for at most
+    `PATIENCE_SECONDS`.
     """
 
     def __init__(self, bucket: Bucket) -> None:
@@ -107,7 +107,7 @@ class Availability:
         self._thread: threading.Thread | None = None
 
     def check(self) -> None:
-        """Raise `Unavailable` if storage did not answer, or refused our key, when it was last checked."""
+        """Raise `Unavailable` if storage did not respond, or refused our key, when it was last checked."""
         started = None
         with self._lock:
             is_running = self._thread is not None and self._thread.is_alive()
@@ -161,7 +161,7 @@ class PartialHashes:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise storage's errors as the API's: `NotFound` (`unknown_blob`) or `Unavailable`."""
+    """Translate storage's errors into the API's: `NotFound` (`unknown_blob`) or `Unavailable`."""
     try:
         yield
     except ClientError as error:
@@ -181,7 +181,7 @@ def code_of(error: ClientError) -> str:
 
 
 def _unavailable(error: Exception) -> Unavailable:
-    """Log why storage cannot be used; the client does not learn the reason."""
+    """Log why storage cannot be used. The reason is not sent to the client."""
     logger.warning("bundle storage cannot be used: %s", str(error).partition("\n")[0][:300])
     return Unavailable(
         "storage_unavailable", "The server's bundle storage cannot be used right now; try again.", AWAY_SECONDS

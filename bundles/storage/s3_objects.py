@@ -1,4 +1,4 @@
-"""Reading and writing single objects of the bucket, each in constant memory."""
+"""Reads and writes single objects of the bucket in constant memory."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ READ_BUFFER_SIZE = MIB
 # S3 allows 10,000 parts; this leaves a margin.
 MAX_PARTS = 9000
 WRITE_SIZE = 16 * MIB
-# Larger objects are copied in parts, so that no call lasts longer than a client waits. S3's limit is 5 GB.
+# Larger objects are copied in parts, so that no call lasts longer than the client's timeout. S3's limit is 5 GB.
 COPY_SIZE = 128 * MIB
 # S3's errors if the parts of a multipart upload can never become an object.
 HOPELESS = {"EntityTooSmall", "InvalidPart", "InvalidPartOrder"}
@@ -28,8 +28,8 @@ HOPELESS = {"EntityTooSmall", "InvalidPart", "InvalidPartOrder"}
 class RemoteFile(io.RawIOBase):
     """The bytes of one object. Seeking costs a new request with the next read.
 
-    Without `known`, the object's ETag and size in bytes, storage is asked for them. Raises `NotFound` then, and
-    `Unavailable` whenever storage does not answer.
+    `known` is the object's ETag and size in bytes. Without it, they are requested from storage, which may raise
+    `NotFound`. Raises `Unavailable` whenever storage does not respond.
     """
 
     def __init__(self, bucket: Bucket, key: str, known: tuple[str, int] | None = None) -> None:
@@ -160,7 +160,7 @@ def _copy_in_parts(bucket: Bucket, source: dict[str, str], etag: str, size: int,
 def put(bucket: Bucket, key: str, chunks: Iterable[bytes], sha256: str = "") -> None:
     """Write an object of unknown size.
 
-    Raises `DamagedBlob`, and keeps nothing, if `sha256` is given and the bytes have another one.
+    Raises `DamagedBlob`, and keeps nothing, if `sha256` is given and the bytes do not match it.
     """
     hashed = Hashed(chunks)
     pieces = _pieces(hashed)
@@ -189,7 +189,7 @@ def _put_part(bucket: Bucket, upload: _Multipart, piece: bytes) -> None:
 
 
 def _md5(piece: bytes) -> str:
-    """Return what storage compares the arriving bytes with."""
+    """Return the checksum that storage compares with the bytes it receives."""
     return base64.b64encode(hashlib.md5(piece, usedforsecurity=False).digest()).decode()
 
 

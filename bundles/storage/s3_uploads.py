@@ -13,7 +13,7 @@ from bundles.storage.s3_objects import MAX_PARTS, MIB, open_object
 # How long a presigned URL is valid, for uploads and downloads alike.
 URL_SECONDS = 15 * 60
 MIN_PART_SIZE = 16 * MIB
-# What S3 accepts in one PUT.
+# The maximum that S3 accepts in one PUT.
 MAX_WHOLE_SIZE = 5 * 1024**3
 
 
@@ -24,7 +24,7 @@ def upload_key(upload: UUID) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PartURL:
-    """Where to PUT one part, and with which headers. Storage refuses any other content there."""
+    """The presigned URL and the headers for one part. Storage refuses any other content."""
 
     number: int
     url: str
@@ -40,7 +40,7 @@ class ArrivedPart:
 
 
 class DirectUploads:
-    """Multipart uploads to one bucket. Every call raises `Unavailable` if storage does not answer."""
+    """Multipart uploads to one bucket. Every call raises `Unavailable` if storage does not respond."""
 
     def __init__(self, bucket: Bucket) -> None:
         self.bucket = bucket
@@ -65,7 +65,7 @@ class DirectUploads:
             self.bucket.client.abort_multipart_upload(Bucket=self.name, Key=upload_key(upload), UploadId=multipart_id)
 
     def part_url(self, upload: UUID, multipart_id: str, number: int, md5: str) -> PartURL:
-        """Return where to PUT the part whose bytes have this MD5 (32 hex digits). Storage refuses other bytes.
+        """Return the presigned URL for the part whose bytes have this MD5 (32 hex digits). Storage refuses other bytes.
 
         MD5 only detects damage in transit. The sha256 of all bytes decides what a blob is.
         """
@@ -78,7 +78,7 @@ class DirectUploads:
         return PartURL(number, url, {"Content-MD5": content_md5})
 
     def whole_url(self, upload: UUID, size: int) -> str:
-        """Return where to PUT exactly `size` bytes in one piece."""
+        """Return the presigned URL to PUT exactly `size` bytes to in one request."""
         self.bucket.availability.check()
         params = {"Bucket": self.name, "Key": upload_key(upload), "ContentLength": size}
         return str(self.bucket.signing.generate_presigned_url("put_object", Params=params, ExpiresIn=URL_SECONDS))

@@ -1,4 +1,4 @@
-"""An upload in the bucket that nobody can change any more: hash it and give it its final key."""
+"""Hashes and promotes an upload in the bucket that nobody can change any more."""
 
 import hashlib
 import time
@@ -10,7 +10,7 @@ from bundles.storage.s3_objects import MIB, RemoteFile, copy
 from foundation.errors import NotFound
 
 READ_SIZE = MIB
-# One call hashes for this long and the next call continues, so that a large object does not delay the scheduler.
+# One call hashes for at most this time, and the next call continues: a large object must not delay the scheduler.
 HASH_SECONDS = 5.0
 
 
@@ -44,7 +44,7 @@ class SealedObject:
         except NotFound:
             self._copy(final)
             return
-        # Each upload hashes the present object separately.
+        # Each upload hashes the existing object separately.
         name = final + self.key
         if self._digest(final, etag, size, name).sha256 != sha256:
             raise DamagedBlob(

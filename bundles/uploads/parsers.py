@@ -10,11 +10,11 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
 from bundles.manifest import MAX_MANIFEST_SIZE
-from bundles.uploads.part_routes import PART_SIZE, PartBody, Readable
+from bundles.uploads.part_transport import PART_SIZE, PartBody, Readable
 from foundation.api.parsers import chunked, parse_json
 from foundation.errors import BadRequest, TooLarge
 
-# Space for `{"manifest": …}` around the largest manifest, with generous white space.
+# Space for `{"manifest": …}` around the largest manifest, with generous whitespace.
 MAX_BODY_SIZE = MAX_MANIFEST_SIZE + 1024 * 1024
 _CONTENT_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 
@@ -37,7 +37,7 @@ def part_body(request: Request) -> PartBody:
     """
     length = content_length(request)
     if length > PART_SIZE:
-        raise TooLarge("too_large", f"A part may have at most {PART_SIZE} bytes.")
+        raise TooLarge("too_large", f"A part may be at most {PART_SIZE} bytes.")
     digest = _CONTENT_DIGEST.fullmatch(request.headers.get("Content-Digest", ""))
     if digest is None:
         raise BadRequest("bad_digest", "Send `Content-Digest: sha-256=:<base64>:` over the part's bytes.")
@@ -56,7 +56,7 @@ class OctetStream(BaseParser):
 
 
 class ManifestJson(BaseParser):
-    """Strict JSON as in the whole API, but large enough for a manifest."""
+    """Strict JSON as everywhere in the API, but with a limit that fits a manifest."""
 
     media_type = "application/json"
 
@@ -69,5 +69,5 @@ class ManifestJson(BaseParser):
         # Not `request.body`, which has the ordinary limit.
         body = stream.read(length)
         if len(body) < length:
-            raise BadRequest("body_cut", "The connection was closed before the whole body arrived.")
+            raise BadRequest("body_cut", "The connection was closed before the body was complete.")
         return parse_json(body)

@@ -1,6 +1,7 @@
-"""The upload protocol: start, send parts in any order and repeatedly, complete. The scheduler verifies afterwards.
+"""The upload protocol: start, send parts in any order and as often as needed, complete. The scheduler verifies later.
 
-A client resumes by asking which parts have arrived. How parts arrive depends on storage: `bundles.uploads.part_routes`.
+To resume, a client requests the list of parts that have arrived. How parts arrive depends on storage: see
+`bundles.uploads.part_transport`.
 """
 
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from bundles.errors import StorageFull
 from bundles.manifest import MAX_NUMBER
 from bundles.models import Blob, Upload, UploadState
 from bundles.storage.interface import blobs
-from bundles.uploads.part_routes import part_route
+from bundles.uploads.part_transport import part_transport
 from foundation.errors import BadRequest, Conflict
 
 SHOWN_MISSING = 20
@@ -33,13 +34,13 @@ def start(user: User, sha256: str, size: int) -> StartedUpload:
     Raises: `BadRequest` (`bad_size`), `Conflict` (`size_differs`, `too_many_uploads`), `StorageFull`.
     """
     if size > MAX_NUMBER:
-        raise BadRequest("bad_size", f"A blob may have at most {MAX_NUMBER} bytes.")
+        raise BadRequest("bad_size", f"A blob may be at most {MAX_NUMBER} bytes.")
     if _is_stored(sha256, size):
         return StartedUpload(None, is_new=False)
     own_uploads = Upload.objects.unfinished().filter(created_by=user, sha256=sha256, size=size)
     if (upload := own_uploads.first()) is not None:
         return StartedUpload(upload, is_new=False)
-    part_size = part_route().part_size(size)
+    part_size = part_transport().part_size(size)
     try:
         with transaction.atomic():
             upload = Upload.objects.create(created_by=user, sha256=sha256, size=size, part_size=part_size)
@@ -96,7 +97,7 @@ def complete(upload: Upload) -> None:
     Raises `Conflict`: `parts_missing` (with up to 20 `missing` numbers), `upload_closed`.
     """
     if upload.state == UploadState.OPEN:
-        arrived = part_route().arrived_numbers(upload)
+        arrived = part_transport().arrived_numbers(upload)
         missing = [number for number in range(1, upload.part_count + 1) if number not in arrived]
         if missing:
             raise Conflict(

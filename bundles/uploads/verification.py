@@ -1,10 +1,10 @@
-"""What the scheduler does for uploads and published bundles. Each task may run twice at once and be killed anywhere.
+"""The scheduler's tasks for uploads and published bundles. Two schedulers may run a task at once, or be killed in it.
 
 A killed process leaves one of these behind, and the next run continues from there:
 
-- the upload still `verifying`, its bytes in place: everything is done again;
-- the same, and the blob already at its final key: promoting finds it there, the rest is done;
-- the upload `stored` or `refused`, its bytes not deleted yet: `delete_leftovers` deletes them.
+- the upload is still `verifying`, and its bytes are in place: everything is done again;
+- the same, and the blob is already at its final key: `promote` finds it there, and only the rest is done;
+- the upload is `stored` or `refused`, and its bytes are not deleted yet: `delete_leftovers` deletes them.
 """
 
 import time
@@ -25,7 +25,7 @@ from bundles.models import UNFINISHED, Blob, BlobDeletion, Bundle, Upload, Uploa
 from bundles.storage.interface import SealedUpload, blobs
 from foundation.batches import time_boxed
 
-# One run returns to the scheduler after this long, so that many small files do not delay its other tasks.
+# A run returns to the scheduler after this time, so that many small files do not delay its other tasks.
 RUN_SECONDS = 5.0
 BATCH_SIZE = 500
 # With more uploads than this, threads are worth starting.
@@ -78,12 +78,12 @@ def _verify(upload: WaitingUpload) -> int:
 
 
 def verify(pk: UUID, sealed: SealedUpload) -> bool:
-    """Decide on one sealed upload. False if that was done already, or if the blob is being deleted right now.
+    """Decide on one sealed upload. False if it was decided already, or if the blob is being deleted.
 
     1. Read the row again: another scheduler may have decided while this one waited.
-    2. Hash all bytes, unless its blob is stored by now.
+    2. Hash all bytes, unless the blob is stored by now.
     3. Give the bytes their final key, durably.
-    4. Record it in the database: from here on the blob exists.
+    4. Record the blob in the database: from here on it exists.
     5. Delete the bytes under the upload's own key.
     """
     upload = Upload.objects.verifying().filter(pk=pk).first()
@@ -125,7 +125,7 @@ def _accept(upload: Upload, *, is_stored: bool) -> bool:
 
 
 def verify_bundles() -> int:
-    """Decide on published bundles: ready, a draft again with the reason, or not yet. Return how many were decided."""
+    """Make published bundles ready, or return them to drafts with the reason. Return how many were decided."""
     published = Bundle.objects.verifying().defer("manifest").order_by("created_at")[:BATCH_SIZE]
     return sum(_decide(bundle) for bundle in time_boxed(published, RUN_SECONDS))
 
@@ -142,7 +142,7 @@ def _decide(bundle: Bundle) -> bool:
 
 
 def expire_uploads() -> int:
-    """End uploads that nobody continued. Return how many."""
+    """Expire uploads that nobody continued. Return how many."""
     abandoned = Upload.objects.abandoned(timezone.now() - timedelta(seconds=settings.UPLOAD_EXPIRY_SECONDS))
     return abandoned.transition_to(UploadState.EXPIRED, state_reason="no part arrived for a long time")
 
@@ -150,7 +150,7 @@ def expire_uploads() -> int:
 def delete_leftovers() -> int:
     """Delete the bytes of uploads that have ended, or that have no row in the database. Return how many.
 
-    Unknown ones may belong to an archive that is being read, so they count as abandoned only after the usual time.
+    Bytes without a row may belong to an archive that is being read, so they are deleted only after the usual time.
     """
     patience = timedelta(seconds=settings.UPLOAD_EXPIRY_SECONDS)
     stored = dict(blobs().uploads())

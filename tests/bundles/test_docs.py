@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bundles import manifest
 from bundles.archives import reader
-from bundles.uploads.part_routes import PART_SIZE
+from bundles.uploads.part_transport import PART_SIZE
 from tests.bundles.test_manifest import EXAMPLES
 
 ROOT = Path(__file__).parent.parent.parent

@@ -13,8 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from bundles.errors import UploadBusy
 from bundles.models import Upload, UploadPart
 from bundles.storage.interface import blobs
-from bundles.uploads import part_routes
-from bundles.uploads.part_routes import PartBody, ServerRoute
+from bundles.uploads import part_transport
+from bundles.uploads.part_transport import PartBody, ServerTransport
 from foundation.errors import BadRequest, Conflict
 from tests.bundles.publisher import Publisher, content_digest, sha256
 
@@ -28,7 +28,7 @@ def refusal(response: Any) -> tuple[int, str]:
 @pytest.fixture
 def upload(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> str:
     """An open upload of `CONTENT` in parts of 10, 10 and 3 bytes."""
-    monkeypatch.setattr(part_routes, "PART_SIZE", 10)
+    monkeypatch.setattr(part_transport, "PART_SIZE", 10)
     return str(publisher.start(CONTENT).json()["id"])
 
 
@@ -168,7 +168,7 @@ def test_an_upload_is_not_verified_while_a_part_arrives(upload: str) -> None:
         except UploadBusy:
             attempts.append("busy")
 
-    ServerRoute().receive(row, 1, PartBody(Stream(CONTENT[:10], try_to_seal), 10, sha256(CONTENT[:10])))
+    ServerTransport().receive(row, 1, PartBody(Stream(CONTENT[:10], try_to_seal), 10, sha256(CONTENT[:10])))
     assert set(attempts) == {"busy"}
     try_to_seal()
     assert attempts[-1] == "sealed"
@@ -183,7 +183,7 @@ def test_a_part_that_outlives_its_upload_is_not_acknowledged(upload: str) -> Non
 
     stream = Stream(CONTENT[:10], expire)
     with pytest.raises(Conflict) as conflict:
-        ServerRoute().receive(row, 1, PartBody(stream, 10, sha256(CONTENT[:10])))
+        ServerTransport().receive(row, 1, PartBody(stream, 10, sha256(CONTENT[:10])))
     assert conflict.value.code == "upload_closed"
     assert not UploadPart.objects.exists()
 
@@ -191,7 +191,7 @@ def test_a_part_that_outlives_its_upload_is_not_acknowledged(upload: str) -> Non
 @pytest.mark.django_db
 def test_a_truncated_body_is_not_acknowledged(upload: str) -> None:
     with pytest.raises(BadRequest) as refused:
-        ServerRoute().receive(
+        ServerTransport().receive(
             Upload.objects.get(), 1, PartBody(Stream(b"01234", lambda: None), 10, sha256(CONTENT[:10]))
         )
     assert refused.value.code == "body_cut"

@@ -13,7 +13,7 @@ from pytest_django.fixtures import Settings
 
 from bundles.models import Blob, Upload, UploadState
 from bundles.storage.disk import DiskBlobs
-from bundles.uploads import part_routes
+from bundles.uploads import part_transport
 from bundles.uploads.verification import verify_uploads
 from tests.bundles.publisher import Publisher, sha256
 from tests.factories import make_token, make_user
@@ -25,7 +25,7 @@ def refusal(response: Any) -> tuple[int, str]:
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part_routes, "PART_SIZE", 10)
+    monkeypatch.setattr(part_transport, "PART_SIZE", 10)
 
 
 def test_starting_returns_an_open_upload(publisher: Publisher) -> None:

@@ -77,9 +77,9 @@ def test_a_blob_in_the_bucket_is_not_sent_again(
     source_environment: dict[str, str], remote_bucket: RemoteBucket
 ) -> None:
     back_up(source_environment, remote_bucket, "--blobs")
-    before = remote_bucket.line.up
+    before = remote_bucket.proxy.up
     dump = back_up(source_environment, remote_bucket, "--blobs")["dump"]
-    assert remote_bucket.line.up - before - dump["size"] < 100_000  # the larger blob alone is larger than this
+    assert remote_bucket.proxy.up - before - dump["size"] < 100_000  # the larger blob alone is larger than this
 
 
 Damage = Callable[[RemoteBucket, str], None]
@@ -150,7 +150,7 @@ def test_an_unreachable_bucket_is_reported(
     source_environment: dict[str, str], restore_environment: dict[str, str], remote_bucket: RemoteBucket
 ) -> None:
     name = back_up(source_environment, remote_bucket)["name"]
-    remote_bucket.line.cut()
+    remote_bucket.proxy.cut()
     assert f"The bucket {remote_bucket.name} cannot be used" in refusal(
         source_environment, "backup", bucket_url(remote_bucket)
     )
@@ -158,7 +158,7 @@ def test_an_unreachable_bucket_is_reported(
         restore_environment, "restore", bucket_url(remote_bucket), name
     )
     assert fetch(restore_environment, TABLES) == 0
-    remote_bucket.line.restore()
+    remote_bucket.proxy.restore()
     assert (
         manage(restore_environment, "restore", bucket_url(remote_bucket), name, "--programs", PROGRAMS).returncode == 1
     )  # the backup has no blobs

@@ -21,7 +21,7 @@ from foundation.progress_bar import Bar
 
 @dataclass
 class Moved:
-    """What one run did. `bytes` were moved; `left` blobs are still on disk, for the reasons in `damaged` or others."""
+    """The result of one run: the bytes moved, the blobs left on disk, and those of them that are damaged."""
 
     moved: int = 0
     bytes: int = 0
@@ -59,7 +59,7 @@ class Command(BaseCommand):
             sys.exit(1)
 
     def move(self, bucket: Bucket, disk: DiskBlobs, copy_only: bool, bar: Bar) -> Moved:
-        """Move every blob on disk, including those that the scheduler stores there meanwhile."""
+        """Move every blob on disk, including those that the scheduler stores there in the meantime."""
         done, tried = Moved(), set[str]()
         while blobs := [blob for blob in migration.remaining_blobs(disk) if blob.sha256 not in tried]:
             bar.total += sum(blob.size for blob in blobs)

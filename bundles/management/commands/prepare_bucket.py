@@ -1,4 +1,4 @@
-"""Give the bucket its rules: which pages may upload from a browser, and when leftovers are deleted."""
+"""Set the bucket's rules: which pages may upload from a browser, and when leftovers are deleted."""
 
 import json
 import sys
@@ -105,12 +105,12 @@ class Command(BaseCommand):
 
 
 def _contains(rule: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Return whether a rule contains all that is wanted. Some storages omit empty fields and add others."""
+    """Return whether a rule contains all required fields. Some storages omit empty fields and add others."""
     return all(rule.get(name) == value for name, value in wanted.items() if name != "Filter")
 
 
 def _rules(request: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the bucket's present rules. S3 returns an error if there are none."""
+    """Return the bucket's current rules. S3 returns an error if there are none."""
     try:
         return request()
     except ClientError as error:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dev.postgres import free_port
-from tests.bundles.storage.line import wait_for_port
+from tests.bundles.storage.tcp_proxy import wait_for_port
 from tests.tools import need
 
 # An idle machine needs 12 seconds; a busy one much longer.

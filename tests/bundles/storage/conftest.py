@@ -21,7 +21,7 @@ from bundles.storage.s3_client import COMMON, Bucket
 from dev.postgres import free_port
 from tests.bundles.publisher import Publisher
 from tests.bundles.storage.ceph import ceph
-from tests.bundles.storage.line import Line, line_to, wait_for_port
+from tests.bundles.storage.tcp_proxy import TcpProxy, proxy_to, wait_for_port
 from tests.bundles.storage.uploader import Uploader
 from tests.devices.actors import device, make_signing
 from tests.factories import make_token, make_user
@@ -35,33 +35,33 @@ REGION = "us-east-1"
 
 @dataclass
 class RemoteBucket:
-    """A bucket, the line to it, and a client that bypasses the line."""
+    """A bucket, the proxy to it, and a client that bypasses the proxy."""
 
     name: str
-    line: Line
+    proxy: TcpProxy
     client: Any
 
     @property
     def options(self) -> dict[str, Any]:
         """The storage options that the settings derive from `environment`."""
         return {
-            "bucket_name": self.name, "endpoint_url": self.line.url, "region_name": REGION,
+            "bucket_name": self.name, "endpoint_url": self.proxy.url, "region_name": REGION,
             "access_key": KEY, "secret_key": SECRET,
         }  # fmt: skip
 
     @property
     def environment(self) -> dict[str, str]:
         return {
-            "STORAGE_BUCKET": self.name, "STORAGE_ENDPOINT_URL": self.line.url, "STORAGE_REGION": REGION,
+            "STORAGE_BUCKET": self.name, "STORAGE_ENDPOINT_URL": self.proxy.url, "STORAGE_REGION": REGION,
             "STORAGE_ACCESS_KEY": KEY, "STORAGE_SECRET_KEY": SECRET,
         }  # fmt: skip
 
     def object_keys(self) -> list[str]:
-        return [line["Key"] for line in self.client.list_objects_v2(Bucket=self.name).get("Contents", [])]
+        return [entry["Key"] for entry in self.client.list_objects_v2(Bucket=self.name).get("Contents", [])]
 
     def unfinished_uploads(self) -> list[str]:
         """Return the keys of multipart uploads that are neither complete nor aborted."""
-        return [line["Key"] for line in self.client.list_multipart_uploads(Bucket=self.name).get("Uploads", [])]
+        return [entry["Key"] for entry in self.client.list_multipart_uploads(Bucket=self.name).get("Uploads", [])]
 
     def put(self, key: str, content: bytes) -> None:
         self.client.put_object(Bucket=self.name, Key=key, Body=content)
@@ -108,8 +108,8 @@ def remote_bucket(s3_port: int) -> Iterator[RemoteBucket]:
     client = client_of(s3_port)
     name = f"kx-{secrets.token_hex(6)}"
     client.create_bucket(Bucket=name)
-    with line_to(s3_port) as line:
-        yield RemoteBucket(name, line, client)
+    with proxy_to(s3_port) as proxy:
+        yield RemoteBucket(name, proxy, client)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.admin.test_browser import ARGUMENTS, Person
 from tests.bundles.storage.conftest import RemoteBucket
-from tests.bundles.storage.line import line_to
+from tests.bundles.storage.tcp_proxy import proxy_to
 from tests.live import ROOT, Live, running
 from tests.tools import need
 
@@ -43,22 +43,22 @@ def test_an_archive_goes_from_the_browser_to_storage(remote_bucket: RemoteBucket
     archive, static = make_archive(tmp_path), tmp_path / "static"
     with (
         running(tmp_path, **remote_bucket.environment, STATIC_ROOT=static) as server,
-        line_to(server.port) as line,
+        proxy_to(server.port) as proxy,
         sync_playwright() as playwright,
     ):
         manage(server, "collectstatic", "--no-input", "-v0")
         server.kill_web()
         server.start_web()
         chromium = playwright.chromium.launch(executable_path=need("chromium"), args=ARGUMENTS)
-        person = Person(chromium.new_page(), line.url)
+        person = Person(chromium.new_page(), proxy.url)
         person.log_in(server.password)
         page = person.page
-        bytes_before = line.up
+        bytes_before = proxy.up
         # The bucket refuses uploads from an origin that its CORS rules do not list.
         person.open_admin("bundles/bundle/add/")
         fill(page, archive, "1.0.0")
         expect(page.get_by_text("Storage cannot be reached from this browser")).to_be_visible()
-        manage(server, "prepare_bucket", "--origin", line.url)
+        manage(server, "prepare_bucket", "--origin", proxy.url)
         person.open_admin("bundles/bundle/add/")
         fill(page, archive, "Bad Version")
         expect(page.get_by_text("lowercase letters")).to_be_visible()
@@ -74,5 +74,5 @@ def test_an_archive_goes_from_the_browser_to_storage(remote_bucket: RemoteBucket
         expect(page.get_by_text("model.onnx").first).to_be_visible()
         chromium.close()
         # The 12 MiB went to storage; the web server got only pages and forms.
-        assert remote_bucket.line.up > 12 * MIB
-        assert line.up - bytes_before < MIB
+        assert remote_bucket.proxy.up > 12 * MIB
+        assert proxy.up - bytes_before < MIB

@@ -90,11 +90,11 @@ def test_only_devices_get_a_url(client: Client, url: str) -> None:
 
 
 def test_devices_get_the_public_url(device: SigningDevice, remote_bucket: RemoteBucket, settings: Settings) -> None:
-    options = remote_bucket.options | {"public_endpoint_url": f"http://localhost:{remote_bucket.line.port}"}
+    options = remote_bucket.options | {"public_endpoint_url": f"http://localhost:{remote_bucket.proxy.port}"}
     use_bucket(settings, options)
     make_bundle("vad@1.0.0", {"model.onnx": CONTENT})
     url = location(device)
-    assert url.startswith(f"http://localhost:{remote_bucket.line.port}/")
+    assert url.startswith(f"http://localhost:{remote_bucket.proxy.port}/")
     assert get(url).content == CONTENT
 
 

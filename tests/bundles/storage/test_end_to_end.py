@@ -18,7 +18,7 @@ import requests
 
 from tests.bundles.publisher import sha256
 from tests.bundles.storage.conftest import RemoteBucket
-from tests.bundles.storage.line import Line, line_to
+from tests.bundles.storage.tcp_proxy import TcpProxy, proxy_to
 from tests.live import ROOT, Live, running
 
 MIB = 1024 * 1024
@@ -26,20 +26,20 @@ ENDED = {"succeeded", "failed", "rolled_back", "rejected", "timed_out", "cancell
 
 
 @contextmanager
-def control_plane(directory: Path, remote_bucket: RemoteBucket) -> Iterator[tuple[Live, Line]]:
-    """Run a control plane that keeps its bundles in the bucket. Yield it and the only line to it."""
-    with running(directory, **remote_bucket.environment) as server, line_to(server.port) as line:
-        yield server, line
+def control_plane(directory: Path, remote_bucket: RemoteBucket) -> Iterator[tuple[Live, TcpProxy]]:
+    """Run a control plane that keeps its bundles in the bucket. Yield it and the only proxy to it."""
+    with running(directory, **remote_bucket.environment) as server, proxy_to(server.port) as proxy:
+        yield server, proxy
 
 
 class Machine:
     """One device: a state directory, and an agent that can be killed."""
 
-    def __init__(self, server: Live, line: Line, directory: Path) -> None:
+    def __init__(self, server: Live, proxy: TcpProxy, directory: Path) -> None:
         self.state = directory / "device"
         self.log = directory / "agent.log"
         self.environment = {
-            "PATH": os.environ["PATH"], "KERNEX_AGENT_SERVER": line.url, "KERNEX_AGENT_STATE_DIR": str(self.state),
+            "PATH": os.environ["PATH"], "KERNEX_AGENT_SERVER": proxy.url, "KERNEX_AGENT_STATE_DIR": str(self.state),
             "KERNEX_AGENT_TOKEN": server.enrolment_token(), "KERNEX_AGENT_DEVICE_TYPE": "edge",
             "KERNEX_AGENT_NAME": "machine", "KERNEX_AGENT_BACKOFF_SECONDS": "1",
             "KERNEX_AGENT_BACKOFF_LIMIT_SECONDS": "1",
@@ -75,8 +75,8 @@ class Machine:
 def machine_in(tmp_path: Path) -> Iterator[Any]:
     machines: list[Machine] = []
 
-    def make(server: Live, line: Line) -> Machine:
-        machines.append(Machine(server, line, tmp_path))
+    def make(server: Live, proxy: TcpProxy) -> Machine:
+        machines.append(Machine(server, proxy, tmp_path))
         machines[-1].start()
         return machines[-1]
 
@@ -95,8 +95,8 @@ def bundle(directory: Path, size: int) -> Path:
     return directory
 
 
-def start_push(server: Live, line: Line, directory: Path, version: str = "1") -> "subprocess.Popen[bytes]":
-    environment = {"PATH": os.environ["PATH"], "KERNEX_SERVER": line.url, "KERNEX_TOKEN": server.token}
+def start_push(server: Live, proxy: TcpProxy, directory: Path, version: str = "1") -> "subprocess.Popen[bytes]":
+    environment = {"PATH": os.environ["PATH"], "KERNEX_SERVER": proxy.url, "KERNEX_TOKEN": server.token}
     command = [sys.executable, "-m", "kernex_cli", "push", str(directory), "--name", "big", "--version", version]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
 
@@ -131,15 +131,15 @@ def wait(what: Any, seconds: float = 120) -> Any:
 def test_no_byte_of_a_bundle_passes_the_web_server(
     remote_bucket: RemoteBucket, tmp_path: Path, machine_in: Any
 ) -> None:
-    with control_plane(tmp_path, remote_bucket) as (server, line):
-        machine = machine_in(server, line)
-        assert start_push(server, line, bundle(tmp_path / "tree", 24 * MIB)).wait(120) == 0
+    with control_plane(tmp_path, remote_bucket) as (server, proxy):
+        machine = machine_in(server, proxy)
+        assert start_push(server, proxy, bundle(tmp_path / "tree", 24 * MIB)).wait(120) == 0
         deployment = deploy(server)
         assert end_of(server, deployment)["state"] == "succeeded", machine.log.read_text()
         # The 24 MiB went to and from the bucket; the web server got only API calls.
-        assert remote_bucket.line.up > 24 * MIB
-        assert remote_bucket.line.down > 2 * 24 * MIB  # hashed, and fetched by the device
-        assert line.up + line.down < MIB
+        assert remote_bucket.proxy.up > 24 * MIB
+        assert remote_bucket.proxy.down > 2 * 24 * MIB  # hashed, and fetched by the device
+        assert proxy.up + proxy.down < MIB
         assert remote_bucket.unfinished_uploads() == []
 
 
@@ -147,32 +147,32 @@ def test_heartbeats_and_rollouts_outlive_an_outage(
     remote_bucket: RemoteBucket, tmp_path: Path, machine_in: Any
 ) -> None:
     """The bucket becomes unreachable during the download: heartbeats continue, and later the download does."""
-    with control_plane(tmp_path, remote_bucket) as (server, line):
-        machine = machine_in(server, line)
-        assert start_push(server, line, bundle(tmp_path / "tree", 24 * MIB)).wait(120) == 0
-        remote_bucket.line.cut_after(8 * MIB)
+    with control_plane(tmp_path, remote_bucket) as (server, proxy):
+        machine = machine_in(server, proxy)
+        assert start_push(server, proxy, bundle(tmp_path / "tree", 24 * MIB)).wait(120) == 0
+        remote_bucket.proxy.cut_after(8 * MIB)
         deployment = deploy(server)
-        wait(lambda: remote_bucket.line.is_cut)
+        wait(lambda: remote_bucket.proxy.is_cut)
         device = server.call("GET", "/devices").json()["results"][0]
         last_seen = device["last_heartbeat_at"]
         wait(lambda: server.call("GET", f"/devices/{device['id']}").json()["last_heartbeat_at"] > last_seen)
         assert device_deployment_of(server, deployment)["state"] not in ENDED
         received = machine.received_size()
         assert received > 4 * MIB
-        down = remote_bucket.line.down
-        remote_bucket.line.restore()
+        down = remote_bucket.proxy.down
+        remote_bucket.proxy.restore()
         assert end_of(server, deployment)["state"] == "succeeded", machine.log.read_text()
         # The download was resumed.
-        assert remote_bucket.line.down - down < 24 * MIB - received + 2 * MIB
+        assert remote_bucket.proxy.down - down < 24 * MIB - received + 2 * MIB
 
 
 @pytest.mark.long
 def test_storage_that_hangs_stops_no_heartbeat(remote_bucket: RemoteBucket, tmp_path: Path, machine_in: Any) -> None:
     """There are more concurrent publishers than the web server has threads."""
-    with control_plane(tmp_path, remote_bucket) as (server, line):
-        machine_in(server, line)
+    with control_plane(tmp_path, remote_bucket) as (server, proxy):
+        machine_in(server, proxy)
         device = wait(lambda: server.call("GET", "/devices").json()["results"])[0]["id"]
-        remote_bucket.line.block()
+        remote_bucket.proxy.block()
 
         def publish(number: int) -> None:
             """Start uploads until one gets 503. Some are accepted before the outage is detected."""
@@ -197,8 +197,8 @@ def test_storage_that_hangs_stops_no_heartbeat(remote_bucket: RemoteBucket, tmp_
         health = requests.get(f"{server.url}/health", timeout=10)
         assert (health.status_code, health.json()["status"]) == (200, "degraded")
         assert server.call("POST", "/uploads", {"sha256": "f" * 64, "size": 5}).headers["Retry-After"] == "5"
-        remote_bucket.line.drop()
-        remote_bucket.line.restore()
+        remote_bucket.proxy.drop()
+        remote_bucket.proxy.restore()
         wait(lambda: server.call("POST", "/uploads", {"sha256": "f" * 64, "size": 5}).status_code == 201, 30)
 
 
@@ -217,13 +217,13 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes] | None, str]] = {
 
 @pytest.mark.long
 def test_damaged_objects_are_never_installed(remote_bucket: RemoteBucket, tmp_path: Path, machine_in: Any) -> None:
-    with control_plane(tmp_path, remote_bucket) as (server, line):
-        machine = machine_in(server, line)
+    with control_plane(tmp_path, remote_bucket) as (server, proxy):
+        machine = machine_in(server, proxy)
         for version, (damage, reason) in DAMAGES.items():
             tree = bundle(tmp_path / version, 2 * MIB)
             content = version.encode() + (tree / "model.bin").read_bytes()
             (tree / "model.bin").write_bytes(content)
-            assert start_push(server, line, tree, version).wait(120) == 0
+            assert start_push(server, proxy, tree, version).wait(120) == 0
             key = f"blobs/{sha256(content)[:2]}/{sha256(content)}"
             if damage is None:
                 remote_bucket.client.delete_object(Bucket=remote_bucket.name, Key=key)
@@ -239,37 +239,37 @@ def test_damaged_objects_are_never_installed(remote_bucket: RemoteBucket, tmp_pa
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_200_mb_survive_kills_of_every_process(remote_bucket: RemoteBucket, tmp_path: Path, machine_in: Any) -> None:
-    with control_plane(tmp_path, remote_bucket) as (server, line):
-        machine = machine_in(server, line)
+    with control_plane(tmp_path, remote_bucket) as (server, proxy):
+        machine = machine_in(server, proxy)
         tree = bundle(tmp_path / "tree", 200 * MIB)
 
-        pushing = start_push(server, line, tree)
-        wait(lambda: remote_bucket.line.up > 60 * MIB)
+        pushing = start_push(server, proxy, tree)
+        wait(lambda: remote_bucket.proxy.up > 60 * MIB)
         pushing.kill()
         pushing.wait()
-        up = remote_bucket.line.up
+        up = remote_bucket.proxy.up
         server.kill_web()
         server.start_web()
-        pushing = start_push(server, line, tree)
-        wait(lambda: remote_bucket.line.up > up + 40 * MIB)
-        remote_bucket.line.drop()
+        pushing = start_push(server, proxy, tree)
+        wait(lambda: remote_bucket.proxy.up > up + 40 * MIB)
+        remote_bucket.proxy.drop()
         assert pushing.wait(300) == 0
         # Each interruption costs at most one part of 16 MiB.
-        assert remote_bucket.line.up < 200 * MIB + 3 * 17 * MIB
+        assert remote_bucket.proxy.up < 200 * MIB + 3 * 17 * MIB
 
         deployment = deploy(server)
         for portion in (40, 90, 140):
             wait(lambda portion=portion: machine.received_size() > portion * MIB)
             machine.kill()
-            received, down = machine.received_size(), remote_bucket.line.down
+            received, down = machine.received_size(), remote_bucket.proxy.down
             machine.start()
             wait(
                 lambda received=received: (
                     machine.received_size() > received + 10 * MIB or machine.installed("model.bin")
                 )
             )
-            assert remote_bucket.line.down - down < 60 * MIB  # resumed, not from the beginning
+            assert remote_bucket.proxy.down - down < 60 * MIB  # resumed, not from the beginning
         assert end_of(server, deployment, 300)["state"] == "succeeded", machine.log.read_text()
         (model,) = {path.resolve() for path in machine.installed("model.bin")}
         assert model.read_bytes() == (tree / "model.bin").read_bytes()
-        assert line.up + line.down < 3 * MIB
+        assert proxy.up + proxy.down < 3 * MIB

@@ -25,10 +25,10 @@ def test_the_collector_deletes_the_object(bucket: Bucket, remote_bucket: RemoteB
 @pytest.mark.django_db
 def test_the_deletion_waits_while_storage_is_unavailable(bucket: Bucket, remote_bucket: RemoteBucket) -> None:
     store_unused(CONTENT)
-    remote_bucket.line.cut()
+    remote_bucket.proxy.cut()
     with pytest.raises(Unavailable):
         collect_blobs()
-    remote_bucket.line.restore()
+    remote_bucket.proxy.restore()
     assert len(remote_bucket.object_keys()) == 1
     collect_blobs()
     assert remote_bucket.object_keys() == []

@@ -75,11 +75,11 @@ def test_a_stopped_move_continues_when_it_is_run_again(
     switched: Path, remote_bucket: RemoteBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_objects, "WRITE_SIZE", 16_384)
-    remote_bucket.line.cut_after(40_000)  # in the middle of the large blob, after the small blobs
+    remote_bucket.proxy.cut_after(40_000)  # in the middle of the large blob, after the small blobs
     with pytest.raises(CommandError, match="run this again"):
         move()
     assert len(remote_bucket.object_keys()) == 2
-    remote_bucket.line.restore()
+    remote_bucket.proxy.restore()
     assert move() == {"moved": 1, "bytes": 70_000, "left": 0, "damaged": []}
     assert sorted(remote_bucket.object_keys()) == sorted(
         f"blobs/{sha256(c)[:2]}/{sha256(c)}" for c in CONTENTS.values()

@@ -36,7 +36,7 @@ def test_uploads_and_downloads_wait_while_storage_is_unreachable(
     settings.STORAGE_BUCKET = remote_bucket.name
     make_bundle("vad@1.0.0", {"model": CONTENT})
     upload = publisher.start(b"started before")
-    remote_bucket.line.cut()
+    remote_bucket.proxy.cut()
     for response in (
         publisher.api.start(b"new"),
         publisher.api.post(f"uploads/{upload}/parts", {"parts": [{"number": 1, "sha256": "0" * 64, "md5": "0" * 32}]}),
@@ -49,7 +49,7 @@ def test_uploads_and_downloads_wait_while_storage_is_unreachable(
     (problem,) = [problem for problem in health.json()["problems"] if problem["part"] == "storage"]
     assert "STORAGE_BUCKET" in problem["fix"]
 
-    remote_bucket.line.restore()
+    remote_bucket.proxy.restore()
     problems = publisher.api.client.get("/health").json()["problems"]
     assert "storage" not in [problem["part"] for problem in problems]
     assert device.call("GET", f"/blobs/{sha256(CONTENT)}").status_code == 302
@@ -60,20 +60,20 @@ def test_uploads_and_downloads_wait_while_storage_is_unreachable(
 def test_heartbeats_continue_during_an_outage(
     device: SigningDevice, remote_bucket: RemoteBucket, bucket: Bucket
 ) -> None:
-    remote_bucket.line.cut()
+    remote_bucket.proxy.cut()
     assert device.heartbeat().status_code == 200
-    remote_bucket.line.restore()
-    remote_bucket.line.block()
+    remote_bucket.proxy.restore()
+    remote_bucket.proxy.block()
     assert device.heartbeat().status_code == 200
 
 
 def test_an_unverified_upload_waits_for_storage(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     upload = publisher.upload(CONTENT)
-    remote_bucket.line.cut()
+    remote_bucket.proxy.cut()
     with pytest.raises(Unavailable):
         verify_uploads()
     assert Upload.objects.get(pk=upload).state == "verifying"
-    remote_bucket.line.restore()
+    remote_bucket.proxy.restore()
     assert verify_uploads() == 1
     assert Upload.objects.get(pk=upload).state == "stored"
 
@@ -82,21 +82,21 @@ def test_hashing_resumes_after_a_cut(publisher: Uploader, remote_bucket: RemoteB
     """The connection is cut in the middle of the object; the next run continues from there."""
     content = os.urandom(4_000_000)
     upload = publisher.upload(content)
-    remote_bucket.line.cut_after(2_000_000)
+    remote_bucket.proxy.cut_after(2_000_000)
     with pytest.raises(ApiError):
         verify_uploads()
-    remote_bucket.line.restore()
-    bytes_before = remote_bucket.line.down
+    remote_bucket.proxy.restore()
+    bytes_before = remote_bucket.proxy.down
     assert verify_uploads() == 1
     assert Upload.objects.get(pk=upload).state == "stored"
-    assert remote_bucket.line.down - bytes_before < 3_000_000
+    assert remote_bucket.proxy.down - bytes_before < 3_000_000
 
 
 def test_hanging_storage_delays_one_caller_only(
     bucket: Bucket, remote_bucket: RemoteBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_client, "PATIENCE_SECONDS", 0.5)
-    remote_bucket.line.block()
+    remote_bucket.proxy.block()
     availability = bucket.availability
     with pytest.raises(Unavailable):
         availability.check()
@@ -108,8 +108,8 @@ def test_hanging_storage_delays_one_caller_only(
         with pytest.raises(Unavailable):
             availability.check()
         assert availability._thread is thread
-    remote_bucket.line.drop()
-    remote_bucket.line.restore()
+    remote_bucket.proxy.drop()
+    remote_bucket.proxy.restore()
     thread.join(30)
 
 

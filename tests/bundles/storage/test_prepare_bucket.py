@@ -23,7 +23,7 @@ def prepare(*words: str) -> Any:
 
 def preflight(remote_bucket: RemoteBucket, origin: str) -> requests.Response:
     return requests.options(
-        f"{remote_bucket.line.url}/{remote_bucket.name}/uploads/x", timeout=20,
+        f"{remote_bucket.proxy.url}/{remote_bucket.name}/uploads/x", timeout=20,
         headers={"Origin": origin, "Access-Control-Request-Method": "PUT"},
     )  # fmt: skip
 
@@ -64,7 +64,7 @@ def test_checking_changes_nothing(remote_bucket: RemoteBucket, bucket: Bucket) -
 
 
 def test_unreachable_storage_is_reported_in_a_sentence(remote_bucket: RemoteBucket, bucket: Bucket) -> None:
-    remote_bucket.line.cut()
+    remote_bucket.proxy.cut()
     with pytest.raises(CommandError, match="cannot be used right now"):
         prepare()
 

@@ -149,10 +149,10 @@ def test_the_form_refuses_archives_if_there_is_a_bucket(boss: Client, bucket: Bu
 
 def test_an_archive_waits_for_storage(boss: Client, bucket: Bucket, remote_bucket: RemoteBucket) -> None:
     pk = send(boss)
-    remote_bucket.line.cut()
+    remote_bucket.proxy.cut()
     assert read(pk) is False
     assert SentArchive.objects.get(pk=pk).state == "reading"
-    remote_bucket.line.restore()
+    remote_bucket.proxy.restore()
     assert read(pk) is True
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 CHUNK = 64 * 1024
 
 
-class Line:
+class TcpProxy:
     """Forwards connections to the port `target`. `up` and `down` count the bytes from and to the clients."""
 
     def __init__(self, target: int) -> None:
@@ -38,7 +38,7 @@ class Line:
         self.drop()
 
     def cut_after(self, count: int) -> None:
-        """Cut the line after `count` more bytes in both directions together."""
+        """Cut all connections after `count` more bytes in both directions together."""
         self.cut_at = self.up + self.down + count
 
     def drop(self) -> None:
@@ -61,22 +61,22 @@ class Line:
     def _accept(self) -> None:
         while True:
             try:
-                near, _ = self.server.accept()
+                client, _ = self.server.accept()
             except OSError:
                 return
             if self.is_cut:
-                near.close()
+                client.close()
                 continue
-            threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
-    def _serve(self, near: socket.socket) -> None:
-        with suppress(OSError), near, socket.create_connection(("127.0.0.1", self.target)) as far:
-            self._connections |= {near, far}
-            back = threading.Thread(target=self._pass, args=(far, near, False), daemon=True)
-            back.start()
-            self._pass(near, far, True)
-            back.join()
-            self._connections -= {near, far}
+    def _serve(self, client: socket.socket) -> None:
+        with suppress(OSError), client, socket.create_connection(("127.0.0.1", self.target)) as upstream:
+            self._connections |= {client, upstream}
+            downstream = threading.Thread(target=self._pass, args=(upstream, client, False), daemon=True)
+            downstream.start()
+            self._pass(client, upstream, True)
+            downstream.join()
+            self._connections -= {client, upstream}
 
     def _pass(self, source: socket.socket, target: socket.socket, is_up: bool) -> None:
         with suppress(OSError):
@@ -89,18 +89,18 @@ class Line:
                 target.sendall(chunk)
                 if self.up + self.down > self.cut_at:
                     self.cut()
-        for end in (source, target):
+        for side in (source, target):
             with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+                side.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
-def line_to(port: int) -> Iterator[Line]:
-    line = Line(port)
+def proxy_to(port: int) -> Iterator[TcpProxy]:
+    proxy = TcpProxy(port)
     try:
-        yield line
+        yield proxy
     finally:
-        line.close()
+        proxy.close()
 
 
 def wait_for_port(port: int, seconds: float = 30) -> None:

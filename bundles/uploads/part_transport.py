@@ -1,9 +1,9 @@
-"""How the parts of an upload travel: through the web server to a local disk, or directly into the bucket.
+"""How the parts of an upload reach storage: through the web server to a local disk, or directly into the bucket.
 
 Through the server, a part is acknowledged when its bytes are on disk, synced, and match the declared sha256.
 
-Into the bucket, a publisher declares a part and gets a presigned URL to PUT it to. The server asks
-the bucket each time which parts arrived, and never stores it: only the bucket knows.
+A publisher who sends parts directly into the bucket declares each part and gets a presigned URL to PUT it to. The
+server does not record which parts arrived: it asks the bucket each time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -58,8 +58,8 @@ class PartBody:
         return chunk
 
 
-class PartRoute(Protocol):
-    """What depends on how parts travel."""
+class PartTransport(Protocol):
+    """The operations that differ between the two transports."""
 
     @property
     def is_direct(self) -> bool:
@@ -69,32 +69,32 @@ class PartRoute(Protocol):
         """Return the part size in bytes for a blob of `size` bytes."""
 
     def part_urls(self, upload: Upload, declared: Sequence[UploadPart]) -> list[PartURL]:
-        """Return where to PUT these parts (`number`, `sha256`, `md5`), for 15 minutes; empty through the server.
+        """Return presigned URLs for these parts (`number`, `sha256`, `md5`), or nothing if parts go through the server.
 
         Raises: `NotFound` (`no_such_part`), `Conflict` (`upload_closed`), `Unavailable`.
         """
 
     def arrived_parts(self, upload: Upload) -> list[UploadPart]:
-        """Return the parts that arrived as they were last declared, by number. They need not be sent again."""
+        """Return the parts that arrived as last declared, sorted by number. They need not be sent again."""
 
     def arrived_numbers(self, upload: Upload) -> set[int]:
-        """Return the numbers of the parts that arrived in their size. Hashing all bytes decides about their content."""
+        """Return the numbers of the parts that arrived with the right size. Their content is verified later."""
 
     def receive(self, upload: Upload, number: int, body: PartBody) -> UploadPart:
-        """Store one part. The same part again is read and compared, but not written again.
+        """Store one part. If it was already stored, read and compare it, but do not write it again.
 
         Raises: `NotFound` (`no_such_part`), `BadRequest` (`bad_part_size`, `bad_digest`, `body_cut`),
         `Conflict` (`upload_closed`, `send_to_storage`), `StorageFull`.
         """
 
 
-def part_route() -> PartRoute:
-    """Return how parts travel with the present storage."""
+def part_transport() -> PartTransport:
+    """Return the transport for the configured storage."""
     direct = direct_uploads()
-    return ServerRoute() if direct is None else BucketRoute(direct)
+    return ServerTransport() if direct is None else BucketTransport(direct)
 
 
-class ServerRoute:
+class ServerTransport:
     """Parts pass through the web server to a local disk."""
 
     is_direct = False
@@ -139,7 +139,7 @@ class ServerRoute:
         return True
 
 
-class BucketRoute:
+class BucketTransport:
     """Publishers put parts into the bucket."""
 
     is_direct = True
