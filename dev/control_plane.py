@@ -55,7 +55,7 @@ class ControlPlane:
         return devices[0] if devices else None
 
     def wait_for_device(self, check: Callable[[], None]) -> dict[str, Any]:
-        """Wait until the device is online. `check` is called meanwhile and may raise."""
+        """Wait until the device is online. `check` is called while waiting and may raise."""
         deadline = time.monotonic() + DEVICE_SECONDS
         while time.monotonic() < deadline:
             check()

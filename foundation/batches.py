@@ -15,7 +15,7 @@ def run_in_batches(work: Callable[[], int], *, size: int = BATCH_SIZE, seconds: 
     """Call `work` repeatedly, each time in a transaction, until a batch is not full or time is up.
 
     `work` handles up to `size` rows and returns how many; it locks them with SKIP LOCKED, so that two schedulers share
-    them. Time is limited so that the scheduler's other tasks run, too. Returns how many rows were handled.
+    them. Time is limited so that the scheduler's other tasks run as well. Returns how many rows were handled.
     """
     ends_at = time.monotonic() + seconds
     handled = 0

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 class BadSetting(SystemExit):
-    """A variable has an invalid value. As a `SystemExit`, it ends the process with its message."""
+    """A variable has an invalid value. As a `SystemExit`, it terminates the process with its message."""
 
 
 TRUE = frozenset({"1", "true", "yes", "on"})
@@ -27,7 +27,7 @@ class Environment:
         self.variables = variables
 
     def text(self, name: str, default: str = "") -> str:
-        """Return the value of `name`, or of the file that `name`_FILE points to, without surrounding white space."""
+        """Return the value of `name`, or of the file that `name`_FILE points to, without surrounding whitespace."""
         path = self.variables.get(f"{name}_FILE")
         if not path:
             return self.variables.get(name, default).strip()
@@ -48,12 +48,12 @@ class Environment:
         raise BadSetting(f"{name} is {value!r}: it must be true or false.")
 
     def number(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
-        """Return a whole number from `minimum` to `maximum`."""
+        """Return an integer from `minimum` to `maximum`."""
         value = self.text(name)
         if not value:
             return default
         if not value.isascii() or not value.isdigit() or not minimum <= int(value) <= maximum:
-            raise BadSetting(f"{name} is {value!r}: it must be a whole number from {minimum} to {maximum}.")
+            raise BadSetting(f"{name} is {value!r}: it must be an integer from {minimum} to {maximum}.")
         return int(value)
 
     def choice(self, name: str, default: str, choices: Sequence[str]) -> str:

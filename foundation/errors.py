@@ -1,4 +1,4 @@
-"""The errors that every app may raise and that the API answers: a status, a stable code, a sentence.
+"""The errors that every app may raise and that the API returns: a status, a stable code and a sentence.
 
 ApiError
 ├── BadRequest 400          the request itself is wrong
@@ -6,7 +6,7 @@ ApiError
 ├── Forbidden 403           the caller may not do this
 ├── NotFound 404
 ├── MethodNotAllowed 405
-├── Conflict 409            the present state does not allow the request
+├── Conflict 409            the current state does not allow the request
 │   └── IllegalTransition
 ├── LengthRequired 411      a body without a length, or a chunked one
 ├── TooLarge 413
@@ -19,9 +19,9 @@ from collections.abc import Mapping
 
 
 class ApiError(Exception):
-    """An error that the API answers.
+    """An error that the API returns.
 
-    Programs use the stable `code`; `message` is a sentence for people; `extra` holds further members of the
+    Programs use the stable `code`; `message` is a sentence for people; `extra` holds further fields of the
     error object, such as `next_sequence`.
     """
 

@@ -47,7 +47,7 @@ def value_list(value: Mapping[str, object]) -> str:
 
 
 def format_value(value: object) -> str:
-    """Return a reported value as text: strings and whole numbers unchanged, others as JSON."""
+    """Return a reported value as text: strings and integers unchanged, others as JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, int):

@@ -2,7 +2,7 @@
 
 Only the scheduler that holds an advisory lock runs tasks; others wait for the lock. The database releases the lock when
 the holder's connection ends. A holder may notice the loss of its connection late, so two schedulers may run tasks for a
-moment: every task must be safe to run twice at once. The session with the lock also shows whether a scheduler is alive.
+moment: every task must be safe to run concurrently. The session with the lock also shows whether a scheduler is alive.
 """
 
 import logging
@@ -20,7 +20,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 logger = logging.getLogger(__name__)
 
-# How events name the scheduler.
+# The actor that events record for the scheduler.
 ACTOR = "scheduler"
 # Other programs in this database are unlikely to use these two numbers.
 LOCK_KEY = (0x6B65726E, 1)
@@ -28,7 +28,7 @@ LOCK_KEY = (0x6B65726E, 1)
 PING_SECONDS = 2.0
 # A task that keeps failing is retried at least this often.
 LONGEST_PAUSE_SECONDS = 60.0
-# A task that had nothing to do pauses this many times as long as it took.
+# A task that had nothing to do pauses for this many times its duration.
 IDLE_FACTOR = 4
 # With these settings the database notices within about a minute that the holder's machine is unreachable.
 LOCK_SESSION = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
@@ -67,14 +67,14 @@ def holder() -> Holder | None:
 
 
 class Lock:
-    """The advisory lock, on a connection of its own outside the pool."""
+    """The advisory lock, on a dedicated connection outside the pool."""
 
     def __init__(self) -> None:
         self.session: BaseDatabaseWrapper | None = None
         self.database_is_away = False
 
     def acquire(self) -> bool:
-        """Try to get the lock without waiting. Return False if another scheduler has it or the database is away."""
+        """Try to get the lock without waiting. Return False if another scheduler has it or the database is down."""
         try:
             if self.session is None:
                 self.session = _own_session()
@@ -103,7 +103,7 @@ class Lock:
             return False
 
     def release(self) -> None:
-        """Release the lock and end its session. Without the release, the database may notice the end late."""
+        """Release the lock and end its session. Without it, the database may notice late that the session has ended."""
         session, self.session = self.session, None
         if session is None:
             return
@@ -123,7 +123,7 @@ def _own_session() -> BaseDatabaseWrapper:
 
 
 class Scheduler:
-    """Runs tasks when they are due, until `stop` is set. A running task ends first."""
+    """Runs tasks when they are due, until `stop` is set. A running task is completed first."""
 
     def __init__(self, tasks: Iterable[Task], stop: threading.Event | None = None) -> None:
         self.tasks = list(tasks)

@@ -2,7 +2,7 @@
 
 The row count of that UPDATE decides a race.
 
-Each stateful model has a `TextChoices` of its states with a `Transitions` table beside it, and a drawing in the
+Each stateful model has a `TextChoices` of its states with a `Transitions` table next to it, and a drawing in the
 docstring of their module. Nothing else writes a state column; a test looks for other writers.
 
     class UploadState(models.TextChoices):
@@ -30,7 +30,7 @@ M = TypeVar("M", bound=models.Model)
 
 
 class UnknownTransition(Exception):
-    """The model's table does not have the requested transition: a defect of the code, not of a request."""
+    """The model's table does not have the requested transition: a bug in the code, not in a request."""
 
 
 class Transitions:
@@ -94,7 +94,7 @@ class StatefulModel(models.Model):
     def transition_to(self, target: str, *, only_from: Iterable[str] | None = None, **fields: Any) -> bool:
         """Change this row's state to `target`, by one conditional UPDATE. Return False if its state does not allow it.
 
-        On success the object has the new values; otherwise it is unchanged, and `refresh_from_db` loads what won.
+        On success the object has the new values; otherwise it is unchanged, and `refresh_from_db` loads the new state.
         """
         changes = {**type(self).stamps(target), **fields}
         rows: Any = type(self)._default_manager.filter(Q(pk=self.pk))

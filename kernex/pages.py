@@ -27,7 +27,7 @@ SHOWN_ROWS = 8
 @never_cache
 @require_safe
 def health(request: HttpRequest) -> JsonResponse:
-    """Answer 200 `ok` or `degraded`, or 503 `failing` if heartbeats are not accepted, and say how to fix it."""
+    """Respond with 200 `ok` or `degraded`, or 503 `failing` if heartbeats are not accepted, and say how to fix it."""
     problems = findings()
     failing = any(finding.stops_heartbeats for finding in problems)
     shown = [{"part": finding.part, "problem": finding.problem, "fix": finding.fix} for finding in problems]
@@ -43,7 +43,7 @@ def health(request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def live(request: HttpRequest) -> JsonResponse:
-    """Answer 200 while the process runs, without a database query."""
+    """Respond with 200 while the process runs, without a database query."""
     return JsonResponse({"status": "ok", "version": settings.VERSION})
 
 

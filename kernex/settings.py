@@ -43,14 +43,14 @@ SESSION_COOKIE_AGE = 12 * 3600
 
 # Database
 DATABASES = {"default": env.database("DATABASE_URL") | {"DISABLE_SERVER_SIDE_CURSORS": True}}
-# Timeouts for a server that accepts connections but does not answer, and for one that disappeared.
+# Timeouts for a server that accepts connections but does not respond, and for one that disappeared.
 DATABASES["default"]["OPTIONS"] = {
     "connect_timeout": 3, "tcp_user_timeout": 20_000, **DATABASES["default"]["OPTIONS"]
 }  # fmt: skip
 DATABASE_POOL = env.number("DATABASE_POOL", 4, minimum=0, maximum=64)
 if DATABASE_POOL:
     # One pool per process, opened after the fork. The backend checks each session that it takes, and replaces broken
-    # ones. A request that waits longer than `timeout` for a new session is answered 503 with Retry-After. During an
+    # ones. A request that waits longer than `timeout` for a new session gets 503 with Retry-After. During an
     # outage, psycopg_pool doubles the time between its attempts until `reconnect_timeout`; the next request then makes
     # a new attempt.
     DATABASES["default"]["ENGINE"] = "foundation.postgresql"

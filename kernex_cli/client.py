@@ -79,7 +79,7 @@ class Client:
         return self.call("POST", path, json=body if body is not None else {}, idempotent=idempotent)
 
     def delete(self, path: str) -> None:
-        """Delete. This is not idempotent: a second request would get a 404."""
+        """Send a DELETE, which is not idempotent: a second request would get a 404."""
         self.call("DELETE", path, idempotent=False)
 
     def text(self, path: str) -> str:

@@ -1,4 +1,4 @@
-"""The server that `kernex` talks to, and the API token for it.
+"""The server that `kernex` uses, and the API token for it.
 
 Both are stored in one file that only its owner may read, `$XDG_CONFIG_HOME/kernex/credentials.toml`. A stored token is
 sent only to the server that it was stored for. `KERNEX_SERVER` and `KERNEX_TOKEN` override the file.
@@ -47,7 +47,7 @@ def server_url(text: str) -> str:
 
 
 def check_token(token: str) -> str:
-    """Return `token` without surrounding white space. Raises `BadUsage` if it cannot be an API token."""
+    """Return `token` without surrounding whitespace. Raises `BadUsage` if it cannot be an API token."""
     token = token.strip()
     if token.startswith("kxe_"):
         raise BadUsage("That is an enrolment token, which is for devices: give an API token (kxa_…).")

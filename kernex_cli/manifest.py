@@ -211,7 +211,7 @@ def _object(value: object, field: str, required: Iterable[str], optional: Iterab
 
 def _integer(value: object, code: str, field: str, minimum: int = 0, maximum: int = MAX_NUMBER) -> None:
     if type(value) is not int or not minimum <= value <= maximum:
-        _refuse(code, f"`{field}` must be a whole number from {minimum} to {maximum}")
+        _refuse(code, f"`{field}` must be an integer from {minimum} to {maximum}")
 
 
 def _is_text(value: object) -> bool:

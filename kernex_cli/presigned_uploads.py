@@ -1,7 +1,7 @@
 """Uploads of parts directly to the server's object storage, with a presigned URL for each part.
 
-Storage gets no credentials: neither the API token nor those in ~/.netrc. A presigned URL expires after a quarter of an
-hour. If it has expired, or the bytes were damaged in transit, the client requests another URL from the server.
+Storage gets no credentials: neither the API token nor those in ~/.netrc. A presigned URL expires after 15
+minutes. If it has expired, or the bytes were damaged in transit, the client requests another URL from the server.
 """
 
 from collections.abc import Iterable, Mapping
@@ -83,7 +83,7 @@ class Storage:
         )
 
     def _new_url(self, upload_id: str, part: Part) -> PresignedUrl | None:
-        """Ask the server for a URL. Return None if the upload is closed."""
+        """Request a URL from the server. Return None if the upload is closed."""
         try:
             document = self.client.post(f"/uploads/{upload_id}/parts", {"parts": [part.document()]})
         except Refused as error:

@@ -222,7 +222,7 @@ class DeviceDeployment(Resource):
 
     @property
     def message_lines(self) -> list[str]:
-        """The lines that are not empty of the device's message, or of the reason why it failed late."""
+        """The non-empty lines of the device's message, or of the reason why it failed late."""
         message = str(self.late_outcome.get("message") or self.message)
         return [line.rstrip() for line in message.splitlines() if line.strip()]
 
@@ -233,7 +233,7 @@ class DeviceDeployment(Resource):
 
     @property
     def progress(self) -> str:
-        """The downloaded share in per cent."""
+        """The downloaded share in percent."""
         return f"{100 * self.bytes_done // self.bytes_total} %" if self.bytes_total else ""
 
 

@@ -1,4 +1,4 @@
-"""How `kernex deploy` describes phases and thresholds: by options, or by a TOML file."""
+"""The phases and thresholds of `kernex deploy`, from options or from a TOML file."""
 
 import argparse
 import re

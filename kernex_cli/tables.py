@@ -37,9 +37,9 @@ STYLES = {
 
 
 class ColumnType(Enum):
-    """How a column's values are written, and whether they may be cut."""
+    """The format of a column's values, and whether they may be cut."""
 
-    WORD = "word"  # cut only if nothing else helps
+    WORD = "word"  # cut only as a last resort
     STATE = "state"  # `rolled_back` is written `rolled back`
     TEXT = "text"  # may be cut between words
     ID = "id"

@@ -42,7 +42,7 @@ def changes_of(form: Any) -> dict[str, Any]:
     for name in form.changed_data:
         value = form.cleaned_data.get(name)
         if "password" in name:
-            changes["password"] = "set"  # noqa: S105 - a word, not a password
+            changes["password"] = "set"  # noqa: S105 - a description, not a password
         elif isinstance(form.fields.get(name), ModelMultipleChoiceField):
             before, after = set(form.initial.get(name) or ()), set(value or ())
             changes[name] = {"added": sorted(map(str, after - before)), "removed": sorted(map(str, before - after))}
@@ -100,7 +100,7 @@ class UserAdmin(DjangoUserAdmin, EventfulAdmin):  # type: ignore[type-arg, misc]
         return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """Also guards the page that sets a password. The permissions of an inactive account count, too."""
+        """Also guards the page that sets a password. The permissions of an inactive account count as well."""
         if not super().has_change_permission(request, obj):
             return False
         if obj is None or request.user.is_superuser:
@@ -158,7 +158,7 @@ class ApiTokenAdmin(TokenAdmin):
             description="Revoke",
             button="Revoke",
             title="Revoke API tokens",
-            consequence="Programs that use these tokens are refused from now on.",
+            consequence="From now on, programs that use these tokens are refused.",
             done="Revoked",
             act=lambda token, actor: token.revoke(actor),
             is_final=True,
@@ -169,7 +169,7 @@ class ApiTokenAdmin(TokenAdmin):
     readonly_fields = ("created_at", "last_used_at", "revoked_at")
     add_lead = "The token is shown once, on the next page. Anyone who has the token can act on behalf of its owner."
     add_button = "Create token"
-    empty_text = "No tokens yet. Programs and the command line need one each."
+    empty_text = "No tokens yet. Each program, and the command line, needs its own."
 
     def has_change_permission(self, request: HttpRequest, obj: ApiToken | None = None) -> bool:
         return obj is None and super().has_change_permission(request, obj)

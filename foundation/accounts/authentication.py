@@ -28,7 +28,7 @@ class BearerToken(BaseAuthentication):
         if not words or words[0].lower() != b"bearer":
             return None
         if len(words) != 2:
-            raise AuthenticationFailed("The Authorization header is not `Bearer` and one token.", "bad_token")
+            raise AuthenticationFailed("The Authorization header must be `Bearer` followed by one token.", "bad_token")
         secret = words[1].decode("ascii", errors="replace")
         token = ApiToken.objects.usable().for_secret(secret).select_related("user").first()
         if token is None:

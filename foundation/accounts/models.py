@@ -26,12 +26,12 @@ class Role(models.TextChoices):
 
 
 def digest(secret: str) -> str:
-    """Return the sha256 under which a secret of full entropy is stored."""
+    """Return the sha256 under which a random secret is stored."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def may_have_role(user: User, role: str) -> bool:
-    """Return whether a person has now the permissions that an API token of this role needs."""
+    """Return whether a person currently has the permissions that an API token of this role needs."""
     if user.is_superuser:
         return bool(user.is_active)
     needed = settings.ROLE_PERMISSIONS.get(role)
@@ -63,7 +63,7 @@ class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
 class ApiToken(models.Model):
     """A bearer token of one person with one role. The secret is shown once; the row contains only its sha256.
 
-    A token never has more permissions than its owner has now: each request checks `is_within_rights`.
+    A token never has more permissions than its owner currently has: each request checks `is_within_rights`.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -86,7 +86,7 @@ class ApiToken(models.Model):
 
     @property
     def actor(self) -> str:
-        """How events name the person who uses this token."""
+        """The actor that events record for requests with this token."""
         return f"operator:{self.user.get_username()}"
 
     @classmethod
@@ -121,5 +121,5 @@ class ApiToken(models.Model):
         return True
 
     def is_within_rights(self) -> bool:
-        """Return whether the owner has the permissions of the token's role now. Two queries, none for a superuser."""
+        """Return whether the owner currently has the permissions of the role. Two queries, or none for a superuser."""
         return may_have_role(self.user, self.role)

@@ -20,7 +20,7 @@ SHOWN_OBJECTS = 20
 
 
 def actor_of(request: HttpRequest) -> str:
-    """Return how events name the person who sent a request."""
+    """Return the actor that events record for the person who sent a request."""
     return f"operator:{request.user.get_username()}"
 
 
@@ -80,7 +80,7 @@ def is_key(field: "Field[Any, Any]", text: str) -> bool:
 
 
 class BaseAdmin(ModelAdmin):
-    """The base of all admin classes: forged requests are answered 400, and lists accept only offered filters."""
+    """The base of all admin classes: forged requests get 400, and lists accept only the filters that they offer."""
 
     # The permissions on this model that its pages check. Superusers can grant these to others.
     offered_permissions: tuple[str, ...] = ()
@@ -174,7 +174,7 @@ class OperatorAdmin(BaseAdmin):
         return answer
 
     def return_url(self, request: HttpRequest) -> str:
-        """Return the URL where an action was started: an object's page if the object exists, else the list."""
+        """Return the URL where an action was started: an object's page if the object exists, otherwise the list."""
         selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
         is_object_page = request.POST.get("begun_on") == "object" and len(selected) == 1
         if is_object_page and self.get_object(request, selected[0]) is not None:
@@ -256,6 +256,6 @@ class ReadOnlyAdmin(OperatorAdmin):
 
 
 def shorten(names: list[str], maximum: int = 3) -> str:
-    """Return the first names, and the number of the others."""
+    """Return the first few names, and the number of the others."""
     more = f" and {len(names) - maximum} more" if len(names) > maximum else ""
     return ", ".join(names[:maximum]) + more

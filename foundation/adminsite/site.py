@@ -25,6 +25,6 @@ class KernexAdminSite(UnfoldAdminSite):
         return response
 
     def catch_all_view(self, request: HttpRequest, url: str) -> HttpResponse:
-        """Answer 404 within the admin. Django's own page would lose the sidebar."""
+        """Respond with 404 within the admin. Django's own page would lose the sidebar."""
         context = {**self.each_context(request), "title": "Page not found"}
         return TemplateResponse(request, "adminsite/not_found.html", context, status=404)

@@ -1,6 +1,6 @@
 """Limits of request bodies outside the API, enforced before Django parses a form.
 
-Django's CSRF check reads a whole multipart body and writes its files to disk, before any permission is checked. So a
+Django's CSRF check reads an entire multipart body and writes its files to disk, before any permission is checked. So a
 client that is not signed in may only send what a sign-in form needs. Views without a CSRF check, such as those of the
 API, read their bodies themselves and have their own limits.
 """
@@ -29,7 +29,7 @@ class BodyLimits:
         if getattr(view, "csrf_exempt", False):
             return None
         size = int(request.META.get("CONTENT_LENGTH") or 0)
-        # Small bodies need no look at the session.
+        # Small bodies are accepted without reading the session.
         if size <= settings.MAX_BODY_SIZE:
             return None
         limit = settings.FORM_UPLOAD_MAX_SIZE if may_upload(request) else settings.MAX_BODY_SIZE

@@ -1,4 +1,4 @@
-"""The client address of a request, as far as it is known."""
+"""The client address of a request."""
 
 from ipaddress import ip_address
 
@@ -7,7 +7,7 @@ from django.http import HttpRequest
 
 
 def client_address(request: HttpRequest) -> str:
-    """Return the client's IP address. X-Forwarded-For counts only behind a trusted proxy.
+    """Return the client's IP address. X-Forwarded-For is used only behind a trusted proxy.
 
     Each proxy appends the address that it sees. The client can forge all entries before those of our proxies.
     """

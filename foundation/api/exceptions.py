@@ -35,7 +35,7 @@ UNPREPARED = (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTabl
 
 
 def error_body(code: str, message: str, extra: dict[str, object] | None = None) -> dict[str, object]:
-    """Return the JSON of a refusal, with `extra` beside `code` and `message`."""
+    """Return the JSON of a refusal, with `extra` next to `code` and `message`."""
     return {"error": {"code": code, "message": message, **(extra or {})}}
 
 
@@ -45,7 +45,7 @@ def nothing_here() -> NotFound:
 
 
 def translate(error: BaseException | None) -> ApiError | None:
-    """Return the API error for an exception of Django or the database; None for a defect of Kernex."""
+    """Return the API error for an exception of Django or the database; None if it is a bug in Kernex."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, OperationalError | InterfaceError | ProgrammingError):
@@ -57,7 +57,7 @@ def translate(error: BaseException | None) -> ApiError | None:
     if isinstance(error, PermissionDenied):
         return Forbidden("forbidden", "This is not allowed.")
     if isinstance(error, UnreadablePostError):
-        return BadRequest("body_cut", "The connection ended before the whole body arrived.")
+        return BadRequest("body_cut", "The connection was closed before the body was complete.")
     if isinstance(error, RequestDataTooBig):
         return TooLarge("too_large", "The body is too large.")
     if isinstance(error, SuspiciousOperation | DjangoBadRequest):
@@ -71,7 +71,7 @@ def _database_error(error: OperationalError | InterfaceError | ProgrammingError)
         return None
     logger.warning("the database refused: %s", str(error).strip().partition("\n")[0])
     if isinstance(cause, UNPREPARED):
-        return Unavailable("database_not_ready", "The database is not prepared; /health says what to do.", 30)
+        return Unavailable("database_not_ready", "The database is not ready; /health explains how to fix it.", 30)
     if isinstance(cause, BUSY):
         return Unavailable("database_busy", "The database is busy; try again.", 1)
     return Unavailable("database_unavailable", "The database cannot be reached; try again.")
@@ -87,7 +87,7 @@ def headers_of(error: ApiError) -> dict[str, str]:
 
 
 def answer(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Answer an exception for DRF. None lets it become a 500: a defect of Kernex."""
+    """Return the response to an exception for DRF. With None it becomes a 500: a bug in Kernex."""
     if isinstance(error, exceptions.APIException):
         return _drf_answer(error)
     refusal = translate(error)
@@ -118,7 +118,7 @@ def _drf_answer(error: exceptions.APIException) -> Response:
 
 
 def refuse(request: HttpRequest, error: ApiError) -> HttpResponse:
-    """Answer a refusal outside DRF: with the same JSON below /api/, as plain text elsewhere."""
+    """Return the response to a refusal outside DRF: the same JSON under /api/, plain text elsewhere."""
     if request.path_info.startswith("/api/"):
         return JsonResponse(
             error_body(error.code, error.message, dict(error.extra)), status=error.status, headers=headers_of(error)
@@ -129,7 +129,7 @@ def refuse(request: HttpRequest, error: ApiError) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler404. Below /api/ it renders no page, because programs may request thousands of missing URLs."""
+    """Django's handler404. Under /api/ it renders no page, because programs may request thousands of missing URLs."""
     if request.path_info.startswith("/api/"):
         return refuse(request, nothing_here())
     return page_not_found(request, exception)
@@ -138,7 +138,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 def server_error(request: HttpRequest) -> HttpResponse:
     """Django's handler500, for exceptions that no view or middleware handled.
 
-    It logs defects itself: Django does not log errors of its handlers, and does not distinguish outages from defects.
+    It logs bugs itself: Django does not log errors of its handlers, and does not distinguish outages from bugs.
     """
     refusal = translate(sys.exc_info()[1])
     if isinstance(refusal, Unavailable):
@@ -151,7 +151,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def internal_error() -> ApiError:
-    """Return the error for a defect, with the request id by which its log lines are found."""
-    error = ApiError("internal_error", "The server failed because of a defect, which was logged.", request_id=current())
+    """Return the error for a bug, with the request id by which its log lines are found."""
+    error = ApiError("internal_error", "The server failed because of a bug, which was logged.", request_id=current())
     error.status = 500
     return error

@@ -18,7 +18,7 @@ ANY_HOST = frozenset({"/health", "/health/live", "/metrics"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
-# The API's errors in place of the HTML that Django or a middleware answers with.
+# The API's errors in place of the HTML with which Django or a middleware responds.
 _ERRORS_BY_STATUS: dict[int, Callable[[], ApiError]] = {
     400: lambda: BadRequest("bad_request", "The request is not valid."),
     403: lambda: Forbidden("forbidden", "This is not allowed."),
@@ -29,7 +29,7 @@ _ERRORS_BY_STATUS: dict[int, Callable[[], ApiError]] = {
 
 
 class ApiErrors:
-    """Gives requests ids, refuses malformed ones, and rewrites HTML errors below /api/ to JSON."""
+    """Gives requests ids, refuses malformed ones, and rewrites HTML errors under /api/ to JSON."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -50,7 +50,7 @@ class ApiErrors:
 
 
 def as_api_error(request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    """Return the response, or a JSON error in place of an HTML error below /api/."""
+    """Return the response, or a JSON error in place of an HTML error under /api/."""
     if response.status_code < 400 or not request.path_info.startswith("/api/"):
         return response
     if response.get("Content-Type", "").startswith("application/json"):
@@ -83,7 +83,7 @@ def refuse_malformed(request: HttpRequest) -> None:
         raise chunked()
     length = request.META.get("CONTENT_LENGTH")
     if length and not _LENGTH.fullmatch(length):
-        raise BadRequest("bad_length", "Content-Length is not a whole number of bytes.")
+        raise BadRequest("bad_length", "`Content-Length` must be a number of bytes.")
     if request.path_info.startswith("/api/") and "%00" in request.META.get("QUERY_STRING", ""):
         raise BadRequest("bad_query", "The query contains NUL.")
 

@@ -1,4 +1,4 @@
-"""Content negotiation: the API always answers JSON and ignores the Accept header."""
+"""Content negotiation: the API always responds with JSON and ignores the Accept header."""
 
 from collections.abc import Iterable
 

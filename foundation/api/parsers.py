@@ -40,13 +40,13 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _beyond_64_bits() -> BadRequest:
-    return BadRequest("number_out_of_range", "A whole number in the body is beyond 64 bits.")
+    return BadRequest("number_out_of_range", "An integer in the body does not fit into 64 bits.")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise BadRequest("not_json", "The body is not valid JSON: an object names a member twice.")
+        raise BadRequest("not_json", "The body is not valid JSON: an object has a duplicate key.")
     return members
 
 
@@ -106,10 +106,10 @@ def read_body(request: Any) -> bytes:
         raise chunked()
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not length.isascii() or not length.isdigit():
-        raise BadRequest("bad_length", "Content-Length is not a whole number of bytes.")
+        raise BadRequest("bad_length", "`Content-Length` must be a number of bytes.")
     if len(length) > 18 or int(length) > settings.MAX_BODY_SIZE:
         raise TooLarge("too_large", f"The body is larger than {settings.MAX_BODY_SIZE} bytes.")
     body: bytes = request.body
     if len(body) < int(length):
-        raise BadRequest("body_cut", "The connection ended before the whole body arrived.")
+        raise BadRequest("body_cut", "The connection was closed before the body was complete.")
     return body

@@ -27,7 +27,7 @@ class ListView(generics.ListAPIView[M]):
             self.check_parameters(request)
 
     def check_parameters(self, request: Request) -> None:
-        """Raise `BadRequest` for a parameter that this list does not have, or that is given twice."""
+        """Raise `BadRequest` for a parameter that this list does not have, or that is given more than once."""
         known = self.known_parameters()
         unknown = sorted(request.query_params.keys() - set(known))
         if unknown:
@@ -49,7 +49,7 @@ class ListView(generics.ListAPIView[M]):
         return [*filters, paginator.cursor_query_param, *filter(None, [paginator.page_size_query_param])]
 
     def filters(self) -> dict[str, Any]:
-        """Return the validated filters of the request. Raises DRF's `ValidationError`, answered 400 `invalid`."""
+        """Return the validated filters of the request. Raises DRF's `ValidationError` (400 `invalid`)."""
         if self.filter_class is None:
             return {}
         chosen = self.filter_class(data=self.request.query_params.dict())

@@ -4,7 +4,7 @@ from typing import Any
 
 ERROR = {
     "type": "object",
-    "description": "Branch on `code`; docs/api.md and docs/device-api.md list them. Some errors have more members.",
+    "description": "Branch on `code`; docs/api.md and docs/device-api.md list them. Some errors have further fields.",
     "properties": {
         "error": {
             "type": "object",

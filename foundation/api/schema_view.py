@@ -10,7 +10,7 @@ from drf_spectacular.renderers import OpenApiJsonRenderer
 
 @require_safe
 def schema(request: HttpRequest) -> HttpResponse:
-    """Answer without a token: the document contains no more than docs/device-api.md."""
+    """Respond without a token: the document contains no more than docs/device-api.md."""
     return HttpResponse(document(), content_type="application/vnd.oai.openapi+json")
 
 

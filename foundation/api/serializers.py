@@ -9,12 +9,12 @@ from rest_framework import serializers
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """A JSON object without unknown members: a misspelt one would otherwise be ignored silently."""
+    """A JSON object without unknown fields: a misspelt one would otherwise be ignored silently."""
 
     def to_internal_value(self, data: Any) -> Any:
         unknown = sorted(data.keys() - self.fields.keys()) if isinstance(data, Mapping) else []
         if unknown:
-            message = f"This member is unknown. The members are {', '.join(self.fields)}."
+            message = f"This field is unknown. The valid fields are {', '.join(self.fields)}."
             raise serializers.ValidationError({name: [message] for name in unknown})
         return super().to_internal_value(data)
 

@@ -1,4 +1,4 @@
-"""The routes of events, below /api/v1/."""
+"""The routes of events, under /api/v1/."""
 
 from django.urls import path
 

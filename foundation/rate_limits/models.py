@@ -41,7 +41,7 @@ class RateLimit(models.Model):
 
 
 def seconds_to_wait(key: str, per_minute: int) -> int:
-    """Count one request against a key. Return 0 if it is admitted, else the seconds to wait.
+    """Count one request against a key. Return 0 if it is admitted, otherwise the seconds to wait.
 
     Call it outside a transaction: the row stays locked until the end of the transaction, and a rollback would give the
     request back.

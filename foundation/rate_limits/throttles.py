@@ -1,4 +1,4 @@
-"""Limits of the API as DRF's throttles. A refused request is answered 429 `throttled` with `Retry-After`.
+"""Limits of the API as DRF's throttles. A refused request gets 429 `throttled` with `Retry-After`.
 
 They count after authentication, so no client can use up another one's limit. Heartbeats bypass them, because their
 own statement limits them.

@@ -104,7 +104,7 @@ def add_to(commands: "Commands[Parser]") -> None:
         "--unhealthy",
         type=duration,
         metavar="TIME",
-        help="how long the bundle may be unhealthy meanwhile (default: 1m)",
+        help="how long the bundle may be unhealthy during the observation (default: 1m)",
     )
     deploy.add_argument("--note", default="", help="the reason, shown with the deployment")
     listing = add_command(commands, "deployments", show_deployments, LIST)

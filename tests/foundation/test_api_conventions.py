@@ -233,7 +233,7 @@ def test_pages_outside_the_api_are_html(client: Client) -> None:
 def test_a_server_error_is_logged_with_its_request_id(
     path: str, client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The defect is also logged if rendering the error page fails, as it does without collectstatic."""
+    """The bug is also logged if rendering the error page fails, as it does without collectstatic."""
     client.raise_request_exception = False
     monkeypatch.setattr("foundation.accounts.authentication.BearerToken.authenticate", None)
     monkeypatch.setattr("django.views.defaults.loader.get_template", None)

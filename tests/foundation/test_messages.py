@@ -53,5 +53,5 @@ def test_a_misspelt_member_is_refused(
     response = Person(client, make_token(make_user(), "admin")).call(method, path, body)
     assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid"), response.content
     assert list(response.json()["error"]["fields"]) == [unknown]
-    assert "This member is unknown. The members are " in response.content.decode()
+    assert "This field is unknown. The valid fields are " in response.content.decode()
     assert (Group.objects.count(), EnrolmentToken.objects.count()) == (1, 0)

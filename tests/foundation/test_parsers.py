@@ -39,7 +39,7 @@ fragments = st.lists(
 
 
 def outcome(body: bytes) -> tuple[str, Any]:
-    """Return the code and message of a refusal, or an empty code and the value. Any other exception is a defect."""
+    """Return the code and message of a refusal, or an empty code and the value. Any other exception is a bug."""
     try:
         return "", parse_json(body)
     except BadRequest as refused:

@@ -31,7 +31,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
 
 
 def fails() -> int:
-    raise RuntimeError("a defect in a task")
+    raise RuntimeError("a bug in a task")
 
 
 @pytest.fixture

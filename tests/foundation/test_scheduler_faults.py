@@ -156,7 +156,7 @@ def test_a_failing_task_backs_off_and_recovers() -> None:
 
     def sometimes() -> int:
         if is_broken:
-            raise RuntimeError("a defect in a task")
+            raise RuntimeError("a bug in a task")
         return 0
 
     scheduler = Scheduler([Task("sometimes", sometimes, 0.01)])

@@ -1,1 +1,1 @@
-"""How dates are written: the same for everyone, in order of their size."""
+"""The format of dates and times: the same for everyone."""
