@@ -63,7 +63,7 @@ class Environment:
             raise BadSetting(f"{name} is {value!r}: it must be one of {', '.join(choices)}.")
         return value
 
-    def words(self, name: str, default: Sequence[str] = ()) -> list[str]:
+    def entries(self, name: str, default: Sequence[str] = ()) -> list[str]:
         """Return the non-empty entries of a comma-separated list."""
         return [entry.strip() for entry in self.text(name).split(",") if entry.strip()] or list(default)
 

@@ -16,14 +16,14 @@ if len(SECRET_KEY) < 50:
     raise BadSetting(
         "SECRET_KEY is missing or short: it accepts 50 or more random characters, the same in every process."
     )
-SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
+SECRET_KEY_FALLBACKS = env.entries("SECRET_KEY_FALLBACKS")
 PUBLIC_URL = env.text("PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
 if not PUBLIC_URL.startswith(("http://", "https://")):
     raise BadSetting(
         f"PUBLIC_URL is {PUBLIC_URL!r}: it accepts the URL that browsers and devices use, https://fleet.example.com."
     )
 SECURE = PUBLIC_URL.startswith("https://")
-ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
+ALLOWED_HOSTS = env.entries("ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 TRUSTED_PROXY = env.flag("TRUSTED_PROXY", False)
 TRUSTED_PROXY_HOPS = env.number("TRUSTED_PROXY_HOPS", 1, minimum=1, maximum=10)

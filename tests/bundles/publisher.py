@@ -17,13 +17,13 @@ def content_digest(content: bytes) -> str:
     return f"sha-256=:{base64.b64encode(hashlib.sha256(content).digest()).decode()}:"
 
 
-def manifest_of(contents: dict[str, bytes], **members: Any) -> dict[str, Any]:
+def manifest_of(contents: dict[str, bytes], **fields: Any) -> dict[str, Any]:
     """Return a manifest whose files have these contents."""
     files = [
         {"path": path, "sha256": sha256(content), "size": len(content), "mode": 0o644}
         for path, content in sorted(contents.items())
     ]
-    return {"schema": 1, "name": "vad", "version": "1.0.0", "files": files, **members}
+    return {"schema": 1, "name": "vad", "version": "1.0.0", "files": files, **fields}
 
 
 class Publisher:
@@ -46,8 +46,8 @@ class Publisher:
     def draft(self, manifest: Any) -> Any:
         return self.post("bundles", {"manifest": manifest})
 
-    def start(self, content: bytes, **members: Any) -> Any:
-        return self.post("uploads", {"sha256": sha256(content), "size": len(content), **members})
+    def start(self, content: bytes, **fields: Any) -> Any:
+        return self.post("uploads", {"sha256": sha256(content), "size": len(content), **fields})
 
     def put(self, upload: str, number: int, content: bytes, **headers: str) -> Any:
         return self.client.put(
@@ -66,9 +66,9 @@ class Publisher:
         assert self.post(f"uploads/{response['id']}/complete").status_code == 202
         return str(response["id"])
 
-    def push(self, contents: dict[str, bytes], **members: Any) -> Any:
+    def push(self, contents: dict[str, bytes], **fields: Any) -> Any:
         """Publish a bundle and verify it, so that it is ready. Return the response that shows it."""
-        manifest = manifest_of(contents, **members)
+        manifest = manifest_of(contents, **fields)
         assert self.draft(manifest).status_code == 201
         for content in set(contents.values()):
             self.upload(content)

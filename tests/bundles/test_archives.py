@@ -27,11 +27,11 @@ pytestmark = pytest.mark.django_db
 CONTENTS = {"run.py": b"print(1)\n", "data/model.bin": b"\0" * 3000, "data/empty": b"", "same.py": b"print(1)\n"}
 
 
-def info(name: str, size: int = 0, **members: Any) -> tarfile.TarInfo:
+def info(name: str, size: int = 0, **fields: Any) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
     entry.size = size
-    for member, value in members.items():
-        setattr(entry, member, value)
+    for field, value in fields.items():
+        setattr(entry, field, value)
     return entry
 
 

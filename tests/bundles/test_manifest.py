@@ -13,9 +13,9 @@ EXAMPLES = json.loads((Path(__file__).parent.parent / "contract" / "manifests.js
 A = "a" * 64
 
 
-def example(**members: Any) -> dict[str, Any]:
+def example(**fields: Any) -> dict[str, Any]:
     file = {"path": "a", "sha256": A, "size": 1, "mode": 420}
-    return {"schema": 1, "name": "vad", "version": "1.0.0", "files": [file]} | members
+    return {"schema": 1, "name": "vad", "version": "1.0.0", "files": [file]} | fields
 
 
 @pytest.mark.parametrize("good", EXAMPLES["good"], ids=lambda good: good["why"])

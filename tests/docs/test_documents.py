@@ -11,7 +11,7 @@ from tests.live import ROOT
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*/README.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SETTING_READERS = ("kernex/settings.py", "gunicorn.conf.py", "[a-z]*/**/management/commands/*.py")
-SETTING_READ = re.compile(r'\benv\.(?:text|flag|number|choice|words|database)\(\s*"([A-Z_]+)"')
+SETTING_READ = re.compile(r'\benv\.(?:text|flag|number|choice|entries|database)\(\s*"([A-Z_]+)"')
 # Settings that a library reads, or that the platform sets.
 READ_ELSEWHERE = {"PROMETHEUS_MULTIPROC_DIR"}
 

@@ -21,8 +21,8 @@ def operations() -> list[tuple[str, str, dict[str, Any]]]:
     paths = json.loads(document())["paths"]
     return [
         (path, method, operation)
-        for path, members in paths.items()
-        for method, operation in members.items()
+        for path, fields in paths.items()
+        for method, operation in fields.items()
         if method in METHODS
     ]
 

@@ -67,7 +67,7 @@ UNVALIDATED = {
     "ADMIN_DATABASE_URL", "ADMIN_PASSWORD", "ALLOWED_HOSTS", "BIND", "DIGITALOCEAN_APP_ID", "RUNTIME_PASSWORD",
     "SECRET_KEY_FALLBACKS", "STATIC_ROOT", "STORAGE_DIR", "STORAGE_REGION", "STORAGE_SECRET_KEY",
 }  # fmt: skip
-READING = re.compile(r'\benv\.(?:text|flag|number|choice|words|database)\(\s*"([A-Z_]+)"')
+READING = re.compile(r'\benv\.(?:text|flag|number|choice|entries|database)\(\s*"([A-Z_]+)"')
 
 
 def run_script(script: str, **changes: str) -> tuple[int, str]:
@@ -171,6 +171,6 @@ def test_an_unescaped_password_is_reported_without_its_text() -> None:
 
 def test_lists_are_separated_by_commas() -> None:
     env = Environment({"WORDS": " a, ,b,, c ", "NONE": " , "})
-    assert env.words("WORDS") == ["a", "b", "c"]
-    assert env.words("NONE", ["x"]) == ["x"]
-    assert env.words("MISSING") == []
+    assert env.entries("WORDS") == ["a", "b", "c"]
+    assert env.entries("NONE", ["x"]) == ["x"]
+    assert env.entries("MISSING") == []

@@ -66,18 +66,18 @@ class Ceph:
         self.config = home / "ceph.conf"
         self.config.write_text(CONFIG.format(home=home, fsid=self.fsid, mon=self.mon_port, port=self.port))
 
-    def run(self, *words: str) -> str:
+    def run(self, *arguments: str) -> str:
         """Run a command and return its output."""
         done = subprocess.run(
-            [need(words[0]), "--conf", str(self.config), *words[1:]],
+            [need(arguments[0]), "--conf", str(self.config), *arguments[1:]],
             capture_output=True, text=True, check=False, timeout=START_SECONDS,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-1000:]
         return done.stdout
 
     @contextmanager
-    def running(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-        command = [need(words[0]), "--conf", str(self.config), "-f", *words[1:]]
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        command = [need(arguments[0]), "--conf", str(self.config), "-f", *arguments[1:]]
         with (self.home / "output.log").open("ab") as log:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ)
         try:
@@ -101,16 +101,16 @@ class Ceph:
                 yield
                 return
 
-    def wait_for(self, what: str, *words: str, while_running: subprocess.Popen[bytes] | None = None) -> None:
-        """Repeat the command until its output contains `what`. The monitor does not respond at first."""
+    def wait_for(self, expected: str, *arguments: str, while_running: subprocess.Popen[bytes] | None = None) -> None:
+        """Repeat the command until its output contains `expected`. The monitor does not respond at first."""
         deadline = time.monotonic() + START_SECONDS
         response = ""
-        while what not in response:
+        while expected not in response:
             assert time.monotonic() < deadline, response
             assert while_running is None or while_running.poll() is None, f"{while_running.args!r} has ended"
             time.sleep(0.2)
             with suppress(AssertionError):
-                response = self.run(*words)
+                response = self.run(*arguments)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ STATUS = {"BadDigest": "400 Bad Request", "XAmzContentSHA256Mismatch": "400 Bad 
 
 
 class Signed:
-    """A WSGI application that forwards signed requests, and answers CORS preflight requests by the bucket's rules."""
+    """Forwards signed requests, and responds to CORS preflight requests by the bucket's rules."""
 
     def __init__(self, application: Any, keys: dict[str, str]) -> None:
         self.application = application

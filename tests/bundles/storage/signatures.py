@@ -22,8 +22,8 @@ class Refused(Exception):
 def check(environ: dict[str, Any], keys: dict[str, str]) -> None:
     """Raise `Refused` unless one of `keys` (secrets by name) signed exactly this request recently."""
     path, _, query = (environ.get("RAW_URI") or environ["REQUEST_URI"]).partition("?")
-    members = parse_qsl(query, keep_blank_values=True)
-    query_members, authorization = dict(members), environ.get("HTTP_AUTHORIZATION", "")
+    parameters = parse_qsl(query, keep_blank_values=True)
+    query_parameters, authorization = dict(parameters), environ.get("HTTP_AUTHORIZATION", "")
     now = datetime.now(UTC)
     if authorization.startswith("AWS4-HMAC-SHA256 "):
         authorization_members = dict(word.strip().split("=", 1) for word in authorization[17:].split(","))
@@ -35,14 +35,14 @@ def check(environ: dict[str, Any], keys: dict[str, str]) -> None:
         when, payload = header(environ, "x-amz-date"), header(environ, "x-amz-content-sha256") or UNSIGNED
         if abs(now - _time(when)) > SKEW:
             raise Refused("RequestTimeTooSkewed")
-    elif "X-Amz-Signature" in query_members:
+    elif "X-Amz-Signature" in query_parameters:
         scope, signed, signature = (
-            query_members[f"X-Amz-{word}"] for word in ("Credential", "SignedHeaders", "Signature")
+            query_parameters[f"X-Amz-{word}"] for word in ("Credential", "SignedHeaders", "Signature")
         )
-        when, payload = query_members["X-Amz-Date"], UNSIGNED
-        if now > _time(when) + timedelta(seconds=int(query_members["X-Amz-Expires"])):
+        when, payload = query_parameters["X-Amz-Date"], UNSIGNED
+        if now > _time(when) + timedelta(seconds=int(query_parameters["X-Amz-Expires"])):
             raise Refused("AccessDenied")
-        members = [(name, value) for name, value in members if name != "X-Amz-Signature"]
+        parameters = [(name, value) for name, value in parameters if name != "X-Amz-Signature"]
     else:
         raise Refused("AccessDenied")
     name, date, region, *_ = scope.split("/")
@@ -52,7 +52,7 @@ def check(environ: dict[str, Any], keys: dict[str, str]) -> None:
         [
             environ["REQUEST_METHOD"],
             quote(unquote(path), safe="/-_.~"),
-            "&".join(sorted(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in members)),
+            "&".join(sorted(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in parameters)),
             "".join(f"{name}:{' '.join(header(environ, name).split())}\n" for name in signed.split(";")),
             signed,
             payload,

@@ -34,8 +34,8 @@ def fill(page: Page, archive: Path, version: str) -> None:
     page.get_by_role("button", name="Create draft").click()
 
 
-def manage(server: Live, *words: str) -> None:
-    command = [sys.executable, "manage.py", *words]
+def manage(server: Live, *arguments: str) -> None:
+    command = [sys.executable, "manage.py", *arguments]
     subprocess.run(command, cwd=ROOT, env=server.environment, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -120,9 +120,9 @@ def end_of(server: Live, deployment: str, seconds: float = 120) -> dict[str, Any
     return device_deployment_of(server, deployment)
 
 
-def wait(what: Any, seconds: float = 120) -> Any:
+def wait(condition: Any, seconds: float = 120) -> Any:
     deadline = time.monotonic() + seconds
-    while not (result := what()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.05)
     return result

@@ -44,10 +44,10 @@ def switched(disk: Path, remote_bucket: RemoteBucket, settings: Settings) -> Pat
     return disk
 
 
-def move(*words: str, code: int = 0) -> dict[str, Any]:
+def move(*arguments: str, code: int = 0) -> dict[str, Any]:
     out = io.StringIO()
     with pytest.raises(SystemExit) if code else nullcontext() as ended:
-        call_command("move_blobs", "--json", *words, stdout=out)
+        call_command("move_blobs", "--json", *arguments, stdout=out)
     assert ended is None or ended.value.code == code
     summary: dict[str, Any] = json.loads(out.getvalue())
     return summary

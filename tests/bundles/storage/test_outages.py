@@ -140,7 +140,7 @@ def test_an_absent_bucket_is_not_a_missing_blob(remote_bucket: RemoteBucket, set
 
 
 class Busy(BaseHTTPRequestHandler):
-    """Storage that always answers that it is busy."""
+    """Storage that always responds that it is busy."""
 
     request_count = 0
 

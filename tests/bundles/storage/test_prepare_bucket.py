@@ -15,9 +15,9 @@ from tests.bundles.storage.conftest import RemoteBucket
 ORIGIN = "https://fleet.example.com"
 
 
-def prepare(*words: str) -> Any:
+def prepare(*arguments: str) -> Any:
     out = io.StringIO()
-    call_command("prepare_bucket", "--json", *words, stdout=out)
+    call_command("prepare_bucket", "--json", *arguments, stdout=out)
     return json.loads(out.getvalue())
 
 

@@ -57,8 +57,8 @@ def test_an_empty_file_needs_no_part(publisher: Uploader, remote_bucket: RemoteB
 def test_one_call_starts_an_upload_and_reruns_its_url(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     response = publisher.api.start(CONTENT, parts=[part(1, CONTENT)])
     assert response.status_code == 201
-    (address,) = response.json()["addresses"]
-    assert publisher.put(address, CONTENT).status_code == 200
+    (part_url,) = response.json()["addresses"]
+    assert publisher.put(part_url, CONTENT).status_code == 200
     assert publisher.complete(response.json()["id"]).status_code == 202
     assert verify_uploads() == 1
     assert remote_bucket.object_keys() == [final(CONTENT)]
@@ -67,7 +67,7 @@ def test_one_call_starts_an_upload_and_reruns_its_url(publisher: Uploader, remot
 def test_an_upload_resumes_with_the_parts_in_the_bucket(publisher: Uploader) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
     publisher.send(upload, 1, CONTENT[: 16 * KIB])
-    publisher.address(upload, 2, CONTENT[16 * KIB : 32 * KIB])  # declared, never sent
+    publisher.part_url(upload, 2, CONTENT[16 * KIB : 32 * KIB])  # declared, never sent
     again = publisher.api.start(CONTENT)
     assert again.status_code == 200
     assert again.json()["id"] == upload
@@ -84,7 +84,7 @@ def test_an_upload_resumes_with_the_parts_in_the_bucket(publisher: Uploader) -> 
 def test_the_last_declaration_of_a_part_is_compared(publisher: Uploader) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
     publisher.send(upload, 1, b"x" * 16 * KIB)
-    publisher.address(upload, 1, CONTENT[: 16 * KIB])
+    publisher.part_url(upload, 1, CONTENT[: 16 * KIB])
     assert publisher.api.get(f"uploads/{upload}").json()["parts"] == []
     publisher.send_all(upload, CONTENT)
     assert [line["number"] for line in publisher.api.get(f"uploads/{upload}").json()["parts"]] == [1, 2, 3, 4]
@@ -93,38 +93,38 @@ def test_the_last_declaration_of_a_part_is_compared(publisher: Uploader) -> None
 @pytest.mark.parametrize("damage", [b"y" * 16 * KIB, b"y" * 15 * KIB, b""])
 def test_storage_accepts_only_the_declared_bytes(publisher: Uploader, damage: bytes) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
-    address = publisher.address(upload, 1, CONTENT[: 16 * KIB])
-    assert publisher.put(address, damage).status_code in {400, 403}
+    part_url = publisher.part_url(upload, 1, CONTENT[: 16 * KIB])
+    assert publisher.put(part_url, damage).status_code in {400, 403}
     # The headers for other bytes do not help: the URL signs its headers.
-    forged = publisher.address(upload, 2, damage)["headers"]
-    assert publisher.put(address | {"headers": forged}, damage).status_code == 403
+    forged = publisher.part_url(upload, 2, damage)["headers"]
+    assert publisher.put(part_url | {"headers": forged}, damage).status_code == 403
     assert publisher.api.get(f"uploads/{upload}").json()["parts"] == []
 
 
 def test_a_url_is_valid_for_one_part_of_one_upload(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
-    address = publisher.address(upload, 1, CONTENT[: 16 * KIB])
+    part_url = publisher.part_url(upload, 1, CONTENT[: 16 * KIB])
     for tampered in (
-        address["url"].replace("partNumber=1", "partNumber=2"),
-        address["url"].replace(upload, upload[::-1]),
-        address["url"].replace("X-Amz-Expires=900", "X-Amz-Expires=90000"),
-        address["url"].replace("/uploads/", "/blobs/"),
-        address["url"].split("?")[0],
+        part_url["url"].replace("partNumber=1", "partNumber=2"),
+        part_url["url"].replace(upload, upload[::-1]),
+        part_url["url"].replace("X-Amz-Expires=900", "X-Amz-Expires=90000"),
+        part_url["url"].replace("/uploads/", "/blobs/"),
+        part_url["url"].split("?")[0],
     ):
-        assert tampered != address["url"]
-        assert publisher.put(address | {"url": tampered}, CONTENT[: 16 * KIB]).status_code == 403
-    assert requests.get(address["url"], timeout=20).status_code == 403
-    assert requests.delete(address["url"], timeout=20).status_code == 403
+        assert tampered != part_url["url"]
+        assert publisher.put(part_url | {"url": tampered}, CONTENT[: 16 * KIB]).status_code == 403
+    assert requests.get(part_url["url"], timeout=20).status_code == 403
+    assert requests.delete(part_url["url"], timeout=20).status_code == 403
 
 
 def test_after_completion_no_url_works(publisher: Uploader, remote_bucket: RemoteBucket) -> None:
     upload = publisher.start(CONTENT, 16 * KIB)
     publisher.send_all(upload, CONTENT)
-    address = publisher.address(upload, 1, CONTENT[: 16 * KIB])
+    part_url = publisher.part_url(upload, 1, CONTENT[: 16 * KIB])
     publisher.complete(upload)
     row = Upload.objects.get(pk=upload)
     with blobs().sealed(row.pk, row.multipart_id) as sealed:
-        assert publisher.put(address, CONTENT[: 16 * KIB]).status_code in {404, 500}  # moto answers 500
+        assert publisher.put(part_url, CONTENT[: 16 * KIB]).status_code in {404, 500}  # moto responds with 500
         assert sealed.digest() == Digest(sha256(CONTENT), len(CONTENT))
 
 

@@ -28,17 +28,17 @@ class Uploader:
             Upload.objects.filter(pk=response["id"]).update(part_size=part_size)
         return str(response["id"])
 
-    def address(self, upload: str, number: int, content: bytes) -> dict[str, Any]:
+    def part_url(self, upload: str, number: int, content: bytes) -> dict[str, Any]:
         response = self.api.post(f"uploads/{upload}/parts", {"parts": [part(number, content)]})
         assert response.status_code == 200, response.content
-        address: dict[str, Any] = response.json()["addresses"][0]
-        return address
+        part_url: dict[str, Any] = response.json()["addresses"][0]
+        return part_url
 
-    def put(self, address: dict[str, Any], content: bytes) -> requests.Response:
-        return requests.put(address["url"], data=content, headers=address["headers"], timeout=20)
+    def put(self, part_url: dict[str, Any], content: bytes) -> requests.Response:
+        return requests.put(part_url["url"], data=content, headers=part_url["headers"], timeout=20)
 
     def send(self, upload: str, number: int, content: bytes) -> None:
-        response = self.put(self.address(upload, number, content), content)
+        response = self.put(self.part_url(upload, number, content), content)
         assert response.status_code == 200, response.text
 
     def send_all(self, upload: str, content: bytes) -> None:
