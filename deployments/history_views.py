@@ -9,23 +9,23 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from deployments.models import DeviceDeployment
-from deployments.serializers import DeviceDeploymentAnswer
+from deployments.serializers import DeviceDeploymentResponse
 from devices.models import Device
 from foundation.api.pagination import NewestFirst
 from foundation.api.query_parameters import ListView
 
 
-class HistoryAnswer(DeviceDeploymentAnswer):
+class HistoryResponse(DeviceDeploymentResponse):
     deployment = serializers.UUIDField(source="deployment_id")
     bundle = serializers.CharField(source="deployment.bundle")
 
-    class Meta(DeviceDeploymentAnswer.Meta):
-        fields = ["deployment", "bundle", *DeviceDeploymentAnswer.Meta.fields]
+    class Meta(DeviceDeploymentResponse.Meta):
+        fields = ["deployment", "bundle", *DeviceDeploymentResponse.Meta.fields]
         read_only_fields = fields
 
 
 class DeviceDeployments(ListView[DeviceDeployment]):
-    serializer_class = HistoryAnswer
+    serializer_class = HistoryResponse
     pagination_class = NewestFirst
     queryset = DeviceDeployment.objects.none()  # for the schema
 

@@ -161,7 +161,7 @@ class PhaseResponse(serializers.ModelSerializer[Phase]):
         return asdict(counts.get(phase.pk, PhaseCounts()))
 
 
-class DeploymentAnswer(serializers.ModelSerializer[Deployment]):
+class DeploymentResponse(serializers.ModelSerializer[Deployment]):
     """One deployment. Build it with `deployment_responses`."""
 
     bundle = serializers.StringRelatedField[Any]()
@@ -234,7 +234,7 @@ class LateOutcome(serializers.Serializer[Any]):
     at = serializers.DateTimeField()
 
 
-class DeviceDeploymentAnswer(serializers.ModelSerializer[DeviceDeployment]):
+class DeviceDeploymentResponse(serializers.ModelSerializer[DeviceDeployment]):
     """One device deployment. `message` is the end of what the device reported, at most 4 KiB."""
 
     device = serializers.UUIDField(source="device_id")
@@ -286,4 +286,4 @@ def deployment_responses(deployments: list[Deployment]) -> list[Any]:
         "observing": observing,
         "phase_counts": counts_of_phases(phases) if phases else {},
     }
-    return list(DeploymentAnswer(deployments, many=True, context=context).data)
+    return list(DeploymentResponse(deployments, many=True, context=context).data)

@@ -17,11 +17,11 @@ from deployments.models import Deployment, DeploymentQuerySet, DeviceDeployment
 from deployments.phases.control import Resumption, pause_deployment, promote_deployment, resume_deployment
 from deployments.phases.definition import PhaseDefinition
 from deployments.serializers import (
-    DeploymentAnswer,
     DeploymentFilter,
     DeploymentRequest,
-    DeviceDeploymentAnswer,
+    DeploymentResponse,
     DeviceDeploymentFilter,
+    DeviceDeploymentResponse,
     ResumeRequest,
     deployment_responses,
 )
@@ -34,13 +34,13 @@ def all_deployments() -> DeploymentQuerySet:
     return Deployment.objects.select_related("bundle").defer("bundle__manifest")
 
 
-def answer(deployment: Deployment) -> Any:
+def deployment_body(deployment: Deployment) -> Any:
     return deployment_responses([deployment])[0]
 
 
 class Deployments(ListView[Deployment]):
     filter_class = DeploymentFilter
-    serializer_class = DeploymentAnswer
+    serializer_class = DeploymentResponse
     pagination_class = NewestFirst
 
     def get_queryset(self) -> QuerySet[Deployment]:
@@ -55,7 +55,7 @@ class Deployments(ListView[Deployment]):
     @extend_schema(
         request=DeploymentRequest,
         responses={
-            201: DeploymentAnswer,
+            201: DeploymentResponse,
             400: OpenApiResponse(
                 description="nobody_chosen, too_many_devices, unknown_groups, unknown_devices, bad_phases, bad_strata"
             ),
@@ -77,19 +77,19 @@ class Deployments(ListView[Deployment]):
         bundle = Bundle.objects.defer("manifest").get_by_label(values.pop("bundle"))
         token = token_of(request)
         deployment = start(Definition(bundle, **values), actor=token.actor, created_by=token.user)
-        return Response(answer(deployment), status=201)
+        return Response(deployment_body(deployment), status=201)
 
 
 class OneDeployment(APIView):
-    @extend_schema(responses=DeploymentAnswer)
+    @extend_schema(responses=DeploymentResponse)
     def get(self, request: Request, deployment_id: UUID) -> Response:
         """One deployment, with the number of device deployments in each state."""
-        return Response(answer(get_object_or_404(all_deployments(), pk=deployment_id)))
+        return Response(deployment_body(get_object_or_404(all_deployments(), pk=deployment_id)))
 
 
 class DeploymentDevices(ListView[DeviceDeployment]):
     filter_class = DeviceDeploymentFilter
-    serializer_class = DeviceDeploymentAnswer
+    serializer_class = DeviceDeploymentResponse
     queryset = DeviceDeployment.objects.none()  # for the schema
 
     def get_queryset(self) -> QuerySet[DeviceDeployment]:
@@ -107,19 +107,19 @@ class DeploymentDevices(ListView[DeviceDeployment]):
 
 
 class PauseDeployment(APIView):
-    @extend_schema(request=None, responses={200: DeploymentAnswer, 409: OpenApiResponse(description="wrong_state")})
+    @extend_schema(request=None, responses={200: DeploymentResponse, 409: OpenApiResponse(description="wrong_state")})
     def post(self, request: Request, deployment_id: UUID) -> Response:
         """Pause a deployment. Idempotent. Nothing more is offered; devices that have accepted an offer finish."""
         deployment = get_object_or_404(all_deployments(), pk=deployment_id)
         pause_deployment(deployment, actor=token_of(request).actor)
-        return Response(answer(deployment))
+        return Response(deployment_body(deployment))
 
 
 class ResumeDeployment(APIView):
     @extend_schema(
         request=ResumeRequest,
         responses={
-            200: DeploymentAnswer,
+            200: DeploymentResponse,
             400: OpenApiResponse(description="reason_required"),
             409: OpenApiResponse(description="wrong_state, decision_required"),
         },
@@ -134,23 +134,23 @@ class ResumeDeployment(APIView):
         body.is_valid(raise_exception=True)
         deployment = get_object_or_404(all_deployments(), pk=deployment_id)
         resume_deployment(deployment, Resumption(**body.validated_data), actor=token_of(request).actor)
-        return Response(answer(deployment))
+        return Response(deployment_body(deployment))
 
 
 class PromoteDeployment(APIView):
     @extend_schema(
         request=None,
-        responses={200: DeploymentAnswer, 409: OpenApiResponse(description="wrong_state, nothing_to_promote")},
+        responses={200: DeploymentResponse, 409: OpenApiResponse(description="wrong_state, nothing_to_promote")},
     )
     def post(self, request: Request, deployment_id: UUID) -> Response:
         """Begin the next phase, although the current one waits for results, soaks, or waits at its gate."""
         deployment = get_object_or_404(all_deployments(), pk=deployment_id)
         promote_deployment(deployment, actor=token_of(request).actor)
-        return Response(answer(deployment))
+        return Response(deployment_body(deployment))
 
 
 class CancelDeployment(APIView):
-    @extend_schema(request=None, responses={200: DeploymentAnswer, 409: OpenApiResponse(description="wrong_state")})
+    @extend_schema(request=None, responses={200: DeploymentResponse, 409: OpenApiResponse(description="wrong_state")})
     def post(self, request: Request, deployment_id: UUID) -> Response:
         """Cancel a deployment. Idempotent. The response has the state `cancelled`, whatever the fleet's size.
 
@@ -159,4 +159,4 @@ class CancelDeployment(APIView):
         """
         deployment = get_object_or_404(all_deployments(), pk=deployment_id)
         deployment.cancel(token_of(request).actor)
-        return Response(answer(deployment))
+        return Response(deployment_body(deployment))

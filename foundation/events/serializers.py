@@ -15,7 +15,7 @@ class EventFilter(serializers.Serializer[Any]):
     kind = serializers.CharField(required=False, max_length=64)
 
 
-class EventAnswer(serializers.ModelSerializer[Event]):
+class EventResponse(serializers.ModelSerializer[Event]):
     class Meta:
         model = Event
         fields = ["id", "at", "kind", "actor", "message", "device_id", "bundle_id", "deployment_id", "data"]

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from foundation.api.pagination import Pages
 from foundation.api.query_parameters import ListView
 from foundation.events.models import Event
-from foundation.events.serializers import EventAnswer, EventFilter
+from foundation.events.serializers import EventFilter, EventResponse
 
 COLUMNS = {"device": "device_id", "deployment": "deployment_id", "kind": "kind"}
 
@@ -20,7 +20,7 @@ class LastFirst(Pages):
 
 
 class Events(ListView[Event]):
-    serializer_class = EventAnswer
+    serializer_class = EventResponse
     pagination_class = LastFirst
     filter_class = EventFilter
 
