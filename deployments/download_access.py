@@ -11,7 +11,9 @@ from foundation.errors import NotFound
 
 def bundles_for(device_id: UUID) -> QuerySet[Bundle]:
     """Return the bundles that this device may fetch."""
-    active = DeviceDeployment.objects.active().filter(device_id=device_id, deployment__bundle=OuterRef("pk"))
+    active = DeviceDeployment.objects.active().filter(
+        Q(bundle=OuterRef("pk")) | Q(bundle=None, deployment__bundle=OuterRef("pk")), device_id=device_id
+    )
     return Bundle.objects.filter(Q(state=BundleState.READY) | Q(state=BundleState.WITHDRAWN) & Exists(active))
 
 

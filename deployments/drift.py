@@ -84,8 +84,13 @@ def last_successes(ids: list[UUID]) -> dict[UUID, list[DeviceDeployment]]:
     """Return the last successful device deployment of each product, by device."""
     rows = (
         DeviceDeployment.objects.filter(device__in=ids, state=DeviceDeploymentState.SUCCEEDED)
-        .select_related("deployment__bundle")
-        .only("device", "product", "finished_at", *(f"deployment__bundle__{name}" for name in BUNDLE_FIELDS))
+        .select_related("bundle", "deployment__bundle")
+        .only(
+            "device",
+            "product",
+            "finished_at",
+            *(f"{path}__{name}" for path in ("bundle", "deployment__bundle") for name in BUNDLE_FIELDS),
+        )
         .order_by("device_id", "product", "-finished_at")
         .distinct("device_id", "product")
     )
@@ -101,7 +106,7 @@ def find_mismatches(device: Device, successes: list[DeviceDeployment]) -> dict[s
     for row in successes:
         if row.finished_at is None or device.running_changed_at is None or device.running_changed_at < row.finished_at:
             continue
-        bundle = row.deployment.bundle
+        bundle = row.target
         reported = device.running_bundles.get(row.product)
         if not isinstance(reported, dict):
             reported = {}

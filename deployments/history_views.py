@@ -17,7 +17,7 @@ from foundation.api.query_parameters import ListView
 
 class HistoryResponse(DeviceDeploymentResponse):
     deployment = serializers.UUIDField(source="deployment_id")
-    bundle = serializers.CharField(source="deployment.bundle")
+    bundle = serializers.CharField(source="target")
 
     class Meta(DeviceDeploymentResponse.Meta):
         fields = ["deployment", "bundle", *DeviceDeploymentResponse.Meta.fields]
@@ -31,8 +31,10 @@ class DeviceDeployments(ListView[DeviceDeployment]):
 
     def get_queryset(self) -> QuerySet[DeviceDeployment]:
         device = get_object_or_404(Device, pk=self.kwargs["device_id"])
-        rows = DeviceDeployment.objects.filter(device=device).select_related("device", "phase", "deployment__bundle")
-        return rows.defer("deployment__bundle__manifest")
+        rows = DeviceDeployment.objects.filter(device=device).select_related(
+            "device", "phase", "bundle", "deployment__bundle"
+        )
+        return rows.defer("bundle__manifest", "deployment__bundle__manifest")
 
     def get(self, request: Request, device_id: UUID) -> Response:
         """The deployments that included a device, newest first, each with its state and reason."""

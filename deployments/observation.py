@@ -79,7 +79,7 @@ WITH observed AS (
             OR EXISTS (SELECT FROM {_NEWER} AND newer.state = ANY(%(superseding)s)) AS is_superseded
     FROM deployments_devicedeployment AS success
     JOIN deployments_deployment AS deployment ON deployment.id = success.deployment_id
-    JOIN bundles_bundle AS bundle ON bundle.id = deployment.bundle_id
+    JOIN bundles_bundle AS bundle ON bundle.id = coalesce(success.bundle_id, deployment.bundle_id)
     JOIN devices_device AS device ON device.id = success.device_id
     WHERE success.observation_ends_at IS NOT NULL
 ), decided AS (

@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from django.db import IntegrityError
-from django.db.models import Exists, OuterRef, Subquery
+from django.db.models import Exists, F, OuterRef, Q, Subquery
 from django.utils import timezone
 
-from bundles.models import BundleState
+from bundles.models import Bundle, BundleState
 from deployments.models import (
     Deployment,
     DeploymentState,
@@ -50,20 +50,23 @@ def offering_phases() -> list[int]:
     """
     phases = Phase.objects.filter(
         ~Exists(Hold.objects.active()),
+        Q(deployment__bundle__state=BundleState.READY) | Q(deployment__reverts__isnull=False),
         deployment__state=DeploymentState.RUNNING,
-        deployment__bundle__state=BundleState.READY,
     ).exclude(state=PhaseState.PENDING)
     return list(phases.values_list("pk", flat=True))
 
 
 def free_to_offer(phases: Collection[int]) -> DeviceDeploymentQuerySet:
-    """Waiting rows of these phases whose device has no active or older waiting row of the same product.
+    """Waiting rows of these phases whose device has no active or earlier waiting row of the same product.
+
+    Rollbacks come first, then older deployments.
 
     Both conditions are scalar subqueries. They stay index look-ups for each row, even right after a hundred thousand
     rows were added and before PostgreSQL's statistics include them. As EXISTS they become joins that take minutes.
     """
     same = DeviceDeployment.objects.filter(device=OuterRef("device"), product=OuterRef("product"))
-    oldest = same.waiting().filter(phase__in=phases).order_by("created_at", "pk").values("pk")[:1]
+    by_precedence = (F("bundle").asc(nulls_last=True), "created_at", "pk")
+    oldest = same.waiting().filter(phase__in=phases).order_by(*by_precedence).values("pk")[:1]
     return (
         DeviceDeployment.objects.waiting()
         .filter(phase__in=phases, device__state=DeviceState.ACCEPTED, pk=Subquery(oldest))
@@ -76,7 +79,8 @@ def _offer_batch() -> int:
     Hold.objects.lock_out()
     phases, now = offering_phases(), timezone.now()
     free = free_to_offer(phases).order_by().select_for_update(skip_locked=True, of=("self",))
-    rows = sorted(free.only("pk", "deployment", "device", "attempt")[:BATCH], key=lambda row: row.deployment_id)
+    columns = free.only("pk", "deployment", "device", "attempt", "bundle")
+    rows = sorted(columns[:BATCH], key=lambda row: row.deployment_id)
     deployments = Deployment.objects.select_related("bundle").defer("bundle__manifest")
     deployments_by_id = deployments.in_bulk({row.deployment_id for row in rows})
     commands: list[Command] = []
@@ -95,8 +99,9 @@ def _offer(deployment: Deployment, rows: list[DeviceDeployment], now: datetime) 
         deadline_at=deadline_at,
         reached_at={DeviceDeploymentState.OFFERED: format_time(now)},
     )
-    bundle = deployment.bundle
-    reference = BundleReference(bundle.name, bundle.version, bundle.manifest_sha256, bundle.manifest_size)
+    targets = Bundle.objects.defer("manifest").in_bulk({row.bundle_id for row in rows if row.bundle_id})
     for row in rows:
+        bundle = targets[row.bundle_id] if row.bundle_id else deployment.bundle
+        reference = BundleReference(bundle.name, bundle.version, bundle.manifest_sha256, bundle.manifest_size)
         payload = DeployPayload(deployment.pk, row.attempt, reference, deadline_at)
         yield Command.build(row.device_id, payload, device_deployment_id=row.pk, attempt=row.attempt)

@@ -42,6 +42,7 @@ from deployments.models import (
 )
 from deployments.models.phase import device_counts
 from deployments.phases.strata import Sql, stratum_sql
+from deployments.rollback import PLAN_ROLLBACK, REVERTED_STATES
 from deployments.states import UNFINISHED_STATES
 from devices.queries.filtering import condition_of
 from foundation.batches import RUN_SECONDS, run_in_batches
@@ -147,6 +148,13 @@ class Batch:
     planned: int
     skipped: SkippedCounts
 
+    @classmethod
+    def read(cls, row: Any) -> "Batch":
+        """Return the batch of a row that a planning statement returned. Its counts are by reason; '' takes part."""
+        visited, last, counts = row
+        skipped = SkippedCounts(json.loads(counts))
+        return cls(visited, last, planned=skipped.pop("", 0), skipped=skipped)
+
 
 def plan() -> int:
     """Plan the deployments in state `planning`, oldest first. Return how many devices were visited."""
@@ -161,14 +169,14 @@ def _plan_next() -> int:
     deployment = deployments.select_for_update(skip_locked=True, of=("self",), no_key=True).first()
     if deployment is None:
         return 0
-    if deployment.bundle.state != BundleState.READY:
+    if deployment.bundle.state != BundleState.READY and deployment.reverts_id is None:
         _stop(deployment, "bundle_withdrawn", "the bundle was withdrawn while it was being planned")
         return 1
     Phase.objects.filter(deployment=deployment).adopt()
     phases = list(Phase.objects.filter(deployment=deployment))
     try:
         with transaction.atomic():
-            batch = _plan_batch(deployment, phases)
+            batch = _plan_rollback(deployment, phases[0]) if deployment.reverts_id else _plan_batch(deployment, phases)
     except (DataError, BadRequest):
         # Otherwise this deployment, which is the oldest, would keep all others from being planned.
         logger.exception("The query of deployment %s cannot be evaluated.", deployment.pk)
@@ -216,9 +224,25 @@ def _plan_batch(deployment: Deployment, phases: list[Phase]) -> Batch:
         window = _SMALL_WINDOW if is_small else _LARGE_WINDOW
         statement = _PLAN.format(window=window, query=query.text, exclude=exclude.text, stratum=stratum.text)
         cursor.execute(statement, values)
-        visited, last, counts = cursor.fetchone()
-    skipped = SkippedCounts(json.loads(counts))
-    return Batch(visited, last, planned=skipped.pop("", 0), skipped=skipped)
+        return Batch.read(cursor.fetchone())
+
+
+def _plan_rollback(deployment: Deployment, phase: Phase) -> Batch:
+    values: dict[str, Any] = {
+        "reverts": deployment.reverts_id,
+        "deployment": deployment.pk,
+        "phase": phase.pk,
+        "product": deployment.bundle.name,
+        "manifest_sha256": deployment.bundle.manifest_sha256,
+        "reverted": list(REVERTED_STATES),
+        "after": Selection.objects.get(pk=deployment.pk).planned_up_to,
+        "created_at": deployment.created_at,
+        "now": timezone.now(),
+        "size": BATCH,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(PLAN_ROLLBACK, values)
+        return Batch.read(cursor.fetchone())
 
 
 def _condition(query: str, prefix: str, deployment: Deployment) -> Sql:
@@ -245,12 +269,16 @@ def _complete(deployment: Deployment, phases: list[Phase]) -> None:
         deployment.transition_to(DeploymentState.RUNNING)
         devices = "1 device" if deployment.device_count == 1 else f"{deployment.device_count} devices"
         within = f" in {len(phases)} phases" if len(phases) > 1 else ""
-        kind, message = "deployment.planned", f"{bundle} is being deployed to {devices}{within}."
+        kind = "deployment.planned"
+        message = f"{bundle} is being {'rolled back on' if deployment.reverts_id else 'deployed to'} {devices}{within}."
     else:
         Phase.objects.filter(deployment=deployment).transition_to(PhaseState.SKIPPED)
         deployment.transition_to(DeploymentState.FINISHED, reason_code="no_devices")
         why = str(deployment.skipped_counts) or "the selection is empty"
-        kind, message = "deployment.finished", f"The deployment of {bundle} ended: no device can take part ({why})."
+        kind, message = (
+            "deployment.finished",
+            f"The deployment of {deployment.title} ended: no device can take part ({why}).",
+        )
     record_event(
         kind,
         message,

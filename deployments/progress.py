@@ -32,6 +32,8 @@ ORDER = (
     DeviceDeploymentState.WAITING,
     DeviceDeploymentState.CANCELLED,
 )
+# Why a device has nothing to do.
+DONE_REASONS = (SkipReason.ALREADY_RUNNING, SkipReason.NOT_RUNNING)
 UNSUCCESSFUL_RESULTS = (FAILED_LATE, *UNSUCCESSFUL_STATES)
 
 
@@ -78,17 +80,27 @@ def refresh_observation(deployments: Iterable[Deployment]) -> dict[UUID, int]:
 def outcome_of(deployment: Deployment, counts: StateCounts) -> str:
     """Return the `DeploymentOutcome`, or an empty string while the deployment has not ended.
 
-    A deployment without devices has succeeded if all selected ones run the bundle already.
+    A deployment without devices has succeeded if all selected ones run the bundle already. A rollback without devices
+    has succeeded if no device runs the bundle any more.
     """
     if deployment.finished_at is None:
         return ""
     if deployment.state == DeploymentState.CANCELLED:
         return DeploymentOutcome.CANCELLED
-    if set(deployment.skipped_counts) == {SkipReason.ALREADY_RUNNING} and not deployment.device_count:
+    if deployment.rolled_back_at is not None:
+        return DeploymentOutcome.ROLLED_BACK
+    if _has_nothing_to_do(deployment):
         return DeploymentOutcome.SUCCEEDED
     total = sum(counts.values())
     is_success = total > 0 and counts.get(DeviceDeploymentState.SUCCEEDED, 0) == total
     return DeploymentOutcome.SUCCEEDED if is_success else DeploymentOutcome.INCOMPLETE
+
+
+def _has_nothing_to_do(deployment: Deployment) -> bool:
+    """Return whether all selected devices run what they should already."""
+    skipped = set(deployment.skipped_counts)
+    is_explained = bool(skipped) or deployment.reverts_id is not None
+    return not deployment.device_count and is_explained and skipped <= {*DONE_REASONS}
 
 
 @dataclass(frozen=True, slots=True)

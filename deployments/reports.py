@@ -18,12 +18,13 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from bundles.identifiers import SHA256_LENGTH
 from deployments.models import FINAL_STATES, UNSUCCESSFUL_STATES, Deployment, DeviceDeployment, DeviceDeploymentState
 from deployments.observation import LateFailure, fail_late
 from deployments.phases.advance import trip_if_exceeded
 from deployments.states import stages_passed, state_after_report
 from deployments.termination import ended_event
-from devices.models import Command
+from devices.models import Command, Device
 from foundation.api.times import format_time
 from foundation.errors import BadRequest, Conflict, NotFound, Unavailable
 from foundation.events.models import record_event
@@ -111,10 +112,19 @@ def _changes(row: DeviceDeployment, report: Report, target: str) -> dict[str, An
         changes["bytes_done"] = report.bytes_done
     if report.bytes_total is not None:
         changes["bytes_total"] = report.bytes_total
+    if row.state == DeviceDeploymentState.OFFERED and target != row.state:
+        changes["previous_manifest_sha256"] = _running_manifest(row)
     if target == DeviceDeploymentState.SUCCEEDED:
         seconds = Deployment.objects.values_list("observation_seconds", flat=True).get(pk=row.deployment_id)
         changes["observation_ends_at"] = timezone.now() + timedelta(seconds=seconds) if seconds else None
     return changes
+
+
+def _running_manifest(row: DeviceDeployment) -> str:
+    """Return the digest of the product's manifest that the device's last heartbeat reports; empty if there is none."""
+    running = Device.objects.values_list("running_bundles", flat=True).get(pk=row.device_id).get(row.product)
+    sha256 = running.get("manifest_sha256") if isinstance(running, dict) else None
+    return sha256 if isinstance(sha256, str) and len(sha256) == SHA256_LENGTH else ""
 
 
 def _note_late(row: DeviceDeployment, report: Report) -> bool:

@@ -9,6 +9,8 @@ deployment:
        │  └─────────────┼──────────────▲               │         (planning: no device can take part)
        └────────────────┴──► cancelled ◄───────────────┘
 
+    running, paused, cancelled, finished ──► rolling_back ──► finished
+
 phase:
 
     pending ──► filling ──► settling ──► soaking ──► gate ──► passed
@@ -47,6 +49,7 @@ class DeploymentState(TextChoices):
     PLANNING = "planning", "planning"
     RUNNING = "running", "running"
     PAUSED = "paused", "paused"
+    ROLLING_BACK = "rolling_back", "rolling back"
     CANCELLED = "cancelled", "cancelled"
     FINISHED = "finished", "finished"
 
@@ -66,6 +69,7 @@ class FailureAction(TextChoices):
 
     PAUSE = "pause", "pause the deployment"
     CANCEL = "cancel", "cancel the deployment"
+    ROLL_BACK = "roll_back", "roll it back"
 
 
 class SkipReason(TextChoices):
@@ -79,6 +83,8 @@ class SkipReason(TextChoices):
     NEWER_RUNNING = "newer_running", "running a newer release"
     NO_MEMORY = "no_memory", "without enough memory"
     NO_SPACE = "no_space", "without enough disk space"
+    NOT_RUNNING = "not_running", "no longer running it"
+    NOTHING_TO_RETURN_TO = "nothing_to_return_to", "without an earlier release to return to"
 
 
 class DeploymentOutcome(TextChoices):
@@ -87,17 +93,23 @@ class DeploymentOutcome(TextChoices):
     SUCCEEDED = "succeeded", "succeeded"
     INCOMPLETE = "incomplete", "incomplete"
     CANCELLED = "cancelled", "cancelled"
+    ROLLED_BACK = "rolled_back", "rolled back"
 
 
 DEPLOYMENT_TRANSITIONS = Transitions(
     {
         DeploymentState.PLANNING: {DeploymentState.RUNNING, DeploymentState.CANCELLED, DeploymentState.FINISHED},
-        DeploymentState.RUNNING: {DeploymentState.PAUSED, DeploymentState.CANCELLED, DeploymentState.FINISHED},
-        DeploymentState.PAUSED: {DeploymentState.RUNNING, DeploymentState.CANCELLED, DeploymentState.FINISHED},
-        DeploymentState.CANCELLED: {},
-        DeploymentState.FINISHED: {},
+        DeploymentState.RUNNING: {
+            DeploymentState.PAUSED, DeploymentState.CANCELLED, DeploymentState.ROLLING_BACK, DeploymentState.FINISHED,
+        },
+        DeploymentState.PAUSED: {
+            DeploymentState.RUNNING, DeploymentState.CANCELLED, DeploymentState.ROLLING_BACK, DeploymentState.FINISHED,
+        },
+        DeploymentState.CANCELLED: {DeploymentState.ROLLING_BACK},
+        DeploymentState.FINISHED: {DeploymentState.ROLLING_BACK},
+        DeploymentState.ROLLING_BACK: {DeploymentState.FINISHED},
     }
-)
+)  # fmt: skip
 
 
 class PhaseState(TextChoices):

@@ -33,14 +33,17 @@ Rows = list[DeviceDeployment]
 
 
 def carry_out_cancels() -> int:
-    """End what waits in cancelled deployments, and ask the devices of active rows to stop. Return how many changed.
+    """End what waits in cancelled deployments and those rolled back, and ask the devices of active rows to stop.
+
+    Return how many changed.
 
     A deploy command that no device has acknowledged is withdrawn.
     """
-    cancelled = Deployment.objects.unfinished().in_states(DeploymentState.CANCELLED)
+    ending = Deployment.objects.unfinished().in_states(DeploymentState.CANCELLED, DeploymentState.ROLLING_BACK)
     ids_by_reason: dict[str, list[UUID]] = {}
-    for deployment_id, reason_code in cancelled.values_list("pk", "reason_code"):
-        ids_by_reason.setdefault(reason_code or "cancelled", []).append(deployment_id)
+    for deployment_id, state, reason_code in ending.values_list("pk", "state", "reason_code"):
+        default = "rolled_back" if state == DeploymentState.ROLLING_BACK else "cancelled"
+        ids_by_reason.setdefault(reason_code or default, []).append(deployment_id)
     changed = 0
     for reason_code, ids in ids_by_reason.items():
         rows = DeviceDeployment.objects.filter(deployment__in=ids)
@@ -62,20 +65,26 @@ def end_decommissioned() -> int:
 
 def end_withdrawn() -> int:
     """End rows that wait for a withdrawn bundle. Devices that were offered it continue. Return how many."""
-    withdrawn = DeviceDeployment.objects.waiting().filter(deployment__bundle__state=BundleState.WITHDRAWN)
+    withdrawn = DeviceDeployment.objects.waiting().filter(
+        Q(bundle__state=BundleState.WITHDRAWN) | Q(bundle=None, deployment__bundle__state=BundleState.WITHDRAWN)
+    )
     return _in_batches(withdrawn, lambda rows: _end(rows, DeviceDeploymentState.CANCELLED, "bundle_withdrawn"))
 
 
 def finish() -> int:
     """Finish deployments whose device deployments have all ended, and store their counts. Return how many.
 
-    A running one also has to have completed its phases: the last one may still soak.
+    A running one also has to have completed its phases: the last one may still soak. One that is rolled back finishes
+    after its rollback.
     """
+    rollback = Deployment.objects.filter(reverts=OuterRef("pk"), finished_at=None)
     unfinished = DeviceDeployment.objects.unfinished().filter(deployment=OuterRef("pk"))
     to_complete = Phase.objects.filter(deployment=OuterRef("pk"), state__in=(PhaseState.PENDING, *OPEN_PHASE_STATES))
     with transaction.atomic():
         started = Deployment.objects.unfinished().exclude(state=DeploymentState.PLANNING)
-        ended = started.filter(~Exists(unfinished), ~Q(state=DeploymentState.RUNNING) | ~Exists(to_complete))
+        ended = started.filter(
+            ~Exists(unfinished), ~Exists(rollback), ~Q(state=DeploymentState.RUNNING) | ~Exists(to_complete)
+        )
         ended = ended.order_by().select_related("bundle").defer("bundle__manifest")
         deployments = list(ended.select_for_update(skip_locked=True, of=("self",))[:BATCH])
         counts = DeviceDeployment.objects.filter(deployment__in=deployments).counts()
@@ -94,7 +103,7 @@ def _finish(deployment: Deployment, counts: dict[str, int]) -> None:
     summary = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(counts.items()))
     record_event(
         "deployment.finished",
-        f"The deployment of {deployment.bundle} has ended: {summary or 'no device took part'}.",
+        f"The deployment of {deployment.title} has ended: {summary or 'no device took part'}.",
         actor=ACTOR,
         deployment=deployment.pk,
         bundle=deployment.bundle_id,

@@ -51,10 +51,13 @@ class DeviceAdmin(BaseDeviceAdmin):
         return deploy | super().buttons_for(obj)
 
     def history_of(self, device_id: UUID) -> dict[str, Any]:
-        rows = DeviceDeployment.objects.filter(device_id=device_id).select_related("deployment__bundle")
+        rows = DeviceDeployment.objects.filter(device_id=device_id).select_related("bundle", "deployment__bundle")
+        rows = rows.defer("bundle__manifest", "deployment__bundle__manifest")
         comparison = Comparison.objects.filter(device_id=device_id).first()
         return super().history_of(device_id) | {
-            "device_deployments": rows.defer("deployment__bundle__manifest").order_by("-created_at")[:HISTORY_SHOWN],
+            "device_deployments": rows.defer("bundle__manifest", "deployment__bundle__manifest").order_by(
+                "-created_at"
+            )[:HISTORY_SHOWN],
             "differences": comparison.differences if comparison else {},
         }
 

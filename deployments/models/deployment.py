@@ -90,6 +90,8 @@ class Deployment(StatefulModel):
     # share of each.
     strata = ArrayField(models.CharField(max_length=80), default=list, db_default=[])
     stratum_sizes = models.JSONField(default=dict, db_default={}, editable=False)
+    # A rollback: it brings the devices of this deployment back to what they ran before.
+    reverts = models.ForeignKey("self", null=True, editable=False, on_delete=models.PROTECT, related_name="rollbacks")
     # How many devices take part.
     device_count = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     # How many successes failed late. The counts by state do not know of it.
@@ -103,6 +105,7 @@ class Deployment(StatefulModel):
     )
     created_at = models.DateTimeField(auto_now_add=True)
     cancelled_at = models.DateTimeField(null=True, editable=False)
+    rolled_back_at = models.DateTimeField(null=True, editable=False)
     finished_at = models.DateTimeField(null=True, editable=False)
 
     objects = DeploymentQuerySet.as_manager()
@@ -124,7 +127,7 @@ class Deployment(StatefulModel):
         ]
 
     def __str__(self) -> str:
-        return f"{self.bundle} ({self.created_at:%Y-%m-%d %H:%M})"
+        return f"{self.title} ({self.created_at:%Y-%m-%d %H:%M})"
 
     @classmethod
     def stamps(cls, target: str) -> dict[str, Any]:
@@ -134,6 +137,8 @@ class Deployment(StatefulModel):
             DeploymentState.FINISHED: "finished_at",
         }.get(DeploymentState(target))
         not_paused = {} if target == DeploymentState.PAUSED else {"pause_reason": "", "paused_at": None}
+        if target == DeploymentState.ROLLING_BACK:
+            return not_paused | {"rolled_back_at": timezone.now(), "finished_at": None}
         return not_paused | ({column: timezone.now()} if column else {})
 
     def cancel(self, actor: str) -> None:
@@ -150,6 +155,11 @@ class Deployment(StatefulModel):
             raise IllegalTransition(
                 "wrong_state", f"The deployment is {self.state} and cannot be cancelled.", state=str(self.state)
             )
+
+    @property
+    def title(self) -> str:
+        """What it deploys, for people: `vad@1.0.0`, or `rollback of vad@1.0.0`."""
+        return f"rollback of {self.bundle}" if self.reverts_id else str(self.bundle)
 
     @property
     def skipped_counts(self) -> SkippedCounts:

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Count, Exists, F, OuterRef, Q
 from django.utils import timezone
 
+from bundles.models import Bundle
 from deployments.models.deployment import Deployment
 from deployments.models.phase import Phase
 from deployments.states import (
@@ -128,6 +129,13 @@ class DeviceDeployment(StatefulModel):
     stratum = models.CharField(max_length=200, default="", db_default="")
     device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="+")
     product = models.CharField(max_length=63)  # the bundle's name, for the constraint below
+    # In a rollback, the bundle that this device returns to. None: the deployment's bundle. There is no constraint in the
+    # database, because adding one would have locked the bundles.
+    bundle = models.ForeignKey(
+        Bundle, null=True, on_delete=models.PROTECT, related_name="+", db_index=False, db_constraint=False
+    )
+    # The manifest of the product that the device ran when it accepted the offer. Empty: none, or not known.
+    previous_manifest_sha256 = models.CharField(max_length=64, default="", db_default="")
     state = models.CharField(max_length=16, choices=DeviceDeploymentState, default=DeviceDeploymentState.WAITING)
     attempt = models.PositiveSmallIntegerField(default=1)
     report = models.PositiveIntegerField(default=0)
@@ -243,6 +251,11 @@ class DeviceDeployment(StatefulModel):
             for name, value in {"state": state, **fields}.items():
                 setattr(self, name, value)
         return bool(changed)
+
+    @property
+    def target(self) -> Bundle:
+        """The bundle that the device is to run."""
+        return self.bundle or self.deployment.bundle
 
     @property
     def last_lines(self) -> str:

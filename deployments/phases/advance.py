@@ -25,6 +25,7 @@ from deployments.models import (
 from deployments.phases.admission import admit, evict
 from deployments.phases.decision import STAY, Decision, Situation, decide
 from deployments.phases.thresholds import PhaseCounts
+from deployments.rollback import roll_back
 from deployments.states import (
     OPEN_PHASE_STATES,
     UNFINISHED_STATES,
@@ -90,7 +91,7 @@ class Survey:
         phase = self.current
         if phase is None:
             return STAY
-        if phase.state != PhaseState.PENDING and self._is_exceeded_elsewhere(phase):
+        if phase.state != PhaseState.PENDING and self.is_exceeded:
             return Decision(PhaseState.TRIPPED, PauseReason.ERROR_THRESHOLD)
         situation = Situation(
             state=PhaseState(phase.state),
@@ -106,14 +107,14 @@ class Survey:
         )
         return decide(situation, timezone.now())
 
-    def _is_exceeded_elsewhere(self, current: Phase) -> bool:
-        """Devices of earlier phases failed late, or more devices failed than the deployment tolerates altogether."""
-        earlier = [phase for phase in self.phases if phase.number < current.number and phase.state == PhaseState.PASSED]
-        if any(
-            phase.thresholds(self.deployment.min_sample).is_exceeded(self.counts_of(phase).forgiving(phase.forgiven))
-            for phase in earlier
-        ):
-            return True
+    @property
+    def is_exceeded(self) -> bool:
+        """Devices of a passed phase failed late, or more devices failed than the deployment tolerates altogether."""
+        for phase in self.phases:
+            counts = self.counts_of(phase).forgiving(phase.forgiven)
+            thresholds = phase.thresholds(self.deployment.min_sample)
+            if phase.state == PhaseState.PASSED and thresholds.is_exceeded(counts):
+                return True
         bad = sum(self.counts_of(phase).bad - phase.forgiven for phase in self.phases)
         return self.deployment.max_bad is not None and bad > self.deployment.max_bad
 
@@ -154,9 +155,25 @@ def survey(deployments: Iterable[Deployment]) -> list[Survey]:
 def advance() -> int:
     """Take each running deployment as far as it may go now. Return how many steps were taken."""
     Phase.objects.filter(deployment__finished_at=None).adopt()
+    roll_back_late_failures()
     running = Deployment.objects.running().filter(finished_at=None).defer("stratum_sizes")
     due = [each.deployment.pk for each in survey(running) if each.is_due]
     return sum(advance_deployment(deployment_id) for deployment_id in time_boxed(due, RUN_SECONDS))
+
+
+def roll_back_late_failures() -> int:
+    """Roll back finished deployments whose successes failed late beyond a threshold. Return how many.
+
+    Only those are looked at that are rolled back after a trip, and whose successes are still observed.
+    """
+    observed = DeviceDeployment.objects.observed().filter(deployment=OuterRef("pk"))
+    watched = Deployment.objects.in_states(DeploymentState.FINISHED).filter(
+        Exists(observed), on_failure=FailureAction.ROLL_BACK, late_failures__gt=0, rolled_back_at=None
+    )
+    exceeded = [each.deployment for each in survey(watched.select_related("bundle")) if each.is_exceeded]
+    for deployment in exceeded:
+        roll_back(deployment, reason=PauseReason.ERROR_THRESHOLD.label, actor=ACTOR)
+    return len(exceeded)
 
 
 def advance_deployment(deployment_id: UUID) -> int:
@@ -244,9 +261,11 @@ def _trip(each: Survey, phase: Phase, reason: PauseReason) -> None:
         phase=phase.number,
         reason_code=reason.value,
     )
-    if not each.unfinished:
+    if deployment.on_failure == FailureAction.ROLL_BACK:
+        roll_back(deployment, reason=reason.label, actor=ACTOR)
+    elif not each.unfinished:
         return
-    if deployment.on_failure == FailureAction.CANCEL:
+    elif deployment.on_failure == FailureAction.CANCEL:
         deployment.transition_to(DeploymentState.CANCELLED, reason_code=reason)
         message = f"The deployment of {deployment.bundle} was cancelled: {reason.label}."
         _record("deployment.cancelled", message, deployment, reason_code=reason.value)

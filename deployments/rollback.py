@@ -1,0 +1,112 @@
+"""Rolling back a deployment: a second deployment brings each device back to what it ran before.
+
+1. The first deployment is `rolling_back`: what waits is cancelled, and devices at work are asked to stop.
+2. The rollback is a deployment that `reverts` it. Each of its device deployments names the bundle to return to: the one
+   that ran when the device accepted the first deployment. The agent downloads nothing if it still has that release.
+3. It includes the devices that run the bundle, or may come to run it because they are at work. A device at work is
+   offered the rollback when its part in the first deployment has ended.
+4. Rollbacks take precedence over other deployments of the product, and continue if the bundle is withdrawn. If too many
+   devices fail, a rollback pauses; it is never rolled back itself.
+5. When the rollback has finished, the first deployment finishes with the outcome `rolled_back`.
+"""
+
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from deployments.models import Deployment, DeploymentState, DeviceDeploymentState, Phase, Selection
+from deployments.states import ACTIVE_STATES, FailureAction
+from foundation.errors import Conflict, IllegalTransition
+from foundation.events.models import record_event
+
+# Device deployments of the first deployment whose devices run its bundle, or may come to run it.
+REVERTED_STATES = (DeviceDeploymentState.SUCCEEDED, DeviceDeploymentState.TIMED_OUT, *ACTIVE_STATES)
+
+# One batch, in the order of the devices' ids. The first to return are those whose bundle is unhealthy, then those that
+# got it last.
+PLAN_ROLLBACK = """
+WITH visited AS MATERIALIZED (
+    SELECT device_id, state, previous_manifest_sha256, finished_at FROM deployments_devicedeployment
+    WHERE deployment_id = %(reverts)s AND device_id > coalesce(%(after)s::uuid, '00000000-0000-0000-0000-000000000000')
+    ORDER BY device_id LIMIT %(size)s
+),
+judged AS (
+    SELECT visited.device_id AS id, previous.id AS bundle_id,
+        device.running_bundles -> %(product)s ->> 'healthy' IS NOT DISTINCT FROM 'false' AS is_unhealthy,
+        extract(epoch FROM coalesce(visited.finished_at, %(now)s))::bigint AS switched_at,
+        CASE
+            WHEN device.state = 'decommissioned' THEN 'decommissioned'
+            WHEN device.state <> 'accepted' THEN 'not_accepted'
+            WHEN visited.finished_at IS NOT NULL AND device.last_heartbeat_at > visited.finished_at
+                AND device.running_bundles -> %(product)s ->> 'manifest_sha256'
+                    IS DISTINCT FROM %(manifest_sha256)s THEN 'not_running'
+            WHEN previous.id IS NULL THEN 'nothing_to_return_to'
+            ELSE ''
+        END AS reason
+    FROM visited
+    JOIN devices_device AS device ON device.id = visited.device_id
+    LEFT JOIN bundles_bundle AS previous ON previous.name = %(product)s AND previous.state = 'ready'
+        AND previous.manifest_sha256 = visited.previous_manifest_sha256
+        AND previous.manifest_sha256 <> %(manifest_sha256)s
+    WHERE visited.state = ANY(%(reverted)s)
+),
+inserted AS (
+    INSERT INTO deployments_devicedeployment (
+        id, deployment_id, phase_id, admitted_at, rank, stratum, device_id, bundle_id, product, state, attempt, report,
+        reason_code, message, bytes_done, bytes_total, timings, reached_at, late_state,
+        created_at, state_changed_at, finished_at)
+    SELECT gen_random_uuid(), %(deployment)s,
+        CASE WHEN reason = '' THEN %(phase)s::bigint END, CASE WHEN reason = '' THEN %(now)s::timestamptz END,
+        CASE WHEN is_unhealthy THEN 0 ELSE 2305843009213693952 END - switched_at,
+        '', id, bundle_id, %(product)s, CASE WHEN reason = '' THEN 'waiting' ELSE 'skipped' END, 1, 0,
+        reason, '', 0, 0, '{}', '{}', '',
+        %(created_at)s, %(now)s, CASE WHEN reason <> '' THEN %(now)s::timestamptz END
+    FROM judged
+    ON CONFLICT (deployment_id, device_id) DO NOTHING
+)
+SELECT (SELECT count(*) FROM visited), (SELECT device_id FROM visited ORDER BY device_id DESC LIMIT 1),
+    (SELECT coalesce(json_object_agg(reason, devices), '{}')::text
+        FROM (SELECT reason, count(*) AS devices FROM judged GROUP BY reason) AS reasons)
+"""
+
+
+def roll_back(deployment: Deployment, *, reason: str, actor: str, created_by: User | None = None) -> Deployment:
+    """Roll a deployment back. Return the rollback, which the scheduler then plans. Idempotent.
+
+    Raises:
+        Conflict: `is_a_rollback`.
+        IllegalTransition: `wrong_state` for a deployment that is being planned.
+    """
+    if deployment.reverts_id:
+        raise Conflict("is_a_rollback", "This deployment is a rollback. Deploy the bundle again instead.")
+    with transaction.atomic():
+        if not deployment.transition_to(DeploymentState.ROLLING_BACK):
+            deployment.refresh_from_db()
+            rollback = deployment.rollbacks.first()
+            if rollback is None:
+                raise IllegalTransition(
+                    "wrong_state",
+                    f"The deployment is {deployment.state} and cannot be rolled back.",
+                    state=str(deployment.state),
+                )
+            return rollback
+        rollback = Deployment.objects.create(
+            bundle=deployment.bundle,
+            reverts=deployment,
+            note=reason,
+            created_by=created_by,
+            on_failure=FailureAction.PAUSE,
+            deadline_seconds=deployment.deadline_seconds,
+            observation_seconds=deployment.observation_seconds,
+            unhealthy_seconds=deployment.unhealthy_seconds,
+        )
+        Phase.objects.create(deployment=rollback, number=1)
+        Selection.objects.create(deployment=rollback)
+        record_event(
+            "deployment.rolling_back",
+            f"The deployment of {deployment.bundle} is being rolled back" + (f": {reason}." if reason else "."),
+            actor=actor,
+            deployment=deployment.pk,
+            bundle=deployment.bundle_id,
+            rollback=str(rollback.pk),
+        )
+    return rollback
