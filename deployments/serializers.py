@@ -87,6 +87,10 @@ class DeploymentRequest(StrictSerializer):
     note = serializers.CharField(max_length=500, allow_blank=True, required=False)
 
 
+class RollbackRequest(StrictSerializer):
+    reason = serializers.CharField(max_length=500, allow_blank=True, required=False)
+
+
 class ResumeRequest(StrictSerializer):
     """How a deployment continues. After a trip, a decision and its `reason` are required."""
 
@@ -165,6 +169,9 @@ class DeploymentResponse(serializers.ModelSerializer[Deployment]):
     """One deployment. Build it with `deployment_responses`."""
 
     bundle = serializers.StringRelatedField[Any]()
+    reverts = serializers.UUIDField(
+        source="reverts_id", allow_null=True, help_text="The deployment that this one rolls back."
+    )
     outcome = serializers.SerializerMethodField()
     counts = serializers.SerializerMethodField()
     observing = serializers.SerializerMethodField()
@@ -179,6 +186,7 @@ class DeploymentResponse(serializers.ModelSerializer[Deployment]):
         fields = [
             "id",
             "bundle",
+            "reverts",
             "state",
             "reason_code",
             "outcome",
@@ -202,6 +210,7 @@ class DeploymentResponse(serializers.ModelSerializer[Deployment]):
             "created_at",
             "paused_at",
             "cancelled_at",
+            "rolled_back_at",
             "finished_at",
         ]
         read_only_fields = fields

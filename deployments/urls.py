@@ -14,6 +14,7 @@ from deployments.views import (
     PauseDeployment,
     PromoteDeployment,
     ResumeDeployment,
+    RollBackDeployment,
 )
 
 urlpatterns = [
@@ -23,6 +24,7 @@ urlpatterns = [
     path("deployments/<uuid:deployment_id>/pause", PauseDeployment.as_view(), name="deployment-pause"),
     path("deployments/<uuid:deployment_id>/resume", ResumeDeployment.as_view(), name="deployment-resume"),
     path("deployments/<uuid:deployment_id>/promote", PromoteDeployment.as_view(), name="deployment-promote"),
+    path("deployments/<uuid:deployment_id>/roll-back", RollBackDeployment.as_view(), name="deployment-roll-back"),
     path("deployments/<uuid:deployment_id>/cancel", CancelDeployment.as_view(), name="deployment-cancel"),
     path("deployments/<uuid:deployment_id>/result", Result.as_view(), name="deployment-result"),
     path("bundles/<name:name>/<name:version>/running", RunningBundle.as_view(), name="bundle-running"),

@@ -16,6 +16,7 @@ from deployments.definition import Definition, start
 from deployments.models import Deployment, DeploymentQuerySet, DeviceDeployment
 from deployments.phases.control import Resumption, pause_deployment, promote_deployment, resume_deployment
 from deployments.phases.definition import PhaseDefinition
+from deployments.rollback import roll_back
 from deployments.serializers import (
     DeploymentFilter,
     DeploymentRequest,
@@ -23,6 +24,7 @@ from deployments.serializers import (
     DeviceDeploymentFilter,
     DeviceDeploymentResponse,
     ResumeRequest,
+    RollbackRequest,
     deployment_responses,
 )
 from foundation.accounts.authentication import token_of
@@ -147,6 +149,25 @@ class PromoteDeployment(APIView):
         deployment = get_object_or_404(all_deployments(), pk=deployment_id)
         promote_deployment(deployment, actor=token_of(request).actor)
         return Response(deployment_body(deployment))
+
+
+class RollBackDeployment(APIView):
+    @extend_schema(
+        request=RollbackRequest,
+        responses={201: DeploymentAnswer, 409: OpenApiResponse(description="wrong_state, is_a_rollback")},
+    )
+    def post(self, request: Request, deployment_id: UUID) -> Response:
+        """Bring the devices of a deployment back to what they ran before. Idempotent. Returns the rollback.
+
+        The scheduler then plans the rollback. The deployment itself ends with the outcome `rolled_back`.
+        """
+        body = RollbackRequest(data=request.data)
+        body.is_valid(raise_exception=True)
+        deployment = get_object_or_404(all_deployments(), pk=deployment_id)
+        token = token_of(request)
+        reason = body.validated_data.get("reason", "")
+        rollback = roll_back(deployment, reason=reason, actor=token.actor, created_by=token.user)
+        return Response(answer(rollback), status=201)
 
 
 class CancelDeployment(APIView):

@@ -117,6 +117,7 @@ class Deployment(Resource):
 
     id: str = ""
     bundle: str = ""
+    reverts: str = ""
     state: str = ""
     outcome: str = ""
     reason_code: str = ""

@@ -67,7 +67,9 @@ def add_rollout_options(parser: Parser) -> None:
     parser.add_argument(
         "--max-bad", type=positive_number, metavar="N", help="more failures than this trip it altogether"
     )
-    parser.add_argument("--on-failure", choices=["pause", "cancel"], help="what happens after a trip (default: pause)")
+    parser.add_argument(
+        "--on-failure", choices=["pause", "cancel", "roll_back"], help="what happens after a trip (default: pause)"
+    )
     parser.add_argument(
         "--accept", type=duration, metavar="TIME", help="how long a device may take to accept an offer (default: 1h)"
     )

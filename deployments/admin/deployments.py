@@ -23,6 +23,7 @@ from deployments.phases.control import (
 )
 from deployments.phases.narration import PhaseLine, describe
 from deployments.progress import UNSUCCESSFUL_RESULTS, Segment, counts_of, outcome_of, refresh_observation, segments
+from deployments.rollback import roll_back
 from deployments.states import FailureAction
 from devices.queries.filtering import limited_time
 from foundation.adminsite.base import Action, OperatorAdmin, actor_of, is_confirmed
@@ -34,6 +35,8 @@ STATE_COLOURS = {
     "planning": "info",
     "running": "info",
     "paused": "warning",
+    "rolling back": "warning",
+    "rolled back": "warning",
     "succeeded": "success",
     "incomplete": "danger",
     "cancelled": "warning",
@@ -44,6 +47,12 @@ RESULTS_SHOWN = 100
 HISTORY_SHOWN = 15
 # The confirmation page counts devices up to this number.
 COUNTED_DEVICES = 100_000
+REVERTIBLE_STATES = (
+    DeploymentState.RUNNING,
+    DeploymentState.PAUSED,
+    DeploymentState.CANCELLED,
+    DeploymentState.FINISHED,
+)
 CANCELLABLE_STATES = (DeploymentState.PLANNING, DeploymentState.RUNNING, DeploymentState.PAUSED)
 FAILURES_FIRST = Case(When(IS_UNSUCCESSFUL, then=0), default=1)
 
@@ -67,6 +76,18 @@ PROMOTE = Action(
     act=lambda deployment, actor: promote_deployment(deployment, actor=actor),
     applies_to=lambda deployment: is_promotable(deployment),
 )
+ROLL_BACK = Action(
+    "roll_back",
+    description="Roll back",
+    button="Roll back",
+    title="Roll back deployments",
+    consequence="Every device that runs the bundle returns to what it ran before. Waiting devices receive nothing, and"
+    " active ones are asked to stop. The rollback is a deployment of its own.",
+    done="Rollbacks started",
+    act=lambda deployment, actor: roll_back(deployment, reason="", actor=actor),
+    is_final=True,
+    applies_to=lambda deployment: deployment.state in REVERTIBLE_STATES and deployment.reverts_id is None,
+)
 CANCEL = Action(
     "cancel",
     description="Cancel",
@@ -88,7 +109,7 @@ class DeploymentAdmin(OperatorAdmin):
     list_select_related = ("bundle", "created_by")
     list_filter = ("state", "bundle__name")
     search_fields = ("bundle__name", "bundle__version", "note", "id")
-    actions = (PAUSE, "resume", PROMOTE, CANCEL)
+    actions = (PAUSE, "resume", PROMOTE, ROLL_BACK, CANCEL)
     readonly_fields = (
         "bundle", "shown_state", "note", "shown_deadline", "shown_observation", "shown_failure_action", "shown_skipped",
         "created_by", "created_at", "cancelled_at", "finished_at",
@@ -220,11 +241,11 @@ class DeploymentAdmin(OperatorAdmin):
         if deployment.reason_code:
             return deployment.reason_code.replace("_", " ")
         counts = getattr(deployment, "shown_counts", None) or counts_of([deployment])[deployment.pk]
-        return outcome_of(deployment, counts) or deployment.state
+        return (outcome_of(deployment, counts) or deployment.state).replace("_", " ")
 
     @display(description="bundle", ordering="bundle__name")
     def shown_bundle(self, deployment: Deployment) -> str:
-        return str(deployment.bundle)
+        return deployment.title
 
     @display(description="devices")
     def shown_progress(self, deployment: Deployment) -> str:

@@ -129,8 +129,8 @@ class DeviceDeployment(StatefulModel):
     stratum = models.CharField(max_length=200, default="", db_default="")
     device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="+")
     product = models.CharField(max_length=63)  # the bundle's name, for the constraint below
-    # In a rollback, the bundle that this device returns to. None: the deployment's bundle. There is no constraint in the
-    # database, because adding one would have locked the bundles.
+    # In a rollback, the bundle that this device returns to. None: the bundle of the deployment. There is no constraint
+    # in the database, because adding one would have locked the bundles.
     bundle = models.ForeignKey(
         Bundle, null=True, on_delete=models.PROTECT, related_name="+", db_index=False, db_constraint=False
     )

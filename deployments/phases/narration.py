@@ -46,6 +46,8 @@ def next_step(each: Survey) -> str:
         return "The scheduler goes through the selected devices."
     if deployment.state == DeploymentState.CANCELLED:
         return "The deployment was cancelled. Devices at work stop, finish or roll back."
+    if deployment.state == DeploymentState.ROLLING_BACK:
+        return "The deployment is being rolled back. Devices at work stop, or return when they have finished."
     tripped = next((phase for phase in each.phases if phase.state == PhaseState.TRIPPED), None)
     if deployment.state == DeploymentState.PAUSED:
         phase = tripped or each.current

@@ -1,4 +1,4 @@
-"""The commands that change a deployment under way: `pause`, `resume`, `promote` and `cancel`."""
+"""The commands that change a deployment: `pause`, `resume`, `promote`, `rollback` and `cancel`."""
 
 from typing import Any
 
@@ -33,6 +33,13 @@ PROMOTE = Help(
     "The current phase waits at its gate, soaks, or waits for results.",
     f"  kernex promote {EXAMPLE_ID}\n",
 )
+ROLLBACK = Help(
+    "bring a deployment's devices back to what they ran before",
+    """\
+The rollback is a deployment, too. It includes the devices that run the bundle. Devices at work are asked to stop, and
+return if they cannot.""",
+    f"  kernex rollback {EXAMPLE_ID} --reason 'drops frames at night'\n",
+)
 
 
 def add_to(commands: "Commands[Parser]") -> None:
@@ -45,7 +52,9 @@ def add_to(commands: "Commands[Parser]") -> None:
     resume.add_argument("--success", type=percentage, metavar="PERCENT", help="a new success threshold for the phase")
     resume.add_argument("--accept-failures", action="store_true", help="the failures so far no longer count")
     resume.add_argument("--skip-phase", action="store_true", help="begin the next phase")
-    for parser in (cancel, pause, promote, resume):
+    rollback = add_command(commands, "rollback", roll_back_deployment, ROLLBACK)
+    rollback.add_argument("--reason", default="", help="why, for other operators")
+    for parser in (cancel, pause, promote, resume, rollback):
         parser.add_argument("deployment", type=id_prefix, metavar="ID", help=ID_HELP)
 
 
@@ -68,6 +77,19 @@ def resume_deployment(context: Context) -> int:
         body["success_threshold_percent"] = arguments.success
     body |= {name: True for name in ("accept_failures", "skip_phase") if getattr(arguments, name)}
     return _control(context, "resume", body)
+
+
+def roll_back_deployment(context: Context) -> int:
+    deployment_id = find_deployment(context.client, context.arguments.deployment)
+    body = {"reason": context.arguments.reason} if context.arguments.reason else {}
+    document = context.client.post(f"/deployments/{deployment_id}/roll-back", body)
+    rollback = Deployment.parse(document)
+    context.screen.result(
+        document,
+        f"The rollback {rollback.id} has started.",
+        f"Next: kernex deployment {rollback.id} --wait",
+    )
+    return Exit.OK
 
 
 def _control(context: Context, action: str, body: dict[str, Any] | None) -> int:

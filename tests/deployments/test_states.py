@@ -46,13 +46,14 @@ rejected     . . . . . . . . . . . . . .
 timed_out    . . . . . . . . . . . . . .
 cancelled    . . . . . . . . . . . . . .
 """
-DEPLOYMENT_ORDER = "planning running paused cancelled finished"
+DEPLOYMENT_ORDER = "planning running paused cancelled finished rolling_back"
 DEPLOYMENT_ALLOWED = """
-planning   . x . x x
-running    . . x x x
-paused     . x . x x
-cancelled  . . . . .
-finished   . . . . .
+planning      . x . x x .
+running       . . x x x x
+paused        . x . x x x
+cancelled     . . . . . x
+finished      . . . . . x
+rolling_back  . . . . x .
 """
 PHASE_ORDER = "pending filling settling soaking gate passed tripped skipped"
 PHASE_ALLOWED = """

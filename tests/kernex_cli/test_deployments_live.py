@@ -129,6 +129,19 @@ def test_a_deployment_is_paused_resumed_and_promoted(at_live: Kernex, live: Live
     assert (shown.code, shown.document["outcome"]) == (0, "succeeded")
 
 
+def test_a_deployment_is_rolled_back(at_live: Kernex, live: Live, label: str) -> None:
+    machine = Machine(live).register(live.enrolment_token("back"))
+    with reporting(machine, "succeeded"):
+        assert at_live("deploy", label, "--group", "back", "--wait", "--no-observe", "--timeout", "60s").code == 0
+    deployment = at_live("deployments", "--limit", "1", "--json").document["results"][0]["id"]
+    rollback = at_live("rollback", deployment, "--reason", "try", "--json").document
+    assert (rollback["reverts"], rollback["note"]) == (deployment, "try")
+    # The device ran nothing before, so there is nothing to return to.
+    assert at_live("deployment", rollback["id"], "--wait", "--timeout", "60s").code == 6
+    reverted = at_live("deployment", deployment, "--wait", "--timeout", "60s", "--json")
+    assert (reverted.code, reverted.document["outcome"]) == (6, "rolled_back")
+
+
 def test_impossible_deployments_are_refused(at_live: Kernex, live: Live, label: str) -> None:
     assert "(unknown_bundle)" in at_live("deploy", "nothing@1", "--group", live.group()).err
     assert "(unknown_groups)" in at_live("deploy", label, "--group", "nowhere").err

@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_read_is_explained(
         (("--phases", "x,100%"), "is not the size of a phase"),
         (("--errors", "101"), "is not a percentage"),
         (("--gate",), "A gate is between two phases"),
-        (("--on-failure", "explode"), "is not one of pause, cancel"),
+        (("--on-failure", "explode"), "is not one of pause, cancel, roll_back"),
     ],
 )
 def test_wrong_options_are_explained(
@@ -145,6 +145,15 @@ def test_a_deployment_is_controlled(at_fake: Kernex, fake: FakeServer, action: s
     fake.responses[f"POST /deployments/{ID}/{action}"] = deployment("running", waiting=1)
     assert at_fake(action, ID).out == f"Deployment {ID} is running.\n"
     assert request(fake) == {}
+
+
+def test_a_deployment_is_rolled_back(at_fake: Kernex, fake: FakeServer) -> None:
+    rollback = "7c1b0f0e-3c1b-4b0c-8f57-2f1f6b6f3a22"
+    fake.responses[f"POST /deployments/{ID}/roll-back"] = deployment("planning") | {"id": rollback, "reverts": ID}
+    outcome = at_fake("rollback", ID, "--reason", "drops frames")
+    lines = [f"The rollback {rollback} has started.", f"Next: kernex deployment {rollback} --wait"]
+    assert outcome.out.splitlines() == lines
+    assert request(fake) == {"reason": "drops frames"}
 
 
 def test_a_decision_is_sent_with_its_reason(at_fake: Kernex, fake: FakeServer) -> None:
