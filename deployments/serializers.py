@@ -10,8 +10,8 @@ from rest_framework import serializers
 from deployments.definition import MAX_DEVICES
 from deployments.models import Deployment, DeploymentState, DeviceDeployment, Phase
 from deployments.models.device_deployment import StateCounts
-from deployments.phases.advance import counts_of_phases
 from deployments.phases.strata import MAX_STRATA
+from deployments.phases.survey import counts_of_phases
 from deployments.phases.thresholds import PhaseCounts
 from deployments.progress import counts_of, outcome_of, refresh_observation
 from deployments.states import COUNTED_RESULTS, RESULTS, DeploymentOutcome, FailureAction, SkipReason

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from django.db import transaction
 
 from deployments.models import Deployment, DeploymentState, Phase, PhaseState
-from deployments.phases.advance import Survey, pause, survey
+from deployments.phases.advance import pause
+from deployments.phases.survey import Survey, survey
 from deployments.states import PauseReason
 from foundation.errors import BadRequest, Conflict, IllegalTransition
 from foundation.events.models import record_event

@@ -6,7 +6,7 @@ from datetime import datetime
 from django.utils import timezone
 
 from deployments.models import Deployment, DeploymentState, Phase, PhaseState
-from deployments.phases.advance import Survey, survey
+from deployments.phases.survey import Survey, survey
 from deployments.states import OPEN_PHASE_STATES, PauseReason
 from foundation.formatting import duration
 

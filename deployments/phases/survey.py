@@ -1,0 +1,129 @@
+"""What is known about deployments that are under way: their phases, the counts of each, and who waits.
+
+One survey reads any number of deployments in a few statements.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connection
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+
+from deployments.models import Deployment, DeviceDeployment, Phase, PhaseState
+from deployments.phases.decision import STAY, Decision, Situation, decide
+from deployments.phases.thresholds import PhaseCounts
+from deployments.states import OPEN_PHASE_STATES, UNFINISHED_STATES, UNSUCCESSFUL_STATES, PauseReason
+
+# A phase that settles fills the places of evicted devices again.
+ADMITTING_STATES = (PhaseState.FILLING, PhaseState.SETTLING)
+
+_COUNTS = """
+SELECT phase_id, count(*),
+    count(*) FILTER (WHERE state = 'succeeded' AND late_at IS NULL),
+    count(*) FILTER (WHERE late_at IS NOT NULL OR (state = ANY(%(unsuccessful)s) AND NOT is_lost)),
+    count(*) FILTER (WHERE is_lost),
+    count(*) FILTER (WHERE state = 'cancelled')
+FROM (
+    SELECT phase_id, state, late_at, state = 'timed_out' AND reason_code = 'never_accepted' AS is_lost
+    FROM deployments_devicedeployment WHERE phase_id = ANY(%(phases)s)
+) AS admitted
+GROUP BY phase_id
+"""
+
+
+def counts_of_phases(phases: Iterable[Phase]) -> dict[int, PhaseCounts]:
+    """Return the counts of each phase that has admitted devices. One statement."""
+    values: dict[str, Any] = {"phases": [phase.pk for phase in phases], "unsuccessful": list(UNSUCCESSFUL_STATES)}
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNTS, values)
+        return {phase_id: PhaseCounts(*counts) for phase_id, *counts in cursor.fetchall()}
+
+
+@dataclass(slots=True)
+class Survey:
+    """What is known about one running deployment: its phases in order, their counts, and who waits."""
+
+    deployment: Deployment
+    phases: list[Phase] = field(default_factory=list)
+    counts: dict[int, PhaseCounts] = field(default_factory=dict)
+    candidates: bool = False
+    unfinished: bool = False
+
+    @property
+    def current(self) -> Phase | None:
+        """The phase that is open, or the next one to open. None: all have ended."""
+        return next((phase for phase in self.phases if phase.state in (*OPEN_PHASE_STATES, PhaseState.PENDING)), None)
+
+    def counts_of(self, phase: Phase) -> PhaseCounts:
+        return self.counts.get(phase.pk, PhaseCounts())
+
+    def missing(self, current: Phase) -> int:
+        """Return how many more devices the phase may admit."""
+        admitted = sum(self.counts_of(phase).judged for phase in self.phases if phase.number <= current.number)
+        return max(0, current.device_count - admitted)
+
+    def next_decision(self) -> Decision:
+        phase = self.current
+        if phase is None:
+            return STAY
+        if phase.state != PhaseState.PENDING and self.is_exceeded:
+            return Decision(PhaseState.TRIPPED, PauseReason.ERROR_THRESHOLD)
+        situation = Situation(
+            state=PhaseState(phase.state),
+            counts=self.counts_of(phase).forgiving(phase.forgiven),
+            thresholds=phase.thresholds(self.deployment.min_sample),
+            missing=self.missing(phase),
+            candidates=self.candidates,
+            is_last=phase.is_last,
+            manual_gate=phase.manual_gate,
+            soak_seconds=phase.soak_seconds,
+            fill_ends_at=phase.fill_ends_at,
+            soak_ends_at=phase.soak_ends_at,
+        )
+        return decide(situation, timezone.now())
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Devices of a passed phase failed late, or more devices failed than the deployment tolerates altogether."""
+        for phase in self.phases:
+            counts = self.counts_of(phase).forgiving(phase.forgiven)
+            thresholds = phase.thresholds(self.deployment.min_sample)
+            if phase.state == PhaseState.PASSED and thresholds.is_exceeded(counts):
+                return True
+        bad = sum(self.counts_of(phase).bad - phase.forgiven for phase in self.phases)
+        return self.deployment.max_bad is not None and bad > self.deployment.max_bad
+
+    @property
+    def is_due(self) -> bool:
+        return self.next_decision() != STAY or self.may_admit or self.may_evict
+
+    @property
+    def may_admit(self) -> bool:
+        phase = self.current
+        if phase is None or phase.state not in ADMITTING_STATES or not self.candidates:
+            return False
+        return phase.is_last or self.missing(phase) > 0
+
+    @property
+    def may_evict(self) -> bool:
+        phase = self.current
+        return phase is not None and phase.state in ADMITTING_STATES and not phase.is_last
+
+
+def survey(deployments: Iterable[Deployment]) -> list[Survey]:
+    """Return what is known about these deployments. Three statements, however many there are."""
+    surveys = {deployment.pk: Survey(deployment) for deployment in deployments}
+    for phase in Phase.objects.filter(deployment__in=surveys):
+        surveys[phase.deployment_id].phases.append(phase)
+    opened = [phase for each in surveys.values() for phase in each.phases if phase.state != PhaseState.PENDING]
+    counts = counts_of_phases(opened) if opened else {}
+    rows = DeviceDeployment.objects.filter(deployment=OuterRef("pk"))
+    waiting = Exists(rows.candidates())
+    unfinished = Exists(rows.in_states(*UNFINISHED_STATES))
+    facts = Deployment.objects.filter(pk__in=surveys).order_by().values_list("pk", waiting, unfinished)
+    for deployment_id, candidates, is_unfinished in facts:
+        each = surveys[deployment_id]
+        each.counts, each.candidates, each.unfinished = counts, candidates, is_unfinished
+    return list(surveys.values())
