@@ -155,8 +155,8 @@ class Deployment(Resource):
 
     @property
     def has_succeeded(self) -> bool:
-        """True if it succeeded on all its devices. It may have none if all selected ones run the bundle already."""
-        if not self.device_count:
+        """True if it has the outcome `succeeded`, or if it succeeded on all its devices so far."""
+        if self.outcome or not self.device_count:
             return self.outcome == SUCCEEDED
         return self.counts.get(SUCCEEDED, 0) == self.device_count
 

@@ -132,9 +132,12 @@ def test_a_deployment_is_paused_resumed_and_promoted(at_live: Kernex, live: Live
 def test_a_deployment_is_rolled_back(at_live: Kernex, live: Live, label: str) -> None:
     machine = Machine(live).register(live.enrolment_token("back"))
     with reporting(machine, "succeeded"):
-        assert at_live("deploy", label, "--group", "back", "--wait", "--no-observe", "--timeout", "60s").code == 0
-    deployment = at_live("deployments", "--limit", "1", "--json").document["results"][0]["id"]
-    rollback = at_live("rollback", deployment, "--reason", "try", "--json").document
+        deployed = at_live("deploy", label, "--group", "back", "--wait", "--no-observe", "--timeout", "60s", "--json")
+    assert deployed.code == 0, deployed.err
+    deployment = deployed.document["id"]
+    started = at_live("rollback", deployment, "--reason", "try", "--json")
+    assert started.code == 0, started.err
+    rollback = started.document
     assert (rollback["reverts"], rollback["note"]) == (deployment, "try")
     # This device does not report that it runs the bundle, so it has nothing to do.
     assert at_live("deployment", rollback["id"], "--wait", "--timeout", "60s").code == 0
