@@ -154,7 +154,7 @@ class PromoteDeployment(APIView):
 class RollBackDeployment(APIView):
     @extend_schema(
         request=RollbackRequest,
-        responses={201: DeploymentAnswer, 409: OpenApiResponse(description="wrong_state, is_a_rollback")},
+        responses={201: DeploymentResponse, 409: OpenApiResponse(description="wrong_state, is_a_rollback")},
     )
     def post(self, request: Request, deployment_id: UUID) -> Response:
         """Bring the devices of a deployment back to what they ran before. Idempotent. Returns the rollback.
@@ -167,7 +167,7 @@ class RollBackDeployment(APIView):
         token = token_of(request)
         reason = body.validated_data.get("reason", "")
         rollback = roll_back(deployment, reason=reason, actor=token.actor, created_by=token.user)
-        return Response(answer(rollback), status=201)
+        return Response(deployment_body(rollback), status=201)
 
 
 class CancelDeployment(APIView):
