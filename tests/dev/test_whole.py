@@ -16,7 +16,7 @@ from tests.live import ROOT
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 READY = "Kernex is ready"
 # The states of a device deployment that succeeds, in order. A state that ends between two polls is not displayed.
-STATES = ["waiting", "offered", "downloading", "installing", "checking", "succeeded"]
+STATES = ["waiting", "offered", "accepted", "downloading", "installing", "checking", "succeeded"]
 
 
 def processes_of(directory: Path) -> list[str]:
