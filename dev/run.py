@@ -167,8 +167,15 @@ class Runner:
             time.sleep(0.5)
 
 
-def raise_interrupt(*_: object) -> None:
+def interrupt(*_: object) -> None:
+    """End the run. Later signals are ignored, because they would interrupt the stopping of the processes."""
+    ignore_signals()
     raise KeyboardInterrupt
+
+
+def ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def main() -> int:
@@ -177,7 +184,8 @@ def main() -> int:
     parser.add_argument("--var", type=Path, default=Path("var"), help="directory of all data")
     arguments = parser.parse_args()
     os.chdir(ROOT)
-    signal.signal(signal.SIGTERM, raise_interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     terminal = Terminal()
     runner = Runner(Workspace(arguments.var, arguments.port), terminal)
     try:
@@ -194,7 +202,7 @@ def main() -> int:
         terminal.print_error(f"{error}: free some space, or choose another directory with `make run VAR=/some/dir`.")
         return 1
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        ignore_signals()
         runner.children.stop()
 
 

@@ -101,7 +101,9 @@ def test_a_newcomers_first_runs(clone: Path) -> None:
     wait_until_ready(clone, process := start(clone, port))
     runner = [line for line in processes_of(clone) if "dev.run" in line]
     assert runner
-    process.terminate()  # make does not forward SIGTERM, so the runner gets its own
-    subprocess.run(["pkill", "-TERM", "-f", f"dev.run --port {port}"], check=False)
-    process.wait(60)
+    process.terminate()
+    while process.poll() is None:
+        # make may forward SIGTERM or not. Further signals must not interrupt the runner while it stops its processes.
+        subprocess.run(["pkill", "-TERM", "-f", f"dev.run --port {port}"], check=False)
+        time.sleep(0.1)
     assert all_stopped(clone), processes_of(clone)
