@@ -1,4 +1,4 @@
-"""The next scheduler gets the same result after one was killed while it planned or cancelled."""
+"""The next scheduler gets the same result after one was killed at work: planning, cancelling, or rolling back."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,10 +13,11 @@ from deployments import planning, termination
 from deployments.definition import Definition, start
 from deployments.models import Deployment, DeviceDeployment, Phase, Selection
 from deployments.planning import plan
+from deployments.rollback import roll_back
 from deployments.termination import carry_out_cancels
 from devices.models import Command, Device
 from foundation.events.models import Event
-from tests.factories import complete, make_device
+from tests.factories import complete, make_bundle, make_device
 
 ALICE = "operator:alice"
 
@@ -65,8 +66,8 @@ def statements_of(function: Callable[[], object]) -> int:
 def outcome() -> Any:
     """All that planning and cancelling leave behind."""
     return (
-        list(Deployment.objects.values_list("state", "reason_code", "skipped", "final_counts")),
-        list(Phase.objects.values_list("state", "device_count")),
+        list(Deployment.objects.order_by("created_at").values_list("state", "reason_code", "skipped", "final_counts")),
+        list(Phase.objects.order_by("pk").values_list("state", "device_count")),
         sorted(DeviceDeployment.objects.values_list("device_id", "state", "reason_code")),
         sorted(Command.objects.filter(withdrawn_at=None).values_list("device_id", "kind")),
         sorted(Event.objects.exclude(kind__startswith="device.").values_list("kind", "message")),
@@ -75,10 +76,18 @@ def outcome() -> Any:
 
 def prepare(scenario: str, devices: list[Device]) -> None:
     """Put the database into the state that a scenario starts from."""
-    for model in (Event, Command, DeviceDeployment, Selection, Phase, Deployment):
+    for model in (Event, Command, DeviceDeployment, Selection, Phase):
         model.objects.all().delete()
-    definition = Definition(Bundle.objects.get(), groups=["lab"], devices=[device.pk for device in devices[:2]])
+    Deployment.objects.exclude(reverts=None).delete()
+    Deployment.objects.all().delete()
+    definition = Definition(
+        Bundle.objects.get(version="1.0.0"), groups=["lab"], devices=[device.pk for device in devices[:2]]
+    )
     deployment = start(definition, actor=ALICE)
+    if scenario == "roll back":
+        plan()
+        install_on(list(DeviceDeployment.objects.order_by("device_id")[:4]))
+        roll_back(deployment, reason="", actor=ALICE)
     if scenario == "cancel":
         plan()
         active = list(DeviceDeployment.objects.order_by("device_id").values_list("pk", flat=True)[:4])
@@ -88,16 +97,31 @@ def prepare(scenario: str, devices: list[Device]) -> None:
         deployment.cancel(ALICE)
 
 
+def install_on(rows: list[DeviceDeployment]) -> None:
+    """Let these devices succeed. They ran an earlier bundle before."""
+    now = timezone.now()
+    earlier = Bundle.objects.get(version="0.9.0").manifest_sha256
+    succeeded = DeviceDeployment.objects.filter(pk__in=[row.pk for row in rows])
+    succeeded.transition_to("offered", offered_at=now, deadline_at=now + timedelta(hours=1))
+    succeeded.transition_to("succeeded", previous_manifest_sha256=earlier)
+
+
 @pytest.fixture
 def fleet(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> list[Device]:
+    make_bundle("vad@0.9.0")
     monkeypatch.setattr(planning, "BATCH", 4)
     monkeypatch.setattr(termination, "BATCH", 3)
     return [*(make_device() for _ in range(8)), make_device(state="pending")]
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("scenario", ["plan", "cancel"])
-@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(
+    ("scenario", "after"),
+    [
+        ("plan", False), ("plan", True), ("cancel", False), ("cancel", True), ("roll back", False),
+        pytest.param("roll back", True, marks=pytest.mark.long),
+    ],
+)  # fmt: skip
 def test_a_scheduler_killed_at_any_statement_leaves_the_same_result(
     fleet: list[Device], scenario: str, after: bool
 ) -> None:

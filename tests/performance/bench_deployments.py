@@ -1,4 +1,4 @@
-"""Measure how fast deployments are started, planned and cancelled.
+"""Measure how fast deployments are started, planned, taken through phases, rolled back and cancelled.
 
     python -m tests.performance.bench_deployments [--devices 50000]
 
@@ -45,19 +45,30 @@ def main() -> None:
 def measure(postgres: Postgres, devices: int) -> None:
     """Print how long the requests take, and how many devices per second the scheduler handles."""
     # Django has to be set up before its models are imported.
+    from django.utils import timezone
+
+    from deployments.offers import offer
+    from deployments.phases.advance import advance
     from deployments.planning import plan
     from deployments.termination import carry_out_cancels, finish
     from tests.factories import make_bundle, make_device, make_token, make_user
 
     make_bundle("vad@1.0.0")
-    device = make_device()
+    device = make_device(last_heartbeat_at=timezone.now())
     add_devices(postgres, device, devices)
     authorization = {"authorization": f"Bearer {make_token(make_user(), 'operator')}"}
     started = request("/api/v1/deployments", {"bundle": "vad@1.0.0", "groups": ["lab"]}, authorization)
+    run_task("baseline: insert as many rows", lambda: insert_rows(postgres, devices), devices)
     run_task("plan", plan, devices)
     request(f"/api/v1/deployments/{started['id']}/cancel", {}, authorization)
     run_task("cancel", carry_out_cancels, devices)
     run_task("finish", finish, 1)
+    phases = [{"percent": 1}, {"percent": 50}, {}]
+    request("/api/v1/deployments", {"bundle": "vad@1.0.0", "groups": ["lab"], "phases": phases}, authorization)
+    run_task("plan with three phases", plan, devices)
+    run_task("admit the first phase", advance, 1)
+    run_task("offer the first phase", offer, devices // 100)
+    run_task("a tick without changes", lambda: advance() or 1, 1)
 
 
 def add_devices(postgres: Postgres, template: Any, count: int) -> None:
@@ -66,6 +77,18 @@ def add_devices(postgres: Postgres, template: Any, count: int) -> None:
     with psycopg.connect(postgres.app_url, autocommit=True) as database:
         database.execute(ADD_DEVICES.format(columns=columns).encode(), [count])
         database.execute("VACUUM ANALYZE devices_device")
+
+
+def insert_rows(postgres: Postgres, count: int) -> int:
+    """Insert rows of the size of a device deployment into a table without indexes."""
+    with psycopg.connect(postgres.app_url, autocommit=True) as database:
+        database.execute("CREATE TEMPORARY TABLE plain (id uuid PRIMARY KEY, device uuid, state text, data jsonb)")
+        database.execute(
+            "INSERT INTO plain SELECT gen_random_uuid(), gen_random_uuid(), 'waiting', '{}'"
+            " FROM generate_series(1, %s)",
+            [count],
+        )
+    return count
 
 
 def request(path: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
