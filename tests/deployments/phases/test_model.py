@@ -217,7 +217,7 @@ def tell(phases: list[PhaseDefinition], devices: int, on_failure: str, steps: li
         transaction.set_rollback(True)
 
 
-def stories(examples: int) -> Any:
+def stories(examples: int) -> settings:
     return settings(
         max_examples=examples, deadline=None, derandomize=True, database=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
