@@ -191,7 +191,8 @@ def _complete(deployment: Deployment, phases: list[Phase]) -> None:
     else:
         Phase.objects.filter(deployment=deployment).transition_to(PhaseState.SKIPPED)
         deployment.transition_to(DeploymentState.FINISHED, reason_code="no_devices")
-        why = str(deployment.skipped_counts) or "the selection is empty"
+        nobody = "no device runs the bundle" if deployment.reverts_id else "the selection is empty"
+        why = str(deployment.skipped_counts) or nobody
         kind, message = (
             "deployment.finished",
             f"The deployment of {deployment.title} ended: no device can take part ({why}).",

@@ -145,6 +145,11 @@ class Deployment(Resource):
         return bool(self.finished_at)
 
     @property
+    def title(self) -> str:
+        """What it deploys: `vad@1.0.0`, or `rollback of vad@1.0.0`."""
+        return f"rollback of {self.bundle}" if self.reverts else self.bundle
+
+    @property
     def shown_state(self) -> str:
         """The outcome if there is one: `finished` alone does not say whether the devices run the bundle."""
         return self.outcome or self.state

@@ -190,12 +190,12 @@ def _show_end(context: Context, document: dict[str, Any]) -> int:
     deployment = Deployment.parse(document)
     _note_skipped(context.screen, deployment)
     if deployment.has_succeeded:
-        context.screen.result(document, f"{deployment.bundle}: {deployment.summary}.")
+        context.screen.result(document, f"{deployment.title}: {deployment.summary}.")
         return Exit.OK
     if deployment.is_paused:
         _show_pause(context, deployment)
     failures = _unsuccessful_devices(context, deployment)
-    context.screen.result({**document, "unsuccessful": failures}, f"{deployment.bundle}: {deployment.summary}.")
+    context.screen.result({**document, "unsuccessful": failures}, f"{deployment.title}: {deployment.summary}.")
     if not deployment.device_count and deployment.has_ended:
         reason = f" ({deployment.reason_code})" if deployment.reason_code else ""
         context.screen.note(f"No device was part of this deployment{reason}.", "red")
@@ -251,7 +251,7 @@ def _devices(context: Context, deployment_id: str, limit: int, state: str | None
 def show_deployments(context: Context) -> int:
     documents = context.client.pages("/deployments", {}, context.arguments.limit)
     rows = [
-        (each.bundle, each.id, each.shown_state, each.summary, each.created_at, each.note)
+        (each.title, each.id, each.shown_state, each.summary, each.created_at, each.note)
         for each in map(Deployment.parse, documents)
     ]
     context.screen.listing(documents, LIST_COLUMNS, rows)
@@ -269,7 +269,7 @@ def show_deployment(context: Context) -> int:
         screen.result({**document, "devices": documents})
         return Exit.OK
     deployment = Deployment.parse(document)
-    screen.result(None, f"{deployment.bundle} is {deployment.shown_state}: {deployment.summary}.")
+    screen.result(None, f"{deployment.title} is {deployment.shown_state}: {deployment.summary}.")
     if deployment.is_paused:
         _show_pause(context, deployment)
     if deployment.observing:

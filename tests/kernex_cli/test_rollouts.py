@@ -156,6 +156,12 @@ def test_a_deployment_is_rolled_back(at_fake: Kernex, fake: FakeServer) -> None:
     assert request(fake) == {"reason": "drops frames"}
 
 
+def test_a_rollback_is_called_one(at_fake: Kernex, fake: FakeServer) -> None:
+    rollback = deployment("finished", succeeded=1) | {"reverts": ID, "outcome": "succeeded"}
+    fake.responses["GET /deployments"] = {"next": None, "results": [rollback]}
+    assert "rollback of vad@1.0.0\t" in at_fake("deployments").out
+
+
 def test_a_decision_is_sent_with_its_reason(at_fake: Kernex, fake: FakeServer) -> None:
     fake.responses[f"POST /deployments/{ID}/resume"] = deployment("running", waiting=1)
     arguments = ["--reason", "known", "--errors", "20", "--success", "0", "--accept-failures"]
