@@ -54,6 +54,8 @@ from foundation.scheduler import ACTOR
 logger = logging.getLogger(__name__)
 # How many devices one transaction goes through. A cancel waits for it.
 BATCH = 5000
+# A phase admits from each stratum separately. With more strata, the random order has to do.
+MAX_MIXED_STRATA = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +182,9 @@ def _complete(deployment: Deployment, phases: list[Phase]) -> None:
         for phase, count in zip(phases, device_counts(phases, deployment.device_count), strict=True):
             Phase.objects.filter(pk=phase.pk).update(device_count=count)
         if deployment.strata:
-            sizes = dict(_stratum_sizes(deployment))
-            Deployment.objects.filter(pk=deployment.pk).update(stratum_sizes=sizes)
+            sizes = dict(_stratum_sizes(deployment)[: MAX_MIXED_STRATA + 1])
+            if len(sizes) <= MAX_MIXED_STRATA:
+                Deployment.objects.filter(pk=deployment.pk).update(stratum_sizes=sizes)
         phases[0].open(deployment.fill_seconds)
         deployment.transition_to(DeploymentState.RUNNING)
         devices = "1 device" if deployment.device_count == 1 else f"{deployment.device_count} devices"

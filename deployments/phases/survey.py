@@ -5,6 +5,7 @@ One survey reads any number of deployments in a few statements.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from django.db import connection
@@ -108,8 +109,11 @@ class Survey:
 
     @property
     def may_evict(self) -> bool:
+        """The oldest offers of the current phase may have been open for too long."""
         phase = self.current
-        return phase is not None and phase.state in ADMITTING_STATES and not phase.is_last
+        if phase is None or phase.state not in ADMITTING_STATES or phase.is_last or phase.opened_at is None:
+            return False
+        return timezone.now() >= phase.opened_at + timedelta(seconds=self.deployment.accept_seconds)
 
 
 def survey(deployments: Iterable[Deployment]) -> list[Survey]:

@@ -85,7 +85,9 @@ class Story:
         Device.objects.filter(pk=self.devices[number % len(self.devices)].pk).update(last_heartbeat_at=timezone.now())
 
     def wait_for_acceptance(self, number: int) -> None:
-        DeviceDeployment.objects.filter(state="offered").update(offered_at=timezone.now() - timedelta(hours=2))
+        past = timezone.now() - timedelta(hours=2)
+        DeviceDeployment.objects.filter(state="offered").update(offered_at=past)
+        Phase.objects.filter(opened_at__isnull=False).update(opened_at=past)
 
     def wait_for_devices(self, number: int) -> None:
         Phase.objects.filter(state__in=OPEN).update(fill_ends_at=timezone.now())

@@ -9,6 +9,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from bundles.models import Bundle
+from deployments import planning
 from deployments.models import Deployment, DeviceDeployment, Phase
 from deployments.offers import offer
 from deployments.phases.advance import advance, trip_if_exceeded, withdraw_offers_of_paused
@@ -58,6 +59,13 @@ def end(deployment: Deployment, number: int = 1, *, good: int = 0, bad: int = 0)
     assert len(offered) == good + bad
     for position, row in enumerate(offered):
         report(row, "succeeded" if position < good else "failed")
+
+
+def let_time_pass(deployment: Deployment) -> None:
+    """Open the phases and make the offers two hours ago."""
+    past = timezone.now() - timedelta(hours=2)
+    Phase.objects.filter(deployment=deployment, opened_at__isnull=False).update(opened_at=past)
+    rows(deployment, offered_at__isnull=False).update(offered_at=past)
 
 
 def phase_states(deployment: Deployment) -> list[str]:
@@ -192,6 +200,15 @@ def test_every_phase_has_its_share_of_each_stratum(bundle: Bundle) -> None:
     assert dict(counts) == {"field | ": 6, "lab | site-a": 3, "lab | ": 1}
 
 
+def test_too_many_strata_are_not_mixed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "MAX_MIXED_STRATA", 2)
+    devices = [device for tag in ("site-a", "site-b", "site-c") for device in online(2, tags=[tag])]
+    deployment = make_deployment(bundle, *devices, phases=CANARY, strata=["tag:site-"])
+    assert deployment.stratum_sizes == {}
+    tick()
+    assert admitted(deployment).count() == 1
+
+
 def test_devices_of_other_strata_take_the_places_of_unreachable_ones(bundle: Bundle) -> None:
     silent = [make_device(group=make_group("field")) for _ in range(10)]
     devices = [*silent, *online(10, group=make_group("lab"))]
@@ -207,7 +224,8 @@ def test_a_device_that_does_not_accept_in_time_loses_its_place(bundle: Bundle) -
     deployment = make_deployment(bundle, *online(20), phases=CANARY)
     tick()
     silent = admitted(deployment).order_by("rank").first()
-    DeviceDeployment.objects.filter(pk=silent.pk).update(offered_at=timezone.now() - timedelta(hours=2))
+    let_time_pass(deployment)
+    DeviceDeployment.objects.exclude(pk=silent.pk).filter(state="offered").update(offered_at=timezone.now())
     tick()
     silent.refresh_from_db()
     assert (silent.state, silent.phase_id, silent.attempt) == ("waiting", None, 2)
@@ -226,7 +244,7 @@ def test_a_device_that_has_accepted_keeps_its_place(bundle: Bundle) -> None:
     tick()
     row = admitted(deployment).first()
     report(row, "accepted")
-    rows(deployment).update(offered_at=timezone.now() - timedelta(hours=2))
+    let_time_pass(deployment)
     tick()
     row.refresh_from_db()
     assert (row.state, row.phase.number) == ("accepted", 1)
@@ -235,7 +253,7 @@ def test_a_device_that_has_accepted_keeps_its_place(bundle: Bundle) -> None:
 def test_the_last_phase_evicts_nobody(bundle: Bundle) -> None:
     deployment = make_deployment(bundle, *online(2))
     tick()
-    rows(deployment).update(offered_at=timezone.now() - timedelta(hours=2))
+    let_time_pass(deployment)
     tick()
     assert rows(deployment, state="offered").count() == 2
 
