@@ -50,6 +50,7 @@ def live(request: HttpRequest) -> JsonResponse:
 @dataclass(frozen=True, slots=True)
 class DeploymentCounts:
     running: int
+    paused: int
     are_held: bool
 
 
@@ -74,7 +75,9 @@ class FleetStatus:
             devices=Device.objects.counts(),
             health=Device.objects.health_counts(),
             deployments=DeploymentCounts(
-                running=Deployment.objects.running().count(), are_held=Hold.objects.active().exists()
+                running=Deployment.objects.running().count(),
+                paused=Deployment.objects.paused().count(),
+                are_held=Hold.objects.active().exists(),
             ),
             bundles=BundleCounts(ready=Bundle.objects.ready().count()),
             version=settings.VERSION,
@@ -107,6 +110,14 @@ def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
             "deployment",
             "state__exact=running",
         ),
+        (
+            "paused deployments",
+            status.deployments.paused,
+            "warn",
+            "deployments",
+            "deployment",
+            "state__exact=paused",
+        ),
         ("ready bundles", status.bundles.ready, "plain", "bundles", "bundle", "state__exact=ready"),
     ]
     context["tiles"] = [
@@ -117,7 +128,8 @@ def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     failed = DeviceDeployment.objects.unsuccessful().select_related("device", "deployment__bundle")
     if status.deployments.are_held:
         context["held"] = Hold.objects.active().first()
-    context["running"] = with_segments(Deployment.objects.running().select_related("bundle").defer("bundle__manifest"))
+    in_progress = Deployment.objects.unfinished().select_related("bundle").defer("bundle__manifest")
+    context["in_progress"] = with_segments(in_progress)
     context["failures"] = failed.defer("deployment__bundle__manifest").order_by("-finished_at")[:SHOWN_ROWS]
     context["events"] = Event.objects.all()[:SHOWN_ROWS]
     return context
@@ -140,6 +152,7 @@ class HealthFigures(serializers.Serializer[Any]):
 
 class DeploymentFigures(serializers.Serializer[Any]):
     running = serializers.IntegerField()
+    paused = serializers.IntegerField(help_text="They wait for an operator.")
     are_held = serializers.BooleanField(help_text="After a restore, until an operator releases them.")
 
 

@@ -35,9 +35,9 @@ class DeploymentQuerySet(StatefulQuerySet["Deployment"]):
         """The bundle is still offered to devices."""
         return self.in_states(DeploymentState.RUNNING)
 
-    def started(self) -> Self:
-        """Planned, and not ended or cancelled."""
-        return self.in_states(DeploymentState.RUNNING, DeploymentState.PAUSED)
+    def paused(self) -> Self:
+        """Nothing is offered until an operator resumes them."""
+        return self.in_states(DeploymentState.PAUSED).filter(finished_at=None)
 
     def unfinished(self) -> Self:
         """Some device deployments may not have ended, even after an operator has cancelled."""

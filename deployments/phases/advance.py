@@ -172,7 +172,7 @@ def withdraw_offers_of_paused() -> int:
     The devices keep their places in the phases.
     """
     offered = DeviceDeployment.objects.in_states(DeviceDeploymentState.OFFERED).filter(deployment=OuterRef("pk"))
-    paused = Deployment.objects.in_states(DeploymentState.PAUSED).filter(Exists(offered), finished_at=None)
+    paused = Deployment.objects.paused().filter(Exists(offered))
     withdrawn = 0
     for deployment_id in time_boxed(paused.values_list("pk", flat=True), RUN_SECONDS):
         with transaction.atomic():

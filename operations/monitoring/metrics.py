@@ -79,7 +79,8 @@ def count() -> list[Figure]:
         Figure("devices", "Devices by state; online and offline are accepted ones.", Device.objects.counts(), "state"),
         Figure("devices_health", "Online devices by reported health.", Device.objects.health_counts(), "health"),
         single("commands_open", "Commands that no device has acknowledged.", Command.objects.open().count()),
-        single("deployments_running", "Deployments that have not ended.", Deployment.objects.running().count()),
+        single("deployments_running", "Deployments that offer their bundle.", Deployment.objects.running().count()),
+        single("deployments_paused", "Deployments that wait for an operator.", Deployment.objects.paused().count()),
         single(
             "device_deployments_failed",
             "Device deployments that ended without success within the last hour.",

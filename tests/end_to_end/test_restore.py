@@ -56,7 +56,7 @@ def test_devices_continue_after_a_restore_and_are_not_downgraded(tmp_path: Path)
         before = (device_called(live, tmp_path.name) or {}).get("last_heartbeat_at")
         wait_for(lambda: live.call("GET", f"/deployments/{deployment}").json()["state"] == "running")
         wait_for(lambda: (device_called(live, tmp_path.name) or {}).get("last_heartbeat_at") != before)
-        assert live.call("GET", "/status").json()["deployments"] == {"running": 1, "are_held": True}
+        assert live.call("GET", "/status").json()["deployments"] == {"running": 1, "paused": 0, "are_held": True}
         assert device_deployment_of(live, deployment)["state"] == "waiting"
         assert live.call("GET", f"/devices/{device}").json()["running_bundles"]["demo"]["version"] == "2"
 

@@ -64,6 +64,7 @@ RIGHTS: dict[str, dict[str, str]] = {
     "deployment-pause": {"POST": "operate"},
     "deployment-resume": {"POST": "operate"},
     "deployment-promote": {"POST": "operate"},
+    "deployment-roll-back": {"POST": "operate"},
     "status": {"GET": "read"},
     "schema": {"GET": "nobody"},
     "docs": {"GET": "nobody"},
