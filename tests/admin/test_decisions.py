@@ -300,7 +300,7 @@ def test_invalid_fields_of_an_archive_are_shown_on_the_form(
     ("body", "message"),
     [
         ({"archive": SimpleUploadedFile("a.tar", b"not an archive")}, "not a tar"),
-        ({"version": "1.0.0"}, "exists with another manifest"),
+        ({"version": "1.0.0"}, "exists with a different manifest"),
     ],
 )
 def test_a_refused_archive_is_shown_as_a_message(boss: Client, body: dict[str, object], message: str) -> None:

@@ -16,7 +16,7 @@ PAGE = (ROOT / "docs" / "bundles.md").read_text()
 def test_the_example_manifest_is_valid() -> None:
     blocks = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
     assert manifest.read(blocks[0]).label == "vad@1.0.0"
-    assert len(blocks) == 3
+    assert len(blocks) == 4
 
 
 def test_every_error_code_is_documented() -> None:
