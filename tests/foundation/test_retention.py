@@ -53,6 +53,9 @@ def test_a_batch_size_below_one_deletes_nothing(batch_size: int) -> None:
 
 
 def test_one_call_deletes_at_most_ten_thousand_events() -> None:
+    """It finds each of them by its key, even if the planner believes that the table is empty."""
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE events_event")
     Event.objects.bulk_create(Event(kind="a.test", message="old", actor="a") for _ in range(10_010))
     Event.objects.update(at=timezone.now() - timedelta(days=900))
     with connection.cursor() as cursor:
