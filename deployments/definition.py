@@ -68,31 +68,15 @@ class Definition:
 def start(definition: Definition, *, actor: str, created_by: User | None = None) -> Deployment:
     """Record a deployment, which the scheduler then plans.
 
-    Raises:
-        BadRequest: `nobody_chosen`; `too_many_devices`; `unknown_groups` or `unknown_devices`, with some of those;
-            `invalid_query`; `bad_phases`; `bad_strata`.
-        Conflict: `bundle_not_ready`; `no_devices` if none of the selected devices is accepted.
+    Raises what `check` raises.
     """
     bundle = definition.bundle
-    query, exclude = definition.query.strip(), definition.exclude.strip()
-    if not definition.groups and not definition.devices and not query:
-        raise BadRequest("nobody_chosen", "Name at least one device or group, or give a query.")
-    for text in filter(None, (query, exclude)):
-        condition_of(text)
-    check_phases(definition.phases)
-    check_strata(list(definition.strata))
-    groups = _known_groups(definition.groups)
-    _check_devices(definition.devices)
-    _check_devices(definition.canaries)
-    if definition.deadline_seconds is None:
-        deadline_seconds = settings.DEVICE_DEADLINE_SECONDS
-    else:
-        deadline_seconds = definition.deadline_seconds
     with transaction.atomic():
-        if not Bundle.objects.ready().filter(pk=bundle.pk).exists():
-            raise Conflict("bundle_not_ready", f"{bundle} is not ready; only ready bundles are deployed.")
-        if not query:
-            _check_accepted(bundle, groups, definition.devices)
+        selected = check(definition)
+        if definition.deadline_seconds is None:
+            deadline_seconds = settings.DEVICE_DEADLINE_SECONDS
+        else:
+            deadline_seconds = definition.deadline_seconds
         deployment = Deployment.objects.create(
             bundle=bundle,
             note=definition.note,
@@ -112,14 +96,7 @@ def start(definition: Definition, *, actor: str, created_by: User | None = None)
             Phase(deployment=deployment, number=number, **asdict(phase))
             for number, phase in enumerate(definition.phases, start=1)
         )
-        Selection.objects.create(
-            deployment=deployment,
-            groups=groups,
-            devices=sorted(set(definition.devices)),
-            query=query,
-            exclude=exclude,
-            canaries=sorted(set(definition.canaries)),
-        )
+        Selection.objects.create(deployment=deployment, **asdict(selected))
         record_event(
             "deployment.started",
             f"A deployment of {bundle} was started.",
@@ -128,6 +105,43 @@ def start(definition: Definition, *, actor: str, created_by: User | None = None)
             bundle=bundle.pk,
         )
     return deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The fields of `SelectedDevices` that a definition sets."""
+
+    groups: list[UUID]
+    devices: list[UUID]
+    query: str
+    exclude: str
+    canaries: list[UUID]
+
+
+def check(definition: Definition) -> Selected:
+    """Return which devices a definition selects, after checking all of the definition.
+
+    Raises:
+        BadRequest: `nobody_chosen`; `too_many_devices`; `unknown_groups` or `unknown_devices`, with some of those;
+            `invalid_query`; `bad_phases`; `bad_strata`.
+        Conflict: `bundle_not_ready`; `no_devices` if none of the selected devices is accepted.
+    """
+    bundle = definition.bundle
+    query, exclude = definition.query.strip(), definition.exclude.strip()
+    if not definition.groups and not definition.devices and not query:
+        raise BadRequest("nobody_chosen", "Name at least one device or group, or give a query.")
+    for text in filter(None, (query, exclude)):
+        condition_of(text)
+    check_phases(definition.phases)
+    check_strata(list(definition.strata))
+    groups = _known_groups(definition.groups)
+    _check_devices(definition.devices)
+    _check_devices(definition.canaries)
+    if not Bundle.objects.ready().filter(pk=bundle.pk).exists():
+        raise Conflict("bundle_not_ready", f"{bundle} is not ready; only ready bundles are deployed.")
+    if not query:
+        _check_accepted(bundle, groups, definition.devices)
+    return Selected(groups, sorted(set(definition.devices)), query, exclude, canaries=sorted(set(definition.canaries)))
 
 
 def _known_groups(names: Collection[str]) -> list[UUID]:

@@ -29,9 +29,8 @@ from django.db import DataError, connection, transaction
 from django.db.models import Count
 from django.utils import timezone
 
-from bundles.manifest import parse
 from bundles.models import BundleState
-from deployments.eligibility import LARGE_WINDOW, NEWER_RELEASES, PLAN, SELECTED_GROUP_SIZE, SMALL_WINDOW
+from deployments.eligibility import Rules, judged_devices
 from deployments.models import (
     Deployment,
     DeploymentState,
@@ -42,10 +41,7 @@ from deployments.models import (
     SkippedCounts,
 )
 from deployments.models.phase import device_counts
-from deployments.phases.strata import Sql, stratum_sql
 from deployments.rollback import PLAN_ROLLBACK, REVERTED_STATES
-from deployments.states import UNFINISHED_STATES
-from devices.queries.filtering import condition_of
 from foundation.batches import RUN_SECONDS, run_in_batches
 from foundation.errors import BadRequest
 from foundation.events.models import record_event
@@ -56,6 +52,31 @@ logger = logging.getLogger(__name__)
 BATCH = 5000
 # A phase admits from each stratum separately. With more strata, the random order has to do.
 MAX_MIXED_STRATA = 200
+
+_INSERT = """
+inserted AS (
+    INSERT INTO deployments_devicedeployment (
+        id, deployment_id, phase_id, admitted_at, rank, stratum, device_id, product, state, attempt, report,
+        reason_code, message, bytes_done, bytes_total, timings, reached_at, late_state,
+        created_at, state_changed_at, finished_at)
+    SELECT gen_random_uuid(), %(deployment)s,
+        CASE WHEN reason = '' THEN %(phase)s::bigint END,
+        CASE WHEN reason = '' AND %(phase)s::bigint IS NOT NULL THEN %(now)s::timestamptz END,
+        -- From 0 to 2^61 - 1, and below 0 for canaries. An eviction adds more than that.
+        (hashtextextended(id::text, hashtextextended(%(deployment)s::text, 0)) & 2305843009213693951)
+            - CASE WHEN id = ANY(%(canaries)s) THEN 2305843009213693952 ELSE 0 END,
+        stratum, id, %(product)s, CASE WHEN reason = '' THEN 'waiting' ELSE 'skipped' END, 1, 0,
+        reason, '', 0, 0, '{}', '{}', '',
+        %(created_at)s, %(now)s, CASE WHEN reason <> '' THEN %(now)s::timestamptz END
+    FROM judged
+    ON CONFLICT (deployment_id, device_id) DO NOTHING
+)
+"""
+_COUNTS = """
+SELECT (SELECT count(*) FROM visited), (SELECT id FROM visited ORDER BY id DESC LIMIT 1),
+    (SELECT coalesce(json_object_agg(reason, devices), '{}')::text
+        FROM (SELECT reason, count(*) AS devices FROM judged GROUP BY reason) AS reasons)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,38 +132,16 @@ def _plan_next() -> int:
 
 def _plan_batch(deployment: Deployment, phases: list[Phase]) -> Batch:
     selection = Selection.objects.get(pk=deployment.pk)
-    bundle = deployment.bundle
-    manifest = parse(bundle.manifest.encode())
-    values: dict[str, Any] = {
+    rules = Rules(deployment.bundle, deployment.allow_downgrade, deployment.strata, deployment.created_at)
+    judged = judged_devices(selection, rules, BATCH)
+    values = judged.values | {
         "deployment": deployment.pk,
         "phase": phases[0].pk if len(phases) == 1 else None,
-        "product": bundle.name,
-        "manifest_sha256": bundle.manifest_sha256,
-        "memory": manifest.memory,
-        "disk": manifest.disk,
-        "device_types": bundle.device_types,
-        "allow_downgrade": deployment.allow_downgrade,
-        "unfinished": list(UNFINISHED_STATES),
-        "groups": selection.groups,
-        "devices": selection.devices,
-        "canaries": selection.canaries,
-        "after": selection.planned_up_to,
         "created_at": deployment.created_at,
         "now": timezone.now(),
-        "size": BATCH,
     }
-    query = _condition(selection.query, "query", deployment)
-    exclude = _condition(selection.exclude, "exclude", deployment)
-    stratum = stratum_sql(deployment.strata, bundle.name)
-    values |= query.values | exclude.values | stratum.values
     with connection.cursor() as cursor:
-        cursor.execute(NEWER_RELEASES, [bundle.name, manifest.release_counter])
-        values["newer"] = [sha256 for (sha256,) in cursor.fetchall()]
-        cursor.execute(SELECTED_GROUP_SIZE, values)
-        is_small = not selection.query and cursor.fetchone()[0] <= BATCH
-        window = SMALL_WINDOW if is_small else LARGE_WINDOW
-        statement = PLAN.format(window=window, query=query.text, exclude=exclude.text, stratum=stratum.text)
-        cursor.execute(statement, values)
+        cursor.execute(f"WITH {judged.text}, {_INSERT} {_COUNTS}", values)
         return Batch.read(cursor.fetchone())
 
 
@@ -162,17 +161,6 @@ def _plan_rollback(deployment: Deployment, phase: Phase) -> Batch:
     with connection.cursor() as cursor:
         cursor.execute(PLAN_ROLLBACK, values)
         return Batch.read(cursor.fetchone())
-
-
-def _condition(query: str, prefix: str, deployment: Deployment) -> Sql:
-    """Return the SQL of a query; `false` if it is empty.
-
-    Its times count from the start of the deployment, so that all batches agree.
-    """
-    if not query:
-        return Sql("false", {})
-    text, values = condition_of(query, deployment.created_at).sql().named(prefix)
-    return Sql(text.replace("{device}", "device"), values)
 
 
 def _complete(deployment: Deployment, phases: list[Phase]) -> None:

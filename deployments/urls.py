@@ -5,6 +5,7 @@ from django.urls import path
 import bundles.identifiers  # noqa: F401 - registers the converters `name` and `sha256`
 from deployments.device_views import BlobBytes, Manifest, Result
 from deployments.history_views import DeviceDeployments
+from deployments.previews.views import OnePreview, Previews
 from deployments.usage_views import RunningBundle
 from deployments.views import (
     CancelDeployment,
@@ -19,6 +20,8 @@ from deployments.views import (
 
 urlpatterns = [
     path("deployments", Deployments.as_view(), name="deployments"),
+    path("deployments/preview", Previews.as_view(), name="deployment-preview"),
+    path("deployments/previews/<uuid:preview_id>", OnePreview.as_view(), name="preview"),
     path("deployments/<uuid:deployment_id>", OneDeployment.as_view(), name="deployment"),
     path("deployments/<uuid:deployment_id>/devices", DeploymentDevices.as_view(), name="deployment-devices"),
     path("deployments/<uuid:deployment_id>/pause", PauseDeployment.as_view(), name="deployment-pause"),

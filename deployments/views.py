@@ -11,20 +11,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bundles.models import Bundle
-from deployments.definition import Definition, start
+from deployments.definition import start
 from deployments.models import Deployment, DeploymentQuerySet, DeviceDeployment
 from deployments.phases.control import Resumption, pause_deployment, promote_deployment, resume_deployment
-from deployments.phases.definition import PhaseDefinition
+from deployments.request_serializers import DeploymentRequest, ResumeRequest, RollbackRequest
 from deployments.rollback import roll_back
 from deployments.serializers import (
     DeploymentFilter,
-    DeploymentRequest,
     DeploymentResponse,
     DeviceDeploymentFilter,
     DeviceDeploymentResponse,
-    ResumeRequest,
-    RollbackRequest,
     deployment_responses,
 )
 from foundation.accounts.authentication import token_of
@@ -73,12 +69,8 @@ class Deployments(ListView[Deployment]):
         """
         body = DeploymentRequest(data=request.data)
         body.is_valid(raise_exception=True)
-        values = dict(body.validated_data)
-        if "phases" in values:
-            values["phases"] = [PhaseDefinition(**phase) for phase in values["phases"]]
-        bundle = Bundle.objects.defer("manifest").get_by_label(values.pop("bundle"))
         token = token_of(request)
-        deployment = start(Definition(bundle, **values), actor=token.actor, created_by=token.user)
+        deployment = start(body.definition(), actor=token.actor, created_by=token.user)
         return Response(deployment_body(deployment), status=201)
 
 

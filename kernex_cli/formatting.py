@@ -27,11 +27,12 @@ def relative_time(moment: str, now: datetime) -> str:
         seconds = (now - datetime.fromisoformat(moment)).total_seconds()
     except (ValueError, TypeError):
         return absolute_time(moment)
-    amount = _duration(abs(seconds))
+    amount = duration_text(abs(seconds))
     return f"{amount} ago" if seconds >= 0 else f"in {amount}"
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Return seconds in the largest unit that fits: `5 min`."""
     for limit, unit_seconds, unit in _UNITS:
         if seconds < limit:
             return f"{int(seconds // unit_seconds)} {unit}"

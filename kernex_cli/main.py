@@ -8,6 +8,7 @@ from kernex_cli import __version__
 from kernex_cli.arguments import Context, add_global_options
 from kernex_cli.commands import (
     bundles,
+    deploy,
     deployment_control,
     deployments,
     device,
@@ -26,7 +27,8 @@ from kernex_cli.screen import Screen
 
 # In the order of the help.
 SUBJECTS = (
-    session, push, deployments, deployment_control, bundles, devices, device, logs, groups, tokens, events, status,
+    session, push, deploy, deployments, deployment_control, bundles, devices, device, logs, groups, tokens, events,
+    status,
 )  # fmt: skip
 SUMMARY = "Ships versioned bundles to fleets of edge devices and shows what runs there."
 SHORT_HELP = f"""\

@@ -1,6 +1,5 @@
 """Deployments in the admin: operators start, follow and cancel them. What happened is never edited."""
 
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,23 +10,19 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from unfold.decorators import display
 
+from deployments.admin.actions import CANCEL, PAUSE, PROMOTE, ROLL_BACK
 from deployments.admin.forms import DeploymentForm, ResumeForm
+from deployments.admin.previews import preview_context
 from deployments.definition import start
-from deployments.models import Deployment, DeploymentState, DeviceDeployment, DeviceDeploymentState
+from deployments.models import Deployment, DeploymentState, DeviceDeployment, DeviceDeploymentState, Preview
 from deployments.models.device_deployment import IS_UNSUCCESSFUL
-from deployments.phases.control import (
-    is_promotable,
-    pause_deployment,
-    promote_deployment,
-    resume_deployment,
-)
+from deployments.phases.control import resume_deployment
 from deployments.phases.narration import PhaseLine, describe
+from deployments.previews.counting import start_preview
 from deployments.progress import UNSUCCESSFUL_RESULTS, Segment, counts_of, outcome_of, refresh_observation, segments
-from deployments.rollback import roll_back
 from deployments.states import FailureAction
-from devices.queries.filtering import limited_time
-from foundation.adminsite.base import Action, OperatorAdmin, actor_of, is_confirmed
-from foundation.errors import BadRequest
+from foundation.adminsite.base import OperatorAdmin, actor_of, is_confirmed
+from foundation.errors import ApiError
 from foundation.events.models import Event
 from foundation.formatting import EMPTY, duration
 
@@ -45,61 +40,7 @@ STATE_COLOURS = {
 }
 RESULTS_SHOWN = 100
 HISTORY_SHOWN = 15
-# The confirmation page counts devices up to this number.
-COUNTED_DEVICES = 100_000
-REVERTIBLE_STATES = (
-    DeploymentState.RUNNING,
-    DeploymentState.PAUSED,
-    DeploymentState.CANCELLED,
-    DeploymentState.FINISHED,
-)
-CANCELLABLE_STATES = (DeploymentState.PLANNING, DeploymentState.RUNNING, DeploymentState.PAUSED)
 FAILURES_FIRST = Case(When(IS_UNSUCCESSFUL, then=0), default=1)
-
-PAUSE = Action(
-    "pause",
-    description="Pause",
-    button="Pause",
-    title="Pause deployments",
-    consequence="Nothing more is offered. Devices that have accepted an offer finish.",
-    done="Paused",
-    act=lambda deployment, actor: pause_deployment(deployment, actor=actor),
-    applies_to=lambda deployment: deployment.state == DeploymentState.RUNNING and not deployment.finished_at,
-)
-PROMOTE = Action(
-    "promote",
-    description="Promote",
-    button="Begin the next phase",
-    title="Begin the next phase",
-    consequence="The current phase counts as passed, although it waits for results, soaks, or waits at its gate.",
-    done="Promoted",
-    act=lambda deployment, actor: promote_deployment(deployment, actor=actor),
-    applies_to=lambda deployment: is_promotable(deployment),
-)
-ROLL_BACK = Action(
-    "roll_back",
-    description="Roll back",
-    button="Roll back",
-    title="Roll back deployments",
-    consequence="Every device that runs the bundle returns to what it ran before. Waiting devices receive nothing, and"
-    " active ones are asked to stop. The rollback is a deployment of its own.",
-    done="Rollbacks started",
-    act=lambda deployment, actor: roll_back(deployment, reason="", actor=actor),
-    is_final=True,
-    applies_to=lambda deployment: deployment.state in REVERTIBLE_STATES and deployment.reverts_id is None,
-)
-CANCEL = Action(
-    "cancel",
-    description="Cancel",
-    button="Cancel this deployment",
-    title="Cancel deployments",
-    consequence="Waiting devices receive nothing. Active devices stop, unless their installation can no longer be"
-    " stopped: those finish or roll back automatically.",
-    done="Cancelled",
-    act=lambda deployment, actor: deployment.cancel(actor),
-    is_final=True,
-    applies_to=lambda deployment: deployment.state in CANCELLABLE_STATES,
-)
 
 
 @admin.register(Deployment)
@@ -133,7 +74,8 @@ class DeploymentAdmin(OperatorAdmin):
         progress = path(
             "<uuid:deployment_id>/progress", self.admin_site.admin_view(self.progress), name="deployment-progress"
         )
-        return [progress, *super().get_urls()]
+        preview = path("preview/<uuid:preview_id>", self.admin_site.admin_view(self.preview), name="deployment-preview")
+        return [progress, preview, *super().get_urls()]
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """The list, with the counts of all its rows from one query."""
@@ -164,23 +106,33 @@ class DeploymentAdmin(OperatorAdmin):
         return super().add_view(request, form_url, extra_context)
 
     def ask_to_start(self, request: HttpRequest, form: DeploymentForm) -> HttpResponse:
-        count: int | None = None
-        with suppress(BadRequest), limited_time():
-            count = form.accepted_devices().order_by()[: COUNTED_DEVICES + 1].count()
         context = {
             **self.admin_site.each_context(request),
             "title": f"Deploy {form.cleaned_data['bundle']}",
             "groups": form.cleaned_data["groups"],
             "query": form.cleaned_data["query"],
             "exclude": form.cleaned_data["exclude"],
-            "phases": form.phase_definitions(),
-            "count": count,
-            "counted_devices": COUNTED_DEVICES,
             "form": form,
             "return_url": request.get_full_path(),
             "opts": self.opts,
         }
+        try:
+            preview = start_preview(form.definition())
+        except ApiError as error:
+            context["problem"] = error.message
+        else:
+            context |= preview_context(preview)
+            context["preview_url"] = reverse("admin:deployment-preview", args=[preview.pk])
         return TemplateResponse(request, "deployments/confirm_start.html", context)
+
+    def preview(self, request: HttpRequest, preview_id: Any) -> HttpResponse:
+        """What the confirmation page polls until all devices are counted."""
+        preview = Preview.objects.select_related("bundle").filter(pk=preview_id).first()
+        if preview is None or not self.has_add_permission(request):
+            return HttpResponse(status=404)
+        response = TemplateResponse(request, "deployments/preview.html", preview_context(preview))
+        response["X-Preview-State"] = preview.state
+        return response
 
     def buttons_for(self, obj: Deployment) -> dict[str, str]:
         resume = {"resume": "Resume"} if obj.state == DeploymentState.PAUSED and not obj.finished_at else {}

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 from django import forms
-from django.db.models import Q
 from unfold.widgets import (
     UnfoldAdminSelectMultipleWidget,
     UnfoldAdminSelectWidget,
@@ -19,8 +18,8 @@ from deployments.phases.control import Resumption
 from deployments.phases.definition import PhaseDefinition, check_phases, parse_sizes
 from deployments.phases.thresholds import DEFAULT_ERROR_PERCENT, DEFAULT_MIN_SAMPLE
 from deployments.states import FailureAction
-from devices.models import Device, DeviceQuerySet, Group
-from devices.queries.filtering import condition_of, explanation, matching
+from devices.models import Group
+from devices.queries.filtering import condition_of, explanation
 from foundation.errors import BadRequest
 from foundation.queries.lexer import MAX_QUERY_SIZE
 
@@ -105,15 +104,6 @@ class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
         if not cleaned.get("groups") and not cleaned.get("query") and "query" not in self.errors:
             raise forms.ValidationError("Choose at least one group, or give a query.")
         return cleaned
-
-    def accepted_devices(self) -> DeviceQuerySet:
-        """Return the accepted devices that the valid form selects."""
-        selected = Q(group__in=self.cleaned_data["groups"])
-        if self.cleaned_data["query"]:
-            selected |= matching(self.cleaned_data["query"])
-        if self.cleaned_data["exclude"]:
-            selected &= matching(f"not ({self.cleaned_data['exclude']})")
-        return Device.objects.accepted().filter(selected)
 
     def phase_definitions(self) -> list[PhaseDefinition]:
         """Return the phases that the valid form describes. A gate is between two phases, never after the last one."""

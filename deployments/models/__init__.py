@@ -1,10 +1,12 @@
 """The models of deployments. Their states and transitions are in `deployments.states`."""
 
 from deployments.models.comparison import Comparison
-from deployments.models.deployment import Deployment, DeploymentQuerySet, Selection, SkippedCounts
+from deployments.models.deployment import Deployment, DeploymentQuerySet, SkippedCounts
 from deployments.models.device_deployment import DeviceDeployment, DeviceDeploymentQuerySet
 from deployments.models.hold import Hold
 from deployments.models.phase import Phase
+from deployments.models.preview import Preview
+from deployments.models.selection import SelectedDevices, Selection
 from deployments.states import (
     ACTIVE_STATES,
     FINAL_STATES,
@@ -30,6 +32,8 @@ __all__ = [
     "Hold",
     "Phase",
     "PhaseState",
+    "Preview",
+    "SelectedDevices",
     "Selection",
     "SkippedCounts",
 ]

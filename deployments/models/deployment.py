@@ -1,4 +1,4 @@
-"""Deployments, and which devices an operator selected for each."""
+"""Deployments."""
 
 import uuid
 from collections import Counter
@@ -170,25 +170,3 @@ class Deployment(StatefulModel):
         self.device_count += devices
         self.skipped = dict(self.skipped_counts + skipped)
         Deployment.objects.filter(pk=self.pk).update(device_count=self.device_count, skipped=self.skipped)
-
-
-class Selection(models.Model):
-    """Which devices an operator selected for a deployment, and how far planning has gone through them.
-
-    It has a separate table because lists of deployments do not read it, and it may name thousands of devices.
-    """
-
-    deployment = models.OneToOneField(Deployment, primary_key=True, on_delete=models.CASCADE, related_name="+")
-    groups = ArrayField(models.UUIDField(), default=list)
-    devices = ArrayField(models.UUIDField(), default=list)
-    # Queries: which further devices are selected, and which of all these are not (`devices.queries`). Empty: none.
-    query = models.TextField(default="", db_default="")
-    exclude = models.TextField(default="", db_default="")
-    # Selected devices that every phase admits first, even if they are not reachable.
-    canaries = ArrayField(models.UUIDField(), default=list, db_default=[])
-    # Devices are planned in the order of their ids; this is the last one so far.
-    planned_up_to = models.UUIDField(null=True)
-
-    def __str__(self) -> str:
-        query = f" and {self.query}" if self.query else ""
-        return f"{len(self.groups)} groups and {len(self.devices)} devices{query}"

@@ -1,4 +1,4 @@
-"""`deploy`, `deployments` and `deployment`."""
+"""`deployments` and `deployment`."""
 
 import time
 from typing import Any
@@ -11,18 +11,14 @@ from kernex_cli.arguments import (
     Help,
     add_command,
     add_timeout,
-    bundle_label,
-    duration,
     id_prefix,
     positive_number,
 )
-from kernex_cli.commands.devices import DEVICE_HELP
-from kernex_cli.errors import BadUsage, Exit, WaitFailed
+from kernex_cli.errors import Exit, WaitFailed
 from kernex_cli.formatting import counted
-from kernex_cli.lookup import find_deployment, find_device, suggestions_for
+from kernex_cli.lookup import find_deployment
 from kernex_cli.parser import Parser
 from kernex_cli.resources import SUCCEEDED, UNSUCCESSFUL_STATES, Deployment, DeviceDeployment, Phase
-from kernex_cli.rollout_options import add_rollout_options, rollout_fields
 from kernex_cli.screen import Screen
 from kernex_cli.tables import Column, ColumnType
 
@@ -47,24 +43,6 @@ DEVICE_COLUMNS = (
     Column("SINCE", ColumnType.TIME),
     Column("MESSAGE", ColumnType.TEXT),
 )
-DEPLOY = Help(
-    "deploy a bundle to devices",
-    """\
-Each device downloads the bundle, installs it and checks its health. If it is not healthy, the device rolls back to the
-previous release. With --wait, the command shows progress until the deployment has ended on every device and the
-successes were observed: a device that turns unhealthy or rolls back in the observation time has failed late. A
-deployment counts as failed if it had no devices or any device did not succeed: the exit code is then 6. Ctrl-C stops
-only the waiting, not the deployment. If the deployment is paused, the command says why and exits with code 8.""",
-    """\
-  kernex deploy vad@1.0.0 --group lab --wait
-  kernex deploy vad@1.0.0 --group lab --wait --no-observe
-  kernex deploy vad@1.0.0 --query 'runs.vad < 1.0 and attr.board = r5' --exclude 'tag = canary'
-  kernex deploy vad@1.0.0 --group lab --group field --deadline 2h
-  kernex deploy vad@1.0.0 --device shelf-4 --device 6f0c6a5e
-  kernex deploy vad@1.0.0 --group field --phases 1%,25%,100% --soak 30m --wait
-  kernex deploy vad@1.0.0 --file rollout.toml
-""",
-)
 LIST = Help("list deployments, newest first", examples="  kernex deployments\n  kernex deployments --limit 5 --json\n")
 SHOW = Help(
     "show one deployment and its devices",
@@ -72,8 +50,6 @@ SHOW = Help(
     f"  kernex deployment {EXAMPLE_ID}\n  kernex deployment {EXAMPLE_ID} --state failed -v\n"
     f"  kernex deployment {EXAMPLE_ID} --wait\n",
 )
-# The fields of a rollout file that select devices.
-SELECTIONS = {"groups", "devices", "query"}
 PHASE_COLUMNS = (
     Column("PHASE"),
     Column("STATE", ColumnType.STATE),
@@ -89,24 +65,6 @@ ID_HELP = "the deployment's id, or its first digits, from `kernex deployments`"
 
 
 def add_to(commands: "Commands[Parser]") -> None:
-    deploy = add_command(commands, "deploy", start, DEPLOY, LONG_RETRY_SECONDS)
-    deploy.add_argument("bundle", type=bundle_label, metavar="NAME@VERSION", help="a bundle that is ready")
-    deploy.add_argument("--group", action="append", default=[], help="all accepted devices of a group (repeatable)")
-    deploy.add_argument("--device", action="append", default=[], help=f"{DEVICE_HELP} (repeatable)")
-    deploy.add_argument("--query", default="", help="all accepted devices that match; see `kernex devices --help`")
-    deploy.add_argument("--exclude", default="", metavar="QUERY", help="without the devices that match")
-    add_rollout_options(deploy)
-    deploy.add_argument("--deadline", type=duration, metavar="TIME", help="how long each device may take")
-    deploy.add_argument(
-        "--observation", type=duration, metavar="TIME", help="how long each success is observed (default: 10m)"
-    )
-    deploy.add_argument(
-        "--unhealthy",
-        type=duration,
-        metavar="TIME",
-        help="how long the bundle may be unhealthy during the observation (default: 1m)",
-    )
-    deploy.add_argument("--note", default="", help="the reason, shown with the deployment")
     listing = add_command(commands, "deployments", show_deployments, LIST)
     listing.add_argument(
         "--limit", type=positive_number, default=20, metavar="N", help="only the first N (default: 20)"
@@ -114,49 +72,24 @@ def add_to(commands: "Commands[Parser]") -> None:
     show = add_command(commands, "deployment", show_deployment, SHOW, LONG_RETRY_SECONDS)
     show.add_argument("--state", help="only devices in this state, such as failed")
     show.add_argument("deployment", type=id_prefix, metavar="ID", help=ID_HELP)
-    for parser in (deploy, show):
-        parser.add_argument("--wait", action="store_true", help="wait until the deployment has ended on every device")
-        parser.add_argument(
-            "--no-observe", dest="observe", action="store_false", help="with --wait: do not wait for the observation"
-        )
-        add_timeout(parser, "the deployment to end")
+    add_wait_options(show)
 
 
-def start(context: Context) -> int:
-    arguments, client = context.arguments, context.client
-    fields = rollout_fields(arguments)
-    if not arguments.group and not arguments.device and not arguments.query and not fields.keys() & SELECTIONS:
-        raise BadUsage("No devices given: choose them with --group, --device or --query.")
-    body: dict[str, Any] = {"bundle": arguments.bundle, "groups": [], "devices": [], "note": "", **fields}
-    if arguments.group:
-        body["groups"] = arguments.group
-    if arguments.device:
-        body["devices"] = [find_device(client, device) for device in arguments.device]
-    if arguments.canary:
-        body["canaries"] = [find_device(client, device) for device in arguments.canary]
-    body |= {name: text for name in ("note", "query", "exclude") if (text := getattr(arguments, name))}
-    with suggestions_for(client, groups=arguments.group, bundle=arguments.bundle):
-        document = client.post("/deployments", body, idempotent=False)
-    deployment = Deployment.parse(document)
-    if arguments.wait:
-        context.screen.note(f"Deployment {deployment.id}")
-        return _show_end(context, _wait(context, deployment.id))
-    _note_skipped(context.screen, deployment)
-    context.screen.result(
-        document,
-        f"Deployment {deployment.id} of {deployment.bundle} has started.",
-        f"Next: kernex deployment {deployment.id} --wait",
+def add_wait_options(parser: Parser) -> None:
+    parser.add_argument("--wait", action="store_true", help="wait until the deployment has ended on every device")
+    parser.add_argument(
+        "--no-observe", dest="observe", action="store_false", help="with --wait: do not wait for the observation"
     )
-    return Exit.OK
+    add_timeout(parser, "the deployment to end")
 
 
-def _note_skipped(screen: Screen, deployment: Deployment) -> None:
+def note_skipped(screen: Screen, deployment: Deployment) -> None:
     for reason, count in deployment.skipped.items():
         if count:
             screen.note(f"{counted(count, 'device')} left out: {reason.replace('_', ' ')}.", "yellow")
 
 
-def _wait(context: Context, deployment_id: str) -> dict[str, Any]:
+def wait_for_end(context: Context, deployment_id: str) -> dict[str, Any]:
     """Follow the deployment to its end, or until it is paused, and return it. Raises `WaitFailed` after --timeout.
 
     Without --no-observe, the end of a successful deployment is the end of its observation.
@@ -185,10 +118,10 @@ def _wait(context: Context, deployment_id: str) -> dict[str, Any]:
             time.sleep(POLL_SECONDS)
 
 
-def _show_end(context: Context, document: dict[str, Any]) -> int:
+def show_end(context: Context, document: dict[str, Any]) -> int:
     """Show how a deployment ended, with the reasons of the devices that did not succeed."""
     deployment = Deployment.parse(document)
-    _note_skipped(context.screen, deployment)
+    note_skipped(context.screen, deployment)
     if deployment.has_succeeded:
         context.screen.result(document, f"{deployment.title}: {deployment.summary}.")
         return Exit.OK
@@ -262,7 +195,7 @@ def show_deployment(context: Context) -> int:
     arguments, screen = context.arguments, context.screen
     deployment_id = find_deployment(context.client, arguments.deployment)
     if arguments.wait:
-        return _show_end(context, _wait(context, deployment_id))
+        return show_end(context, wait_for_end(context, deployment_id))
     document = context.client.get(f"/deployments/{deployment_id}")
     documents = _devices(context, deployment_id, 0, arguments.state)
     if screen.as_json:

@@ -200,7 +200,7 @@ def test_deploying_to_groups_asks_for_confirmation_with_the_device_count(boss: C
     confirmation_page = boss.post(f"{LISTS['deployments']}add/", body)
     assert confirmation_page.status_code == 200
     page = confirmation_page.content.decode()
-    assert "<strong>1</strong> accepted device in:" in page
+    assert "<strong>1</strong> device would take part" in page
     for field in ('name="bundle"', 'name="groups"', 'value="all &lt;of&gt; them"', 'name="confirmed" value="yes"'):
         assert field in page
     assert not Deployment.objects.exists()
@@ -218,7 +218,7 @@ def test_deploying_to_the_matches_of_a_query(boss: Client) -> None:
         make_device(group=field, attributes={"board": board}, tags=tags)
     body = {"bundle": bundle.pk, "query": "attr.board = r5", "exclude": "tag = canary", "note": ""}
     page = boss.post(f"{LISTS['deployments']}add/", body).content.decode()
-    assert "<strong>1</strong> accepted device in:" in page
+    assert "<strong>1</strong> device would take part" in page
     assert "attr.board = r5" in page
     boss.post(f"{LISTS['deployments']}add/", {**body, "confirmed": "yes"})
     selection = Selection.objects.get()

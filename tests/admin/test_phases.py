@@ -4,11 +4,14 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
-from deployments.models import Deployment, DeviceDeployment, Phase
+from deployments.models import Deployment, DeviceDeployment, Phase, Preview
 from deployments.phases.advance import advance
 from deployments.phases.definition import PhaseDefinition
+from deployments.previews import counting
+from deployments.previews.counting import compute_previews
 from foundation.events.models import Event
 from tests.admin.actions import LISTS, object_url, run_action, shown_messages
 from tests.factories import make_bundle, make_deployment, make_device, make_group
@@ -43,7 +46,7 @@ def form(**fields: Any) -> dict[str, Any]:
 def test_the_form_describes_the_phases(boss: Client) -> None:
     fields = form(phases="10%, 50, all", soak_minutes="30", manual_gate="on", on_failure="cancel")
     asked = boss.post(f"{LISTS['deployments']}add/", fields | {"confirmed": ""})
-    assert "up to 10 %, then observed for 30 min, then waits for you" in asked.content.decode()
+    assert "observed for 30 min, then waits for you" in asked.content.decode()
     boss.post(f"{LISTS['deployments']}add/", fields)
     deployment = Deployment.objects.get()
     assert deployment.on_failure == "cancel"
@@ -123,3 +126,35 @@ def test_a_threshold_is_raised(boss: Client, deployment: Deployment) -> None:
     fields: dict[str, Any] = {"decision": "error_threshold_percent", "percent": "100", "reason": "known"}
     run_action(boss, "deployments", "resume", deployment, **fields)
     assert Phase.objects.get(number=1).error_threshold_percent == 100
+
+
+def test_the_confirmation_shows_what_would_happen(boss: Client) -> None:
+    fields = form(phases="1, all")
+    make_device(name="pending-1", state="pending")
+    page = boss.post(f"{LISTS['deployments']}add/", fields | {"confirmed": ""}).content.decode()
+    assert "<strong>1</strong> device would take part" in page
+    assert "1 failure" in page
+    assert "not accepted, such as" in page
+    assert "pending-1" in page
+
+
+def test_a_preview_that_is_not_ready_is_polled(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "BATCH", 1)
+    page = boss.post(f"{LISTS['deployments']}add/", form(query="type = edge") | {"confirmed": ""}).content.decode()
+    assert "still counting" in page
+    preview = Preview.objects.get()
+    url = reverse("admin:deployment-preview", args=[preview.pk])
+    assert f'data-url="{url}" data-state="computing"' in page
+    assert boss.get(url)["X-Preview-State"] == "computing"
+    compute_previews()
+    fragment = boss.get(url)
+    assert fragment["X-Preview-State"] == "ready"
+    assert "would take part" in fragment.content.decode()
+    assert "<html" not in fragment.content.decode()
+
+
+def test_a_selection_without_devices_cannot_be_confirmed(boss: Client) -> None:
+    empty = make_group("empty")
+    page = boss.post(f"{LISTS['deployments']}add/", form(groups=[str(empty.pk)]) | {"confirmed": ""}).content.decode()
+    assert "the chosen groups are empty" in page
+    assert 'name="confirmed"' not in page

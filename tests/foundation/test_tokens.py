@@ -19,7 +19,7 @@ from tests.factories import make_user
 
 URL_ARGUMENTS: dict[str, Any] = {
     "device_id": UUID(int=1), "deployment_id": UUID(int=1), "token_id": UUID(int=1), "upload_id": UUID(int=1),
-    "request_id": UUID(int=1),
+    "request_id": UUID(int=1), "preview_id": UUID(int=1),
     "name": "vad", "version": "1.0.0", "number": 1, "sha256": "a" * 64, "manifest_sha256": "a" * 64,
 }  # fmt: skip
 # The right that each endpoint requires. `device` means a device's signature, `nobody` no authentication.
@@ -64,6 +64,8 @@ RIGHTS: dict[str, dict[str, str]] = {
     "deployment-pause": {"POST": "operate"},
     "deployment-resume": {"POST": "operate"},
     "deployment-promote": {"POST": "operate"},
+    "deployment-preview": {"POST": "operate"},
+    "preview": {"GET": "read"},
     "deployment-roll-back": {"POST": "operate"},
     "status": {"GET": "read"},
     "schema": {"GET": "nobody"},

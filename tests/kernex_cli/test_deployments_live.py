@@ -150,3 +150,16 @@ def test_impossible_deployments_are_refused(at_live: Kernex, live: Live, label: 
     assert "(unknown_groups)" in at_live("deploy", label, "--group", "nowhere").err
     assert at_live("deploy", label, "--group", live.group("empty")).code == 4
     assert at_live("deployment", "5b1f0f0e-3c1b-4b0c-8f57-2f1f6b6f3a11").code == 4
+
+
+def test_a_preview_shows_what_would_happen_and_deploys_nothing(at_live: Kernex, live: Live, label: str) -> None:
+    machines = [Machine(live).register(live.enrolment_token("preview")) for _ in range(3)]
+    shown = at_live("deploy", label, "--group", "preview", "--phases", "1,all", "--soak", "5m", "--preview")
+    assert shown.code == 0, shown.err
+    assert f"{label} would be deployed to 3 devices. Nothing has been deployed." in shown.out
+    assert "1 failure" in shown.out
+    document = at_live("deploy", label, "--group", "preview", "--preview", "--json").document
+    assert document["state"] == "ready"
+    assert document["outlook"]["device_count"] == 3
+    assert label not in [each["bundle"] for each in at_live("deployments", "--json").document["results"]]
+    assert machines[0].heartbeat()["commands"] == []

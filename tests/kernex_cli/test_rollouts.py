@@ -178,3 +178,43 @@ def test_a_refused_decision_is_explained(at_fake: Kernex, fake: FakeServer) -> N
     fake.fail("POST", error(409, "decision_required", "A phase tripped."))
     outcome = at_fake("resume", ID)
     assert (outcome.code, "decision_required" in outcome.err) == (4, True)
+
+
+def preview(state: str, **fields: Any) -> dict[str, Any]:
+    outlook = {
+        "visited": 5000,
+        "device_count": 40,
+        "skipped": {"no_space": 2, "excluded": 0},
+        "samples": {"": [], "no_space": [{"id": ID, "name": "edge-7"}]},
+        "phases": [
+            {"number": 1, "devices": 5, "device_count": 5, "tolerated": 0, "soak_seconds": 600, "strata": {"edge": 5}},
+            {"number": 2, "devices": 35, "device_count": 40, "tolerated": 3, "soak_seconds": 0, "strata": {}},
+        ],
+        "silences": {"reachable": 39, "hour": 0, "day": 1},
+        "transfers": [{"running": "0.9.0", "devices": 40, "bytes": 2048}],
+        "total_bytes": 81920,
+        "expected_seconds": 700,
+    }
+    return {"id": ID, "bundle": "vad@1.0.0", "state": state, "reason_code": "", "outlook": outlook | fields}
+
+
+def test_a_preview_is_waited_for_and_shown(at_fake: Kernex, fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernex_cli.commands.deployment_preview.POLL_SECONDS", 0)
+    fake.responses["POST /deployments/preview"] = preview("computing", device_count=1)
+    fake.responses[f"GET /deployments/previews/{ID}"] = preview("ready")
+    outcome = at_fake(*START, "--preview")
+    assert outcome.code == 0, outcome.err
+    assert "vad@1.0.0 would be deployed to 40 devices." in outcome.out
+    assert "no space\t2\tedge-7" in outcome.out
+    assert "1\t5\t5\t1 failure\t10 min\tedge 5" in outcome.out
+    assert "2\t35\t40\t4 failures" in outcome.out
+    assert "0.9.0\t40\t2.0 KiB" in outcome.out
+    assert "Not reachable now: 1 for up to a day." in outcome.err
+    assert "Expected to take 11 min" in outcome.err
+
+
+def test_a_preview_that_failed_says_why(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.responses["POST /deployments/preview"] = preview("failed")
+    outcome = at_fake(*START, "--preview")
+    assert outcome.code == 6
+    assert "the query cannot be evaluated" in outcome.err
