@@ -128,6 +128,8 @@ INSTALLED_APPS = [
     "deployments",
     "operations",
 ]
+# The fields of queries over devices, from all apps; the order is that of messages and suggestions.
+QUERY_FIELDS = ["devices.queries.fields.FIELDS", "deployments.query_fields.FIELDS"]
 MIDDLEWARE = [
     "operations.monitoring.request_metrics.Measured",
     "foundation.api.middleware.ApiErrors",

@@ -15,11 +15,13 @@ from typing import Any
 from devices.models import Device
 from devices.queries import versions
 from devices.queries.fields import Field, FieldType
-from devices.queries.values import bind, check_operator, json_values, read_value
+from devices.queries.values import bind, check_operator, existence, json_values, read_value
 from foundation.queries.parser import parse
 from foundation.queries.syntax import And, Comparison, IsIn, IsSet, Node, Not, Operator, Or, Value, Word
 
 _SQL = {"<": "<", "<=": "<=", ">": ">", ">=": ">="}
+# The types with a value that counts as missing: an empty text or array.
+_EMPTIABLE = {FieldType.TEXT, FieldType.TAGS, FieldType.PRODUCTS, FieldType.IDS}
 _ORDER: dict[str, Any] = {
     "<": lambda left, right: left < right,
     "<=": lambda left, right: left <= right,
@@ -96,22 +98,14 @@ class Condition:
                 return self._compare(field, path, operator, value)
 
     def _expression(self, field: Field, path: tuple[str, ...]) -> Sql:
-        """Return the field's expression, with its named parameters in their order."""
-        values = {"now": self.now} | {f"path_{number}": part for number, part in enumerate(path)}
-        parameters: list[Any] = []
-
-        def place(match: re.Match[str]) -> str:
-            parameters.append(values[match[1]])
-            return "%s"
-
-        return Sql(re.sub(r"%\((\w+)\)s", place, field.sql), parameters)
+        return _placed(field.sql, {"now": self.now} | {f"path_{number}": part for number, part in enumerate(path)})
 
     def _is_set(self, field: Field, path: tuple[str, ...]) -> Sql:
         value = self._expression(field, path)
         match field.type:
             case FieldType.TEXT:
                 return Sql(f"{value.text} <> ''", value.parameters)
-            case FieldType.TAGS:
+            case FieldType.TAGS | FieldType.PRODUCTS:
                 return Sql(f"cardinality({value.text}) > 0", value.parameters)
             case FieldType.JSON:
                 return Sql(f"jsonb_typeof({value.text}) <> 'null'", value.parameters)
@@ -121,7 +115,11 @@ class Condition:
     def _compare(self, field: Field, path: tuple[str, ...], operator: Operator, value: Value) -> Sql:
         expression, wanted = self._expression(field, path), read_value(field, value, self.now)
         text, parameters = expression.text, expression.parameters
-        if field.type is FieldType.TAGS:
+        if operator is Operator.EQUAL and field.equal_sql:
+            return _placed(field.equal_sql, {"value": wanted})
+        if field.type in {FieldType.TAGS, FieldType.PRODUCTS}:
+            if operator is Operator.EQUAL and (is_any := existence(field, value)) is not None:
+                return Sql(f"coalesce(cardinality({text}), 0) {'>' if is_any else '='} 0", parameters)
             if operator is Operator.EQUAL:
                 return Sql(f"{text} @> ARRAY[%s]::varchar[]", [*parameters, wanted])
             return Sql(f"EXISTS (SELECT FROM unnest({text}) AS tag WHERE tag ILIKE %s)", [*parameters, _within(wanted)])
@@ -130,8 +128,6 @@ class Condition:
         if operator is Operator.CONTAINS:
             return Sql(f"{text} ILIKE %s", [*parameters, _within(wanted)])
         if operator is Operator.EQUAL:
-            if field.name == "id":
-                return Sql("{device}.id::text = %s", [wanted])
             return Sql(f"({text}) = %s", [*parameters, wanted])
         if field.type is FieldType.VERSION:
             key = re.sub(r"%\(version\)s", lambda _: f"({text})", versions.SQL_KEY)
@@ -167,7 +163,7 @@ class Condition:
             case IsSet(name):
                 field, path = bind(name)
                 found = field.read(device, self.now, path)
-                return bool(found) if field.type in {FieldType.TEXT, FieldType.TAGS} else found is not None
+                return bool(found) if field.type in _EMPTIABLE else found is not None
             case IsIn(name, values):
                 field, path = bind(name)
                 found = field.read(device, self.now, path)
@@ -183,7 +179,9 @@ class Condition:
         wanted = read_value(field, value, self.now)
         if found is None:
             return False
-        if field.type is FieldType.TAGS:
+        if isinstance(found, list) and field.type is not FieldType.JSON:
+            if operator is Operator.EQUAL and (is_any := existence(field, value)) is not None:
+                return bool(found) is is_any
             if operator is Operator.EQUAL:
                 return wanted in found
             return any(wanted.lower() in tag.lower() for tag in found)
@@ -198,6 +196,17 @@ class Condition:
         if field.type is FieldType.VERSION:
             return bool(_ORDER[operator](versions.key(found), versions.key(wanted)))
         return bool(_ORDER[operator](found, wanted))
+
+
+def _placed(text: str, values: dict[str, Any]) -> Sql:
+    """Return SQL whose named parameters are replaced by their values in the order of their places."""
+    parameters: list[Any] = []
+
+    def place(match: re.Match[str]) -> str:
+        parameters.append(values[match[1]])
+        return "%s"
+
+    return Sql(re.sub(r"%\((\w+)\)s", place, text), parameters)
 
 
 def _leaves(node: Node) -> Iterator[Comparison | IsIn | IsSet]:

@@ -8,12 +8,15 @@ from typing import Any
 
 from django.utils.dateparse import parse_datetime
 
-from devices.queries.fields import FIELDS, Field, FieldType
+from devices.queries.fields import Field, FieldType
+from devices.queries.registry import fields_named, query_fields
 from foundation.queries.errors import BadQuery
 from foundation.queries.syntax import FieldName, Operator, Value
 
 NUMBER_ORDER = (Operator.LESS, Operator.LESS_OR_EQUAL, Operator.GREATER, Operator.GREATER_OR_EQUAL)
+EXAMPLE_ID = "6f0c6a5e-3c1d-4b9e-8a53-0c6f2f9f7a11"
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _AGO = re.compile(r"([0-9]{1,6})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -23,17 +26,29 @@ def bind(name: FieldName) -> tuple[Field, tuple[str, ...]]:
 
     Only the last part may be followed by no dot: the product of `verdict.PRODUCT.KEY` may contain dots, `KEY` may not.
     """
-    first, _, rest = name.text.partition(".")
-    field = FIELDS.get(first)
-    if field is None:
-        similar = get_close_matches(first, FIELDS, 1)
-        hint = f" Did you mean `{FIELDS[similar[0]].title}`?" if similar else ""
-        titles = tuple(each.title for each in FIELDS.values())
-        raise BadQuery(f"There is no field {first[:63]!a}.{hint}", name.position, len(first), titles)
-    path = tuple(rest.rsplit(".", len(field.path) - 1)) if rest else ()
-    if len(path) != len(field.path) or not all(path):
-        raise BadQuery(f"This field is written `{field.title}`.", name.position, name.length, (field.title,))
-    return field, path
+    first, dot, rest = name.text.partition(".")
+    fields = fields_named(first)
+    if not fields:
+        titles = {field.name: field.title for field in reversed(query_fields().values())}
+        similar = get_close_matches(first, titles, 1)
+        hint = f" Did you mean `{titles[similar[0]]}`?" if similar else ""
+        message = f"There is no field {first[:63]!a}.{hint}"
+        raise BadQuery(message, name.position, len(first), tuple(query_fields()))
+    for field in fields:
+        path = tuple(rest.rsplit(".", len(field.path) - 1)) if dot else ()
+        if len(path) == len(field.path) and all(path):
+            return field, _checked(field, name, path)
+    titles_of_name = tuple(field.title for field in fields)
+    written = " or ".join(f"`{title}`" for title in titles_of_name)
+    raise BadQuery(f"This field is written {written}.", name.position, name.length, titles_of_name)
+
+
+def _checked(field: Field, name: FieldName, path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the parts of a name, or raise `BadQuery` if an id is not a UUID."""
+    for part, title in zip(path, field.path, strict=True):
+        if title == "ID" and not _UUID.fullmatch(part):
+            raise BadQuery(f"{part[:80]!a} in `{field.title}` is not an id.", name.position, name.length)
+    return path
 
 
 def check_operator(field: Field, name: FieldName, operator: Operator) -> None:
@@ -60,6 +75,8 @@ def read_value(field: Field, value: Value, now: datetime, operator: Operator = O
             if value.text not in {"true", "false"}:
                 raise _bad_value(field, value, "`true`", "`false`")
             return value.text == "true"
+        case FieldType.IDS if not _UUID.fullmatch(value.text):
+            raise _bad_value(field, value, f"an id such as `{EXAMPLE_ID}`")
         case FieldType.CHOICE if value.text not in field.choices:
             raise _bad_value(field, value, *(f"`{choice}`" for choice in field.choices))
     return value.text
@@ -73,6 +90,12 @@ def json_values(value: Value) -> list[str | bool | Decimal]:
     if not value.is_quoted and _NUMBER.fullmatch(value.text):
         candidates.append(Decimal(value.text))
     return candidates
+
+
+def existence(field: Field, value: Value) -> bool | None:
+    """Return whether the value asks for any product (`drift = true`) or for none; None if it names a product."""
+    is_existence = field.type is FieldType.PRODUCTS and not value.is_quoted and value.text in {"true", "false"}
+    return value.text == "true" if is_existence else None
 
 
 def _time(field: Field, value: Value, now: datetime) -> datetime:

@@ -27,8 +27,8 @@ LIST = Help(
     """\
 QUERY is a word that names contain, or conditions joined with `and`, `or`, `not` and parentheses. Fields: name, id,
 group, tag, type, state, health, online, last_heartbeat, registered, agent, serial, attr.KEY, metric.KEY,
-verdict.PRODUCT.KEY and runs.PRODUCT. Operators: = != < <= > >= ~ (contains), in (…), is set. `kernex device NAME`
-shows everything about one device.""",
+verdict.PRODUCT.KEY, runs.PRODUCT, deployment, deployment.ID and drift. Operators: = != < <= > >= ~ (contains), in (…),
+is set. `kernex device NAME` shows everything about one device.""",
     """\
   kernex devices
   kernex devices 'runs.vad < 1.4 and health = unhealthy'

@@ -19,7 +19,7 @@ from deployments.planning import plan
 from deployments.progress import outcome_of
 from deployments.termination import carry_out_cancels, end_decommissioned, end_withdrawn
 from devices.models import Command, Device, Group
-from devices.queries.fields import FIELDS
+from devices.queries.registry import query_fields
 from foundation.errors import BadRequest
 from foundation.events.models import Event
 from tests.factories import complete, make_bundle, make_deployment, make_device, make_group, make_planning_deployment
@@ -186,7 +186,8 @@ def test_a_query_that_cannot_be_evaluated_does_not_stop_other_deployments(
     bundle: Bundle, query: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A later release may not know a stored query, and PostgreSQL may refuse its values."""
-    monkeypatch.setitem(FIELDS, "metric", replace(FIELDS["metric"], sql="to_jsonb(1 / (%(path_0)s = '')::int)"))
+    fields, sql = query_fields(), "to_jsonb(1 / (%(path_0)s = '')::int)"
+    monkeypatch.setitem(fields, "metric.KEY", replace(fields["metric.KEY"], sql=sql))
     device = make_device()
     failing = start(Definition(bundle, query="name = x"), actor=ALICE)
     Selection.objects.filter(pk=failing.pk).update(query=query)

@@ -11,16 +11,19 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deployments.models import Comparison, Deployment, DeviceDeployment
+from deployments.states import FINAL_STATES, RESULTS
 from devices.models import Device
 from devices.queries import versions
 from devices.queries.conditions import Condition
-from devices.queries.fields import FIELDS
 from devices.queries.filtering import filter_devices
+from devices.queries.registry import fields_named, query_fields
 from foundation.queries.errors import BadQuery
 from tests.devices.operators import Person
-from tests.factories import make_device, make_group
+from tests.factories import make_bundle, make_device, make_group
 
 SHA256 = "a" * 64
+NOBODY = "0b4a1a3c-9d58-4a49-9f0f-2f7b9f6c2d11"
 
 
 def bundle(version: str, *, healthy: bool = True, **fields: Any) -> dict[str, Any]:
@@ -114,6 +117,12 @@ QUERIES = {
     "runs.svc = 1.4.0 and health = unhealthy": {"bench-1"},
     "runs.svc = 1.4.0 or type = cam": {"bench-1", "bare"},
     "not (group = field or tag = canary)": set(),
+    f"deployment = {NOBODY}": set(),
+    f"deployment.{NOBODY} is set": set(),
+    f"deployment.{NOBODY} != failed": {"bench-1", "Bench-2", "bare"},
+    "deployment is set": set(),
+    "drift = true": set(),
+    "drift = false": {"bench-1", "Bench-2", "bare"},
 }
 
 
@@ -125,10 +134,11 @@ def test_a_query_selects_devices(fleet: None, query: str, names: set[str]) -> No
 
 
 def test_each_field_has_a_test() -> None:
-    assert [name for name in FIELDS if not any(re.search(rf"\b{name}\b", query) for query in QUERIES)] == []
+    names = {field.name for field in query_fields().values()}
+    assert [name for name in names if not any(re.search(rf"\b{name}\b", query) for query in QUERIES)] == []
 
 
-@pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
+@pytest.mark.parametrize("field", query_fields().values(), ids=query_fields())
 def test_each_example_is_a_query(db: None, field: Any) -> None:
     list(filter_devices(Device.objects.all(), field.example))
 
@@ -150,6 +160,12 @@ def test_each_example_is_a_query(db: None, field: Any) -> None:
         ("registered > 0001-01-01T00:00+10:00", "0001-01-01T00:00+10:00", "expected a time such as"),
         ("name = 10m ago", "10m ago", "expected a value, not a time"),
         ("metric.x > high", "high", "expected a number"),
+        ("name. = 5", "name.", "This field is written `name`."),
+        ("deployment = vad", "vad", "expected an id such as"),
+        ("deployment.vad = failed", "deployment.vad", "'vad' in `deployment.ID` is not an id."),
+        ("deployment.x.y = failed", "deployment.x.y", "'x.y' in `deployment.ID` is not an id."),
+        (f"deployment.{NOBODY} = done", "done", "expected `skipped` or `waiting`"),
+        ("drift < svc", "drift", "`drift` cannot be compared with `<`; it supports =, !=, ~."),
     ],
 )
 def test_an_error_marks_the_place(db: None, query: str, marked: str, message: str) -> None:
@@ -184,6 +200,10 @@ DEVICES = st.fixed_dictionaries({
         st.just("svc"), st.builds(lambda version, verdict: bundle(version, verdict=verdict), TEXTS, DOCUMENTS)
     ),
 })  # fmt: skip
+# The device's result in the deployment `SELECTING`, and the products that drift.
+PARTS = st.sampled_from([None, *RESULTS])
+DRIFTS = st.sampled_from([None, [], ["svc"], ["a.b", "svc"], ["true"]])
+SELECTING = "5b1f0f0e-3c1d-4b9e-8a53-0c6f2f9f7a11"
 LITERALS = st.sampled_from(["a", "A", "5", '"5"', "5.0", "true", "1.4.0", "1.4.0-rc1", "1.9", "0.1", "-2"])
 
 
@@ -191,11 +211,15 @@ LITERALS = st.sampled_from(["a", "A", "5", '"5"', "5.0", "true", "1.4.0", "1.4.0
 def leaves(draw: st.DrawFn) -> str:
     name = draw(st.sampled_from(
         ["name", "tag", "attr.k", "metric.n", "verdict.svc.k", "runs.svc", "agent", "health", "online", "state",
-         "last_heartbeat", "id", "group", "type"]
+         "last_heartbeat", "id", "group", "type", "deployment", "drift",
+         f"deployment.{SELECTING}", f"deployment.{NOBODY}"]
     ))  # fmt: skip
-    field = FIELDS[name.split(".", maxsplit=1)[0]]
+    field = next(each for each in fields_named(name.split(".")[0]) if bool(each.path) is ("." in name))
     literals = {
         "health": st.sampled_from(field.choices), "state": st.sampled_from(field.choices),
+        "deployment": st.sampled_from([SELECTING, NOBODY]),
+        "drift": st.sampled_from(["svc", "a", "true", "false", '"true"']),
+        f"deployment.{SELECTING}": st.sampled_from(RESULTS), f"deployment.{NOBODY}": st.sampled_from(RESULTS),
         "online": st.sampled_from(["true", "false"]), "last_heartbeat": st.sampled_from(["1h ago", "2020-01-01"]),
     }.get(name, LITERALS)  # fmt: skip
     shape = draw(st.sampled_from(["compare", "in", "set", "word"]))
@@ -221,17 +245,73 @@ TREES = st.recursive(
 )
 
 
+@pytest.fixture
+def selecting(db: None) -> None:
+    """The deployment `SELECTING`."""
+    Deployment.objects.create(pk=SELECTING, bundle=make_bundle(), deadline_seconds=60)
+
+
+def set_part(row: Device, result: str | None, products: list[str] | None) -> None:
+    """Give a device this result in the deployment `SELECTING`, and these products that drift."""
+    DeviceDeployment.objects.filter(device=row).delete()
+    Comparison.objects.filter(device=row).delete()
+    now = timezone.now()
+    if result is not None:
+        state = "succeeded" if result == "failed_late" else result
+        DeviceDeployment.objects.create(
+            deployment_id=SELECTING, device=row, product="vad", state=state, deadline_at=now,
+            finished_at=now if state in FINAL_STATES else None, late_at=now if result == "failed_late" else None,
+        )  # fmt: skip
+    if products is not None:
+        Comparison.objects.create(device=row, compared_to=now, differences={product: {} for product in products})
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(query=TREES, fields=DEVICES)
-def test_both_back_ends_agree(row: Device, query: str, fields: dict[str, Any]) -> None:
+@given(query=TREES, fields=DEVICES, result=PARTS, products=DRIFTS)
+def test_both_back_ends_agree(
+    row: Device, selecting: None, query: str, fields: dict[str, Any], result: str | None, products: list[str] | None
+) -> None:
     now = datetime(2026, 11, 25, 12, tzinfo=UTC)
     age = fields["last_heartbeat_at"]
     Device.objects.filter(pk=row.pk).update(**fields | {"last_heartbeat_at": None if age is None else now - age})
+    set_part(row, result, products)
     device = Device.objects.select_related("group").get(pk=row.pk)
     condition = Condition(query, now)
     sql = condition.sql()
     selected = Device.objects.extra(where=[sql.text.replace("{device}", "devices_device")], params=sql.parameters)  # noqa: S610
     assert condition.matches(device) == selected.filter(pk=row.pk).exists(), query
+
+
+@pytest.mark.parametrize(
+    ("query", "matches"),
+    [
+        (f"deployment = {SELECTING}", True),
+        (f"deployment in ({NOBODY}, {SELECTING})", True),
+        (f"deployment.{SELECTING} is set and deployment is set", True),
+        (f"deployment.{SELECTING} in (failed, failed_late)", True),
+        (f"deployment.{SELECTING} = succeeded", False),
+        (f"deployment.{NOBODY} = failed_late or deployment = {NOBODY}", False),
+        ("drift = true and drift = svc and drift ~ SV", True),
+        ('drift = false or drift = vad or drift = "true"', False),
+    ],
+)
+def test_a_query_asks_for_deployments_and_drift(row: Device, selecting: None, query: str, matches: bool) -> None:
+    set_part(row, "failed_late", ["svc"])
+    assert filter_devices(Device.objects.all(), query).exists() is matches
+    assert Condition(query, timezone.now()).matches(row) is matches
+
+
+def test_a_decommissioned_device_does_not_drift(row: Device) -> None:
+    set_part(row, None, ["svc"])
+    row.decommission("operator:alice")
+    assert not filter_devices(Device.objects.all(), "drift = true").exists()
+
+
+@pytest.mark.parametrize("health", ["healthy", "unhealthy", "restarting", "unknown"])
+def test_the_filter_and_the_query_mean_the_same_health(fleet: None, alice: Person, health: str) -> None:
+    make_device(name="gone", state="decommissioned")
+    filtered, queried = alice.get(f"/devices?health={health}"), alice.get(f"/devices?q=health+%3D+{health}")
+    assert filtered.json() == queried.json()
 
 
 def test_the_api_filters_by_a_query(fleet: None, alice: Person) -> None:
@@ -250,7 +330,8 @@ def test_the_api_says_where_a_query_is_wrong(alice: Person) -> None:
 
 
 def test_a_query_that_takes_too_long_is_refused(fleet: None, alice: Person, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FIELDS, "name", replace(FIELDS["name"], sql="(SELECT 'x' FROM pg_sleep(60))"))
+    fields = query_fields()
+    monkeypatch.setitem(fields, "name", replace(fields["name"], sql="(SELECT 'x' FROM pg_sleep(60))"))
     monkeypatch.setattr("devices.queries.filtering.TIMEOUT_MILLISECONDS", 100)
     response = alice.get("/devices?q=name+%3D+x")
     assert (response.status_code, response.json()["error"]["code"]) == (400, "query_too_slow")
