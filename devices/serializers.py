@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.db.models import TextChoices
 from rest_framework import serializers
 
 from devices.models import (
@@ -51,6 +52,17 @@ class DeviceFilter(serializers.Serializer[Any]):
     q = serializers.CharField(max_length=MAX_QUERY_SIZE, required=False, help_text="A query; see docs/queries.md.")
 
 
+class ExportFormat(TextChoices):
+    CSV = "csv", "CSV"
+    JSON_LINES = "jsonl", "JSON lines"
+
+
+class DeviceExportFilter(DeviceFilter):
+    """The format of an export of devices, and which devices it contains."""
+
+    format = serializers.ChoiceField(ExportFormat.choices)
+
+
 class DeviceAnswer(serializers.ModelSerializer[Device]):
     """One device in a list."""
 
@@ -79,6 +91,15 @@ class DeviceAnswer(serializers.ModelSerializer[Device]):
             "registered_at",
         ]
         read_only_fields = fields
+
+
+class ExportedDevice(DeviceAnswer):
+    """One device in an export, as it is at the time `now` of the context."""
+
+    def to_representation(self, instance: Device) -> dict[str, object]:
+        now = self.context["now"]
+        current = {"online": instance.is_online_at(now), "health": instance.health_at(now).value}
+        return {**super().to_representation(instance), **current}
 
 
 class DeviceDetail(DeviceAnswer):

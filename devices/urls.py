@@ -10,6 +10,7 @@ from devices.views import (
     Commands,
     DecommissionDevice,
     Devices,
+    ExportDevices,
     History,
     OneDevice,
     RejectDevice,
@@ -23,6 +24,7 @@ urlpatterns = [
     path("devices/<uuid:device_id>/log-requests/<uuid:request_id>/batches", LogBatches.as_view(), name="log-batches"),
     # What operators call.
     path("devices", Devices.as_view(), name="devices"),
+    path("devices/export", ExportDevices.as_view(), name="devices-export"),
     path("devices/<uuid:device_id>", OneDevice.as_view(), name="device"),
     path("devices/<uuid:device_id>/approve", ApproveDevice.as_view(), name="device-approve"),
     path("devices/<uuid:device_id>/reject", RejectDevice.as_view(), name="device-reject"),

@@ -11,15 +11,26 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from devices.models import Command, Decision, Device, HeartbeatSample
+from devices.export import export
+from devices.models import Command, Decision, Device, DeviceQuerySet, HeartbeatSample
 from devices.queries.filtering import filter_devices, limited_time
-from devices.serializers import CommandAnswer, DeviceAnswer, DeviceDetail, DeviceFilter, DevicePatch, SampleAnswer
+from devices.serializers import (
+    CommandAnswer,
+    DeviceAnswer,
+    DeviceDetail,
+    DeviceExportFilter,
+    DeviceFilter,
+    DevicePatch,
+    ExportFormat,
+    SampleAnswer,
+)
 from foundation.accounts.authentication import token_of
 from foundation.api.pagination import Pages
 from foundation.api.query_parameters import ListView
 
 M = TypeVar("M", bound=Model)
 
+BUSY = OpenApiResponse(description="busy")
 BAD_QUERY = OpenApiResponse(description="invalid_query, query_too_slow")
 WRONG_STATE = OpenApiResponse(description="wrong_state")
 
@@ -43,12 +54,13 @@ def get_device(device_id: UUID) -> Device:
 
 class Devices(ListView[Device]):
     serializer_class = DeviceAnswer
-    pagination_class = LastRegisteredFirst
+    pagination_class: type[Pages] | None = LastRegisteredFirst
     filter_class = DeviceFilter
 
-    def get_queryset(self) -> QuerySet[Device]:
+    def get_queryset(self) -> DeviceQuerySet:
         filters = self.filters()
         query = filters.pop("q", "")
+        filters.pop("format", None)  # of the export
         return filter_devices(Device.objects.select_related("group").matching(**filters), query)
 
     @extend_schema(parameters=[DeviceFilter], responses={400: BAD_QUERY})
@@ -58,6 +70,20 @@ class Devices(ListView[Device]):
             return self.list(request, *args, **kwargs)
         with limited_time():
             return self.list(request, *args, **kwargs)
+
+
+class ExportDevices(Devices):
+    filter_class = DeviceExportFilter
+    pagination_class = None
+
+    @extend_schema(
+        parameters=[DeviceExportFilter],
+        responses={(200, "text/csv"): str, (200, "application/x-ndjson"): str, 400: BAD_QUERY, 503: BUSY},
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        """All devices that match, in the order of their ids, streamed as CSV or as one JSON object per line."""
+        export_format = ExportFormat(self.filters()["format"])
+        return export(request._request, self.get_queryset(), export_format)
 
 
 class OneDevice(APIView):

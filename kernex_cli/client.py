@@ -5,7 +5,7 @@ idempotent is retried only if it had no effect: it never reached the server, or 
 The token is never sent to another host: redirects are not followed, and only the query of a page's `next` link is used.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -24,6 +24,7 @@ from kernex_cli.responses import (
     connection_problem,
     document_of,
     error_summary,
+    not_like_kernex,
     raise_for_status,
     retry_after,
 )
@@ -34,6 +35,7 @@ RETRIED = {429, 502, 503, 504}
 WITHOUT_EFFECT = {429, 503}
 PAGE_SIZE = 500
 CONNECTIONS = 8
+CHUNK_SIZE = 64 * 1024
 
 
 @dataclass(eq=False)
@@ -87,6 +89,25 @@ class Client:
         response = self._send("GET", path, idempotent=True)
         response.encoding = "utf-8"
         return response.text
+
+    def lines(self, path: str, params: Mapping[str, str], content_type: str) -> Iterator[str]:
+        """Yield the lines of a response of this type while they arrive.
+
+        Raises as `call` does, also `Unreachable` if the connection breaks before the end.
+        """
+        response = self._send("GET", path, idempotent=True, params=params, stream=True)
+        with response:
+            if not response.headers.get("Content-Type", "").startswith(content_type):
+                raise not_like_kernex(self.server)
+            pending = b""
+            try:
+                for chunk in response.iter_content(CHUNK_SIZE):
+                    *lines, pending = (pending + chunk).split(b"\n")
+                    for line in lines:
+                        yield line.removesuffix(b"\r").decode(errors="replace")
+            except requests.RequestException as error:
+                reason = connection_problem(error)
+                raise Unreachable(f"{self.server}: the output is incomplete ({reason}). {RUN_AGAIN}") from None
 
     def pages(self, path: str, params: Mapping[str, str], limit: int = 0) -> list[Any]:
         """Return all items of a list, or the first `limit` of them."""

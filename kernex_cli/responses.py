@@ -19,7 +19,12 @@ def document_of(response: requests.Response, server: str) -> Any:
     try:
         return response.json()
     except ValueError:
-        raise Unreachable(f"{server} responded, but not like Kernex: check the URL.") from None
+        raise not_like_kernex(server) from None
+
+
+def not_like_kernex(server: str) -> Unreachable:
+    """Return the error for a response that no Kernex server sends."""
+    return Unreachable(f"{server} responded, but not like Kernex: check the URL.")
 
 
 def raise_for_status(response: requests.Response, server: str) -> None:

@@ -6,7 +6,7 @@ Colours, bars and fitted tables are for terminals. Otherwise a table is lines of
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -107,6 +107,13 @@ class Screen:
             self.result({"results": document})
         else:
             self.table(columns, rows)
+
+    def streamed_listing(self, documents: Iterable[str]) -> None:
+        """Print a list as `listing` does with `--json`, from JSON texts, each as soon as it arrives."""
+        sys.stdout.write('{"results": [')
+        for number, document in enumerate(documents):
+            sys.stdout.write(f"{',' if number else ''}\n{document}")
+        sys.stdout.write("\n]}\n")
 
     def time(self, moment: str | None) -> str:
         """Return a time of the API: relative on a terminal, otherwise absolute."""

@@ -5,21 +5,27 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.contrib.postgres.fields import ArrayField
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html_join
 from unfold.decorators import display
+from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from devices.admin.actions import APPROVE, COLLECT_LOGS, DECOMMISSION, REJECT
 from devices.admin.filters import HealthFilter, Liveness, Tag
+from devices.export import export
 from devices.models import Command, Device, DeviceState, Health, HeartbeatSample, LogRequest
-from devices.queries.filtering import explanation, filter_devices, limited_time
-from foundation.adminsite.base import Action, OperatorAdmin, actor_of
-from foundation.errors import BadRequest
+from devices.queries.filtering import condition_of, explanation, filter_devices, limited_time
+from devices.serializers import ExportFormat
+from foundation.adminsite.base import Action, OperatorAdmin, actor_of, refuse_nul
+from foundation.errors import ApiError, BadRequest
 from foundation.events.models import Event
 from foundation.formatting import EMPTY, age, value_list
 
@@ -30,6 +36,13 @@ REPORTED = (
     "boot_id", "shown_running_bundles", "shown_metrics", "shown_attributes", "shown_hardware",
 )  # fmt: skip
 IDENTITY = ("id", "shown_state", "public_key", "registered_at", "accepted_at", "decommissioned_at")
+
+
+class Search(ChangeList):
+    """The filters and the search of the list, without its rows."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Read no page."""
 
 
 @admin.register(Device)
@@ -52,6 +65,7 @@ class DeviceAdmin(OperatorAdmin):
     readonly_fields = (*REPORTED, *IDENTITY)
     formfield_overrides = {ArrayField: {"widget": UnfoldAdminTextInputWidget, "help_text": "Separated by commas."}}
     change_form_after_template = "devices/device_history.html"
+    list_after_template = "devices/export_links.html"
     empty_text = "No device has registered yet. Create an enrolment token and give it to the device's agent."
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
@@ -65,6 +79,39 @@ class DeviceAdmin(OperatorAdmin):
         except BadRequest as error:
             self.message_user(request, error.message, messages.ERROR)
             return HttpResponseRedirect(request.path)
+
+    def get_urls(self) -> list[URLPattern]:
+        export_url = path(
+            "export/<str:export_format>",
+            self.admin_site.admin_view(self.export_view),
+            name="devices_device_export",
+        )
+        return [export_url, *super().get_urls()]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
+        match = request.resolver_match
+        is_export = match is not None and match.url_name == "devices_device_export"
+        return Search if is_export else super().get_changelist(request, **kwargs)
+
+    def export_view(self, request: HttpRequest, export_format: str) -> HttpResponseBase:
+        """Export the devices that the list shows with the same filters and search. A wrong one is shown on the list."""
+        if not self.has_view_or_change_permission(request):
+            raise PermissionDenied
+        if export_format not in ExportFormat.values:
+            raise Http404
+        refuse_nul(request)
+        try:
+            query = request.GET.get(SEARCH_VAR, "")
+            if query.strip():
+                condition_of(query)
+            devices = self.get_changelist_instance(request).get_queryset(request)
+            return export(request, devices, ExportFormat(export_format))
+        except ApiError as error:
+            message = explanation(error) if isinstance(error, BadRequest) else error.message
+            self.message_user(request, message, messages.ERROR)
+        except IncorrectLookupParameters:
+            self.message_user(request, "This list has no such filter.", messages.ERROR)
+        return HttpResponseRedirect(reverse("admin:devices_device_changelist"))
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str

@@ -3,7 +3,8 @@
 from devices.models.bulk_decision import BulkDecision, BulkDecisionState
 from devices.models.command import Command, CommandKind, CommandOutcome, CommandState
 from devices.models.command_payloads import BundleReference, CancelPayload, DeployPayload, SendLogsPayload
-from devices.models.device import Device, DeviceQuerySet
+from devices.models.device import Device
+from devices.models.device_queryset import DeviceQuerySet
 from devices.models.device_state import Decision, DeviceState
 from devices.models.enrolment_token import EnrolmentToken
 from devices.models.group import Group, is_label

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Any
 
 from devices.models import Device, DeviceState, Health
-from devices.models.device import MISSED_INTERVALS, OFFLINE_MINIMUM_SECONDS
+from devices.models.device_queryset import MISSED_INTERVALS, OFFLINE_MINIMUM_SECONDS
 
 TEXT_OPERATORS = ("=", "!=", "~")
 ORDERED_OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
@@ -80,17 +80,8 @@ _HEALTH = f"""CASE
 END"""
 
 
-def _is_online(device: Device, now: datetime, _: tuple[str, ...]) -> bool:
-    if device.state != DeviceState.ACCEPTED or device.last_heartbeat_at is None:
-        return False
-    return device.last_heartbeat_at > now - device.offline_after()
-
-
-def _health(device: Device, now: datetime, path: tuple[str, ...]) -> str | None:
-    if device.state == DeviceState.DECOMMISSIONED:
-        return None
-    is_known = bool(device.reported_health) and _is_online(device, now, path)
-    return device.reported_health if is_known else Health.UNKNOWN.value
+def _health(device: Device, now: datetime, _: tuple[str, ...]) -> str | None:
+    return None if device.state == DeviceState.DECOMMISSIONED else device.health_at(now).value
 
 
 def _inside(document: Any, path: tuple[str, ...]) -> Any:
@@ -113,7 +104,7 @@ FIELDS = (
         choices=tuple(DeviceState.values),
     ),
     Field("health", FieldType.CHOICE, _HEALTH, _health, "health = unhealthy", choices=tuple(Health.values)),
-    Field("online", FieldType.BOOLEAN, _ONLINE, _is_online, "online = false"),
+    Field("online", FieldType.BOOLEAN, _ONLINE, lambda device, now, _: device.is_online_at(now), "online = false"),
     Field(
         "last_heartbeat", FieldType.TIME, "{device}.last_heartbeat_at", lambda device, *_: device.last_heartbeat_at,
         "last_heartbeat < 10m ago",

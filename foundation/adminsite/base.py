@@ -79,6 +79,12 @@ def is_key(field: "Field[Any, Any]", text: str) -> bool:
     return True
 
 
+def refuse_nul(request: HttpRequest) -> None:
+    """Raise `SuspiciousOperation` if a filter contains NUL, which the database does not accept."""
+    if any("\0" in text for name, values in request.GET.lists() for text in (name, *values)):
+        raise SuspiciousOperation("NUL in the query of a list")
+
+
 class BaseAdmin(ModelAdmin):
     """The base of all admin classes: forged requests get 400, and lists accept only the filters that they offer."""
 
@@ -87,9 +93,7 @@ class BaseAdmin(ModelAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """Refuse requests that no page of the admin sends and that the database would not accept."""
-        values = [text for texts in request.GET.lists() for text in (texts[0], *texts[1])]
-        if any("\0" in text for text in values):
-            raise SuspiciousOperation("NUL in the query of a list")
+        refuse_nul(request)
         if not all(is_key(self.opts.pk, text) for text in request.POST.getlist(ACTION_CHECKBOX_NAME)):
             raise SuspiciousOperation("a selected key is not valid")
         title = capfirst(self.opts.verbose_name_plural)

@@ -1,5 +1,8 @@
 """`devices`, `change`, `approve`, `reject` and `decommission`."""
 
+from collections.abc import Mapping
+from itertools import chain, islice
+
 from kernex_cli.arguments import Commands, Context, Help, add_command, add_yes, positive_number
 from kernex_cli.errors import BadUsage, Exit
 from kernex_cli.lookup import check_group, find_device, suggestions_for
@@ -35,6 +38,7 @@ is set. `kernex device NAME` shows everything about one device.""",
   kernex devices 'last_heartbeat < 1h ago or attr.board in (r4, r5)'
   kernex devices --state pending
   kernex devices --group lab --online --json
+  kernex devices 'drift = true' --csv > drift.csv
 """,
 )
 APPROVE = Help(
@@ -68,6 +72,7 @@ def add_to(commands: "Commands[Parser]") -> None:
     parser.add_argument("--health", choices=HEALTH, help="only devices of this health")
     parser.add_argument("--group", help="only devices of this group")
     parser.add_argument("--limit", type=positive_number, default=0, metavar="N", help="only the first N (default: all)")
+    parser.add_argument("--csv", action="store_true", help="print all devices that match as CSV")
     approve = add_command(commands, "approve", approve_device, APPROVE)
     change = add_command(commands, "change", change_device, CHANGE)
     change.add_argument("--group", help="the group to move it to")
@@ -86,6 +91,10 @@ def show_devices(context: Context) -> int:
     filters = {name: value for name in ("state", "online", "health", "group") if (value := getattr(arguments, name))}
     if arguments.query:
         filters["q"] = arguments.query
+    if arguments.csv and (arguments.limit or context.screen.as_json):
+        raise BadUsage("--csv cannot be combined with --limit or --json.")
+    if arguments.csv or (context.screen.as_json and not arguments.limit):
+        return export_devices(context, filters)
     documents = context.client.pages("/devices", filters, arguments.limit)
     if not documents and arguments.group:
         check_group(context.client, arguments.group)
@@ -97,6 +106,23 @@ def show_devices(context: Context) -> int:
         for device in map(Device.parse, documents)
     ]  # fmt: skip
     context.screen.listing(documents, COLUMNS, rows)
+    return Exit.OK
+
+
+def export_devices(context: Context, filters: Mapping[str, str]) -> int:
+    """Print all devices that match while they arrive, as CSV or as one JSON document."""
+    is_csv = context.arguments.csv
+    export_format, content_type = ("csv", "text/csv") if is_csv else ("jsonl", "application/x-ndjson")
+    lines = context.client.lines("/devices/export", {**filters, "format": export_format}, content_type)
+    header = list(islice(lines, 1)) if is_csv else []
+    first = list(islice(lines, 1))
+    if not first and context.arguments.group:
+        check_group(context.client, context.arguments.group)
+    if is_csv:
+        for line in chain(header, first, lines):
+            context.screen.text(f"{line}\n")
+    else:
+        context.screen.streamed_listing(chain(first, lines))
     return Exit.OK
 
 

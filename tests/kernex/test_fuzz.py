@@ -107,10 +107,13 @@ def send(client: Client, case: Case[Any], path: str, headers: Headers) -> Any:
         for name, value in (case.headers or {}).items()
         if value is not None
     }
-    return client.generic(
+    response = client.generic(
         case.method, target, body, content_type=case.media_type or "application/json",
         headers=given_headers | headers(case.method, target, body),
     )  # fmt: skip
+    if response.streaming:
+        list(response)  # until the end, as a server does
+    return response
 
 
 def encoded(body: Any) -> bytes:

@@ -32,8 +32,52 @@ def test_devices_are_listed(at_fake: Kernex, fake: FakeServer) -> None:
     ]  # fmt: skip
     assert second.split("\t")[3] == "offline"
     assert "state=accepted&online=true&health=unhealthy&group=lab" in fake.requests[0]
-    assert at_fake("devices", "--offline", "--json").document["results"][0] == DEVICE
+    assert at_fake("devices", "--offline", "--json", "--limit", "1").document["results"] == [DEVICE]
     assert "online=false" in fake.requests[-1]
+
+
+def export(fake: FakeServer, body: bytes, content_type: str, **headers: str) -> None:
+    """Respond to the next request for an export."""
+    fake.fail("GET /api/v1/devices/export", (200, body, {"Content-Type": content_type, **headers}))
+
+
+def test_devices_are_exported_as_json(at_fake: Kernex, fake: FakeServer) -> None:
+    lines = json.dumps(DEVICE).encode() + b"\n"
+    export(fake, lines * 3, "application/x-ndjson")
+    assert at_fake("devices", "name ~ shelf", "--json").document == {"results": [DEVICE] * 3}
+    assert "q=name+~+shelf&format=jsonl" in fake.requests[0]
+    export(fake, b"", "application/x-ndjson")
+    assert at_fake("devices", "--json").document == {"results": []}
+
+
+def test_devices_are_exported_as_csv(at_fake: Kernex, fake: FakeServer) -> None:
+    export(fake, b'id,name\r\n1,"a\r\nb"\r\n2,\xc3\xa9\r\n', "text/csv; charset=utf-8")
+    assert at_fake("devices", "--state", "accepted", "--csv").out == 'id,name\n1,"a\nb"\n2,é\n'
+    assert "state=accepted&format=csv" in fake.requests[0]
+
+
+def test_an_export_that_breaks_off_is_an_error(at_fake: Kernex, fake: FakeServer) -> None:
+    export(fake, b"id,name\r\n1,a\r\n", "text/csv", **{"Content-Length": "1000", "Connection": "close"})
+    outcome = at_fake("devices", "--csv")
+    assert outcome.code == 5
+    assert "the output is incomplete" in outcome.err
+    export(fake, b"<html>", "text/html")
+    outcome = at_fake("devices", "--csv")
+    assert (outcome.code, outcome.out) == (5, "")
+
+
+def test_an_empty_export_of_an_unknown_group_is_an_error(at_fake: Kernex, fake: FakeServer) -> None:
+    fake.responses["GET /groups"] = page({"name": "lab"})
+    for option, body, content_type in [("--csv", b"id\r\n", "text/csv"), ("--json", b"", "application/x-ndjson")]:
+        export(fake, body, content_type)
+        outcome = at_fake("devices", "--group", "labb", option)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert "Did you mean" in outcome.err
+
+
+@pytest.mark.parametrize("option", ["--json", "--limit=5"])
+def test_csv_excludes_other_forms(at_fake: Kernex, option: str) -> None:
+    assert at_fake("devices", "--csv", option).code == 2
 
 
 def test_a_list_can_be_limited(at_fake: Kernex, fake: FakeServer) -> None:

@@ -26,6 +26,19 @@ def test_a_device_enrols(at_live: Kernex, live: Live) -> None:
     assert at_live("devices", "--group", group, "--offline", "--json").document["results"] == []
 
 
+def test_devices_are_exported(at_live: Kernex, live: Live) -> None:
+    machines = [Machine(live).register(live.enrolment_token("exported")) for _ in range(3)]
+    ids = sorted(machine.id for machine in machines)
+    exported = at_live("devices", "group = exported", "--json").document["results"]
+    assert [device["id"] for device in exported] == ids
+    header, *rows = at_live("devices", "--group", "exported", "--csv").out.splitlines()
+    assert header.startswith("id,name,state,group,")
+    assert [row.partition(",")[0] for row in rows] == ids
+    refused = at_live("devices", "agnet = 1", "--csv")
+    assert (refused.code, refused.out) == (4, "")
+    assert "Did you mean `agent`?" in refused.err
+
+
 def test_short_ids_and_events(at_live: Kernex, live: Live) -> None:
     machine = Machine(live).register(live.enrolment_token("short"))
     changed = at_live("change", machine.id[:8], "--tag", "north", "--json")
