@@ -36,10 +36,11 @@ class Definition:
     The devices are those in `groups` (names), those in `devices` (ids), and those that match `query`, without those
     that match `exclude`.
 
-    The devices go through `phases` in an order that mixes them by `strata`, `canaries` (ids) first. A device that runs
-    a newer release takes part only with `allow_downgrade`. If too many devices of a phase fail, or more than `max_bad`
-    altogether, `on_failure` says what happens. `accept_seconds` and `fill_seconds` limit how long a phase waits for a
-    device, and for its devices. See docs/deployments.md.
+    The devices go through `phases` in an order that mixes them by `strata`, `canaries` (ids) first, with
+    `test_canaries` also all test devices. A device that runs a newer release takes part only with `allow_downgrade`. If
+    too many devices of a phase fail, or more than `max_bad` altogether, `on_failure` says what happens.
+    `accept_seconds` and `fill_seconds` limit how long a phase waits for a device, and for its devices. See
+    docs/deployments.md.
 
     `deadline_seconds` is how long one device may take; None means the installation's default. A success is observed for
     `observation_seconds`, in which the bundle may be unhealthy for `unhealthy_seconds`.
@@ -52,6 +53,7 @@ class Definition:
     exclude: str = ""
     phases: Sequence[PhaseDefinition] = (PhaseDefinition(),)
     canaries: Collection[UUID] = ()
+    test_canaries: bool = False
     strata: Sequence[str] = ()
     on_failure: str = FailureAction.PAUSE
     min_sample: int = DEFAULT_MIN_SAMPLE
@@ -137,11 +139,12 @@ def check(definition: Definition) -> Selected:
     groups = _known_groups(definition.groups)
     _check_devices(definition.devices)
     _check_devices(definition.canaries)
+    canaries = {*definition.canaries, *(_test_devices() if definition.test_canaries else ())}
     if not Bundle.objects.ready().filter(pk=bundle.pk).exists():
         raise Conflict("bundle_not_ready", f"{bundle} is not ready; only ready bundles are deployed.")
     if not query:
         _check_accepted(bundle, groups, definition.devices)
-    return Selected(groups, sorted(set(definition.devices)), query, exclude, canaries=sorted(set(definition.canaries)))
+    return Selected(groups, sorted(set(definition.devices)), query, exclude, canaries=sorted(canaries))
 
 
 def _known_groups(names: Collection[str]) -> list[UUID]:
@@ -161,6 +164,16 @@ def _check_devices(ids: Collection[UUID]) -> None:
     if unknown:
         message = f"There are no devices with these ids: {', '.join(unknown)}."
         raise BadRequest("unknown_devices", message, devices=unknown)
+
+
+def _test_devices() -> list[UUID]:
+    """Return the ids of the accepted test devices, selected or not. Raises `BadRequest` (`too_many_devices`)."""
+    ids = list(
+        Device.objects.accepted().filter(is_test=True).order_by("pk").values_list("pk", flat=True)[: MAX_DEVICES + 1]
+    )
+    if len(ids) > MAX_DEVICES:
+        raise BadRequest("too_many_devices", f"There are more than {MAX_DEVICES} test devices; name the canaries.")
+    return ids
 
 
 def _check_accepted(bundle: Bundle, groups: Collection[UUID], devices: Collection[UUID]) -> None:

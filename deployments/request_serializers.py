@@ -54,6 +54,9 @@ class DeploymentRequest(StrictSerializer):
         child=serializers.UUIDField(), max_length=MAX_CANARIES, required=False,
         help_text="Selected devices that the first phase admits in any case.",
     )  # fmt: skip
+    test_canaries = serializers.BooleanField(
+        required=False, help_text="Whether all selected test devices are canaries as well."
+    )
     strata = serializers.ListField(
         child=serializers.CharField(max_length=80), max_length=MAX_STRATA, required=False,
         help_text="Every phase takes its share of each stratum: `type`, `group`, `running`, `tag:PREFIX`.",

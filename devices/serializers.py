@@ -67,6 +67,7 @@ class DeviceAnswer(serializers.ModelSerializer[Device]):
     """One device in a list."""
 
     group = serializers.CharField(source="group.name")
+    test = serializers.BooleanField(source="is_test", help_text="Whether it is outside of the fleet's statistics.")
     online = serializers.BooleanField(source="is_online")
     health = serializers.ChoiceField(
         Health.choices, help_text="As the last heartbeat describes it; `unknown` while the device is not online."
@@ -80,6 +81,7 @@ class DeviceAnswer(serializers.ModelSerializer[Device]):
             "state",
             "group",
             "tags",
+            "test",
             "online",
             "health",
             "health_changed_at",
@@ -131,6 +133,7 @@ class DevicePatch(StrictSerializer):
     tags = serializers.ListField(
         child=serializers.CharField(validators=[is_label]), max_length=MAX_TAGS, required=False
     )
+    test = serializers.BooleanField(source="is_test", required=False)
     group = serializers.SlugRelatedField(
         slug_field="name", queryset=Group.objects.all(), required=False, error_messages=NO_GROUP
     )

@@ -94,7 +94,7 @@ class OneDevice(APIView):
 
     @extend_schema(request=DevicePatch, responses=DeviceDetail)
     def patch(self, request: Request, device_id: UUID) -> Response:
-        """Change a device's name, tags or group."""
+        """Change a device's name, tags, group or test flag."""
         device = get_device(device_id)
         serializer = DevicePatch(data=request.data)
         serializer.is_valid(raise_exception=True)

@@ -61,7 +61,7 @@ class BundleCounts:
 
 @dataclass(frozen=True, slots=True)
 class FleetStatus:
-    """The numbers of the start page, and the response of GET /api/v1/status."""
+    """The numbers of the start page, and the response of GET /api/v1/status. Test devices do not count."""
 
     devices: dict[str, int]
     health: dict[str, int]
@@ -71,9 +71,10 @@ class FleetStatus:
 
     @classmethod
     def now(cls) -> "FleetStatus":
+        fleet = Device.objects.in_statistics()
         return cls(
-            devices=Device.objects.counts(),
-            health=Device.objects.health_counts(),
+            devices=fleet.counts(),
+            health=fleet.health_counts(),
             deployments=DeploymentCounts(
                 running=Deployment.objects.running().count(),
                 paused=Deployment.objects.paused().count(),
@@ -97,11 +98,16 @@ def start_page(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Add what this person may see to the context. Each number links to its list."""
     status = FleetStatus.now()
     tiles = [
-        ("online", status.devices["online"], "good", "devices", "device", "liveness=online"),
-        ("offline", status.devices["offline"], "bad", "devices", "device", "liveness=offline"),
-        ("unhealthy", status.health["unhealthy"], "bad", "devices", "device", "health=unhealthy"),
-        ("restarting", status.health["restarting"], "warn", "devices", "device", "health=restarting"),
-        ("pending", status.devices["pending"], "warn", "devices", "device", "state__exact=pending"),
+        *(
+            (name, count, style, "devices", "device", f"{query}&is_test__exact=0")
+            for name, count, style, query in (
+                ("online", status.devices["online"], "good", "liveness=online"),
+                ("offline", status.devices["offline"], "bad", "liveness=offline"),
+                ("unhealthy", status.health["unhealthy"], "bad", "health=unhealthy"),
+                ("restarting", status.health["restarting"], "warn", "health=restarting"),
+                ("pending", status.devices["pending"], "warn", "state__exact=pending"),
+            )
+        ),
         (
             "running deployments",
             status.deployments.running,

@@ -49,6 +49,7 @@ class Device(Resource):
     health: str = ""
     group: str = ""
     tags: tuple[str, ...] = ()
+    test: bool = False
     device_type: str = ""
     agent_version: str = ""
     status: str = ""

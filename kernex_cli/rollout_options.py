@@ -81,6 +81,7 @@ def add_rollout_options(parser: Parser) -> None:
         help="mix devices by type, group, running or tag:PREFIX in every phase (repeatable)",
     )  # fmt: skip
     parser.add_argument("--canary", action="append", default=[], metavar="DEVICE", help="admitted first (repeatable)")
+    parser.add_argument("--test-canaries", action="store_true", help="admit the selected test devices first")
     parser.add_argument("--allow-downgrade", action="store_true", help="include devices that run a newer release")
 
 
@@ -107,6 +108,8 @@ def rollout_fields(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     if arguments.stratum:
         fields["strata"] = arguments.stratum
+    if arguments.test_canaries:
+        fields["test_canaries"] = True
     if arguments.allow_downgrade:
         fields["allow_downgrade"] = True
     return fields

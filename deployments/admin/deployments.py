@@ -56,7 +56,10 @@ class DeploymentAdmin(OperatorAdmin):
         "created_by", "created_at", "cancelled_at", "finished_at",
     )  # fmt: skip
     fields = readonly_fields
-    add_fields = ("bundle", "groups", "query", "exclude", "phases", "soak_minutes", "manual_gate", "on_failure", "note")
+    add_fields = (
+        "bundle", "groups", "query", "exclude", "phases", "test_canaries", "soak_minutes", "manual_gate", "on_failure",
+        "note",
+    )  # fmt: skip
     change_form_before_template = "deployments/deployment_progress.html"
     change_form_after_template = "deployments/deployment_results.html"
     add_lead = (

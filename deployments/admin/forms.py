@@ -81,6 +81,9 @@ class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
     manual_gate = forms.BooleanField(
         required=False, label="Wait for me after each phase", widget=UnfoldBooleanSwitchWidget
     )
+    test_canaries = forms.BooleanField(
+        required=False, label="Selected test devices first", widget=UnfoldBooleanSwitchWidget
+    )
     on_failure = forms.ChoiceField(
         choices=FailureAction.choices,
         initial=FailureAction.PAUSE,
@@ -120,6 +123,7 @@ class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
             query=self.cleaned_data["query"],
             exclude=self.cleaned_data["exclude"],
             phases=self.phase_definitions(),
+            test_canaries=self.cleaned_data["test_canaries"],
             on_failure=self.cleaned_data["on_failure"] or FailureAction.PAUSE,
             note=self.cleaned_data["note"],
         )

@@ -52,13 +52,13 @@ class DeviceAdmin(OperatorAdmin):
         "shown_last_heartbeat",
     )  # fmt: skip
     list_select_related = ("group",)
-    list_filter = ("state", Liveness, HealthFilter, "group", Tag)
+    list_filter = ("state", Liveness, HealthFilter, "group", "is_test", Tag)
     search_fields = ("name",)  # shows the search field; see `get_search_results`
     search_help_text = "A name, or a query such as: runs.vad < 1.4 and health = unhealthy"
     offered_permissions = ("view", "change")
     actions: tuple[Action | str, ...] = (APPROVE, REJECT, DECOMMISSION, COLLECT_LOGS)
     fieldsets = (
-        ("What operators decide", {"fields": ("name", "group", "tags")}),
+        ("What operators decide", {"fields": ("name", "group", "tags", "is_test")}),
         ("What the device reports", {"fields": REPORTED}),
         ("Identity", {"fields": IDENTITY}),
     )

@@ -1,7 +1,7 @@
 """Devices: what operators decide about them, and what they report. See `device_state` for their states.
 
-A device's row holds two kinds of fields that never mix: what operators decide (`name`, `group`, `tags`, `state`) and
-what the device reports (`attributes`, `metrics`, `running_bundles` and others).
+A device's row holds two kinds of fields that never mix: what operators decide (`name`, `group`, `tags`, `is_test`,
+`state`) and what the device reports (`attributes`, `metrics`, `running_bundles` and others).
 """
 
 import uuid
@@ -41,6 +41,10 @@ class Device(StatefulModel):
     name = models.CharField(max_length=100, blank=True)
     group = models.ForeignKey(Group, on_delete=models.PROTECT, related_name="+")
     tags = ArrayField(models.CharField(max_length=63, validators=[is_label]), default=list, blank=True)
+    is_test = models.BooleanField(
+        "test device", default=False, db_default=False,
+        help_text="Left out of the fleet's statistics. Deployments can admit test devices first.",
+    )  # fmt: skip
     registered_at = models.DateTimeField(auto_now_add=True)
     accepted_at = models.DateTimeField(null=True, editable=False)
     decommissioned_at = models.DateTimeField(null=True, editable=False)
@@ -87,6 +91,8 @@ class Device(StatefulModel):
             models.Index(fields=["group", "state"], name="device_group_state"),
             # The list of devices, newest first.
             models.Index(fields=["-registered_at"], name="device_newest"),
+            # Test devices, which deployments may admit first.
+            models.Index(fields=["id"], name="device_test", condition=Q(is_test=True)),
             # The approval queue.
             models.Index(fields=["registered_at"], name="device_pending", condition=Q(state="pending")),
             # Deployments look for devices whose running bundles changed. An idle heartbeat does not change the column.
@@ -180,7 +186,7 @@ class Device(StatefulModel):
             )
 
     def edit(self, actor: str, **changes: Any) -> None:
-        """Change what operators decide about a device: `name`, `group`, `tags`."""
+        """Change what operators decide about a device: `name`, `group`, `tags`, `is_test`."""
         if not changes:
             return
         with transaction.atomic():

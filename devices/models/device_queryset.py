@@ -32,6 +32,10 @@ class DeviceQuerySet(StatefulQuerySet["Device"]):
     def decommissioned(self) -> "DeviceQuerySet":
         return self.filter(state=DeviceState.DECOMMISSIONED)
 
+    def in_statistics(self) -> "DeviceQuerySet":
+        """The devices that the fleet's statistics count: all except test devices."""
+        return self.filter(is_test=False)
+
     def online(self) -> "DeviceQuerySet":
         """Accepted, with a heartbeat within three of its group's intervals."""
         return self.accepted().filter(last_heartbeat_at__gt=Now() - _offline_after())

@@ -98,6 +98,7 @@ FIELDS = (
     Field("id", FieldType.TEXT, "{device}.id::text", lambda device, *_: str(device.id), "id ~ 6f0c6a5e"),
     Field("group", FieldType.TEXT, _GROUP_NAME, lambda device, *_: device.group.name, "group = lab"),
     Field("tag", FieldType.TAGS, "{device}.tags", lambda device, *_: device.tags, "tag = north"),
+    Field("test", FieldType.BOOLEAN, "{device}.is_test", lambda device, *_: device.is_test, "test = true"),
     Field("type", FieldType.TEXT, "{device}.device_type", lambda device, *_: device.device_type, "type = edge"),
     Field(
         "state", FieldType.CHOICE, "{device}.state", lambda device, *_: str(device.state), "state = pending",

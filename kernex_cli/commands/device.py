@@ -67,6 +67,7 @@ def _show_facts(context: Context, device: Device) -> None:
         "status": device.status,
         "group": device.group,
         "tags": device.tags,
+        "test device": "yes" if device.test else "",
         "type": device.device_type,
         "agent": device.agent_version,
         "registered": screen.time(device.registered_at),

@@ -1,5 +1,6 @@
 """`devices`, `change`, `approve`, `reject` and `decommission`."""
 
+import argparse
 from collections.abc import Mapping
 from itertools import chain, islice
 
@@ -29,7 +30,7 @@ LIST = Help(
     "list devices and what they run",
     """\
 QUERY is a word that names contain, or conditions joined with `and`, `or`, `not` and parentheses. Fields: name, id,
-group, tag, type, state, health, online, last_heartbeat, registered, agent, serial, attr.KEY, metric.KEY,
+group, tag, test, type, state, health, online, last_heartbeat, registered, agent, serial, attr.KEY, metric.KEY,
 verdict.PRODUCT.KEY, runs.PRODUCT, deployment, deployment.ID and drift. Operators: = != < <= > >= ~ (contains), in (…),
 is set. `kernex device NAME` shows everything about one device.""",
     """\
@@ -46,9 +47,10 @@ APPROVE = Help(
     examples="  kernex devices --state pending\n  kernex approve shelf-4\n  kernex approve 6f0c6a5e\n",
 )
 CHANGE = Help(
-    "change a device's name, group or tags",
+    "change a device's name, group, tags or test flag",
     "Values that you do not give stay unchanged. Existing deployments are not affected.",
-    "  kernex change shelf-4 --group canary\n  kernex change shelf-4 --name door-7 --tag north\n",
+    "  kernex change shelf-4 --group canary\n  kernex change shelf-4 --name door-7 --tag north\n"
+    "  kernex change bench-1 --test\n",
 )
 REJECT = Help(
     "permanently refuse a device that is waiting for approval",
@@ -77,6 +79,9 @@ def add_to(commands: "Commands[Parser]") -> None:
     change = add_command(commands, "change", change_device, CHANGE)
     change.add_argument("--group", help="the group to move it to")
     change.add_argument("--name", help="its new name")
+    change.add_argument(
+        "--test", action=argparse.BooleanOptionalAction, help="whether it is a test device, outside of the statistics"
+    )
     change.add_argument("--tag", action="append", dest="tags", metavar="TAG", help="its new tags (repeatable)")
     reject = add_command(commands, "reject", reject_device, REJECT)
     decommission = add_command(commands, "decommission", decommission_device, DECOMMISSION)
@@ -136,15 +141,18 @@ def approve_device(context: Context) -> int:
 
 def change_device(context: Context) -> int:
     arguments = context.arguments
-    changes = {name: value for name in ("group", "name", "tags") if (value := getattr(arguments, name)) is not None}
+    changes = {
+        name: value for name in ("group", "name", "tags", "test") if (value := getattr(arguments, name)) is not None
+    }
     if not changes:
-        raise BadUsage("Nothing to change: give --group, --name or --tag.")
+        raise BadUsage("Nothing to change: give --group, --name, --tag or --test.")
     device_id = find_device(context.client, arguments.device)
     with suggestions_for(context.client, groups=[arguments.group] if arguments.group else []):
         document = context.client.call("PATCH", f"/devices/{device_id}", json=changes)
     device = Device.parse(document)
+    kind = "a test device " if device.test else ""
     tags = f", tagged {', '.join(device.tags)}" if device.tags else ""
-    context.screen.result(document, f"{device.display_name} is in {device.group}{tags}.")
+    context.screen.result(document, f"{device.display_name} is {kind}in {device.group}{tags}.")
     return Exit.OK
 
 

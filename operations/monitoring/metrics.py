@@ -20,6 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from deployments.models import Deployment, DeviceDeployment, Hold
+from deployments.models.device_deployment import DeviceDeploymentQuerySet
 from devices.models import Command, Device
 from foundation.accounts.models import ApiToken
 from foundation.api.client_address import is_from_this_machine
@@ -71,13 +72,14 @@ class Fleet:
 def count() -> list[Figure]:
     """Count the fleet's figures. Raises `Error` if the database cannot be used."""
     backup_age = age()
+    fleet = Device.objects.in_statistics()
 
     def single(name: str, text: str, value: float) -> Figure:
         return Figure(name, text, {"": value})
 
     return [
-        Figure("devices", "Devices by state; online and offline are accepted ones.", Device.objects.counts(), "state"),
-        Figure("devices_health", "Online devices by reported health.", Device.objects.health_counts(), "health"),
+        Figure("devices", "Devices by state; online and offline are accepted ones.", fleet.counts(), "state"),
+        Figure("devices_health", "Online devices by reported health.", fleet.health_counts(), "health"),
         single("commands_open", "Commands that no device has acknowledged.", Command.objects.open().count()),
         single("deployments_running", "Deployments that offer their bundle.", Deployment.objects.running().count()),
         single("deployments_paused", "Deployments that wait for an operator.", Deployment.objects.paused().count()),
@@ -89,7 +91,7 @@ def count() -> list[Figure]:
         single(
             "device_deployments_failed_late",
             "Successful device deployments that failed within their observation time, in the last hour.",
-            DeviceDeployment.objects.filter(late_at__gte=timezone.now() - timedelta(hours=1)).count(),
+            in_statistics().filter(late_at__gte=timezone.now() - timedelta(hours=1)).count(),
         ),
         single(
             "deployments_held", "1 while deployments are held after a restore.", int(Hold.objects.active().exists())
@@ -105,7 +107,12 @@ def count() -> list[Figure]:
 
 def recent_failures() -> int:
     """Return how many device deployments ended without success within the last hour."""
-    return DeviceDeployment.objects.unsuccessful().filter(finished_at__gte=timezone.now() - timedelta(hours=1)).count()
+    return in_statistics().unsuccessful().filter(finished_at__gte=timezone.now() - timedelta(hours=1)).count()
+
+
+def in_statistics() -> DeviceDeploymentQuerySet:
+    """Return the device deployments of all except test devices."""
+    return DeviceDeployment.objects.filter(device__is_test=False)
 
 
 FLEET = Fleet(count)

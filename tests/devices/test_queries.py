@@ -42,7 +42,8 @@ def fleet(db: None) -> None:
         running_bundles={"svc": bundle("1.4.0", healthy=False, verdict={"latency_ms": 250}), "a.b": bundle("2")},
     )  # fmt: skip
     make_device(
-        name="Bench-2", group=make_group("field"), tags=["site:south"], last_heartbeat_at=now - timedelta(days=1),
+        name="Bench-2", is_test=True, group=make_group("field"), tags=["site:south"],
+        last_heartbeat_at=now - timedelta(days=1),
         agent_version="1.9.0", reported_health="healthy", attributes={"board": "r4", "floor": "3"},
         metrics={"disk_free": "10000"}, running_bundles={"svc": bundle("1.4.0-rc1")},
     )  # fmt: skip
@@ -71,6 +72,9 @@ QUERIES = {
     "tag is set": {"bench-1", "Bench-2"},
     "tag is not set": {"bare"},
     "type = cam": {"bare"},
+    "test = true": {"Bench-2"},
+    "test != true": {"bench-1", "bare"},
+    "test is set": {"bench-1", "Bench-2", "bare"},
     "state = pending": {"bare"},
     "state != pending": {"bench-1", "Bench-2"},
     "health = unhealthy": {"bench-1"},
@@ -189,6 +193,7 @@ VALUES = TEXTS | st.integers(-3, 6) | st.booleans() | st.none() | st.sampled_fro
 DOCUMENTS = st.dictionaries(st.sampled_from(["k", "n"]), VALUES, max_size=2)
 DEVICES = st.fixed_dictionaries({
     "name": TEXTS,
+    "is_test": st.booleans(),
     "tags": st.lists(st.sampled_from(["a", "b:a"]), max_size=2),
     "attributes": DOCUMENTS,
     "metrics": DOCUMENTS,
@@ -210,7 +215,7 @@ LITERALS = st.sampled_from(["a", "A", "5", '"5"', "5.0", "true", "1.4.0", "1.4.0
 @st.composite
 def leaves(draw: st.DrawFn) -> str:
     name = draw(st.sampled_from(
-        ["name", "tag", "attr.k", "metric.n", "verdict.svc.k", "runs.svc", "agent", "health", "online", "state",
+        ["name", "tag", "attr.k", "metric.n", "verdict.svc.k", "runs.svc", "agent", "health", "online", "state", "test",
          "last_heartbeat", "id", "group", "type", "deployment", "drift",
          f"deployment.{SELECTING}", f"deployment.{NOBODY}"]
     ))  # fmt: skip
@@ -220,7 +225,8 @@ def leaves(draw: st.DrawFn) -> str:
         "deployment": st.sampled_from([SELECTING, NOBODY]),
         "drift": st.sampled_from(["svc", "a", "true", "false", '"true"']),
         f"deployment.{SELECTING}": st.sampled_from(RESULTS), f"deployment.{NOBODY}": st.sampled_from(RESULTS),
-        "online": st.sampled_from(["true", "false"]), "last_heartbeat": st.sampled_from(["1h ago", "2020-01-01"]),
+        "test": st.sampled_from(["true", "false"]), "online": st.sampled_from(["true", "false"]),
+        "last_heartbeat": st.sampled_from(["1h ago", "2020-01-01"]),
     }.get(name, LITERALS)  # fmt: skip
     shape = draw(st.sampled_from(["compare", "in", "set", "word"]))
     if shape == "word":

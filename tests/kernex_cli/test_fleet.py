@@ -103,6 +103,13 @@ def test_a_device_is_changed(at_fake: Kernex, fake: FakeServer) -> None:
     fake.responses[f"PATCH /devices/{DEVICE['id']}"] = changed
     outcome = at_fake("change", DEVICE["id"], "--group", "canary", "--tag", "north", "--tag", "lab")
     assert outcome.out == "shelf-4 is in canary, tagged north, lab.\n"
+    fake.responses[f"PATCH /devices/{DEVICE['id']}"] = {**DEVICE, "test": True}
+    assert at_fake("change", DEVICE["id"], "--test").out == "shelf-4 is a test device in lab.\n"
+    assert json.loads(fake.bodies[-1]) == {"test": True}
+    at_fake("change", DEVICE["id"], "--no-test")
+    assert json.loads(fake.bodies[-1]) == {"test": False}
+    fake.responses[f"PATCH /devices/{DEVICE['id']}"] = changed
+    at_fake("change", DEVICE["id"], "--group", "canary", "--tag", "north", "--tag", "lab")
     assert json.loads(fake.bodies[-1]) == {"group": "canary", "tags": ["north", "lab"]}
     assert at_fake("change", DEVICE["id"], "--name", "shelf-5", "--json").document == changed
     nothing = at_fake("change", DEVICE["id"])
