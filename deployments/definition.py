@@ -114,6 +114,7 @@ class Selected:
     """The fields of `SelectedDevices` that a definition sets."""
 
     groups: list[UUID]
+    group_queries: list[str]
     devices: list[UUID]
     query: str
     exclude: str
@@ -132,28 +133,31 @@ def check(definition: Definition) -> Selected:
     query, exclude = definition.query.strip(), definition.exclude.strip()
     if not definition.groups and not definition.devices and not query:
         raise BadRequest("nobody_chosen", "Name at least one device or group, or give a query.")
-    for text in filter(None, (query, exclude)):
+    groups, group_queries = _known_groups(definition.groups)
+    for text in filter(None, (query, exclude, *group_queries)):
         condition_of(text)
     check_phases(definition.phases)
     check_strata(list(definition.strata))
-    groups = _known_groups(definition.groups)
     _check_devices(definition.devices)
     _check_devices(definition.canaries)
     canaries = {*definition.canaries, *(_test_devices() if definition.test_canaries else ())}
     if not Bundle.objects.ready().filter(pk=bundle.pk).exists():
         raise Conflict("bundle_not_ready", f"{bundle} is not ready; only ready bundles are deployed.")
-    if not query:
+    if not query and not group_queries:
         _check_accepted(bundle, groups, definition.devices)
-    return Selected(groups, sorted(set(definition.devices)), query, exclude, canaries=sorted(canaries))
+    return Selected(
+        groups, group_queries, sorted(set(definition.devices)), query, exclude, canaries=sorted(canaries)
+    )  # fmt: skip
 
 
-def _known_groups(names: Collection[str]) -> list[UUID]:
-    ids_by_name = dict(Group.objects.filter(name__in=names).values_list("name", "pk"))
-    unknown = sorted(set(names) - set(ids_by_name))[:NAMED_AT_MOST]
+def _known_groups(names: Collection[str]) -> tuple[list[UUID], list[str]]:
+    """Return the ids of the static groups, and the queries of the dynamic ones. Raises `BadRequest`."""
+    groups = list(Group.objects.filter(name__in=names))
+    unknown = sorted(set(names) - {group.name for group in groups})[:NAMED_AT_MOST]
     if unknown:
         message = f"There are no groups with these names: {', '.join(unknown)}."
         raise BadRequest("unknown_groups", message, groups=unknown)
-    return list(ids_by_name.values())
+    return [group.pk for group in groups if not group.is_dynamic], [group.query for group in groups if group.is_dynamic]
 
 
 def _check_devices(ids: Collection[UUID]) -> None:

@@ -114,7 +114,8 @@ def judged_devices(selection: SelectedDevices, rules: Rules, size: int) -> Sql:
         "after": selection.planned_up_to,
         "size": size,
     }
-    query = _condition(selection.query, "query", rules.now)
+    queries = [text for text in (selection.query, *selection.group_queries) if text]
+    query = _any_condition(queries, rules.now)
     exclude = _condition(selection.exclude, "exclude", rules.now)
     stratum = stratum_sql(list(rules.strata), bundle.name)
     values |= query.values | exclude.values | stratum.values
@@ -122,10 +123,17 @@ def judged_devices(selection: SelectedDevices, rules: Rules, size: int) -> Sql:
         cursor.execute(_NEWER_RELEASES, [bundle.name, manifest.release_counter])
         values["newer"] = [sha256 for (sha256,) in cursor.fetchall()]
         cursor.execute(_SELECTED_GROUP_SIZE, values)
-        is_small = not selection.query and cursor.fetchone()[0] <= size
+        is_small = not queries and cursor.fetchone()[0] <= size
     window = _SMALL_WINDOW if is_small else _LARGE_WINDOW
     text = _JUDGED.format(window=window, query=query.text, exclude=exclude.text, stratum=stratum.text)
     return Sql(text, values)
+
+
+def _any_condition(queries: Sequence[str], now: datetime) -> Sql:
+    """Return the SQL that a device matches one of the queries; `false` if there is none."""
+    conditions = [_condition(query, f"query_{number}", now) for number, query in enumerate(queries)]
+    values = {name: value for condition in conditions for name, value in condition.values.items()}
+    return Sql(" OR ".join(f"({condition.text}) IS TRUE" for condition in conditions) or "false", values)
 
 
 def _condition(query: str, prefix: str, now: datetime) -> Sql:

@@ -16,6 +16,7 @@ from devices.serializers import (
     EnrolmentTokenAnswer,
     EnrolmentTokenRequest,
     GroupAnswer,
+    GroupDetail,
     GroupRequest,
     NewEnrolmentToken,
 )
@@ -24,6 +25,8 @@ from foundation.api.pagination import NewestFirst, Pages
 from foundation.api.query_parameters import ListView
 
 GROUP_EXISTS = OpenApiResponse(description="group_exists")
+GROUP_CONFLICT = OpenApiResponse(description="group_exists, wrong_group_type")
+BAD_QUERY = OpenApiResponse(description="invalid_query")
 
 
 class ByName(Pages):
@@ -37,9 +40,9 @@ class Groups(ListView[Group]):
     serializer_class = GroupAnswer
     pagination_class = ByName
 
-    @extend_schema(request=GroupRequest, responses={201: GroupAnswer, 409: GROUP_EXISTS})
+    @extend_schema(request=GroupRequest, responses={201: GroupAnswer, 400: BAD_QUERY, 409: GROUP_EXISTS})
     def post(self, request: Request) -> Response:
-        """Create a group. It sets how often its devices send heartbeats."""
+        """Create a group: a static one, which sets how often its devices report, or a dynamic one with a query."""
         serializer = GroupRequest(data=request.data)
         serializer.is_valid(raise_exception=True)
         group = Group.create(token_of(request).actor, **serializer.validated_data)
@@ -47,14 +50,16 @@ class Groups(ListView[Group]):
 
 
 class OneGroup(APIView):
-    @extend_schema(responses=GroupAnswer)
+    @extend_schema(responses=GroupDetail)
     def get(self, request: Request, name: str) -> Response:
-        """One group."""
-        return Response(GroupAnswer(get_object_or_404(Group, name=name)).data)
+        """One group, with the number of its devices."""
+        return Response(GroupDetail(get_object_or_404(Group, name=name)).data)
 
-    @extend_schema(request=GroupRequest(partial=True), responses={200: GroupAnswer, 409: GROUP_EXISTS})
+    @extend_schema(
+        request=GroupRequest(partial=True), responses={200: GroupAnswer, 400: BAD_QUERY, 409: GROUP_CONFLICT}
+    )
     def patch(self, request: Request, name: str) -> Response:
-        """Change a group's name, description or interval."""
+        """Change a group's name, description, interval, or the query of a dynamic group."""
         group = get_object_or_404(Group, name=name)
         serializer = GroupRequest(data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)

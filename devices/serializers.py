@@ -3,8 +3,10 @@
 from typing import Any
 
 from django.db.models import TextChoices
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from devices.dynamic_groups import check_group_query, device_count
 from devices.models import (
     Command,
     CommandOutcome,
@@ -25,20 +27,58 @@ from foundation.queries.lexer import MAX_QUERY_SIZE
 YEAR_SECONDS = 31_536_000
 MAX_TAGS = 32
 
-NO_GROUP: dict[str, Any] = {"does_not_exist": "There is no group `{value}`: create it first."}
+NO_GROUP: dict[str, Any] = {"does_not_exist": "There is no static group `{value}`: create it first."}
 
 
 class GroupAnswer(serializers.ModelSerializer[Group]):
+    """`query` is empty for a static group. `interval_seconds` is null for a dynamic one."""
+
+    interval_seconds = serializers.SerializerMethodField()
+
     class Meta:
         model = Group
-        fields = ["name", "description", "interval_seconds", "created_at"]
+        fields = ["name", "description", "query", "interval_seconds", "created_at"]
         read_only_fields = fields
+
+    @extend_schema_field(serializers.IntegerField(allow_null=True))
+    def get_interval_seconds(self, group: Group) -> int | None:
+        return None if group.is_dynamic else group.interval_seconds
+
+
+class GroupDetail(GroupAnswer):
+    """One group with the number of its pending and accepted devices."""
+
+    device_count = serializers.SerializerMethodField()
+
+    class Meta(GroupAnswer.Meta):
+        fields = [*GroupAnswer.Meta.fields, "device_count"]
+        read_only_fields = fields
+
+    @extend_schema_field(
+        serializers.IntegerField(allow_null=True, help_text="Null if counting takes more than two seconds.")
+    )
+    def get_device_count(self, group: Group) -> int | None:
+        return device_count(group)
 
 
 class GroupRequest(StrictSerializer):
     name = serializers.CharField(validators=[is_label])
     description = serializers.CharField(max_length=500, allow_blank=True, required=False)
+    query = serializers.CharField(
+        max_length=MAX_QUERY_SIZE, required=False, help_text="Makes the group dynamic; see docs/queries.md."
+    )
     interval_seconds = serializers.IntegerField(min_value=1, max_value=86_400, required=False)
+
+    def validate_query(self, query: str) -> str:
+        """Return the query. Raises `BadRequest` (`invalid_query`)."""
+        check_group_query(query)
+        return query
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "query" in attrs and "interval_seconds" in attrs:
+            message = "A dynamic group has no interval: the devices' static groups set it."
+            raise serializers.ValidationError({"interval_seconds": [message]})
+        return attrs
 
 
 class DeviceFilter(serializers.Serializer[Any]):
@@ -135,7 +175,7 @@ class DevicePatch(StrictSerializer):
     )
     test = serializers.BooleanField(source="is_test", required=False)
     group = serializers.SlugRelatedField(
-        slug_field="name", queryset=Group.objects.all(), required=False, error_messages=NO_GROUP
+        slug_field="name", queryset=Group.objects.static(), required=False, error_messages=NO_GROUP
     )
 
     def validate_tags(self, tags: list[str]) -> list[str]:
@@ -232,7 +272,7 @@ class NewEnrolmentToken(EnrolmentTokenAnswer):
 
 class EnrolmentTokenRequest(StrictSerializer):
     name = serializers.CharField(max_length=100)
-    group = serializers.SlugRelatedField(slug_field="name", queryset=Group.objects.all(), error_messages=NO_GROUP)
+    group = serializers.SlugRelatedField(slug_field="name", queryset=Group.objects.static(), error_messages=NO_GROUP)
     uses_allowed = serializers.IntegerField(min_value=1, max_value=1_000_000, default=1)
     expires_in_seconds = serializers.IntegerField(min_value=1, max_value=YEAR_SECONDS, default=86_400)
     accepts_at_once = serializers.BooleanField(default=False)

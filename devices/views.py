@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from devices.dynamic_groups import devices_in_group
 from devices.export import export
 from devices.models import Command, Decision, Device, DeviceQuerySet, HeartbeatSample
 from devices.queries.filtering import filter_devices, limited_time
@@ -59,14 +60,15 @@ class Devices(ListView[Device]):
 
     def get_queryset(self) -> DeviceQuerySet:
         filters = self.filters()
-        query = filters.pop("q", "")
+        query, name = filters.pop("q", ""), filters.pop("group", "")
         filters.pop("format", None)  # of the export
-        return filter_devices(Device.objects.select_related("group").matching(**filters), query)
+        devices = filter_devices(Device.objects.select_related("group").matching(**filters), query)
+        return devices_in_group(devices, name) if name else devices
 
     @extend_schema(parameters=[DeviceFilter], responses={400: BAD_QUERY})
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """All devices, newest first."""
-        if not request.query_params.get("q"):
+        if not {"q", "group"} & request.query_params.keys():
             return self.list(request, *args, **kwargs)
         with limited_time():
             return self.list(request, *args, **kwargs)

@@ -85,6 +85,22 @@ class Device(Resource):
 
 
 @dataclass(frozen=True)
+class Group(Resource):
+    """A group of devices. A dynamic one has a query and no interval."""
+
+    name: str = ""
+    description: str = ""
+    query: str = ""
+    interval_seconds: int = 0
+
+    @property
+    def summary(self) -> str:
+        if self.query:
+            return f"Group {self.name}: devices that match {self.query}"
+        return f"Group {self.name}: devices report every {self.interval_seconds} s."
+
+
+@dataclass(frozen=True)
 class Bundle(Resource):
     name: str = ""
     version: str = ""

@@ -10,6 +10,8 @@ class SelectedDevices(models.Model):
     """Groups, devices and queries that select devices, and a position among those devices."""
 
     groups = ArrayField(models.UUIDField(), default=list)
+    # The queries of the dynamic groups, as they were when the deployment was started.
+    group_queries = ArrayField(models.TextField(), default=list, db_default=[])
     devices = ArrayField(models.UUIDField(), default=list)
     # Queries: which further devices are selected, and which of all these are not (`devices.queries`). Empty: none.
     query = models.TextField(default="", db_default="")
@@ -24,7 +26,7 @@ class SelectedDevices(models.Model):
 
     def __str__(self) -> str:
         query = f" and {self.query}" if self.query else ""
-        return f"{len(self.groups)} groups and {len(self.devices)} devices{query}"
+        return f"{len(self.groups) + len(self.group_queries)} groups and {len(self.devices)} devices{query}"
 
 
 class Selection(SelectedDevices):

@@ -2,19 +2,27 @@
 
 from datetime import timedelta
 from typing import Any, cast
+from urllib.parse import urlencode
 
 from django import forms
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminIntegerFieldWidget
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
+from devices.dynamic_groups import check_group_query, device_count
 from devices.group_removal import remove_group
 from devices.models import EnrolmentToken, Group
+from devices.queries.filtering import explanation
 from foundation.adminsite.base import Action, OperatorAdmin, TokenAdmin, actor_of
+from foundation.errors import BadRequest
+from foundation.formatting import EMPTY
+from foundation.queries.lexer import MAX_QUERY_SIZE
 
 TOKEN_DAYS = 7
 TOKEN_COLOURS = {"usable": "success", "used up": "info", "expired": "warning", "revoked": "danger"}
@@ -43,21 +51,36 @@ REVOKE = Action(
 
 
 class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
+    query = forms.CharField(
+        required=False, max_length=MAX_QUERY_SIZE, widget=UnfoldAdminTextInputWidget,
+        help_text="Makes the group dynamic: it contains all devices that match, such as: type = cam and tag = north",
+    )  # fmt: skip
     interval_seconds = forms.IntegerField(
         label="Heartbeat interval", min_value=1, max_value=86_400, initial=60, widget=UnfoldAdminIntegerFieldWidget,
-        help_text="Seconds between two heartbeats of a device. A device that misses three is offline.",
+        help_text="Seconds between two heartbeats of a device. A device that misses three is offline. Not for dynamic"
+        " groups.",
     )  # fmt: skip
 
     class Meta:
         model = Group
-        fields = ["name", "description", "interval_seconds"]
+        fields = ["name", "description", "query", "interval_seconds"]
+
+    def clean_query(self) -> str:
+        query: str = self.cleaned_data["query"]
+        if query:
+            try:
+                check_group_query(query)
+            except BadRequest as error:
+                raise forms.ValidationError(explanation(error)) from None
+        return query
 
 
 @admin.register(Group)
 class GroupAdmin(OperatorAdmin):
     form = GroupForm
     offered_permissions = ("view", "add", "change", "delete")
-    list_display = ("name", "description", "shown_interval", "created_at")
+    list_display = ("name", "shown_query", "description", "shown_interval", "created_at")
+    readonly_fields = ("shown_devices",)
     search_fields = ("name", "description")
     actions = (REMOVE,)
     empty_text = "No groups yet. Devices register in groups, so create one first."
@@ -65,9 +88,27 @@ class GroupAdmin(OperatorAdmin):
     def has_remove_permission(self, request: HttpRequest) -> bool:
         return self.has_right(request, "devices.delete_group")
 
+    def get_fields(self, request: HttpRequest, obj: Group | None = None) -> Any:
+        return [*GroupForm.Meta.fields, *(() if obj is None else self.readonly_fields)]
+
     @display(description="heartbeat interval", ordering="interval_seconds")
     def shown_interval(self, group: Group) -> str:
-        return f"{group.interval_seconds} s"
+        return EMPTY if group.is_dynamic else f"{group.interval_seconds} s"
+
+    @display(description="query", ordering="query")
+    def shown_query(self, group: Group) -> str:
+        return group.query or EMPTY
+
+    @display(description="devices")
+    def shown_devices(self, group: Group) -> str:
+        """Return how many pending and accepted devices the group has, with a link to the list of devices."""
+        count = device_count(group)
+        if count is None:
+            return "Counting takes too long."
+        query = {"q": group.query} if group.is_dynamic else {"group__id__exact": str(group.pk)}
+        return format_html(
+            '<a href="{}?{}">{}</a>', reverse("admin:devices_device_changelist"), urlencode(query), count
+        )
 
     def save_model(self, request: HttpRequest, obj: Group, form: Any, change: bool) -> None:
         if change:

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from devices.models.device_queryset import MISSED_INTERVALS, OFFLINE_MINIMUM_SECONDS, DeviceQuerySet
 from devices.models.device_state import DECISION_RULES, DEVICE_TRANSITIONS, Decision, DeviceState
-from devices.models.group import Group, is_label
+from devices.models.group import IS_STATIC, Group, is_label
 from devices.models.health import Health, complaints
 from foundation.errors import IllegalTransition
 from foundation.events.models import record_event
@@ -39,7 +39,7 @@ class Device(StatefulModel):
 
     # What operators decide.
     name = models.CharField(max_length=100, blank=True)
-    group = models.ForeignKey(Group, on_delete=models.PROTECT, related_name="+")
+    group = models.ForeignKey(Group, on_delete=models.PROTECT, related_name="+", limit_choices_to=IS_STATIC)
     tags = ArrayField(models.CharField(max_length=63, validators=[is_label]), default=list, blank=True)
     is_test = models.BooleanField(
         "test device", default=False, db_default=False,

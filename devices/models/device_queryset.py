@@ -32,6 +32,10 @@ class DeviceQuerySet(StatefulQuerySet["Device"]):
     def decommissioned(self) -> "DeviceQuerySet":
         return self.filter(state=DeviceState.DECOMMISSIONED)
 
+    def in_service(self) -> "DeviceQuerySet":
+        """Pending and accepted devices."""
+        return self.exclude(state=DeviceState.DECOMMISSIONED)
+
     def in_statistics(self) -> "DeviceQuerySet":
         """The devices that the fleet's statistics count: all except test devices."""
         return self.filter(is_test=False)

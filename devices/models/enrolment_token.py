@@ -12,7 +12,7 @@ from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from devices.models.group import Group
+from devices.models.group import IS_STATIC, Group
 from foundation.events.models import record_event
 
 PREFIX = "kxe_"
@@ -60,7 +60,7 @@ class EnrolmentToken(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=100)
     secret_sha256 = models.CharField(max_length=64, unique=True, editable=False)
-    group = models.ForeignKey(Group, on_delete=models.PROTECT, related_name="+")
+    group = models.ForeignKey(Group, on_delete=models.PROTECT, related_name="+", limit_choices_to=IS_STATIC)
     accepts_at_once = models.BooleanField(default=False)
     uses_allowed = models.PositiveIntegerField(default=1)
     uses = models.PositiveIntegerField(default=0, editable=False)

@@ -60,6 +60,18 @@ class Condition:
         """Return whether a device with its group matches, from its fields in memory."""
         return self._matches(self.node, device)
 
+    def values_of(self, field: str) -> list[Value]:
+        """Return the values with which the query compares a field for equality."""
+        values: list[Value] = []
+        for leaf in _leaves(self.node):
+            if leaf.field.text != field:
+                continue
+            if isinstance(leaf, IsIn):
+                values += leaf.values
+            elif isinstance(leaf, Comparison) and leaf.operator in {Operator.EQUAL, Operator.NOT_EQUAL}:
+                values.append(leaf.value)
+        return values
+
     def _check(self, node: Node) -> None:
         """Find all errors before any back end runs."""
         for leaf in _leaves(node):

@@ -150,8 +150,27 @@ def test_a_group_is_created(at_fake: Kernex, fake: FakeServer) -> None:
 
 
 def test_groups_are_listed(at_fake: Kernex, fake: FakeServer) -> None:
-    fake.responses["GET /groups"] = page({"name": "lab", "interval_seconds": 2, "description": "desk"})
-    assert at_fake("groups").out.endswith("lab\t2\tdesk\n")
+    dynamic = {"name": "old", "interval_seconds": None, "description": "", "query": "runs.vad < 1.4"}
+    fake.responses["GET /groups"] = page({"name": "lab", "interval_seconds": 2, "description": "desk"}, dynamic)
+    assert at_fake("groups").out.endswith("lab\t2\tdesk\t\nold\t\t\truns.vad < 1.4\n")
+
+
+def test_a_dynamic_group_is_created_and_changed(at_fake: Kernex, fake: FakeServer) -> None:
+    group = {"name": "old", "interval_seconds": None, "query": "name ~ a"}
+    fake.responses |= {"POST /groups": group, "PATCH /groups/old%2F": group}
+    assert at_fake("group", "create", "old", "--query", "name ~ a").out == "Group old: devices that match name ~ a\n"
+    assert json.loads(fake.bodies[-1]) == {"name": "old", "query": "name ~ a"}
+    assert at_fake("group", "change", "old/", "--query", "name ~ a", "--name", "older", "--json").document == group
+    assert json.loads(fake.bodies[-1]) == {"name": "older", "query": "name ~ a"}
+    assert at_fake("group", "change", "old").code == 2
+
+
+def test_a_group_is_shown(at_fake: Kernex, fake: FakeServer) -> None:
+    group = {"name": "lab", "interval_seconds": 60, "query": "", "description": "", "device_count": 12}
+    fake.responses["GET /groups/lab"] = [group, group, group | {"device_count": None}]
+    assert at_fake("group", "show", "lab", "--json").document == group
+    assert "devices\t12\n" in at_fake("group", "show", "lab").out
+    assert "counting takes too long" in at_fake("group", "show", "lab").out
 
 
 def test_bundles_are_listed(at_fake: Kernex, fake: FakeServer) -> None:
