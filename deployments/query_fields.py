@@ -3,10 +3,12 @@
 from datetime import datetime
 from uuid import UUID
 
+from bundles.models import Bundle
 from deployments.models import Comparison, DeviceDeployment
 from deployments.states import FAILED_LATE, RESULTS
 from devices.models import Device, DeviceState
 from devices.queries.fields import Field, FieldType
+from devices.queries.suggestions import MAX_VALUES
 from devices.queries.values import EXAMPLE_ID
 
 # Scalar subqueries stay index look-ups even when the statistics of a table are stale; joins do not.
@@ -43,6 +45,16 @@ def _drift(device: Device, _: datetime, __: tuple[str, ...]) -> list[str]:
     ]
 
 
+def complete_products(prefix: str) -> list[str]:
+    """Return a few names of bundles that begin with a text."""
+    bundles = Bundle.objects.filter(name__startswith=prefix.lower()).order_by("name")
+    return list(bundles.values_list("name", flat=True).distinct()[:MAX_VALUES])
+
+
+def _complete_drift(prefix: str) -> list[str]:
+    return [*(each for each in ("true", "false") if each.startswith(prefix.lower())), *complete_products(prefix)]
+
+
 FIELDS = (
     Field(
         "deployment", FieldType.IDS, f"(SELECT its_part.id {_ITS_PART} LIMIT 1)", _deployments,
@@ -52,5 +64,5 @@ FIELDS = (
         "deployment", FieldType.CHOICE, _RESULT, _result, f"deployment.{EXAMPLE_ID} = failed", path=("ID",),
         choices=RESULTS,
     ),
-    Field("drift", FieldType.PRODUCTS, _DRIFT, _drift, "drift = true"),
+    Field("drift", FieldType.PRODUCTS, _DRIFT, _drift, "drift = true", completer=_complete_drift),
 )  # fmt: skip

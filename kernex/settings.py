@@ -130,6 +130,8 @@ INSTALLED_APPS = [
 ]
 # The fields of queries over devices, from all apps; the order is that of messages and suggestions.
 QUERY_FIELDS = ["devices.queries.fields.FIELDS", "deployments.query_fields.FIELDS"]
+# What completes the parts of fields' names.
+QUERY_PATH_COMPLETERS = {"PRODUCT": "deployments.query_fields.complete_products"}
 MIDDLEWARE = [
     "operations.monitoring.request_metrics.Measured",
     "foundation.api.middleware.ApiErrors",

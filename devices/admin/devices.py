@@ -1,6 +1,7 @@
 """The admin of devices: what they report, and what operators decide about them."""
 
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -8,9 +9,9 @@ from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.contrib.postgres.fields import ArrayField
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html_join
@@ -22,12 +23,14 @@ from devices.admin.actions import APPROVE, COLLECT_LOGS, DECOMMISSION, REJECT
 from devices.admin.filters import HealthFilter, Liveness, Tag
 from devices.export import export
 from devices.models import Command, Device, DeviceState, Health, HeartbeatSample, LogRequest
+from devices.queries.completion import Completion, complete
 from devices.queries.filtering import condition_of, explanation, filter_devices, limited_time
 from devices.serializers import ExportFormat
 from foundation.adminsite.base import Action, OperatorAdmin, actor_of, refuse_nul
 from foundation.errors import ApiError, BadRequest
 from foundation.events.models import Event
 from foundation.formatting import EMPTY, age, value_list
+from foundation.queries.lexer import MAX_QUERY_SIZE
 
 HISTORY_SHOWN = 15
 STATE_COLOURS = {"accepted": "success", "pending": "warning", "decommissioned": "danger"}
@@ -65,7 +68,13 @@ class DeviceAdmin(OperatorAdmin):
     readonly_fields = (*REPORTED, *IDENTITY)
     formfield_overrides = {ArrayField: {"widget": UnfoldAdminTextInputWidget, "help_text": "Separated by commas."}}
     change_form_after_template = "devices/device_history.html"
+    list_before_template = "devices/query_completion.html"
     list_after_template = "devices/export_links.html"
+
+    class Media:
+        css = {"all": ("devices/query_completion.css",)}
+        js = ("devices/query_completion.js",)
+
     empty_text = "No device has registered yet. Create an enrolment token and give it to the device's agent."
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
@@ -86,7 +95,24 @@ class DeviceAdmin(OperatorAdmin):
             self.admin_site.admin_view(self.export_view),
             name="devices_device_export",
         )
-        return [export_url, *super().get_urls()]
+        completion_url = path(
+            "complete", self.admin_site.admin_view(self.completion_view), name="devices_device_complete"
+        )
+        return [export_url, completion_url, *super().get_urls()]
+
+    def completion_view(self, request: HttpRequest) -> HttpResponse:
+        """Respond with how the query in `text` can go on."""
+        if not self.has_view_or_change_permission(request):
+            raise PermissionDenied
+        refuse_nul(request)
+        text = request.GET.get("text", "")
+        if len(text) > MAX_QUERY_SIZE:
+            raise SuspiciousOperation("the query is too long")
+        try:
+            with limited_time():
+                return JsonResponse(asdict(complete(text)))
+        except BadRequest:  # too slow
+            return JsonResponse(asdict(Completion(len(text), False, ())))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
         match = request.resolver_match

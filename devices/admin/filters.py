@@ -3,10 +3,11 @@
 from typing import Any
 
 from django.contrib.admin import SimpleListFilter
-from django.db.models import F, Func, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from devices.models import Device, Health
+from devices.queries.suggestions import newest_tags
 
 TAGS_SHOWN = 50
 
@@ -48,8 +49,7 @@ class Tag(SimpleListFilter):
     parameter_name = "tag"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        tags = Device.objects.annotate(tag=Func(F("tags"), function="unnest")).order_by("tag")
-        return [(tag, tag) for tag in tags.values_list("tag", flat=True).distinct()[:TAGS_SHOWN]]
+        return [(tag, tag) for tag in sorted(newest_tags())[:TAGS_SHOWN]]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Device]) -> QuerySet[Device]:
         return queryset.filter(tags__contains=[self.value()]) if self.value() else queryset

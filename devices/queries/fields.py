@@ -12,6 +12,7 @@ from typing import Any
 
 from devices.models import Device, DeviceState, Health
 from devices.models.device_queryset import MISSED_INTERVALS, OFFLINE_MINIMUM_SECONDS
+from devices.queries.suggestions import complete_groups, complete_tags, complete_types
 
 TEXT_OPERATORS = ("=", "!=", "~")
 ORDERED_OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
@@ -40,6 +41,7 @@ class Field:
     are, such as `PRODUCT`; an `ID` must be a UUID. `example` is a query.
 
     `equal_sql` is a condition that replaces the comparison of `sql` for equality with one value, `%(value)s`.
+    `completer` returns a few values that begin with a text, whatever its case; choices need none.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Field:
     path: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     equal_sql: str = ""
+    completer: Callable[[str], list[str]] | None = None
 
     @property
     def title(self) -> str:
@@ -96,10 +99,18 @@ def _inside(document: Any, path: tuple[str, ...]) -> Any:
 FIELDS = (
     Field("name", FieldType.TEXT, "{device}.name", lambda device, *_: device.name, 'name ~ "door"'),
     Field("id", FieldType.TEXT, "{device}.id::text", lambda device, *_: str(device.id), "id ~ 6f0c6a5e"),
-    Field("group", FieldType.TEXT, _GROUP_NAME, lambda device, *_: device.group.name, "group = lab"),
-    Field("tag", FieldType.TAGS, "{device}.tags", lambda device, *_: device.tags, "tag = north"),
+    Field(
+        "group", FieldType.TEXT, _GROUP_NAME, lambda device, *_: device.group.name, "group = lab",
+        completer=complete_groups,
+    ),
+    Field(
+        "tag", FieldType.TAGS, "{device}.tags", lambda device, *_: device.tags, "tag = north", completer=complete_tags
+    ),
     Field("test", FieldType.BOOLEAN, "{device}.is_test", lambda device, *_: device.is_test, "test = true"),
-    Field("type", FieldType.TEXT, "{device}.device_type", lambda device, *_: device.device_type, "type = edge"),
+    Field(
+        "type", FieldType.TEXT, "{device}.device_type", lambda device, *_: device.device_type, "type = edge",
+        completer=complete_types,
+    ),
     Field(
         "state", FieldType.CHOICE, "{device}.state", lambda device, *_: str(device.state), "state = pending",
         choices=tuple(DeviceState.values),

@@ -17,6 +17,12 @@ def query_fields() -> dict[str, Field]:
     return {field.title: field for path in settings.QUERY_FIELDS for field in import_string(path)}
 
 
+def complete_path(part: str, prefix: str) -> list[str]:
+    """Return a few values that begin with a text, for a part of a field's name such as `PRODUCT`."""
+    path = settings.QUERY_PATH_COMPLETERS.get(part)
+    return list(import_string(path)(prefix)) if path else []
+
+
 def fields_named(name: str) -> list[Field]:
     """Return the fields of a name. `deployment` and `deployment.ID` have the same one."""
     return [field for field in query_fields().values() if field.name == name]

@@ -21,6 +21,15 @@ ARGUMENTS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 800}
+# The text's and the background's colour of an element in sRGB.
+COLOURS = """
+element => ["color", "backgroundColor"].map((property) => {
+  const context = document.createElement("canvas").getContext("2d");
+  context.fillStyle = getComputedStyle(element)[property];
+  context.fillRect(0, 0, 1, 1);
+  return [...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
+})
+"""
 LISTS = [
     "devices/device", "devices/group", "devices/enrolmenttoken", "bundles/bundle", "deployments/deployment",
     "events/event", "auth/user", "auth/group", "tokens/apitoken",
@@ -178,6 +187,78 @@ def test_lists_forms_and_objects_fit_the_page_width(person: Person) -> None:
             if first.count():
                 person.page.goto(person.url + str(first.get_attribute("href")))
                 check_width(person.page)
+
+
+@pytest.mark.parametrize("person", ["light", "dark"], indirect=True)
+def test_a_query_is_completed_with_the_keyboard(person: Person) -> None:
+    page = person.page
+    person.open_admin("devices/device/")
+    search, suggestions = page.locator("#searchbar"), page.locator("#kx-suggestions")
+    search.click()
+    expect(suggestions).to_be_hidden()
+    search.press_sequentially("sta")
+    expect(suggestions.get_by_role("option")).to_have_text(["statestate = pending"])
+    search.press("ArrowDown")
+    expect(search).to_have_attribute("aria-activedescendant", "kx-suggestion-0")
+    search.press("Enter")
+    expect(search).to_have_value("state ")
+    search.press_sequentially("= ")
+    expect(suggestions.get_by_role("option")).to_have_text(["pending", "accepted", "decommissioned"])
+    search.press("ArrowUp")
+    search.press("Tab")
+    expect(search).to_have_value("state = decommissioned ")
+    expect(suggestions).to_be_hidden()
+    search.press("ArrowDown")
+    expect(suggestions.get_by_role("option").first).to_be_visible()
+    search.press("Escape")
+    expect(suggestions).to_be_hidden()
+    expect(search).to_have_value("state = decommissioned ")
+    search.press("Enter")
+    page.wait_for_url("**q=state+%3D+decommissioned*")
+
+
+@pytest.mark.parametrize("person", ["light", "dark"], indirect=True)
+def test_suggestions_fit_a_phone_and_can_be_tapped(person: Person) -> None:
+    page = person.page
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    person.open_admin("devices/device/")
+    search, suggestions = page.locator("#searchbar"), page.locator("#kx-suggestions")
+    search.press_sequentially("health = un")
+    expect(suggestions.get_by_role("option")).to_have_text(["unhealthy", "unknown"])
+    box = suggestions.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= PHONE["width"]
+    check_width(page)
+    assert contrast(*suggestions.evaluate(COLOURS)) > 4.5
+    suggestions.get_by_text("unknown").click()
+    expect(search).to_have_value("health = unknown ")
+    expect(search).to_be_focused()
+
+
+def test_completion_in_the_middle_keeps_the_rest(person: Person) -> None:
+    person.open_admin("devices/device/?q=grou+%3D+lab")
+    search = person.page.locator("#searchbar")
+    search.evaluate("input => { input.focus(); input.setSelectionRange(3, 3); }")
+    search.press("ArrowDown")
+    expect(person.page.locator("#kx-suggestions").get_by_role("option")).to_have_count(1)
+    search.press("ArrowDown")
+    search.press("Enter")
+    expect(search).to_have_value("group = lab")
+
+
+def contrast(*colours: list[float]) -> float:
+    """Return the contrast of two sRGB colours as WCAG defines it."""
+    dark, light = sorted(map(luminance, colours))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(channels: list[float]) -> float:
+    linear = [
+        value / 12.92 if value <= 0.03928 else ((value + 0.055) / 1.055) ** 2.4
+        for value in (channel / 255 for channel in channels)
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def can_add(model: str) -> bool:
