@@ -15,13 +15,13 @@ from devices.heartbeat_message import (
     MAX_HEALTH_MESSAGE_LENGTH,
     MAX_ID,
     MAX_METRICS_SIZE,
-    MAX_NUMBER,
     MAX_OUTCOMES,
     MAX_RESTARTS,
     MAX_VERDICT_SIZE,
     NAME_PATTERN,
+    NUMBER_RANGE,
     SHA256_PATTERN,
-    has_large_number,
+    has_extreme_number,
     json_size,
 )
 from devices.models import CommandKind, CommandOutcome, DeviceState
@@ -50,12 +50,12 @@ class ObjectField(serializers.DictField):
 
 
 class ObjectOfExactNumbers(ObjectField):
-    """A JSON object whose numbers are at most `MAX_NUMBER` in magnitude."""
+    """A JSON object whose numbers are 0, or from `MIN_NUMBER` to `MAX_NUMBER` in magnitude."""
 
     def to_internal_value(self, data: Any) -> dict[Any, Any]:
         value = super().to_internal_value(data)
-        if has_large_number(value):
-            raise serializers.ValidationError(f"Numbers must be at most {MAX_NUMBER} in magnitude.")
+        if has_extreme_number(value):
+            raise serializers.ValidationError(f"Numbers {NUMBER_RANGE}")
         return value
 
 
@@ -114,7 +114,7 @@ class RegisterRequest(serializers.Serializer[Any]):
     token = serializers.CharField(max_length=200)
     public_key = serializers.RegexField(rf"\A{PUBLIC_KEY_PATTERN}\Z")
     device_type = serializers.RegexField(rf"\A{NAME_PATTERN}\Z")
-    hardware = ObjectField(max_size=MAX_HARDWARE_SIZE, default=dict)
+    hardware = ObjectOfExactNumbers(max_size=MAX_HARDWARE_SIZE, default=dict)
     name = serializers.CharField(max_length=100, default="", allow_blank=True)
 
 
@@ -126,7 +126,7 @@ class RegisterResponse(serializers.Serializer[Any]):
 
 class AttributesRequest(serializers.Serializer[Any]):
     version = serializers.IntegerField(min_value=1, max_value=2**63 - 1)
-    attributes = ObjectField(max_size=MAX_ATTRIBUTES_SIZE)
+    attributes = ObjectOfExactNumbers(max_size=MAX_ATTRIBUTES_SIZE)
 
 
 class AttributesResponse(serializers.Serializer[Any]):

@@ -20,8 +20,9 @@ MAX_ACKNOWLEDGED = 1000
 MAX_OUTCOMES = 100
 MAX_METRICS_SIZE = 16 * 1024
 MAX_VERDICT_SIZE = 4 * 1024
-# The greatest magnitude of a number in metrics and verdicts. PostgreSQL writes 1e308 as 309 digits.
-MAX_NUMBER = 2**53
+# The magnitudes of numbers other than 0 that a device may report. PostgreSQL writes 1e308 and 1e-308 as 309 digits.
+MIN_NUMBER, MAX_NUMBER = 1e-30, 2**53
+NUMBER_RANGE = f"must be 0, or from {MIN_NUMBER} to {MAX_NUMBER} in magnitude."
 MAX_RESTARTS = 10_000
 MAX_HEALTH_MESSAGE_LENGTH = 500
 MAX_ID = 2**63 - 1
@@ -87,13 +88,13 @@ def json_size(value: Any) -> int:
     return len(_json(value))
 
 
-def has_large_number(value: Any) -> bool:
-    """Return whether a JSON value contains a number whose magnitude is over `MAX_NUMBER`."""
+def has_extreme_number(value: Any) -> bool:
+    """Return whether a JSON value contains a number other than 0 outside of `MIN_NUMBER` to `MAX_NUMBER`."""
     if isinstance(value, dict):
-        return any(map(has_large_number, value.values()))
+        return any(map(has_extreme_number, value.values()))
     if isinstance(value, list):
-        return any(map(has_large_number, value))
-    return isinstance(value, int | float) and abs(value) > MAX_NUMBER
+        return any(map(has_extreme_number, value))
+    return isinstance(value, int | float) and value != 0 and not MIN_NUMBER <= abs(value) <= MAX_NUMBER
 
 
 def _json(value: Any) -> str:
@@ -120,8 +121,8 @@ def _metrics(value: Any) -> str:
     text = _json(value)
     if len(text) > MAX_METRICS_SIZE:
         _refuse("metrics", f"This must be at most {MAX_METRICS_SIZE} characters of JSON.")
-    if has_large_number(value):
-        _refuse("metrics", f"Numbers must be at most {MAX_NUMBER} in magnitude.")
+    if has_extreme_number(value):
+        _refuse("metrics", f"Numbers {NUMBER_RANGE}")
     return text
 
 
@@ -167,8 +168,8 @@ def _health_details(bundle: dict[str, Any]) -> dict[str, Any]:
     if verdict is not None:
         if type(verdict) is not dict or json_size(verdict) > MAX_VERDICT_SIZE:
             _refuse(field, f"`verdict` must be an object of at most {MAX_VERDICT_SIZE} characters of JSON.")
-        if has_large_number(verdict):
-            _refuse(field, f"Numbers in `verdict` must be at most {MAX_NUMBER} in magnitude.")
+        if has_extreme_number(verdict):
+            _refuse(field, f"Numbers in `verdict` {NUMBER_RANGE}")
         details["verdict"] = verdict
     return details
 

@@ -1,7 +1,6 @@
 """The health that a release reports about itself, in a health file or in the response to an HTTP request."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,8 @@ MAX_FILE_SIZE = 64 * 1024
 MAX_MESSAGE_LENGTH = 1000
 MAX_VERDICT_SIZE = 4096
 MAX_DEPTH = 16
-MAX_NUMBER = 2**53
+# The magnitudes of numbers other than 0 that the server accepts.
+MIN_NUMBER, MAX_NUMBER = 1e-30, 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,8 @@ def _is_plain(value: object, depth: int) -> bool:
     if isinstance(value, str):
         return "\x00" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
     if isinstance(value, int | float):
-        return math.isfinite(value) and abs(value) <= MAX_NUMBER
+        # Comparisons also refuse NaN, and integers that are too large for a float.
+        return value == 0 or MIN_NUMBER <= abs(value) <= MAX_NUMBER
     if isinstance(value, list):
         return all(_is_plain(item, depth + 1) for item in value)
     if isinstance(value, dict):

@@ -73,6 +73,8 @@ def test_it_refuses_an_unsigned_request(device: SigningDevice) -> None:
         (1, None, "attributes"),
         (1, [], "attributes"),
         (1, {"x": "y" * 70_000}, "attributes"),
+        (1, {"x": [2**53 + 1]}, "attributes"),
+        (1, {"x": {"y": 1e-308}}, "attributes"),
     ],
 )
 def test_it_names_the_invalid_field(device: SigningDevice, version: Any, attributes: Any, field: str) -> None:

@@ -122,6 +122,7 @@ MALFORMED: list[tuple[str, Any]] = [
     ("metrics", "x"),
     ("metrics", {"x": "y" * 20_000}),
     ("metrics", {"x": 2**53 + 1}),
+    ("metrics", {"x": -1e-31}),
     ("running_bundles", None),
     ("running_bundles", []),
     ("running_bundles", {"Bad Name": BUNDLE}),

@@ -141,6 +141,8 @@ def test_it_refuses_an_unsigned_request(newcomer: SigningDevice) -> None:
         ("device_type", "x" * 64),
         ("hardware", []),
         ("hardware", {"x": "y" * 20_000}),
+        ("hardware", {"x": -1e300}),
+        ("hardware", {"x": 1e-308}),
         ("name", "x" * 101),
         ("name", {}),
     ],
