@@ -18,11 +18,11 @@ _RESULT = f"""(
     SELECT CASE WHEN its_part.late_at IS NULL THEN its_part.state ELSE '{FAILED_LATE}' END
     {_ITS_PART} AND its_part.deployment_id = %(path_0)s::uuid
 )"""
-_DRIFT = f"""(
-    SELECT array_agg(product)::varchar[]
-    FROM deployments_comparison AS its_comparison, jsonb_object_keys(its_comparison.differences) AS product
-    WHERE its_comparison.device_id = {{device}}.id AND {{device}}.state = '{DeviceState.ACCEPTED.value}'
-)"""  # noqa: S608 — the fragments are constants.
+_ITS_DRIFT = f"""FROM deployments_comparison AS its_comparison
+    WHERE its_comparison.device_id = {{device}}.id AND {{device}}.state = '{DeviceState.ACCEPTED.value}'"""
+_DRIFT = f"(SELECT ARRAY(SELECT jsonb_object_keys(its_comparison.differences))::varchar[] {_ITS_DRIFT})"
+_DRIFTS = f"(SELECT its_comparison.differences <> '{{}}' {_ITS_DRIFT})"
+_PRODUCT_DRIFTS = f"(SELECT its_comparison.differences ? %(value)s {_ITS_DRIFT})"
 
 
 def _deployments(device: Device, _: datetime, __: tuple[str, ...]) -> list[str]:
@@ -64,5 +64,6 @@ FIELDS = (
         "deployment", FieldType.CHOICE, _RESULT, _result, f"deployment.{EXAMPLE_ID} = failed", path=("ID",),
         choices=RESULTS,
     ),
-    Field("drift", FieldType.PRODUCTS, _DRIFT, _drift, "drift = true", completer=_complete_drift),
+    Field("drift", FieldType.PRODUCTS, _DRIFT, _drift, "drift = true", completer=_complete_drift,
+        equal_sql=_PRODUCT_DRIFTS, set_sql=_DRIFTS),
 )  # fmt: skip

@@ -113,6 +113,8 @@ class Condition:
         return _placed(field.sql, {"now": self.now} | {f"path_{number}": part for number, part in enumerate(path)})
 
     def _is_set(self, field: Field, path: tuple[str, ...]) -> Sql:
+        if field.set_sql:
+            return Sql(field.set_sql, [])
         value = self._expression(field, path)
         match field.type:
             case FieldType.TEXT:
@@ -127,11 +129,12 @@ class Condition:
     def _compare(self, field: Field, path: tuple[str, ...], operator: Operator, value: Value) -> Sql:
         expression, wanted = self._expression(field, path), read_value(field, value, self.now)
         text, parameters = expression.text, expression.parameters
+        if operator is Operator.EQUAL and (is_any := existence(field, value)) is not None:
+            is_set = self._is_set(field, path)
+            return is_set if is_any else Sql(f"({is_set.text}) IS NOT TRUE", is_set.parameters)
         if operator is Operator.EQUAL and field.equal_sql:
             return _placed(field.equal_sql, {"value": wanted})
         if field.type in {FieldType.TAGS, FieldType.PRODUCTS}:
-            if operator is Operator.EQUAL and (is_any := existence(field, value)) is not None:
-                return Sql(f"coalesce(cardinality({text}), 0) {'>' if is_any else '='} 0", parameters)
             if operator is Operator.EQUAL:
                 return Sql(f"{text} @> ARRAY[%s]::varchar[]", [*parameters, wanted])
             return Sql(f"EXISTS (SELECT FROM unnest({text}) AS tag WHERE tag ILIKE %s)", [*parameters, _within(wanted)])

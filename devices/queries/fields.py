@@ -41,6 +41,7 @@ class Field:
     are, such as `PRODUCT`; an `ID` must be a UUID. `example` is a query.
 
     `equal_sql` is a condition that replaces the comparison of `sql` for equality with one value, `%(value)s`.
+    `set_sql` replaces the condition that there is a value.
     `completer` returns a few values that begin with a text, whatever its case; choices need none.
     """
 
@@ -52,6 +53,7 @@ class Field:
     path: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     equal_sql: str = ""
+    set_sql: str = ""
     completer: Callable[[str], list[str]] | None = None
 
     @property

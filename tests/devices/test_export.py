@@ -3,16 +3,19 @@
 import csv
 import io
 import json
+import socket
 from typing import Any
 
 import pytest
 from django.core.signals import request_finished
 from django.db import close_old_connections, connection
+from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from devices import export
 from devices.models import Device
+from devices.serializers import ExportFormat
 from tests.devices.operators import Person
 from tests.factories import make_device, make_group
 
@@ -138,6 +141,18 @@ def test_nothing_is_read_after_the_client_has_gone(large_fleet: None, alice: Per
         break_off(response)
         assert list(chunks) == []
     assert len(queries) == 2
+
+
+def test_a_client_that_receives_nothing_is_disconnected(large_fleet: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "STALLED_SECONDS", 0.1)
+    server, client = socket.socketpair()
+    with server, client:
+        request = RequestFactory().get("/")
+        request.META["gunicorn.socket"] = server
+        response = export.export(request, Device.objects.all(), ExportFormat.CSV)
+        with pytest.raises(TimeoutError):
+            server.sendall(body(response).encode() * 10)
+        break_off(response)
 
 
 def test_few_exports_run_at_the_same_time(alice: Person) -> None:
