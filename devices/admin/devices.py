@@ -72,7 +72,7 @@ class DeviceAdmin(OperatorAdmin):
     list_after_template = "devices/export_links.html"
 
     class Media:
-        css = {"all": ("devices/query_completion.css",)}
+        css = {"all": ("devices/device_list.css",)}
         js = ("devices/query_completion.js",)
 
     empty_text = "No device has registered yet. Create an enrolment token and give it to the device's agent."

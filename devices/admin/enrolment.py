@@ -65,6 +65,14 @@ class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
         model = Group
         fields = ["name", "description", "query", "interval_seconds"]
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance._state.adding:
+            return
+        del self.fields[other_field(self.instance)]
+        if self.instance.is_dynamic:
+            self.fields["query"].required = True
+
     def clean_query(self) -> str:
         query: str = self.cleaned_data["query"]
         if query:
@@ -73,6 +81,11 @@ class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
             except BadRequest as error:
                 raise forms.ValidationError(explanation(error)) from None
         return query
+
+
+def other_field(group: Group) -> str:
+    """Return the field that a group of this type does not have."""
+    return "interval_seconds" if group.is_dynamic else "query"
 
 
 @admin.register(Group)
@@ -89,7 +102,9 @@ class GroupAdmin(OperatorAdmin):
         return self.has_right(request, "devices.delete_group")
 
     def get_fields(self, request: HttpRequest, obj: Group | None = None) -> Any:
-        return [*GroupForm.Meta.fields, *(() if obj is None else self.readonly_fields)]
+        if obj is None:
+            return GroupForm.Meta.fields
+        return [name for name in (*GroupForm.Meta.fields, *self.readonly_fields) if name != other_field(obj)]
 
     @display(description="heartbeat interval", ordering="interval_seconds")
     def shown_interval(self, group: Group) -> str:
@@ -107,7 +122,10 @@ class GroupAdmin(OperatorAdmin):
             return "Counting takes too long."
         query = {"q": group.query} if group.is_dynamic else {"group__id__exact": str(group.pk)}
         return format_html(
-            '<a href="{}?{}">{}</a>', reverse("admin:devices_device_changelist"), urlencode(query), count
+            '<a class="kx-link" href="{}?{}">{}</a>',
+            reverse("admin:devices_device_changelist"),
+            urlencode(query),
+            count,
         )
 
     def save_model(self, request: HttpRequest, obj: Group, form: Any, change: bool) -> None:

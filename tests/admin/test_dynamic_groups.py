@@ -29,8 +29,21 @@ def test_a_dynamic_group_is_created_and_edited(boss: Client) -> None:
     group.refresh_from_db()
     assert group.query == "tag = north"
     page = boss.post(f"{LIST}{group.pk}/change/", FORM | {"query": ""}, follow=True)
-    assert "A group stays static or dynamic" in text(page)
+    assert "This field is required" in text(page)
     assert "tag = north" in text(boss.get(LIST))
+
+
+def test_a_form_has_the_fields_of_its_type(boss: Client) -> None:
+    groups = {"query": make_group("cams", query="type = cam"), "interval_seconds": make_group("lab")}
+    for own, other in [("query", "interval_seconds"), ("interval_seconds", "query")]:
+        path = f"{LIST}{groups[own].pk}/change/"
+        page = text(boss.get(path))
+        assert f'name="{own}"' in page
+        assert f'name="{other}"' not in page
+        boss.post(path, FORM | {"name": own, "query": "tag = x", "interval_seconds": "5"})
+        assert boss.post(path, FORM | {"name": "", "query": ""}).status_code == 200
+    lab = Group.objects.get(pk=groups["interval_seconds"].pk)
+    assert (lab.query, lab.interval_seconds) == ("", 5)
 
 
 def test_a_wrong_query_is_explained(boss: Client) -> None:
@@ -51,7 +64,8 @@ def test_a_page_counts_the_devices_and_links_to_them(boss: Client) -> None:
     make_device(name="b", device_type="cam", group=lab)
     for group, count in [(lab, 2), (cams, 1)]:
         link = re.search(
-            r'href="(/admin/devices/device/\?[^"]+)">(\d+)</a>', text(boss.get(f"{LIST}{group.pk}/change/"))
+            r'class="kx-link" href="(/admin/devices/device/\?[^"]+)">(\d+)</a>',
+            text(boss.get(f"{LIST}{group.pk}/change/")),
         )
         assert link is not None
         assert int(link[2]) == count
