@@ -61,7 +61,7 @@ class OneGroup(APIView):
     def patch(self, request: Request, name: str) -> Response:
         """Change a group's name, description, interval, or the query of a dynamic group."""
         group = get_object_or_404(Group, name=name)
-        serializer = GroupRequest(data=request.data, partial=True)
+        serializer = GroupRequest(group, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
         group.edit(token_of(request).actor, **serializer.validated_data)
         return Response(GroupAnswer(group).data)

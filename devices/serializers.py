@@ -75,7 +75,8 @@ class GroupRequest(StrictSerializer):
         return query
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if "query" in attrs and "interval_seconds" in attrs:
+        is_dynamic = "query" in attrs or (self.instance is not None and self.instance.is_dynamic)
+        if is_dynamic and "interval_seconds" in attrs:
             message = "A dynamic group has no interval: the devices' static groups set it."
             raise serializers.ValidationError({"interval_seconds": [message]})
         return attrs

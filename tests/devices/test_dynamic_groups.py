@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from deployments.definition import Definition, start
 from deployments.models import DeviceDeployment
 from deployments.planning import plan
+from deployments.previews.counting import compute_previews, start_preview
 from devices.models import Group
 from devices.queries.registry import query_fields
 from foundation.errors import BadRequest
@@ -110,8 +111,11 @@ def test_a_group_stays_static_or_dynamic(alice: Person) -> None:
     make_dynamic()
     assert code(alice.call("PATCH", "/groups/lab", {"query": "name ~ x"})) == (409, "wrong_group_type")
     assert code(alice.call("PATCH", "/groups/cams", {"query": ""})) == (400, "invalid")
-    both = alice.post("/groups", {"name": "new", "query": "name ~ x", "interval_seconds": 5})
-    assert list(both.json()["error"]["fields"]) == ["interval_seconds"]
+    for response in (
+        alice.post("/groups", {"name": "new", "query": "name ~ x", "interval_seconds": 5}),
+        alice.call("PATCH", "/groups/cams", {"interval_seconds": 5}),
+    ):
+        assert list(response.json()["error"]["fields"]) == ["interval_seconds"]
 
 
 def test_no_device_is_put_into_a_dynamic_group(alice: Person) -> None:
@@ -158,6 +162,17 @@ def test_a_deployment_selects_static_and_dynamic_groups() -> None:
         cam.pk: "waiting", north.pk: "waiting", lab.pk: "waiting", named.pk: "waiting",
         pending.pk: "skipped", excluded.pk: "skipped",
     }  # fmt: skip
+
+
+def test_a_preview_counts_dynamic_groups() -> None:
+    for state in ("accepted", "accepted", "pending"):
+        make_device(device_type="cam", state=state)
+    make_device()
+    make_dynamic("cams", "type = cam")
+    preview = start_preview(Definition(make_bundle(), ["cams"]))
+    compute_previews()
+    preview.refresh_from_db()
+    assert preview.counts["reasons"] == {"": 2, "not_accepted": 1}
 
 
 def test_a_deployment_keeps_the_query_that_it_was_started_with() -> None:
