@@ -76,6 +76,22 @@ def test_a_group_is_created_once(at_live: Kernex) -> None:
         assert at_live("group", "create", *arguments).code == 4
 
 
+def test_a_dynamic_group_is_used_like_a_static_one(at_live: Kernex, live: Live) -> None:
+    machine = Machine(live).register(live.enrolment_token("shelves"))
+    assert at_live("change", machine.id, "--test", "--tag", "dynamic").code == 0
+    query = "group = shelves and test = true"
+    created = at_live("group", "create", "benches", "--query", query, "--json").document
+    assert (created["query"], created["interval_seconds"]) == (query, None)
+    assert at_live("group", "show", "benches", "--json").document["device_count"] == 1
+    [device] = at_live("devices", "--group", "benches", "--json").document["results"]
+    assert device["id"] == machine.id
+    changed = at_live("group", "change", "benches", "--query", "tag = dynamic or group = benches")
+    assert changed.code == 4
+    assert "is a dynamic group" in changed.err
+    assert at_live("group", "change", "benches", "--query", "test = true and tag = nothing").code == 0
+    assert at_live("devices", "--group", "benches", "--csv").out.count("\n") == 1
+
+
 def test_devices_are_rejected_and_decommissioned(at_live: Kernex, live: Live) -> None:
     token = at_live("token", "create", "--group", live.group(), "--uses", "2").out.strip()
     pending, accepted = Machine(live).register(token), Machine(live).register(token)
