@@ -31,6 +31,7 @@ RIGHTS: dict[str, dict[str, str]] = {
     "manifest": {"GET": "device"},
     "blob": {"GET": "device"},
     "devices": {"GET": "read"},
+    "devices-export": {"GET": "read"},
     "device": {"GET": "read", "PATCH": "operate"},
     "device-approve": {"POST": "operate"},
     "device-reject": {"POST": "operate"},
