@@ -41,6 +41,7 @@ from deployments.models import (
     SkippedCounts,
 )
 from deployments.models.phase import device_counts
+from deployments.phases.strata import MAX_MIXED_STRATA
 from deployments.rollback import PLAN_ROLLBACK, REVERTED_STATES
 from foundation.batches import RUN_SECONDS, run_in_batches
 from foundation.errors import BadRequest
@@ -50,8 +51,6 @@ from foundation.scheduler import ACTOR
 logger = logging.getLogger(__name__)
 # How many devices one transaction goes through. A cancel waits for it.
 BATCH = 5000
-# A phase admits from each stratum separately. With more strata, the random order has to do.
-MAX_MIXED_STRATA = 200
 
 _INSERT = """
 inserted AS (

@@ -1,5 +1,6 @@
 """Requests of the operators' endpoints."""
 
+from drf_spectacular.utils import OpenApiResponse
 from rest_framework import serializers
 
 from bundles.models import Bundle
@@ -15,6 +16,17 @@ MAX_OBSERVATION_SECONDS = 30 * 86_400
 MAX_GROUPS = 1000
 MAX_CANARIES = 1000
 MAX_COUNT = 10_000_000
+
+
+# The errors of a request that describes a deployment.
+DEFINITION_ERRORS = {
+    400: OpenApiResponse(
+        description="nobody_chosen, too_many_devices, unknown_groups, unknown_devices, invalid_query, bad_phases,"
+        " bad_strata"
+    ),
+    404: OpenApiResponse(description="unknown_bundle"),
+    409: OpenApiResponse(description="bundle_not_ready, no_devices"),
+}
 
 
 class PhaseRequest(StrictSerializer):
@@ -86,7 +98,7 @@ class DeploymentRequest(StrictSerializer):
         values = dict(self.validated_data)
         if "phases" in values:
             values["phases"] = [PhaseDefinition(**phase) for phase in values["phases"]]
-        return Definition(Bundle.objects.get_by_label(values.pop("bundle")), **values)
+        return Definition(Bundle.objects.defer("manifest").get_by_label(values.pop("bundle")), **values)
 
 
 class RollbackRequest(StrictSerializer):

@@ -5,7 +5,7 @@ from deployments.observation import observe
 from deployments.offers import offer
 from deployments.phases.advance import advance, withdraw_offers_of_paused
 from deployments.planning import plan
-from deployments.previews.counting import compute_previews
+from deployments.previews.counting import compute_previews, delete_old_previews
 from deployments.termination import (
     carry_out_cancels,
     end_decommissioned,
@@ -18,6 +18,7 @@ from foundation.scheduler import Task
 TASKS = [
     Task("plan", plan, every_seconds=1),
     Task("compute previews", compute_previews, every_seconds=1),
+    Task("delete old previews", delete_old_previews, every_seconds=3600),
     Task("advance", advance, every_seconds=1),
     Task("offer", offer, every_seconds=1),
     Task("withdraw offers of paused deployments", withdraw_offers_of_paused, every_seconds=1),

@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 from deployments.definition import start
 from deployments.models import Deployment, DeploymentQuerySet, DeviceDeployment
 from deployments.phases.control import Resumption, pause_deployment, promote_deployment, resume_deployment
-from deployments.request_serializers import DeploymentRequest, ResumeRequest, RollbackRequest
+from deployments.request_serializers import DEFINITION_ERRORS, DeploymentRequest, ResumeRequest, RollbackRequest
 from deployments.rollback import roll_back
 from deployments.serializers import (
     DeploymentFilter,
@@ -50,17 +50,7 @@ class Deployments(ListView[Deployment]):
         page = self.paginate_queryset(self.get_queryset()) or []
         return self.get_paginated_response(deployment_responses(list(page)))
 
-    @extend_schema(
-        request=DeploymentRequest,
-        responses={
-            201: DeploymentResponse,
-            400: OpenApiResponse(
-                description="nobody_chosen, too_many_devices, unknown_groups, unknown_devices, bad_phases, bad_strata"
-            ),
-            404: OpenApiResponse(description="unknown_bundle"),
-            409: OpenApiResponse(description="bundle_not_ready, no_devices"),
-        },
-    )
+    @extend_schema(request=DeploymentRequest, responses={201: DeploymentResponse, **DEFINITION_ERRORS})
     def post(self, request: Request) -> Response:
         """Start a deployment. The response has the state `planning` and zero counts, whatever the fleet's size.
 

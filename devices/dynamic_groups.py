@@ -29,7 +29,7 @@ def devices_of(group: Group, devices: DeviceQuerySet) -> DeviceQuerySet:
 
 
 def devices_in_group(devices: DeviceQuerySet, name: str) -> DeviceQuerySet:
-    """Return those of the devices that are in the group of this name; none if there is no such group.
+    """Return those of the devices that are in the group of this name; none if it does not exist.
 
     Raises:
         BadRequest: `invalid_query`.

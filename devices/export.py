@@ -1,8 +1,8 @@
 """Exports of devices as CSV or JSON lines, streamed in constant memory.
 
 Each batch goes through the next devices of the whole table in the order of their ids, and writes those that the export
-selects. So the time of a statement is bounded, whatever the query and the size of the fleet. There is no cursor in the
-database: a pool of transactions could not keep it, and a slow client would keep its transaction open.
+selects. This bounds the time of a statement for any query and any fleet. A database cursor is not used: a pool of
+transactions could not keep it, and a slow client would keep its transaction open.
 
 An export occupies a web server's thread until the last byte is sent. A quarter of a process's threads may export, and
 a client that does not receive a batch within a minute is disconnected.

@@ -27,7 +27,7 @@ from foundation.queries.lexer import MAX_QUERY_SIZE
 YEAR_SECONDS = 31_536_000
 MAX_TAGS = 32
 
-NO_GROUP: dict[str, Any] = {"does_not_exist": "There is no static group `{value}`: create it first."}
+NO_GROUP: dict[str, Any] = {"does_not_exist": "The static group `{value}` does not exist: create it first."}
 
 
 class GroupAnswer(serializers.ModelSerializer[Group]):

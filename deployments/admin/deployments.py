@@ -130,7 +130,7 @@ class DeploymentAdmin(OperatorAdmin):
 
     def preview(self, request: HttpRequest, preview_id: Any) -> HttpResponse:
         """What the confirmation page polls until all devices are counted."""
-        preview = Preview.objects.select_related("bundle").filter(pk=preview_id).first()
+        preview = Preview.objects.select_related("bundle").defer("bundle__manifest").filter(pk=preview_id).first()
         if preview is None or not self.has_add_permission(request):
             return HttpResponse(status=404)
         response = TemplateResponse(request, "deployments/preview.html", preview_context(preview))

@@ -27,6 +27,7 @@ class Migration(migrations.Migration):
                 ('allow_downgrade', models.BooleanField(default=False)),
                 ('strata', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=80), default=list, size=None)),
                 ('min_sample', models.PositiveIntegerField(default=10)),
+                ('max_bad', models.PositiveIntegerField(null=True)),
                 ('phases', models.JSONField(default=list)),
                 ('counts', models.JSONField(default=dict)),
                 ('reason_code', models.CharField(default='', max_length=64)),

@@ -22,11 +22,12 @@ class Preview(SelectedDevices):
     """A deployment that is only counted. `deployments.previews` computes it and describes `counts`."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    # There is no constraint in the database, because adding one would have locked the bundles.
+    # Without a constraint in the database: adding one would lock the table of bundles.
     bundle = models.ForeignKey(Bundle, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False)
     allow_downgrade = models.BooleanField(default=False)
     strata = ArrayField(models.CharField(max_length=80), default=list)
     min_sample = models.PositiveIntegerField(default=DEFAULT_MIN_SAMPLE)
+    max_bad = models.PositiveIntegerField(null=True)
     # The fields of each `PhaseDefinition`.
     phases = models.JSONField(default=list)
     counts = models.JSONField(default=dict)

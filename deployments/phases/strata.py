@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 from foundation.errors import BadRequest
 
 MAX_STRATA = 5
+# A phase admits from each stratum separately. With more strata, the random order has to do.
+MAX_MIXED_STRATA = 200
 TAG_PREFIX = "tag:"
 # The properties, and the SQL of their values. `device` is the alias of the device's table.
 PROPERTIES = {

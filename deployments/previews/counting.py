@@ -23,16 +23,18 @@ from deployments.eligibility import Rules, judged_devices
 from deployments.models import Preview
 from deployments.models.preview import PreviewQuerySet
 from deployments.phases.admission import REACHABLE_SECONDS
+from deployments.phases.strata import MAX_MIXED_STRATA
 from foundation.batches import RUN_SECONDS, run_in_batches
 from foundation.errors import BadRequest
 
 logger = logging.getLogger(__name__)
 # How many devices one transaction visits.
 BATCH = 5000
-# How many ids are kept for each reason, and how many strata and manifests are counted separately.
+# How many ids are kept for each reason, and how many manifests are counted separately.
 SAMPLES = 5
-MAX_STRATA_COUNTED = 200
 MAX_MANIFESTS_COUNTED = 50
+# The name under which further strata or manifests are counted together. It is no stratum and no digest.
+OTHERS = "(others)"
 KEPT = timedelta(days=1)
 # How long a device has been silent, longest last.
 SILENCES = ("reachable", "hour", "day", "week", "longer", "never")
@@ -82,18 +84,19 @@ class Counts:
         self.visited += visited
         self.reasons = _sum(self.reasons, batch["reasons"])
         self.silences = _sum(self.silences, batch["silences"])
-        self.strata = _sum(self.strata, batch["strata"], MAX_STRATA_COUNTED)
+        self.strata = _sum(self.strata, batch["strata"], MAX_MIXED_STRATA)
         self.manifests = _sum(self.manifests, batch["manifests"], MAX_MANIFESTS_COUNTED)
         for reason, ids in (batch["samples"] or {}).items():
             self.samples[reason] = [*self.samples.get(reason, []), *ids][:SAMPLES]
 
 
 def _sum(counts: dict[str, int], batch: dict[str, int] | None, maximum: int | None = None) -> dict[str, int]:
-    """Add the counts of a batch. Beyond `maximum` names, new ones are counted as `other`."""
+    """Add the counts of a batch. Beyond `maximum` names, new ones are counted as `OTHERS`."""
     total = dict(counts)
     for name, count in (batch or {}).items():
-        known = name in total or maximum is None or len(total) < maximum
-        total[name if known else "other"] = total.get(name if known else "other", 0) + count
+        is_separate = name in total or maximum is None or len(total) < maximum
+        counted_as = name if is_separate else OTHERS
+        total[counted_as] = total.get(counted_as, 0) + count
     return total
 
 
@@ -108,6 +111,7 @@ def start_preview(definition: Definition) -> Preview:
         allow_downgrade=definition.allow_downgrade,
         strata=list(definition.strata),
         min_sample=definition.min_sample,
+        max_bad=definition.max_bad,
         phases=[asdict(phase) for phase in definition.phases],
         **asdict(selected),
     )
@@ -118,11 +122,15 @@ def start_preview(definition: Definition) -> Preview:
 
 def compute_previews() -> int:
     """Continue the previews that are not finished, oldest first. Return how many devices were visited."""
-    Preview.objects.filter(created_at__lt=timezone.now() - KEPT).delete()
     unfinished = Preview.objects.unfinished().order_by("created_at")
     if not unfinished.exists():
         return 0
     return run_in_batches(lambda: _compute_next(unfinished), size=1, seconds=RUN_SECONDS)
+
+
+def delete_old_previews() -> int:
+    """Delete previews that are older than a day. Return how many."""
+    return Preview.objects.filter(created_at__lt=timezone.now() - KEPT).delete()[0]
 
 
 def compute(preview_id: UUID) -> int:

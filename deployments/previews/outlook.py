@@ -9,7 +9,7 @@ from deployments.models import Deployment, DeviceDeployment, DeviceDeploymentSta
 from deployments.models.phase import device_counts
 from deployments.phases.definition import PhaseDefinition
 from deployments.phases.thresholds import Thresholds, quotas
-from deployments.previews.counting import SILENCES, Counts
+from deployments.previews.counting import OTHERS, SILENCES, Counts
 from devices.models import Device
 
 # The successes of the product from which the duration is estimated, and the deployments that they are taken from.
@@ -21,7 +21,7 @@ PAST_DEPLOYMENTS = 10
 class PhasePreview:
     """One phase. `device_count` is cumulative, `devices` is its own share, and `strata` says of which strata.
 
-    `tolerated` is how many of its devices may fail before it trips.
+    `tolerated` is how many of its devices may fail before it trips, if no device of an earlier phase failed.
     """
 
     number: int
@@ -76,13 +76,15 @@ def outlook(preview: Preview) -> Outlook:
     skipped = SkippedCounts(counts.reasons)
     device_count = skipped.pop("", 0)
     definitions = [PhaseDefinition(**phase) for phase in preview.phases]
+    # As in planning, too many strata are not mixed.
+    strata = counts.strata if preview.strata and OTHERS not in counts.strata else {}
     return Outlook(
         visited=counts.visited,
         device_count=device_count,
         skipped=skipped,
         samples=_samples(counts.samples),
-        phases=_phases(definitions, device_count, counts.strata if preview.strata else {}, preview.min_sample),
-        strata=counts.strata if preview.strata else {},
+        phases=_phases(preview, definitions, device_count, strata),
+        strata=strata,
         silences={silence: counts.silences.get(silence, 0) for silence in SILENCES},
         transfers=_transfers(preview.bundle, counts.manifests),
         expected_seconds=_expected_seconds(preview.bundle.name, definitions),
@@ -98,21 +100,22 @@ def _samples(samples: dict[str, list[str]]) -> dict[str, list[Device]]:
 
 
 def _phases(
-    definitions: list[PhaseDefinition], total: int, strata: dict[str, int], min_sample: int
+    preview: Preview, definitions: list[PhaseDefinition], total: int, strata: dict[str, int]
 ) -> list[PhasePreview]:
     phases = [Phase(number=number, **asdict(each)) for number, each in enumerate(definitions, start=1)]
     previews, before, quotas_before = [], 0, Counter[str]()
     for phase, device_count in zip(phases, device_counts(phases, total), strict=True):
         wanted = Counter(quotas(strata, device_count))
         devices = device_count - before
-        thresholds = Thresholds(phase.success_threshold_percent, phase.error_threshold_percent, min_sample)
+        tolerated_by_all = devices if preview.max_bad is None else preview.max_bad
+        thresholds = Thresholds(phase.success_threshold_percent, phase.error_threshold_percent, preview.min_sample)
         previews.append(
             PhasePreview(
                 number=phase.number,
                 device_count=device_count,
                 devices=devices,
                 strata=dict(wanted - quotas_before),
-                tolerated=thresholds.tolerated(devices),
+                tolerated=min(thresholds.tolerated(devices), tolerated_by_all),
                 soak_seconds=phase.soak_seconds,
                 manual_gate=phase.manual_gate,
             )

@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from django.shortcuts import get_object_or_404
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -12,21 +12,11 @@ from deployments.models import Preview
 from deployments.previews.counting import start_preview
 from deployments.previews.outlook import outlook
 from deployments.previews.serializers import PreviewResponse, preview_body
-from deployments.request_serializers import DeploymentRequest
+from deployments.request_serializers import DEFINITION_ERRORS, DeploymentRequest
 
 
 class Previews(APIView):
-    @extend_schema(
-        request=DeploymentRequest,
-        responses={
-            201: PreviewResponse,
-            400: OpenApiResponse(
-                description="nobody_chosen, too_many_devices, unknown_groups, unknown_devices, bad_phases, bad_strata"
-            ),
-            404: OpenApiResponse(description="unknown_bundle"),
-            409: OpenApiResponse(description="bundle_not_ready, no_devices"),
-        },
-    )
+    @extend_schema(request=DeploymentRequest, responses={201: PreviewResponse, **DEFINITION_ERRORS})
     def post(self, request: Request) -> Response:
         """Preview a deployment. Nothing is deployed.
 

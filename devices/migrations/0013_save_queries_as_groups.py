@@ -15,24 +15,17 @@ class Migration(migrations.Migration):
             field=models.TextField(blank=True, db_default="", default="", max_length=4096),
         ),
         # These change forms only, and no table.
-        migrations.AlterField(
-            model_name="device",
-            name="group",
-            field=models.ForeignKey(
-                limit_choices_to=Q(query=""),
-                on_delete=django.db.models.deletion.PROTECT,
-                related_name="+",
-                to="devices.group",
-            ),
-        ),
-        migrations.AlterField(
-            model_name="enrolmenttoken",
-            name="group",
-            field=models.ForeignKey(
-                limit_choices_to=Q(query=""),
-                on_delete=django.db.models.deletion.PROTECT,
-                related_name="+",
-                to="devices.group",
-            ),
+        *(
+            migrations.AlterField(
+                model_name=model_name,
+                name="group",
+                field=models.ForeignKey(
+                    limit_choices_to=Q(query=""),
+                    on_delete=django.db.models.deletion.PROTECT,
+                    related_name="+",
+                    to="devices.group",
+                ),
+            )
+            for model_name in ("device", "enrolmenttoken")
         ),
     ]

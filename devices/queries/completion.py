@@ -74,7 +74,7 @@ def _unfinished(text: str) -> re.Match[str]:
 
 
 def _compared_field(before: Sequence[Token]) -> Field | None:
-    """Return the field whose value comes next, or None. Raises `BadQuery` if there is no such field."""
+    """Return the field whose value comes next, or None. Raises `BadQuery` for an unknown field."""
     end = len(before)
     if end >= 2 and before[-1].type is TokenType.OPERATOR:
         return _field(before[-2])

@@ -32,7 +32,7 @@ def bind(name: FieldName) -> tuple[Field, tuple[str, ...]]:
         titles = {field.name: field.title for field in reversed(query_fields().values())}
         similar = get_close_matches(first, titles, 1)
         hint = f" Did you mean `{titles[similar[0]]}`?" if similar else ""
-        message = f"There is no field {first[:63]!a}.{hint}"
+        message = f"Unknown field {first[:63]!a}.{hint}"
         raise BadQuery(message, name.position, len(first), tuple(query_fields()))
     for field in fields:
         path = tuple(rest.rsplit(".", len(field.path) - 1)) if dot else ()

@@ -63,7 +63,7 @@ class Outlook(Resource):
                 phase["number"],
                 phase["devices"],
                 phase["device_count"],
-                counted(phase["tolerated"] + 1, "failure"),
+                counted(phase["tolerated"] + 1, "failure") if phase["devices"] else "",
                 duration_text(phase["soak_seconds"]) if phase["soak_seconds"] else "",
                 phase["strata"],
             )

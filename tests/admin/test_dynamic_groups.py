@@ -49,7 +49,7 @@ def test_a_form_has_the_fields_of_its_type(boss: Client) -> None:
 def test_a_wrong_query_is_explained(boss: Client) -> None:
     make_group("cams", query="type = cam")
     for query, message in [
-        ("agnet = 1", "There is no field 'agnet'. Did you mean `agent`? (at character 1)"),
+        ("agnet = 1", "Unknown field 'agnet'. Did you mean `agent`? (at character 1)"),
         ("type = x and group = cams", "'cams' is a dynamic group."),
     ]:
         page = boss.post(f"{LIST}add/", FORM | {"name": "new", "query": query})

@@ -9,13 +9,15 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from bundles.models import Bundle
+from deployments import planning
 from deployments.definition import Definition, start
 from deployments.models import Deployment, DeviceDeployment, Phase, Preview
 from deployments.phases.definition import PhaseDefinition
 from deployments.planning import plan
 from deployments.previews import counting
-from deployments.previews.counting import Counts, compute_previews, start_preview
+from deployments.previews.counting import Counts, compute_previews, delete_old_previews, start_preview
 from deployments.previews.outlook import outlook
+from devices.models import Group
 from foundation.errors import BadRequest, Conflict
 from foundation.events.models import Event
 from tests.devices.operators import Person
@@ -61,7 +63,10 @@ def test_a_preview_and_the_plan_agree(monkeypatch: pytest.MonkeyPatch, size: int
     monkeypatch.setattr(counting, "BATCH", size)
     target = make_bundle("vad@1.0.0", device_types=["edge"], requires={"memory": 2000, "disk": 100}, release_counter=5)
     named = make_fleet(target)
-    definition = Definition(target, groups=["lab"], devices=named, exclude="tag = old", phases=PHASES, strata=strata)
+    Group.objects.create(name="tagged", query="tag = site-0 or health = unknown")
+    definition = Definition(
+        target, groups=["lab", "tagged"], devices=named, exclude="tag = old", phases=PHASES, strata=strata
+    )
     preview = start_preview(definition)
     compute_previews()
     preview.refresh_from_db()
@@ -93,6 +98,37 @@ def test_a_preview_changes_nothing(bundle: Bundle) -> None:
     assert Event.objects.count() == events
     assert not Deployment.objects.exists()
     assert not DeviceDeployment.objects.exists()
+
+
+def test_a_selection_by_a_dynamic_group_is_previewed(bundle: Bundle) -> None:
+    Group.objects.create(name="north", query="tag = north")
+    make_device(tags=["north"])
+    make_device()
+    assert outlook(start_preview(Definition(bundle, groups=["north"]))).device_count == 1
+
+
+def test_too_many_strata_are_not_mixed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planning does not mix them either."""
+    monkeypatch.setattr(counting, "MAX_MIXED_STRATA", 2)
+    monkeypatch.setattr(planning, "MAX_MIXED_STRATA", 2)
+    for number in range(3):
+        make_device(tags=[f"site-{number}"])
+    definition = Definition(bundle, groups=["lab"], strata=["tag:site-"])
+    found = outlook(start_preview(definition))
+    deployment = start(definition, actor="operator:alice")
+    plan()
+    deployment.refresh_from_db()
+    assert found.device_count == 3
+    assert found.strata == deployment.stratum_sizes == {}
+    assert found.phases[0].strata == {}
+
+
+def test_the_limit_of_all_phases_limits_each(bundle: Bundle) -> None:
+    for _ in range(100):
+        make_device()
+    phases = (PhaseDefinition(percent=50, success_threshold_percent=0), PhaseDefinition())
+    definition = Definition(bundle, groups=["lab"], phases=phases, max_bad=2)
+    assert [phase.tolerated for phase in outlook(start_preview(definition)).phases] == [2, 2]
 
 
 def test_a_phase_says_how_many_failures_it_tolerates(bundle: Bundle) -> None:
@@ -167,7 +203,7 @@ def test_rare_strata_and_releases_are_counted_together(monkeypatch: pytest.Monke
     counts = Counts()
     counts.add(2, {"reasons": None, "samples": None, "strata": None, "silences": None, "manifests": {"a": 1, "b": 1}})
     counts.add(3, {"reasons": None, "samples": None, "strata": None, "silences": None, "manifests": {"a": 1, "c": 2}})
-    assert counts.manifests == {"a": 2, "b": 1, "other": 2}
+    assert counts.manifests == {"a": 2, "b": 1, "(others)": 2}
 
 
 def test_a_query_that_cannot_be_evaluated_ends_the_preview(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,8 +229,10 @@ def test_old_previews_are_deleted(bundle: Bundle) -> None:
     make_device()
     preview = start_preview(Definition(bundle, groups=["lab"]))
     Preview.objects.update(created_at=timezone.now() - timedelta(days=1, seconds=1))
-    compute_previews()
-    assert not Preview.objects.filter(pk=preview.pk).exists()
+    kept = start_preview(Definition(bundle, groups=["lab"]))
+    assert delete_old_previews() == 1
+    assert list(Preview.objects.all()) == [kept]
+    assert preview != kept
 
 
 def test_a_preview_costs_the_same_queries_for_any_fleet(

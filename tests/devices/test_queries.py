@@ -150,8 +150,8 @@ def test_each_example_is_a_query(db: None, field: Any) -> None:
 @pytest.mark.parametrize(
     ("query", "marked", "message"),
     [
-        ("agnet = 1", "agnet", "There is no field 'agnet'. Did you mean `agent`?"),
-        ("a = b and nmae ~ c", "a", "There is no field 'a'."),
+        ("agnet = 1", "agnet", "Unknown field 'agnet'. Did you mean `agent`?"),
+        ("a = b and nmae ~ c", "a", "Unknown field 'a'."),
         ("attr = 5", "attr", "This field is written `attr.KEY`."),
         ("name.x = 5", "name.x", "This field is written `name`."),
         ("verdict.svc > 5", "verdict.svc", "This field is written `verdict.PRODUCT.KEY`."),
