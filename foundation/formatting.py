@@ -22,16 +22,23 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in its largest unit: `3 h`, `40 s`."""
+    """Return a duration in one or two units: `1 h 30 min`, `40 s`. A rest of less than a sixtieth is left out."""
+    largest, length = _largest_unit(seconds)
+    rest = seconds % length
+    return largest if length == 1 or rest < length / 60 else f"{largest} {_largest_unit(rest)[0]}"
+
+
+def _largest_unit(seconds: float) -> tuple[str, int]:
+    """Return a duration in its largest unit, rounded down, and the length of the unit in seconds."""
     for unit, length in SPANS:
         if seconds >= length * (2 if unit == "days" else 1):
-            return f"{seconds // length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
+            return f"{seconds // length:.0f} {unit}", length
+    return f"{max(seconds, 0):.0f} s", 1
 
 
 def age(moment: datetime) -> SafeString:
-    """Return how long ago something was, with the exact time as a tooltip."""
-    ago = duration((timezone.now() - moment).total_seconds())
+    """Return how long ago something was, in its largest unit, with the exact time as a tooltip."""
+    ago, _ = _largest_unit((timezone.now() - moment).total_seconds())
     exact = moment.astimezone(timezone.get_default_timezone())
     return format_html('<span title="{}">{} ago</span>', f"{exact:%Y-%m-%d %H:%M:%S %Z}", ago)
 

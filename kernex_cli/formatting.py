@@ -27,16 +27,25 @@ def relative_time(moment: str, now: datetime) -> str:
         seconds = (now - datetime.fromisoformat(moment)).total_seconds()
     except (ValueError, TypeError):
         return absolute_time(moment)
-    amount = duration_text(abs(seconds))
+    amount = _coarse_duration(abs(seconds))
     return f"{amount} ago" if seconds >= 0 else f"in {amount}"
 
 
-def duration_text(seconds: float) -> str:
+def _coarse_duration(seconds: float) -> str:
     """Return seconds in the largest unit that fits: `5 min`."""
     for limit, unit_seconds, unit in _UNITS:
         if seconds < limit:
             return f"{int(seconds // unit_seconds)} {unit}"
     return f"{int(seconds // (30 * 86_400))} months"
+
+
+def duration_text(seconds: int) -> str:
+    """Return a duration in days, hours, minutes and seconds, without those that are zero: `1 h 30 min`."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    amounts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
+    return " ".join(f"{amount} {unit}" for amount, unit in amounts if amount) or "0 s"
 
 
 def now() -> datetime:

@@ -11,7 +11,7 @@ SILENCE_LABELS = {
     "day": "silent for up to a day",
     "week": "silent for up to a week",
     "longer": "silent for longer",
-    "never": "never heard of",
+    "never": "never heard from",
 }
 
 

@@ -27,7 +27,7 @@ SILENCES = {
     "day": "for up to a day",
     "week": "for up to a week",
     "longer": "for longer",
-    "never": "never heard of",
+    "never": "never heard from",
 }
 
 
@@ -73,7 +73,7 @@ class Outlook(Resource):
     @property
     def transfer_rows(self) -> list[tuple[Any, ...]]:
         return [
-            (each["running"] or "another or none", each["devices"], size_text(each["bytes"])) for each in self.transfers
+            (each["running"] or "none or unknown", each["devices"], size_text(each["bytes"])) for each in self.transfers
         ]
 
 
@@ -100,7 +100,7 @@ def show_preview(context: Context, body: Mapping[str, Any]) -> int:
     if silent:
         screen.note(f"Not reachable now: {', '.join(silent)}.", "yellow")
     if outlook.expected_seconds:
-        screen.note(f"Expected to take {duration_text(outlook.expected_seconds)}, judged by the last deployments.")
+        screen.note(f"Expected to take {duration_text(outlook.expected_seconds)}, based on the last deployments.")
     return Exit.OK
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kernex_cli.formatting import relative_time, short_id_length, shortened, size_text
+from kernex_cli.formatting import duration_text, relative_time, short_id_length, shortened, size_text
 from kernex_cli.tables import Column, ColumnType, fitted
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -66,3 +66,10 @@ COLUMNS = (Column("NAME"), Column("TYPE", rank=2), Column("GROUP", rank=1), Colu
 )
 def test_a_table_loses_columns_before_words(width: int | None, shown: list[int], widths: list[int]) -> None:
     assert fitted(COLUMNS, [10, 8, 8, 40], width) == (shown, widths)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (40, "40 s"), (600, "10 min"), (5400, "1 h 30 min"), (180_001, "2 d 2 h 1 s")]
+)
+def test_durations_are_exact(seconds: int, text: str) -> None:
+    assert duration_text(seconds) == text

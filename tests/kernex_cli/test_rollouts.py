@@ -210,7 +210,7 @@ def test_a_preview_is_waited_for_and_shown(at_fake: Kernex, fake: FakeServer, mo
     assert "2\t35\t40\t4 failures" in outcome.out
     assert "0.9.0\t40\t2.0 KiB" in outcome.out
     assert "Not reachable now: 1 for up to a day." in outcome.err
-    assert "Expected to take 11 min" in outcome.err
+    assert "Expected to take 11 min 40 s" in outcome.err
 
 
 def test_a_preview_that_failed_says_why(at_fake: Kernex, fake: FakeServer) -> None:
