@@ -46,7 +46,8 @@ def test_a_pipe_gets_plain_text(at_fake: Kernex, fake: FakeServer, monkeypatch: 
     fake.responses["GET /groups"] = GROUPS
     outcome = at_fake("groups")
     assert ESCAPE not in outcome.out + outcome.err
-    assert outcome.out == "NAME\tHEARTBEAT SECONDS\tDESCRIPTION\nlab\ufffd]0;owned\ufffd\t2\t[red]a[/red]\n"
+    header, row = "NAME\tHEARTBEAT SECONDS\tDESCRIPTION\tQUERY\n", "lab\ufffd]0;owned\ufffd\t2\t[red]a[/red]\t\n"
+    assert outcome.out == header + row
 
 
 def test_a_terminal_gets_colours(fake: FakeServer) -> None:
