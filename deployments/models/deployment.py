@@ -39,6 +39,13 @@ class DeploymentQuerySet(StatefulQuerySet["Deployment"]):
         """Nothing is offered until an operator resumes them."""
         return self.in_states(DeploymentState.PAUSED).filter(finished_at=None)
 
+    def stoppable(self) -> Self:
+        """A trip stops them: those that are running, and paused ones that are then rolled back."""
+        return self.filter(
+            Q(state=DeploymentState.RUNNING) | Q(state=DeploymentState.PAUSED, on_failure=FailureAction.ROLL_BACK),
+            finished_at=None,
+        )
+
     def unfinished(self) -> Self:
         """Some device deployments may not have ended, even after an operator has cancelled."""
         return self.filter(finished_at__isnull=True)

@@ -24,10 +24,7 @@ from deployments.phases.admission import admit, evict
 from deployments.phases.decision import STAY, Decision
 from deployments.phases.survey import Survey, survey
 from deployments.rollback import roll_back
-from deployments.states import (
-    FailureAction,
-    PauseReason,
-)
+from deployments.states import OPEN_PHASE_STATES, FailureAction, PauseReason
 from foundation.batches import RUN_SECONDS, time_boxed
 from foundation.events.models import record_event
 from foundation.scheduler import ACTOR
@@ -37,11 +34,11 @@ STEPS = 20
 
 
 def advance() -> int:
-    """Take each running deployment as far as it may go now. Return how many steps were taken."""
+    """Take each running deployment as far as it may go now, and stop those that failed. Return the number of steps."""
     Phase.objects.filter(deployment__finished_at=None).adopt()
     roll_back_late_failures()
-    running = Deployment.objects.running().filter(finished_at=None).defer("stratum_sizes")
-    due = [each.deployment.pk for each in survey(running) if each.is_due]
+    stoppable = Deployment.objects.stoppable().defer("stratum_sizes")
+    due = [each.deployment.pk for each in survey(stoppable) if each.is_due]
     return sum(advance_deployment(deployment_id) for deployment_id in time_boxed(due, RUN_SECONDS))
 
 
@@ -61,13 +58,13 @@ def roll_back_late_failures() -> int:
 
 
 def advance_deployment(deployment_id: UUID) -> int:
-    """Take one running deployment as far as it may go now. Return how many steps were taken.
+    """Take one deployment as far as it may go now. Return how many steps were taken.
 
     Nothing happens while another process holds the deployment's lock: that process, or the next tick, sees the same.
     """
     for step in range(STEPS):
         with transaction.atomic():
-            locked = Deployment.objects.running().filter(pk=deployment_id).select_related("bundle")
+            locked = Deployment.objects.stoppable().filter(pk=deployment_id).select_related("bundle")
             locked = locked.defer("bundle__manifest").select_for_update(skip_locked=True, of=("self",), no_key=True)
             deployment = locked.first()
             if deployment is None or not _take_step(survey([deployment])[0]):
@@ -76,27 +73,28 @@ def advance_deployment(deployment_id: UUID) -> int:
 
 
 def trip_if_exceeded(deployment_id: UUID) -> bool:
-    """Stop a running deployment whose failures exceed a threshold. Call it after a failure has been committed.
+    """Stop a deployment whose failures exceed a threshold. Call it after a failure has been committed.
 
     Return whether this call stopped it.
     """
-    running = Deployment.objects.running().filter(pk=deployment_id).defer("stratum_sizes")
-    if not any(each.next_decision().state == PhaseState.TRIPPED for each in survey(running)):
+    stoppable = Deployment.objects.stoppable().filter(pk=deployment_id).defer("stratum_sizes")
+    if not any(each.is_tripped for each in survey(stoppable)):
         return False
     with transaction.atomic():
-        locked = running.select_related("bundle").defer("bundle__manifest", "stratum_sizes")
+        locked = stoppable.select_related("bundle").defer("bundle__manifest", "stratum_sizes")
         for each in survey(list(locked.select_for_update(of=("self",), no_key=True))):
-            phase, decision = each.current, each.next_decision()
-            if phase is not None and decision.state == PhaseState.TRIPPED:
-                _carry_out(each, phase, decision)
-                return True
+            if each.is_tripped:
+                return _take_step(each)
     return False
 
 
 def _take_step(each: Survey) -> bool:
-    """Evict, admit, or move the current phase to its next state. Return False if there is nothing to do."""
+    """Roll back, evict, admit, or move the current phase to its next state. Return False if there is nothing to do."""
+    if each.rollback_reason is not None:
+        _trip(each, each.rollback_reason)
+        return True
     phase = each.current
-    if phase is None:
+    if phase is None or each.deployment.state != DeploymentState.RUNNING:
         return False
     decision = each.next_decision()
     if decision == STAY:
@@ -110,7 +108,7 @@ def _take_step(each: Survey) -> bool:
 def _carry_out(each: Survey, phase: Phase, decision: Decision) -> None:
     deployment = each.deployment
     if decision.state == PhaseState.TRIPPED and decision.pause_reason is not None:
-        _trip(each, phase, decision.pause_reason)
+        _trip(each, decision.pause_reason)
         return
     if decision.state == PhaseState.FILLING:
         phase.open(deployment.fill_seconds)
@@ -131,20 +129,21 @@ def _carry_out(each: Survey, phase: Phase, decision: Decision) -> None:
         pause(deployment, decision.pause_reason, actor=ACTOR)
 
 
-def _trip(each: Survey, phase: Phase, reason: PauseReason) -> None:
-    """Stop a deployment whose current phase has failed. There is nothing to stop if all its devices have ended."""
-    deployment = each.deployment
+def _trip(each: Survey, reason: PauseReason) -> None:
+    """Stop a deployment with too many failures. There is nothing to pause or cancel if all its devices have ended."""
+    deployment, phase = each.deployment, each.current
     counts = [each.counts_of(phase) for phase in each.phases]
     bad, judged = sum(each.bad for each in counts), sum(each.judged for each in counts)
-    phase.transition_to(PhaseState.TRIPPED)
-    _record(
-        "deployment.tripped",
-        f"Phase {phase.number} of {len(each.phases)} of the deployment of {deployment.bundle} tripped"
-        f" ({reason.label}): {bad} of {judged} devices failed.",
-        deployment,
-        phase=phase.number,
-        reason_code=reason.value,
-    )
+    if phase is not None and phase.state in OPEN_PHASE_STATES:
+        phase.transition_to(PhaseState.TRIPPED)
+        _record(
+            "deployment.tripped",
+            f"Phase {phase.number} of {len(each.phases)} of the deployment of {deployment.bundle} tripped"
+            f" ({reason.label}): {bad} of {judged} devices failed.",
+            deployment,
+            phase=phase.number,
+            reason_code=reason.value,
+        )
     if deployment.on_failure == FailureAction.ROLL_BACK:
         roll_back(deployment, reason=reason.label, actor=ACTOR)
     elif not each.unfinished:

@@ -12,13 +12,21 @@ from django.db import connection
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from deployments.models import Deployment, DeviceDeployment, Phase, PhaseState
+from deployments.models import Deployment, DeploymentState, DeviceDeployment, Phase, PhaseState
 from deployments.phases.decision import STAY, Decision, Situation, decide
 from deployments.phases.thresholds import PhaseCounts
-from deployments.states import OPEN_PHASE_STATES, UNFINISHED_STATES, UNSUCCESSFUL_STATES, PauseReason
+from deployments.states import (
+    OPEN_PHASE_STATES,
+    UNFINISHED_STATES,
+    UNSUCCESSFUL_STATES,
+    FailureAction,
+    PauseReason,
+)
 
 # A phase that settles fills the places of evicted devices again.
 ADMITTING_STATES = (PhaseState.FILLING, PhaseState.SETTLING)
+# Phases whose devices are judged although they have ended: a success may fail late.
+JUDGED_STATES = (PhaseState.PASSED, PhaseState.TRIPPED)
 
 _COUNTS = """
 SELECT phase_id, count(*),
@@ -44,7 +52,7 @@ def counts_of_phases(phases: Iterable[Phase]) -> dict[int, PhaseCounts]:
 
 @dataclass(slots=True)
 class Survey:
-    """What is known about one running deployment: its phases in order, their counts, and who waits."""
+    """What is known about one deployment: its phases in order, their counts, and who waits."""
 
     deployment: Deployment
     phases: list[Phase] = field(default_factory=list)
@@ -87,17 +95,35 @@ class Survey:
 
     @property
     def is_exceeded(self) -> bool:
-        """Devices of a passed phase failed late, or more devices failed than the deployment tolerates altogether."""
+        """Too many devices failed in a phase that has ended, or altogether."""
         for phase in self.phases:
             counts = self.counts_of(phase).forgiving(phase.forgiven)
             thresholds = phase.thresholds(self.deployment.min_sample)
-            if phase.state == PhaseState.PASSED and thresholds.is_exceeded(counts):
+            if phase.state in JUDGED_STATES and thresholds.is_exceeded(counts):
                 return True
         bad = sum(self.counts_of(phase).bad - phase.forgiven for phase in self.phases)
         return self.deployment.max_bad is not None and bad > self.deployment.max_bad
 
     @property
+    def rollback_reason(self) -> PauseReason | None:
+        """Why the deployment is to be rolled back now, or None. A pause does not prevent it."""
+        if self.deployment.on_failure != FailureAction.ROLL_BACK:
+            return None
+        if self.is_exceeded:
+            return PauseReason.ERROR_THRESHOLD
+        decision = self.next_decision()
+        return decision.pause_reason if decision.state == PhaseState.TRIPPED else None
+
+    @property
+    def is_tripped(self) -> bool:
+        """Too many devices failed, so the deployment is to be stopped."""
+        is_running = self.deployment.state == DeploymentState.RUNNING
+        return self.rollback_reason is not None or (is_running and self.next_decision().state == PhaseState.TRIPPED)
+
+    @property
     def is_due(self) -> bool:
+        if self.is_tripped or self.deployment.state != DeploymentState.RUNNING:
+            return self.is_tripped
         return self.next_decision() != STAY or self.may_admit or self.may_evict
 
     @property
