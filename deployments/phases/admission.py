@@ -22,9 +22,10 @@ REACHABLE_SECONDS = 15 * 60
 # The rank of an evicted device is this and the time of the eviction: greater than the rank of any other device.
 _EVICTED_RANK = 2**61
 
+# The devices are chosen once, before the update. As an inner query they could be chosen again for each updated row, and
+# then exceed the limit.
 _ADMIT = """
-UPDATE deployments_devicedeployment SET phase_id = %(phase)s, admitted_at = %(now)s
-WHERE id IN (
+WITH chosen AS MATERIALIZED (
     SELECT candidate.id FROM deployments_devicedeployment AS candidate
     JOIN devices_device AS device ON device.id = candidate.device_id
     JOIN devices_group AS its_group ON its_group.id = device.group_id
@@ -35,6 +36,8 @@ WHERE id IN (
     ORDER BY candidate.rank, candidate.id LIMIT %(size)s
     FOR UPDATE OF candidate SKIP LOCKED
 )
+UPDATE deployments_devicedeployment AS admitted SET phase_id = %(phase)s, admitted_at = %(now)s
+FROM chosen WHERE admitted.id = chosen.id
 """
 
 
