@@ -36,8 +36,9 @@ device deployment:
 A success is provisional until its observation time ends: it may fail late, and then counts as failed
 (`deployments.observation`). The state stays `succeeded`.
 
-Decommissioning a device ends all its device deployments as `cancelled`. A hold, a pause or an eviction withdraws an
-offer that the device has not acknowledged: the device deployment waits again, as a new attempt.
+Decommissioning a device ends all its device deployments as `cancelled`. A hold or a pause withdraws an offer that the
+device has not acknowledged, and an eviction one that it has not accepted: the device deployment waits again, as a new
+attempt.
 """
 
 from django.db.models import TextChoices

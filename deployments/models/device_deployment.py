@@ -81,10 +81,18 @@ class DeviceDeploymentQuerySet(StatefulQuerySet["DeviceDeployment"]):
             counts.setdefault(deployment_id, {})[state] = count
         return counts
 
-    def withdraw_unacknowledged_offers(self, **fields: Any) -> int:
-        """Put offers that no device has acknowledged back to `waiting`, as a new attempt. Return how many.
+    def withdraw_offers(self, **fields: Any) -> int:
+        """Put offers that no device has accepted back to `waiting`, as a new attempt. Return how many.
 
-        `fields` are further columns to change.
+        A device that acknowledged the command and accepts it later gets the response that a newer attempt has begun.
+        """
+        offered = self.in_states(DeviceDeploymentState.OFFERED)
+        ids = list(offered.select_for_update().values_list("pk", flat=True))
+        Command.objects.for_device_deployments(ids).withdraw()
+        return self.filter(pk__in=ids)._wait_again(**fields)
+
+    def withdraw_unacknowledged_offers(self) -> int:
+        """Put offers that no device has acknowledged back to `waiting`, as a new attempt. Return how many.
 
         A heartbeat may acknowledge a command at the same time: only rows whose command was withdrawn change.
         """
@@ -100,7 +108,11 @@ class DeviceDeploymentQuerySet(StatefulQuerySet["DeviceDeployment"]):
             device_deployment_id=OuterRef("pk"),
             attempt=OuterRef("attempt"),
         )
-        return self.filter(Exists(withdrawn), pk__in=ids).transition_to(
+        return self.filter(Exists(withdrawn), pk__in=ids)._wait_again()
+
+    def _wait_again(self, **fields: Any) -> int:
+        """Put offers back to `waiting`, as a new attempt. `fields` are further columns to change."""
+        return self.transition_to(
             DeviceDeploymentState.WAITING,
             attempt=F("attempt") + 1,
             report=0,

@@ -85,13 +85,11 @@ def _missing_by_stratum(deployment: Deployment, phase: Phase) -> dict[str, int]:
 
 def evict(deployment: Deployment, phase: Phase) -> int:
     """Take back offers that no device accepted in time, and give their places to others. Return how many."""
-    if phase.is_last:
-        return 0
     now = timezone.now()
     latest = now - timedelta(seconds=deployment.accept_seconds)
     silent = DeviceDeployment.objects.filter(phase=phase, offered_at__lte=latest)
     rank = _EVICTED_RANK + int(now.timestamp())
-    evicted = silent.withdraw_unacknowledged_offers(phase=None, admitted_at=None, rank=rank)
+    evicted = silent.withdraw_offers(phase=None, admitted_at=None, rank=rank)
     if evicted:
         Phase.objects.filter(pk=phase.pk).update(evicted=F("evicted") + evicted)
     return evicted

@@ -98,7 +98,7 @@ def _take_step(each: Survey) -> bool:
         return False
     decision = each.next_decision()
     if decision == STAY:
-        evicted = each.may_evict and evict(each.deployment, phase)
+        evicted = sum(evict(each.deployment, silent) for silent in each.evicting_phases)
         admitted = each.may_admit and admit(each.deployment, phase, each.missing(phase))
         return bool(evicted or admitted)
     _carry_out(each, phase, decision)

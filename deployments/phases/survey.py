@@ -124,7 +124,7 @@ class Survey:
     def is_due(self) -> bool:
         if self.is_tripped or self.deployment.state != DeploymentState.RUNNING:
             return self.is_tripped
-        return self.next_decision() != STAY or self.may_admit or self.may_evict
+        return self.next_decision() != STAY or self.may_admit or bool(self.evicting_phases)
 
     @property
     def may_admit(self) -> bool:
@@ -134,12 +134,17 @@ class Survey:
         return phase.is_last or self.missing(phase) > 0
 
     @property
-    def may_evict(self) -> bool:
-        """The oldest offers of the current phase may have been open for too long."""
-        phase = self.current
-        if phase is None or phase.state not in ADMITTING_STATES or phase.is_last or phase.opened_at is None:
-            return False
-        return timezone.now() >= phase.opened_at + timedelta(seconds=self.deployment.accept_seconds)
+    def evicting_phases(self) -> list[Phase]:
+        """The phases whose oldest offers may have been open for too long.
+
+        The last phase keeps its devices. Once it has admitted all, no phase could admit an evicted device again.
+        """
+        current = self.current
+        if current is None or (current.is_last and current.state not in ADMITTING_STATES):
+            return []
+        latest = timezone.now() - timedelta(seconds=self.deployment.accept_seconds)
+        opened = [phase for phase in self.phases if not phase.is_last and phase.opened_at and phase.opened_at <= latest]
+        return [phase for phase in opened if self.counts_of(phase).unfinished]
 
 
 def survey(deployments: Iterable[Deployment]) -> list[Survey]:
