@@ -43,6 +43,7 @@ from deployments.models import (
 from deployments.models.phase import device_counts
 from deployments.phases.strata import MAX_MIXED_STRATA
 from deployments.rollback import PLAN_ROLLBACK, REVERTED_STATES
+from deployments.states import CANCEL_UNANSWERED
 from foundation.batches import RUN_SECONDS, run_in_batches
 from foundation.errors import BadRequest
 from foundation.events.models import record_event
@@ -152,6 +153,7 @@ def _plan_rollback(deployment: Deployment, phase: Phase) -> Batch:
         "product": deployment.bundle.name,
         "manifest_sha256": deployment.bundle.manifest_sha256,
         "reverted": list(REVERTED_STATES),
+        "unanswered": CANCEL_UNANSWERED,
         "after": Selection.objects.get(pk=deployment.pk).planned_up_to,
         "created_at": deployment.created_at,
         "now": timezone.now(),

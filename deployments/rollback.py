@@ -18,14 +18,15 @@ from deployments.states import ACTIVE_STATES, FailureAction
 from foundation.errors import Conflict, IllegalTransition
 from foundation.events.models import record_event
 
-# Device deployments of the first deployment whose devices run its bundle, or may come to run it.
+# Device deployments of the first deployment whose devices run its bundle, or may come to run it. So may a device that
+# did not answer a cancel.
 REVERTED_STATES = (DeviceDeploymentState.SUCCEEDED, DeviceDeploymentState.TIMED_OUT, *ACTIVE_STATES)
 
 # One batch, in the order of the devices' ids. The first to return are those whose bundle is unhealthy, then those that
 # got it last.
 PLAN_ROLLBACK = """
 WITH visited AS MATERIALIZED (
-    SELECT device_id, state, previous_manifest_sha256, finished_at FROM deployments_devicedeployment
+    SELECT device_id, state, reason_code, previous_manifest_sha256, finished_at FROM deployments_devicedeployment
     WHERE deployment_id = %(reverts)s AND device_id > coalesce(%(after)s::uuid, '00000000-0000-0000-0000-000000000000')
     ORDER BY device_id LIMIT %(size)s
 ),
@@ -47,7 +48,7 @@ judged AS (
     LEFT JOIN bundles_bundle AS previous ON previous.name = %(product)s AND previous.state = 'ready'
         AND previous.manifest_sha256 = visited.previous_manifest_sha256
         AND previous.manifest_sha256 <> %(manifest_sha256)s
-    WHERE visited.state = ANY(%(reverted)s)
+    WHERE visited.state = ANY(%(reverted)s) OR (visited.state = 'cancelled' AND visited.reason_code = %(unanswered)s)
 ),
 inserted AS (
     INSERT INTO deployments_devicedeployment (

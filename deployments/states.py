@@ -36,9 +36,10 @@ device deployment:
 A success is provisional until its observation time ends: it may fail late, and then counts as failed
 (`deployments.observation`). The state stays `succeeded`.
 
-Decommissioning a device ends all its device deployments as `cancelled`. A hold or a pause withdraws an offer that the
-device has not acknowledged, and an eviction one that it has not accepted: the device deployment waits again, as a new
-attempt.
+Decommissioning a device ends all its device deployments as `cancelled`. A device that is asked to cancel and falls
+silent does not delay the end of the deployment: its device deployment ends as `cancelled` as well. A hold or a pause
+withdraws an offer that the device has not acknowledged, and an eviction one that it has not accepted: the device
+deployment waits again, as a new attempt.
 """
 
 from django.db.models import TextChoices
@@ -204,6 +205,9 @@ UNSUCCESSFUL_STATES = (
     DeviceDeploymentState.REJECTED,
     DeviceDeploymentState.TIMED_OUT,
 )
+
+# The reason of a cancelled device deployment whose device was asked to stop and did not answer. It may run the bundle.
+CANCEL_UNANSWERED = "cancel_unanswered"
 
 # The result of a device deployment that succeeded and failed within its observation time. It is not a state.
 FAILED_LATE = "failed_late"

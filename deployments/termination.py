@@ -7,7 +7,8 @@ from collections.abc import Callable
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import DurationField, Exists, F, Func, OuterRef, Q, Value
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from bundles.models import BundleState
@@ -20,7 +21,7 @@ from deployments.models import (
     Phase,
     PhaseState,
 )
-from deployments.states import OPEN_PHASE_STATES, STAGES
+from deployments.states import CANCEL_UNANSWERED, OPEN_PHASE_STATES, STAGES
 from devices.models import CancelPayload, Command, DeviceState
 from foundation.batches import run_in_batches
 from foundation.events.models import Event, record_event
@@ -28,6 +29,9 @@ from foundation.scheduler import ACTOR
 
 # How many rows one transaction ends.
 BATCH = 1000
+# A device that is asked to cancel has this many of its heartbeat intervals to answer, and at least these seconds.
+CANCEL_INTERVALS = 2
+CANCEL_MINIMUM_SECONDS = 10
 
 Rows = list[DeviceDeployment]
 
@@ -35,9 +39,8 @@ Rows = list[DeviceDeployment]
 def carry_out_cancels() -> int:
     """End what waits in cancelled deployments and those rolled back, and ask the devices of active rows to stop.
 
+    A deploy command that no device has acknowledged is withdrawn. If a device does not answer, its row ends without it.
     Return how many changed.
-
-    A deploy command that no device has acknowledged is withdrawn.
     """
     ending = Deployment.objects.unfinished().in_states(DeploymentState.CANCELLED, DeploymentState.ROLLING_BACK)
     ids_by_reason: dict[str, list[UUID]] = {}
@@ -49,6 +52,7 @@ def carry_out_cancels() -> int:
         rows = DeviceDeployment.objects.filter(deployment__in=ids)
         changed += _cancel_waiting(rows, reason_code)
         changed += _in_batches(rows.in_states(*STAGES), _ask_to_cancel)
+        changed += _in_batches(_unanswered(rows), _end_unanswered)
     return changed
 
 
@@ -154,9 +158,22 @@ def _ask_to_cancel(rows: Rows) -> None:
     )
 
 
+def _unanswered(rows: DeviceDeploymentQuerySet) -> DeviceDeploymentQuerySet:
+    """Those of these rows whose devices were asked to cancel and have been silent since."""
+    seconds = Greatest(F("device__group__interval_seconds") * CANCEL_INTERVALS, CANCEL_MINIMUM_SECONDS)
+    grace = Func(seconds, template="make_interval(secs => %(expressions)s)", output_field=DurationField())
+    silent_since = Value(timezone.now()) - grace
+    is_silent = Q(device__last_heartbeat_at=None) | Q(device__last_heartbeat_at__lte=silent_since)
+    return rows.in_states(DeviceDeploymentState.CANCELLING).filter(is_silent, state_changed_at__lte=silent_since)
+
+
+def _end_unanswered(rows: Rows) -> None:
+    _end(rows, DeviceDeploymentState.CANCELLED, CANCEL_UNANSWERED)
+
+
 def _time_out(rows: Rows) -> None:
     outcomes = {
-        DeviceDeploymentState.CANCELLING: (DeviceDeploymentState.CANCELLED, "cancel_unanswered"),
+        DeviceDeploymentState.CANCELLING: (DeviceDeploymentState.CANCELLED, CANCEL_UNANSWERED),
         DeviceDeploymentState.OFFERED: (DeviceDeploymentState.TIMED_OUT, "never_accepted"),
     }
     default = (DeviceDeploymentState.TIMED_OUT, "deadline")
