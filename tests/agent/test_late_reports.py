@@ -16,7 +16,7 @@ ANSWERS: dict[str, Callable[[], list[Fault]]] = {
 }
 
 
-@pytest.mark.parametrize("is_recorded", [True, False], ids=["recorded", "ended"])
+@pytest.mark.parametrize("is_recorded", [True, pytest.param(False, marks=pytest.mark.long)], ids=["recorded", "ended"])
 @pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS.keys())
 def test_a_late_report_is_sent_until_the_server_answers(
     server: FakeServer, device: Device, answers: Callable[[], list[Fault]], is_recorded: bool

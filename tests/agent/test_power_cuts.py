@@ -22,7 +22,7 @@ from tests.agent.server import DeviceDeployment, FakeServer
 
 NEVER = 10**9
 # The long test tries every moment; the short one tries this many, spread evenly and different for each scenario.
-SAMPLES = 6
+SAMPLES = 4
 
 Prepare = Callable[[FakeServer, Device], None]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from _pytest.mark import ParameterSet
 
 from dev.postgres import Postgres, find_binaries
 from tests.live import live  # noqa: F401
@@ -12,14 +13,20 @@ from tests.operations.databases import Database
 from tests.tools import unavailable
 
 NEWEST = "18"
+PRODUCTION = "15"
 VERSIONS: dict[str, Callable[[], Path]] = {
-    "15": lambda: Path("/usr/lib/postgresql/15/bin"),  # Debian's version; providers still offer it
+    PRODUCTION: lambda: Path("/usr/lib/postgresql/15/bin"),  # Debian's version; providers still offer it
     "16": lambda: find_binaries().parent.parent / "pginstall" / "bin",
     NEWEST: find_binaries,
 }
 
 
-@pytest.fixture(scope="session", params=VERSIONS)
+def _params() -> list[ParameterSet]:
+    """Return the versions. The short run has the version of production only."""
+    return [pytest.param(version, marks=() if version == PRODUCTION else pytest.mark.long) for version in VERSIONS]
+
+
+@pytest.fixture(scope="session", params=_params())
 def any_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """One server of each installed version."""
     with server_of(request.param, tmp_path_factory) as postgres:

@@ -121,8 +121,14 @@ def empty_the_description(remote_bucket: RemoteBucket, name: str) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        flip_a_bit_of_the_dump, truncate_the_dump, empty_the_blob_list, delete_the_dump, delete_the_description,
-        truncate_the_description, empty_the_description,
+        flip_a_bit_of_the_dump,
+        truncate_the_description,
+        *(
+            pytest.param(each, marks=pytest.mark.long)
+            for each in (
+                truncate_the_dump, empty_the_blob_list, delete_the_dump, delete_the_description, empty_the_description,
+            )
+        ),
     ],
 )  # fmt: skip
 def test_a_damaged_backup_changes_nothing(

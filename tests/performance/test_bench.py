@@ -3,10 +3,13 @@
 import subprocess
 import sys
 
+import pytest
+
 from dev.bench import benchmarks
 from tests.live import ROOT
 
 
+@pytest.mark.long
 def test_the_heartbeat_benchmark_prints_both_views_and_their_ratio() -> None:
     command = [sys.executable, "-m", "tests.performance.bench_heartbeat", "--heartbeats", "240", "--devices", "24"]
     completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
