@@ -5,11 +5,12 @@ deployment only if there is something to do. The same function runs after each r
 stopped without waiting for the next tick.
 """
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from deployments.models import (
@@ -31,6 +32,8 @@ from foundation.scheduler import ACTOR
 
 # How many steps one deployment takes in one tick.
 STEPS = 20
+# How long a late failure may roll back a deployment that has ended, for example after an outage of the scheduler.
+LATE_FAILURE_TIME = timedelta(days=1)
 
 
 def advance() -> int:
@@ -45,11 +48,16 @@ def advance() -> int:
 def roll_back_late_failures() -> int:
     """Roll back finished deployments whose successes failed late beyond a threshold. Return how many.
 
-    Only those are looked at that are rolled back after a trip, and whose successes are still observed.
+    Only those are looked at that are rolled back after a trip, and whose successes are still observed or have just
+    failed late: perhaps all of them at once.
     """
-    observed = DeviceDeployment.objects.observed().filter(deployment=OuterRef("pk"))
+    has_just_failed = Q(late_at__gte=timezone.now() - LATE_FAILURE_TIME)
+    watched_rows = DeviceDeployment.objects.filter(Q(observation_ends_at__isnull=False) | has_just_failed)
     watched = Deployment.objects.in_states(DeploymentState.FINISHED).filter(
-        Exists(observed), on_failure=FailureAction.ROLL_BACK, late_failures__gt=0, rolled_back_at=None
+        Exists(watched_rows.filter(deployment=OuterRef("pk"))),
+        on_failure=FailureAction.ROLL_BACK,
+        late_failures__gt=0,
+        rolled_back_at=None,
     )
     exceeded = [each.deployment for each in survey(watched.select_related("bundle")) if each.is_exceeded]
     for deployment in exceeded:

@@ -96,10 +96,13 @@ class Survey:
     @property
     def is_exceeded(self) -> bool:
         """Too many devices failed in a phase that has ended, or altogether."""
+        has_ended = self.deployment.finished_at is not None
         for phase in self.phases:
             counts = self.counts_of(phase).forgiving(phase.forgiven)
             thresholds = phase.thresholds(self.deployment.min_sample)
-            if phase.state in JUDGED_STATES and thresholds.is_exceeded(counts):
+            # A deployment that ended while it was paused leaves the phase that was open as skipped.
+            is_judged = phase.state in JUDGED_STATES or (has_ended and phase.state == PhaseState.SKIPPED)
+            if is_judged and thresholds.is_exceeded(counts):
                 return True
         bad = sum(self.counts_of(phase).bad - phase.forgiven for phase in self.phases)
         return self.deployment.max_bad is not None and bad > self.deployment.max_bad

@@ -1,12 +1,15 @@
 """Deployments with `on_failure: roll_back`: too many failures roll them back, whatever their state."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
 from bundles.models import Bundle
+from deployments import observation
 from deployments.models import Deployment, DeviceDeployment, Phase
+from deployments.observation import LateFailure
 from deployments.offers import offer
 from deployments.phases.advance import advance
 from deployments.phases.control import pause_deployment
@@ -133,3 +136,42 @@ def test_devices_of_a_passed_phase_that_fail_after_the_last_phase_roll_back(bund
     assert state_of(deployment) == "running"
     report("failed", *offered[6:])
     assert state_of(deployment) == "rolling_back"
+
+
+def fail_late(*succeeded: DeviceDeployment) -> None:
+    """Let the scheduler find these successes to have failed late."""
+    failures = [
+        LateFailure(row.pk, row.deployment_id, row.device_id, row.product, "unhealthy", "") for row in succeeded
+    ]
+    assert observation.fail_late(failures, "scheduler") == len(succeeded)
+
+
+def test_successes_that_all_fail_late_after_the_end_roll_back(bundle: Bundle) -> None:
+    """No success is under observation any more."""
+    deployment = deploy(bundle, 3)
+    report("succeeded", *rows(deployment, "offered"))
+    assert complete() == 1
+    fail_late(*rows(deployment, "succeeded"))
+    assert advance() == 0
+    assert state_of(deployment) == "rolling_back"
+
+
+def test_late_failures_roll_back_a_deployment_that_ended_while_it_was_paused(bundle: Bundle) -> None:
+    deployment = deploy(bundle, 4)
+    report("accepted", *rows(deployment, "offered"))
+    pause_deployment(deployment, actor=ALICE)
+    report("succeeded", *rows(deployment, "accepted"))
+    assert complete() == 1
+    fail_late(rows(deployment, "succeeded")[0])
+    advance()
+    assert state_of(deployment) == "rolling_back"
+
+
+def test_failures_of_long_ago_do_not_roll_back(bundle: Bundle) -> None:
+    deployment = deploy(bundle, 3)
+    report("succeeded", *rows(deployment, "offered"))
+    complete()
+    fail_late(*rows(deployment, "succeeded"))
+    DeviceDeployment.objects.update(late_at=timezone.now() - timedelta(days=2))
+    advance()
+    assert state_of(deployment) == "finished"
