@@ -105,10 +105,11 @@ def _take_step(each: Survey) -> bool:
     if phase is None or each.deployment.state != DeploymentState.RUNNING:
         return False
     decision = each.next_decision()
-    if decision == STAY:
+    if decision.state is None:  # it stays, or pauses if no device can be admitted
         evicted = sum(evict(each.deployment, silent) for silent in each.evicting_phases)
         admitted = each.may_admit and admit(each.deployment, phase, each.missing(phase))
-        return bool(evicted or admitted)
+        if evicted or admitted or decision == STAY:
+            return bool(evicted or admitted)
     _carry_out(each, phase, decision)
     return True
 

@@ -62,8 +62,10 @@ def decide(phase: Situation, now: datetime) -> Decision:
 
 
 def _fill(phase: Situation, now: datetime) -> Decision:
-    if _is_filled(phase, now):
-        return Decision(PhaseState.SETTLING)
+    return Decision(PhaseState.SETTLING) if _is_filled(phase, now) else _wait_for_devices(phase, now)
+
+
+def _wait_for_devices(phase: Situation, now: datetime) -> Decision:
     if phase.is_last or not _is_late(phase, now):
         return STAY
     return Decision(pause_reason=PauseReason.NOT_ENOUGH_DEVICES)
@@ -85,7 +87,9 @@ def _is_late(phase: Situation, now: datetime) -> bool:
 def _settle(phase: Situation, now: datetime) -> Decision:
     """Wait for results. A place that an evicted device left is filled again first."""
     counts = phase.counts
-    if not _is_filled(phase, now) or (phase.is_last and counts.unfinished):
+    if not _is_filled(phase, now):
+        return _wait_for_devices(phase, now)
+    if phase.is_last and counts.unfinished:
         return STAY
     if phase.thresholds.is_success(counts):
         return Decision(PhaseState.SOAKING) if phase.soak_seconds else _leave(phase)

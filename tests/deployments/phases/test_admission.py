@@ -12,6 +12,7 @@ from deployments.models import Deployment, DeviceDeployment, Phase
 from deployments.offers import offer
 from deployments.phases.admission import admit
 from deployments.phases.advance import advance
+from deployments.phases.control import Resumption, resume_deployment
 from deployments.phases.definition import PhaseDefinition
 from deployments.reports import Report, accept_report
 from devices.models import Command, Device
@@ -143,3 +144,54 @@ def test_nobody_is_evicted_when_no_phase_can_admit_the_device_again(bundle: Bund
     advance()
     silent.refresh_from_db()
     assert (silent.state, silent.attempt) == ("offered", 1)
+
+
+def test_a_place_that_nobody_can_fill_pauses_the_deployment(bundle: Bundle) -> None:
+    """Otherwise the phase would wait for ever, and nobody would know."""
+    canaries, offline = online(2), [make_device() for _ in range(18)]
+    deployment = make_deployment(bundle, *canaries, *offline, phases=CANARY)
+    advance()
+    offer()
+    good, silent = rows(deployment, state="offered")
+    report(good, "succeeded")
+    Device.objects.filter(pk=silent.device_id).update(last_heartbeat_at=None)
+    let_time_pass(silent)
+    advance()
+    assert [phase.state for phase in deployment.phases.all()] == ["settling", "pending"]
+    Phase.objects.filter(state="settling").update(fill_ends_at=timezone.now())
+    advance()
+    deployment.refresh_from_db()
+    assert (deployment.state, deployment.pause_reason) == ("paused", "not_enough_devices")
+    resume_deployment(deployment, Resumption(), actor="operator:alice")
+    assert advance() == 0
+    Device.objects.filter(pk=silent.device_id).update(last_heartbeat_at=timezone.now())
+    advance()
+    assert len(rows(deployment, phase__number=1)) == 2
+
+
+def test_a_place_that_nobody_can_fill_may_be_given_up(bundle: Bundle) -> None:
+    canaries, offline = online(2), [make_device() for _ in range(18)]
+    deployment = make_deployment(bundle, *canaries, *offline, phases=CANARY)
+    advance()
+    offer()
+    good, silent = rows(deployment, state="offered")
+    report(good, "succeeded")
+    Device.objects.filter(pk=silent.device_id).update(last_heartbeat_at=None)
+    let_time_pass(silent)
+    advance()
+    Phase.objects.filter(state="settling").update(fill_ends_at=timezone.now())
+    advance()
+    resume_deployment(deployment, Resumption(skip_phase=True), actor="operator:alice")
+    advance()
+    assert [phase.state for phase in deployment.phases.all()] == ["skipped", "settling"]
+
+
+def test_a_late_phase_admits_reachable_devices_before_it_pauses(deployment: Deployment) -> None:
+    silent, other = rows(deployment, state="offered")
+    report(other, "accepted")
+    let_time_pass(silent)
+    Phase.objects.filter(state="settling").update(fill_ends_at=timezone.now())
+    advance()
+    deployment.refresh_from_db()
+    assert deployment.state == "running"
+    assert len(rows(deployment, phase__number=1)) == 2
