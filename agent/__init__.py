@@ -2,15 +2,15 @@
 
 Packages, from the top down. Each imports only from the lines below it:
 
-    main daemon once status             the command line, the daemon and its loops
-    local_requests running_bundles      requests of other processes on the device; what heartbeats describe
-    install                             the installation: download, preflight, switch, and their order
-    programs                            what runs on the device: start, stop, health, crash loops
-    releases                            installed bundles and their blobs
-    server                              the only way to the network: signed requests, enrolment, the session
-    jobs                                what the device has to do and to report, in a journal that is fsynced
-    manifest machine state_dir log      what a bundle and a machine look like
-    config paths atomic_files errors    what all other modules use
+    main daemon once status             the command line, the daemon and its threads
+    local_requests running_bundles      requests from other processes on the device; the bundles in a heartbeat
+    install                             an installation: download, preflight checks, switch, rollback
+    programs                            the programs of bundles: start, stop, health, crash loops
+    releases                            the installed releases and their blobs
+    server                              all requests to the server: signatures, enrolment, the session
+    jobs                                the journal: jobs, reports and commands
+    manifest machine state_dir log      the manifest, the hardware, the state directory, the agent's log
+    config paths atomic_files errors    used by all other modules
 """
 
 __version__ = "0.1.0"

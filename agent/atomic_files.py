@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def sync_directory(path: Path) -> None:
@@ -56,9 +56,9 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def read_limited(path: Path, limit: int) -> bytes:
-    """Return the bytes of a file that another program may have written. It never blocks and follows no link.
+    """Return the bytes of a file that another program may have written, without blocking or following a link.
 
-    Raises `OSError`, including if it is not a regular file or is larger than `limit` bytes.
+    Raises `OSError`, for example if it is not a regular file or is larger than `limit` bytes.
     """
     with open_regular(path) as file:
         data = file.read(limit + 1)
@@ -68,7 +68,7 @@ def read_limited(path: Path, limit: int) -> bytes:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file that another program may have written, to read it. Raises `OSError` if it is not a regular file."""
+    """Open for reading a file that another program may have written. Raises `OSError` if it is not a regular file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -90,13 +90,13 @@ def read_json(path: Path, limit: int) -> Any:
 def remove(path: Path) -> None:
     """Remove a file, a link or a directory tree. Idempotent."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, onerror=_force)
+        shutil.rmtree(path, onerror=_remove_by_force)
     else:
         path.unlink(missing_ok=True)
 
 
-def _force(function: Callable[..., Any], path: str, _: object) -> None:
-    """Try again after restoring permissions that a program may have removed from its directories."""
+def _remove_by_force(function: Callable[..., Any], path: str, _: object) -> None:
+    """Retry after restoring the permissions that a program may have removed from its directories."""
     if not Path(path).is_symlink():
         Path(path).parent.chmod(0o700)
         if Path(path).is_dir():
@@ -109,4 +109,4 @@ def _force(function: Callable[..., Any], path: str, _: object) -> None:
 
 def is_disk_full(error: OSError) -> bool:
     """Return whether a write failed because no space is left."""
-    return error.errno in FULL
+    return error.errno in DISK_FULL_ERRORS

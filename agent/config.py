@@ -1,8 +1,7 @@
 """Every option of the agent, in one frozen dataclass.
 
-Each option is read from the command line (`--state-dir`; not for secrets), then from the environment
-(`KERNEX_AGENT_STATE_DIR`), then from the TOML file (`state_dir = "…"`). The first value found takes precedence over the
-others and over the default. docs/agent.md lists all options.
+Each option is read from the command line (`--state-dir`; not for secrets), the environment (`KERNEX_AGENT_STATE_DIR`)
+and the TOML file (`state_dir = "…"`), in this order of precedence. docs/agent.md lists all options.
 """
 
 import os
@@ -28,12 +27,12 @@ _LABEL = re.compile(r"[a-z0-9][a-z0-9._+-]{0,62}")
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
 
-def option(default: Any, sentence: str, unit: str = "", *, minimum: int = 0, secret: bool = False) -> Any:
+def option(default: Any, description: str, unit: str = "", *, minimum: int = 0, secret: bool = False) -> Any:
     """Declare an option with its description, unit and minimum.
 
     Secrets cannot be set on the command line, because every user of a machine can read argument lists.
     """
-    metadata = {"sentence": sentence, "unit": unit, "minimum": minimum, "is_secret": secret}
+    metadata = {"description": description, "unit": unit, "minimum": minimum, "is_secret": secret}
     return field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -72,22 +71,24 @@ class Config:
     )
     backoff_limit_seconds: int = option(300, "Maximum delay after a failure.", "seconds", minimum=1)
     blob_tries: int = option(
-        3, "How often to try a download whose content is wrong or that the server does not have.", minimum=1
+        3,
+        "Maximum number of attempts to download a file that is missing on the server or has wrong content.",
+        minimum=1,
     )
     disk_margin: int = option(64 * 1024 * 1024, "Disk space that an installation must leave free.", "bytes")
     progress_seconds: int = option(5, "Interval between progress reports of a download.", "seconds", minimum=1)
     settle_seconds: int = option(
-        5, "How long a program without a health check must run to be considered healthy.", "seconds"
+        5, "Time after which a running program without a health check counts as healthy.", "seconds"
     )
     stop_grace_seconds: int = option(10, "Time for a program to stop before it is killed.", "seconds")
     bake_seconds: int = option(
         600,
-        "The agent's observation time after an installation, in which a crash loop rolls it back. "
+        "The agent's observation time after an installation. A crash loop within it rolls the release back. "
         "It is independent of a deployment's `observation_seconds`.",
         "seconds",
     )
     crash_loop_starts: int = option(
-        5, "Number of crashes in the observation time that are still tolerated.", "starts", minimum=1
+        5, "Number of crashes that are tolerated in the observation time.", "starts", minimum=1
     )
 
     @property
@@ -144,7 +145,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _read(option_field: Field[Any], value: Any) -> Any:
-    """Convert a TOML value or a string to the type of its option."""
+    """Convert a TOML value or a string to the option's type."""
     if option_field.type is bool:
         return _bool(option_field.name, value)
     if option_field.type is int:
@@ -164,7 +165,7 @@ def _bool(name: str, value: Any) -> bool:
 def _integer(name: str, value: Any, minimum: int) -> int:
     text = str(value).strip()
     if isinstance(value, bool) or not text.isascii() or not text.isdecimal() or not minimum <= int(text) < 2**53:
-        raise BadConfiguration(f"The option `{name}` is {value!r}; it must be an integer of at minimum {minimum}.")
+        raise BadConfiguration(f"The option `{name}` is {value!r}; it must be an integer of at least {minimum}.")
     return int(text)
 
 

@@ -1,7 +1,7 @@
 """The daemon and its three threads: one supervises programs, one sends requests to the server, one works on jobs.
 
-They share only the journal. Each thread may be interrupted at any line. The journal records its progress, and after a
-restart the work continues from there.
+The threads share only the journal. A power cut may interrupt a thread at any line. The journal records its progress, so
+the work continues after a restart.
 """
 
 import logging
@@ -11,12 +11,12 @@ from collections.abc import Callable
 from types import FrameType
 
 from agent.config import Config
-from agent.errors import AgentError, WorkFailed
+from agent.errors import AgentError, JobFailed
 from agent.install.installer import Installer, install_context
 from agent.jobs.journal import Journal
-from agent.jobs.progress import Stopping, Unwanted
-from agent.jobs.state import DROPPABLE, Job, JobResult, Kind
-from agent.local_requests import DIRECT, LocalRequests
+from agent.jobs.progress import JobDropped, JobPostponed
+from agent.jobs.state import DROPPABLE, Job, JobKind, JobResult
+from agent.local_requests import DIRECT_PREFIX, LocalRequests
 from agent.log import AgentLogFile
 from agent.programs.crash_loops import CrashLoopWatch
 from agent.programs.supervisor import Supervisor
@@ -37,7 +37,7 @@ KEPT_RESULTS = 100
 
 log = logging.getLogger(__name__)
 
-# Sends requests to the server until `stop` is set. Raises an error after which continuing is pointless.
+# Sends requests to the server until `stop` is set. Raises an error that a retry cannot fix.
 ServerLoop = Callable[[ServerExchanges, threading.Event], None]
 
 
@@ -90,25 +90,25 @@ class Daemon:
         """Run until `server_loop` returns or a signal arrives, then stop the programs unless `keep_programs` is true.
 
         Raises:
-            AgentError: An error after which continuing is pointless.
+            AgentError: An error that a retry cannot fix.
         """
         self._guarded("keys", lambda: remove_unfinished_keys(self.config.state_dir))
         self._guarded("logs", self.server_exchanges.logs.remove_finished)
         self._guarded("programs", self.installer.launcher.recover)
         self._guarded("garbage", self.installer.collect)
         if keep_programs:
-            # The only heartbeat may go out immediately, and has to say whether the programs are healthy.
+            # The only heartbeat may be sent immediately, and has to say whether the programs are healthy.
             self.installer.launcher.health.wait_for_results(self.stop.is_set)
         server_thread = threading.Thread(target=self._run_server_loop, args=(server_loop,), name="server", daemon=True)
         work_thread = threading.Thread(target=self._work, name="work")
         for thread in (server_thread, work_thread):
             thread.start()
         while not self.stop.is_set():
-            self._look_after_programs()
+            self._supervise_programs()
             self.stop.wait(TICK_SECONDS)
         with self.journal.changed:
             self.journal.changed.notify_all()
-        # An installation that has reached the point of no return finishes first, with a commit or a rollback.
+        # An installation that has passed the point of no return finishes first, with a commit or a rollback.
         work_thread.join()
         server_thread.join(1)
         self.installer.launcher.health.stop()
@@ -127,13 +127,13 @@ class Daemon:
         log.info("Stopping.")
         self.stop.set()
 
-    def work_locally(self, kind: Kind, product: str) -> JobResult:
+    def work_locally(self, kind: JobKind, product: str) -> JobResult:
         """Roll a product back or restart it without the server, and leave its program running.
 
-        Jobs that were interrupted after the point of no return, and earlier local requests, are finished first.
+        Finish earlier local requests and jobs that were interrupted after the point of no return first.
 
         Raises:
-            WorkFailed: The job did not end.
+            JobFailed: The job did not end.
             OSError: The disk failed.
         """
         self.installer.launcher.recover()
@@ -141,21 +141,21 @@ class Daemon:
             self._work_on_local_jobs(lambda job: job.stage not in DROPPABLE)
             self.local_requests.accept(self.journal)
             # If an earlier job for this product was interrupted before it began, its job is reused.
-            job = self.local_requests.queue(self.journal, kind, product, f"{DIRECT}{product}")
+            job = self.local_requests.queue(self.journal, kind, product, f"{DIRECT_PREFIX}{product}")
             self._work_on_local_jobs(lambda job: not job.deployment_id)
         finally:
             self.installer.launcher.health.stop()
         for ended, result in reversed(self.results):
             if ended.key == job.key:
                 return result
-        raise WorkFailed(f"The job for {product} did not end; the log says why.")
+        raise JobFailed(f"The job for {product} did not end; the log says why.")
 
     def _work_on_local_jobs(self, is_wanted: Callable[[Job], bool]) -> None:
         for job in [*self.journal.state.jobs]:
             if is_wanted(job):
                 try:
                     self.installer.work(job)
-                except (Unwanted, Stopping):
+                except (JobDropped, JobPostponed):
                     log.info("The job %s is not needed any more.", job.key)
 
     def _record_result(self, job: Job, result: JobResult) -> None:
@@ -167,23 +167,20 @@ class Daemon:
         sources: list[LogSource] = [AgentLogFile(self.config.state_dir), *programs]
         return collect(sources, max_size)
 
-    def _look_after_programs(self) -> None:
+    def _supervise_programs(self) -> None:
         self._guarded("programs", self.supervisor.poll)
-        self._guarded("crash loops", self.crash_loops.poll)
+        self._guarded("crash loops", self.crash_loops.update_observation)
         self._guarded("health", self._report_health)
         self._guarded("program logs", self.installer.launcher.logs.expire_hourly)
         self._guarded("local requests", lambda: self.local_requests.accept(self.journal))
 
     def _report_health(self) -> None:
-        if self.running_bundles.has_news():
-            self.server_exchanges.hasten_heartbeat()
+        if self.running_bundles.has_changes():
+            self.server_exchanges.send_heartbeat_early()
         self.running_bundles.save()
 
     def _guarded(self, part: str, work: Callable[[], None]) -> None:
-        """Run a part of the agent whose failure must not end the thread.
-
-        A failure that repeats is logged once, not twice a second.
-        """
+        """Run a part of the agent whose failure must not end the thread. Log a repeated failure only once."""
         try:
             work()
         except Exception as error:
@@ -195,7 +192,7 @@ class Daemon:
             self.failing_parts.pop(part, None)
 
     def _work(self) -> None:
-        """Work on one job after the other. A job that fails unexpectedly is retried with increasing delays."""
+        """Work on one job after another. Retry a job that fails unexpectedly, with increasing delays."""
         backoff = Backoff(FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS)
         while not self.stop.is_set():
             with self.journal.changed:
@@ -205,17 +202,17 @@ class Daemon:
                     continue
             try:
                 self.installer.work(jobs[0])
-                backoff.success()
-            except Stopping:
+                backoff.reset()
+            except JobPostponed:
                 continue
-            except Unwanted:
+            except JobDropped:
                 log.info("The job %s is not needed any more.", jobs[0].key)
             except OSError as error:
                 log.error("The work on %s was interrupted: %s.", jobs[0].product, error)
-                self.stop.wait(backoff.failure())
+                self.stop.wait(backoff.next_delay())
             except Exception:
                 log.exception("The work on %s was interrupted unexpectedly.", jobs[0].product)
-                self.stop.wait(backoff.failure())
+                self.stop.wait(backoff.next_delay())
 
     def _run_server_loop(self, server_loop: ServerLoop) -> None:
         try:

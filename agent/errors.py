@@ -8,18 +8,18 @@ AgentError
 ├── AlreadyRunning       7  another agent is using this state directory
 ├── BrokenState          8  the state directory cannot be used, or its contents are damaged
 │   └── SequenceExhausted   no higher sequence number is left for this device's key
-├── WorkFailed           9  a job did not succeed
+├── JobFailed           9  a job did not succeed
 ├── NothingToRollBack   10  the product has no previous release
 └── InstallationFailed      an installation failed; becomes a report, never an exit code
 
-Callers retry after `TryLater`, and do not retry after `Refused`.
+Callers retry after `TryLater` but not after `Refused`.
 """
 
 from collections.abc import Mapping
 from enum import IntEnum
 
 
-class Exit(IntEnum):
+class ExitCode(IntEnum):
     """The exit codes of the agent; docs/agent.md describes them."""
 
     OK = 0
@@ -31,26 +31,26 @@ class Exit(IntEnum):
     UNREACHABLE = 6
     ALREADY_RUNNING = 7
     BROKEN_STATE = 8
-    WORK_FAILED = 9
+    JOB_FAILED = 9
     NOTHING_TO_ROLL_BACK = 10
 
 
 class AgentError(Exception):
     """The root of the agent's errors. The message is a sentence for people."""
 
-    exit_code = Exit.BUG
+    exit_code = ExitCode.BUG
 
 
 class BadConfiguration(AgentError):
     """An option is missing or invalid."""
 
-    exit_code = Exit.CONFIGURATION
+    exit_code = ExitCode.CONFIGURATION
 
 
 class NotEnrolled(AgentError):
     """This device is not enrolled at this server, and no token is configured."""
 
-    exit_code = Exit.NOT_ENROLLED
+    exit_code = ExitCode.NOT_ENROLLED
 
 
 class Refused(AgentError):
@@ -61,13 +61,13 @@ class Refused(AgentError):
         self.status = status
         self.code = code
         self.details = details or {}
-        self.exit_code = Exit.DECOMMISSIONED if code == "decommissioned" else Exit.REFUSED
+        self.exit_code = ExitCode.DECOMMISSIONED if code == "decommissioned" else ExitCode.REFUSED
 
 
 class TryLater(AgentError):
     """A temporary failure. `retry_after_seconds` is the minimum delay that the server asked for, or 0."""
 
-    exit_code = Exit.UNREACHABLE
+    exit_code = ExitCode.UNREACHABLE
 
     def __init__(self, message: str, retry_after_seconds: float = 0.0) -> None:
         super().__init__(message)
@@ -77,13 +77,13 @@ class TryLater(AgentError):
 class AlreadyRunning(AgentError):
     """Another agent is using this state directory."""
 
-    exit_code = Exit.ALREADY_RUNNING
+    exit_code = ExitCode.ALREADY_RUNNING
 
 
 class BrokenState(AgentError):
     """The state directory cannot be used, or its contents are damaged."""
 
-    exit_code = Exit.BROKEN_STATE
+    exit_code = ExitCode.BROKEN_STATE
 
 
 class SequenceExhausted(BrokenState):
@@ -97,16 +97,16 @@ class SequenceExhausted(BrokenState):
         )
 
 
-class WorkFailed(AgentError):
+class JobFailed(AgentError):
     """A job did not succeed."""
 
-    exit_code = Exit.WORK_FAILED
+    exit_code = ExitCode.JOB_FAILED
 
 
 class NothingToRollBack(AgentError):
     """The product has no previous release."""
 
-    exit_code = Exit.NOTHING_TO_ROLL_BACK
+    exit_code = ExitCode.NOTHING_TO_ROLL_BACK
 
 
 class InstallationFailed(AgentError):

@@ -1,4 +1,4 @@
-"""Requests from another process on the same device to the running agent, exchanged as files in a directory.
+"""Requests from another process on the same device to the running agent, as files in a directory.
 
 asked/<id>.json          {"product": …, "kind": …}, written by `kernex-agent rollback` and `kernex-agent restart`
 asked/<id>.answer.json   {"state": …, "reason_code": …, "message": …}, written by the agent
@@ -15,31 +15,31 @@ from uuid import uuid4
 from agent.atomic_files import create_directory, read_json, remove, write_atomically
 from agent.errors import TryLater
 from agent.jobs.journal import Journal
-from agent.jobs.state import Job, JobResult, Kind
+from agent.jobs.state import Job, JobKind, JobResult
 from agent.manifest import NAME
 
 DIRECTORY = "asked"
 MAX_SIZE = 16 * 1024
 POLL_SECONDS = 0.1
-ACCEPTED_WITHIN_SECONDS = 30.0
+ACCEPT_TIMEOUT_SECONDS = 30.0
 KEPT_SECONDS = 3600.0
 RESPONSE_SUFFIX = ".answer.json"
 # The types of jobs that another process may request.
-KINDS = {Kind.ROLL_BACK, Kind.RESTART}
-# The prefix of the ids of jobs that the requesting process works on itself, because no agent is running.
-DIRECT = "here-"
+KINDS = {JobKind.ROLL_BACK, JobKind.RESTART}
+# The prefix of the ids of jobs that the requesting process carries out itself because no agent is running.
+DIRECT_PREFIX = "here-"
 
 log = logging.getLogger(__name__)
 
 
 class LocalRequests:
-    """The agent's side."""
+    """The running agent's side of the exchange."""
 
     def __init__(self, state_dir: Path) -> None:
         self.directory = state_dir / DIRECTORY
 
     def accept(self, journal: Journal) -> None:
-        """Turn requests into jobs. The job is in the journal before the request is deleted. Raises `OSError`."""
+        """Turn each request into a job. Write the job to the journal before deleting the request. Raises `OSError`."""
         if not self.directory.is_dir():
             return
         for path in list(self.directory.iterdir()):
@@ -51,7 +51,7 @@ class LocalRequests:
                     self.queue(journal, *request, path.name.removesuffix(".json"))
                 remove(path)
 
-    def queue(self, journal: Journal, kind: Kind, product: str, request_id: str) -> Job:
+    def queue(self, journal: Journal, kind: JobKind, product: str, request_id: str) -> Job:
         """Queue a job that rolls a product back or restarts it, and return it. Idempotent."""
         job = Job(kind, product, request_id=request_id)
         if journal.state.job(job.key) is None:
@@ -62,7 +62,7 @@ class LocalRequests:
 
     def respond(self, job: Job, result: JobResult) -> None:
         """Write the result of a requested job for the process that waits for it."""
-        if job.kind in KINDS and not job.request_id.startswith(DIRECT):
+        if job.kind in KINDS and not job.request_id.startswith(DIRECT_PREFIX):
             with suppress(OSError):
                 path = self.directory / f"{job.request_id}{RESPONSE_SUFFIX}"
                 write_atomically(path, json.dumps(asdict(result)).encode("ascii"))
@@ -74,7 +74,7 @@ class LocalRequests:
                 remove(path)
 
 
-def request(state_dir: Path, kind: Kind, product: str, patience_seconds: float) -> JobResult:
+def request(state_dir: Path, kind: JobKind, product: str, timeout_seconds: float) -> JobResult:
     """Ask the running agent to roll a product back or to restart it, and wait for the result.
 
     Raises:
@@ -87,23 +87,23 @@ def request(state_dir: Path, kind: Kind, product: str, patience_seconds: float) 
     response = directory / f"{path.stem}{RESPONSE_SUFFIX}"
     write_atomically(path, json.dumps({"product": product, "kind": kind}).encode("ascii"))
     started_at = time.monotonic()
-    while time.monotonic() - started_at < patience_seconds:
+    while time.monotonic() - started_at < timeout_seconds:
         with suppress(OSError, ValueError, TypeError):
             result = JobResult(**read_json(response, MAX_SIZE))
             response.unlink(missing_ok=True)
             return result
-        if time.monotonic() - started_at > ACCEPTED_WITHIN_SECONDS and path.exists():
+        if time.monotonic() - started_at > ACCEPT_TIMEOUT_SECONDS and path.exists():
             path.unlink(missing_ok=True)
             raise TryLater("The running agent did not accept the request; its log says why.")
         time.sleep(POLL_SECONDS)
     raise TryLater("The running agent has not finished yet; `kernex-agent status` shows its progress.")
 
 
-def _read(path: Path) -> tuple[Kind, str] | None:
-    """Return what a request asks for and for which product, or None if the request is not valid."""
+def _read(path: Path) -> tuple[JobKind, str] | None:
+    """Return the job kind and the product of a request, or None if the request is not valid."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         value = read_json(path, MAX_SIZE)
-        kind, product = Kind(value.get("kind", Kind.ROLL_BACK)), value["product"]
+        kind, product = JobKind(value.get("kind", JobKind.ROLL_BACK)), value["product"]
         if kind in KINDS and isinstance(product, str) and NAME.fullmatch(product):
             return kind, product
     return None

@@ -17,8 +17,8 @@ FILE = "agent.log"
 MAX_FILE_SIZE = 512 * 1024
 MAX_LINE_SIZE = 16 * 1024
 
-# Secrets that the message of a program, a library or a server may contain: our tokens, credentials in headers and URLs,
-# private keys.
+# Secrets that a message of a program, a library or a server may contain: Kernex tokens, private keys, and credentials
+# in headers and URLs.
 _SECRETS = (
     (re.compile(r"\bkx([a-z])_[A-Za-z0-9_-]{4,}"), r"kx\1_…"),
     (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), r"\1 …"),
@@ -30,7 +30,7 @@ _SECRETS = (
 # Control characters, and characters that Unicode treats as line breaks or changes of direction.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _CONTROL_OR_BREAK = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+_SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def without_secrets(text: str) -> str:
@@ -56,7 +56,7 @@ def one_line(text: str) -> str:
 def _escape(match: re.Match[str]) -> str:
     character = match[0]
     code = ord(character)
-    return _SHORT.get(character) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+    return _SHORT_ESCAPES.get(character) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
 
 
 class TextFormatter(logging.Formatter):
@@ -86,7 +86,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class AgentLogFile:
-    """The agent's latest log lines in the state directory: `agent.log`, and `agent.log.1` with the lines before."""
+    """The agent's latest log lines in the state directory: `agent.log`, and `agent.log.1` with older lines."""
 
     name = "agent"
 
@@ -115,7 +115,7 @@ class AgentLogFile:
 
 
 class AgentLogHandler(logging.Handler):
-    """Writes to the agent's log file. If the disk is full or read-only, lines are lost in the file only."""
+    """Writes to the agent's log file. If the disk is full or read-only, the file misses lines."""
 
     def __init__(self, log_file: AgentLogFile) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class AgentLogHandler(logging.Handler):
 
 
 def start(config: Config) -> None:
-    """Log to standard error in the configured format and level from now on."""
+    """Start to log to standard error, in the configured format and from the configured level."""
     logger = logging.getLogger("agent")
     logger.handlers = []
     logger.propagate = False
@@ -137,7 +137,7 @@ def start(config: Config) -> None:
 
 
 def start_log_file(config: Config) -> AgentLogFile:
-    """Start to write log lines to the state directory, for `send_logs`. Only the process that holds the lock may."""
+    """Start to write log lines to the state directory, for `send_logs`. Only the lock's holder may call this."""
     log_file = AgentLogFile(config.state_dir)
     _add(AgentLogHandler(log_file), config)
     return log_file

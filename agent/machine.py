@@ -1,4 +1,4 @@
-"""The hardware of this machine and its current load, as the kernel reports them. Nothing here raises an error."""
+"""The hardware and the current load of this machine, as the kernel reports them. No function here raises an error."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ def memory_size() -> int:
 
 
 def hardware() -> dict[str, Any]:
-    """Return the properties that do not change while the machine runs."""
+    """Return the properties of the machine that do not change while it runs."""
     return {
         "machine": platform.machine(),
         "model": _line(MODEL)[:200],

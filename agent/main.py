@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 from agent import __version__, log, state_dir, status
 from agent.config import OPTIONS, Config, load, with_server
 from agent.daemon import Daemon
-from agent.errors import AgentError, AlreadyRunning, BadConfiguration, Exit, NothingToRollBack, WorkFailed
+from agent.errors import AgentError, AlreadyRunning, BadConfiguration, ExitCode, JobFailed, NothingToRollBack
 from agent.jobs.journal import Journal
-from agent.jobs.state import JobResult, Kind
+from agent.jobs.state import JobKind, JobResult
 from agent.local_requests import request
 from agent.manifest import NAME
 from agent.once import exchange_until_idle
@@ -25,9 +25,9 @@ from agent.server.api import ControlPlane
 from agent.server.clock import Clock
 from agent.server.enrolment import enrol, load_enrolment
 
-# Without EFBIG, unlike in agent.atomic_files: there it also means that a file to read is too large.
+# Without EFBIG, which `agent.atomic_files` also raises for a file that is too large to read.
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-PATIENCE_SECONDS = 600.0
+LOCAL_TIMEOUT_SECONDS = 600.0
 INTERRUPTED = 130
 
 logger = logging.getLogger(__name__)
@@ -67,23 +67,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of the output has closed it. Without this, Python prints an error when it closes the stream.
+        # The reader has closed the pipe. Without this redirection, Python prints an error when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         hint = " Free some space on its disk." if error.errno in NO_SPACE else ""
-        return _fail(f"The state directory cannot be used: {error}.{hint}", Exit.BROKEN_STATE)
+        return _fail(f"The state directory cannot be used: {error}.{hint}", ExitCode.BROKEN_STATE)
     except Exception as error:
         logger.debug("Unexpected exception.", exc_info=True)
         return _fail(
             f"A bug in the agent: {type(error).__name__}: {error}. The installed releases are unchanged. Please report"
             " the bug with the output of --log-level debug.",
-            Exit.BUG,
+            ExitCode.BUG,
         )
-    return Exit.OK
+    return ExitCode.OK
 
 
-def _fail(sentence: str, code: int) -> int:
-    sys.stderr.write(f"kernex-agent: {log.one_line(sentence)}\n")
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"kernex-agent: {log.one_line(message)}\n")
     return code
 
 
@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _help(option: Field[Any]) -> str:
     default = f" (default: {option.default})" if option.default not in ("", False) else ""
-    return f"{option.metadata['sentence']}{default}"
+    return f"{option.metadata['description']}{default}"
 
 
 def _enrol(config: Config, _: dict[str, Any]) -> None:
@@ -153,7 +153,7 @@ def _once(config: Config, _: dict[str, Any]) -> None:
         daemon.handle_signals()
         daemon.run(exchange_until_idle, keep_programs=True)
     if daemon.has_failed_jobs:
-        raise WorkFailed("A job did not succeed; the log says why.")
+        raise JobFailed("A job did not succeed; the log says why.")
 
 
 @contextmanager
@@ -177,9 +177,9 @@ def _rollback(config: Config, arguments: dict[str, Any]) -> None:
     product = status.read(config.state_dir).products.get(name)
     if not NAME.fullmatch(name) or product is None or product.previous is None:
         raise NothingToRollBack(f"There is no previous release of {name!r} on this device.")
-    result = _work_locally(config, Kind.ROLL_BACK, name)
+    result = _work_locally(config, JobKind.ROLL_BACK, name)
     if result.state != "succeeded":
-        raise WorkFailed(f"{name} was not rolled back ({result.reason_code}): {result.message}")
+        raise JobFailed(f"{name} was not rolled back ({result.reason_code}): {result.message}")
     sys.stdout.write(f"{name} runs {product.previous.version} again.\n")
 
 
@@ -188,22 +188,22 @@ def _restart(config: Config, arguments: dict[str, Any]) -> None:
     name = arguments["product"]
     product = status.read(config.state_dir).products.get(name)
     if not NAME.fullmatch(name) or product is None or product.current is None:
-        raise WorkFailed(f"There is no release of {name!r} on this device.")
-    result = _work_locally(config, Kind.RESTART, name)
+        raise JobFailed(f"There is no release of {name!r} on this device.")
+    result = _work_locally(config, JobKind.RESTART, name)
     if result.state != "succeeded":
-        raise WorkFailed(f"{name} is not healthy ({result.reason_code}): {result.message}")
+        raise JobFailed(f"{name} is not healthy ({result.reason_code}): {result.message}")
     sys.stdout.write(f"{name} {product.current.version} was restarted and is healthy.\n")
 
 
-def _work_locally(config: Config, kind: Kind, product: str) -> JobResult:
-    """Let the running agent work on a job for a product, or work on it here if no agent runs."""
+def _work_locally(config: Config, kind: JobKind, product: str) -> JobResult:
+    """Let the running agent carry out a job for a product. If no agent runs, carry it out in this process."""
     try:
         with state_dir.locked(config.state_dir):
             log.start_log_file(config)
             daemon = Daemon(config, identity.load_or_create(config.state_dir), Journal(config.state_dir))
             return daemon.work_locally(kind, product)
     except AlreadyRunning:
-        return request(config.state_dir, kind, product, PATIENCE_SECONDS)
+        return request(config.state_dir, kind, product, LOCAL_TIMEOUT_SECONDS)
 
 
 def _require_server(config: Config) -> None:
@@ -212,7 +212,7 @@ def _require_server(config: Config) -> None:
 
 
 def _with_server(config: Config) -> Config:
-    """Return the configuration; if it has no server, add the server where this device is enrolled."""
+    """Return the configuration. If it has no server, add the one where this device is enrolled."""
     enrolment = load_enrolment(config.state_dir)
     if not config.server and enrolment is not None:
         return with_server(config, enrolment.server)

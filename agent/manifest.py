@@ -1,7 +1,7 @@
 """Manifests: the files of a release, and how this device runs and checks it.
 
-A manifest must be canonical JSON and follow all rules in docs/bundles.md. tests/contract/manifests.json has examples. A
-manifest that breaks a rule is refused before anything else is downloaded.
+A manifest must be canonical JSON and follow all rules in docs/bundles.md. A manifest that breaks a rule is refused
+before anything else is downloaded. tests/contract/manifests.json has examples.
 """
 
 import json
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from agent.manifest_parts import File, Health, HealthURL, Hook, Run
-from agent.paths import BadManifest, check_path, check_together
+from agent.paths import BadManifest, check_path, check_tree
 
 SCHEMA = 1
 MAX_SIZE = 4 * 1024 * 1024
@@ -167,12 +167,12 @@ def _device_types(value: object) -> tuple[str, ...]:
 
 def _files(value: object) -> tuple[File, ...]:
     if not isinstance(value, list) or not value:
-        raise BadManifest("bad_files", "`files` must be a list with at minimum one file.")
+        raise BadManifest("bad_files", "`files` must be a list with at least one file.")
     if len(value) > MAX_FILES:
         raise BadManifest("too_many_files", f"`files` must have at most {MAX_FILES} entries.")
     files = tuple(_file(item) for item in value)
     paths = [file.path for file in files]
-    check_together(paths)
+    check_tree(paths)
     if paths != sorted(paths):
         raise BadManifest("files_not_sorted", "`files` must be sorted by path.")
     if sum(file.size for file in files) > MAX_NUMBER:

@@ -1,4 +1,4 @@
-"""`kernex-agent once`: exchange requests with the server until nothing is left to do. For timers and tests."""
+"""`kernex-agent once`: send requests to the server until nothing is left to do. For timers and tests."""
 
 import threading
 
@@ -22,14 +22,14 @@ def exchange_until_idle(exchanges: ServerExchanges, stop: threading.Event) -> No
     def is_idle() -> bool:
         return journal.state.is_idle() and not session.has_unreported_end
 
-    def owes_heartbeat() -> bool:
+    def needs_heartbeat() -> bool:
         state = journal.state
-        has_news = bool(state.acknowledge or state.command_outcomes) or session.has_unreported_end
-        return has_news and not (state.jobs or state.log_requests)
+        has_unsent_data = bool(state.acknowledge or state.command_outcomes) or session.has_unreported_end
+        return has_unsent_data and not (state.jobs or state.log_requests)
 
     while not stop.is_set():
         heartbeat = exchanges.heartbeat.schedule
-        if owes_heartbeat() and not heartbeat.is_backing_off:
+        if needs_heartbeat() and not heartbeat.is_backing_off:
             heartbeat.make_due()
         exchange = exchanges.next_due()
         if exchange is not None:
@@ -38,8 +38,8 @@ def exchange_until_idle(exchanges: ServerExchanges, stop: threading.Event) -> No
                 if exchanges.is_final(failure) or _is_last(exchanges, exchange, failure):
                     raise failure
                 exchange.schedule.failed(failure)
-            if session.cannot_accept:
-                raise BrokenState(session.cannot_accept)
+            if session.acceptance_error:
+                raise BrokenState(session.acceptance_error)
         elif is_idle():
             return
         else:
@@ -47,7 +47,7 @@ def exchange_until_idle(exchanges: ServerExchanges, stop: threading.Event) -> No
 
 
 def _is_last(exchanges: ServerExchanges, exchange: Exchange, failure: AgentError) -> bool:
-    """Return whether there is no further attempt after this one. Attributes may stay unsent."""
+    """Return whether no attempt follows this one. Attributes may remain unsent."""
     if exchange is exchanges.attributes:
         return False
     return isinstance(failure, Refused) or exchange.schedule.backoff.failures + 1 >= MAX_ATTEMPTS

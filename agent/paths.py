@@ -1,4 +1,4 @@
-"""Rules for the paths in a manifest: no path leads outside its release, and all devices read paths the same way."""
+"""Rules for the paths in a manifest: paths stay inside their release and mean the same on every device."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -38,14 +38,16 @@ def check_path(path: object) -> str:
         if name in {"", ".", ".."}:
             raise BadManifest("bad_path", f"The path {shown} is absolute, or has an empty, `.` or `..` part.")
         if name != name.strip(" ") or name.endswith("."):
-            raise BadManifest("bad_path", f"The path {shown} has a name with a space at an end or a dot at its end.")
+            raise BadManifest(
+                "bad_path", f"The path {shown} has a name with a space at either end or a dot at the end."
+            )
         if len(name.encode("utf-8")) > MAX_NAME_SIZE:
             raise BadManifest("path_too_long", f"A name in the path {shown} is longer than {MAX_NAME_SIZE} bytes.")
     return path
 
 
-def check_together(paths: Iterable[str]) -> None:
-    """Check that all paths fit into one tree, even on a file system that ignores case.
+def check_tree(paths: Iterable[str]) -> None:
+    """Check that all paths can exist in one directory tree, even on a file system that ignores case.
 
     Raises:
         BadManifest: `duplicate_path`, `path_conflict`.

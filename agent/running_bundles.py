@@ -26,7 +26,7 @@ SAVE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class BundleHealth:
-    """The health of a bundle. `restarts` is how often its program exited unexpectedly in the last 600 seconds."""
+    """The health of a bundle. `restarts` counts the unexpected exits of its program in the last 600 seconds."""
 
     healthy: bool
     restarts: int = 0
@@ -42,7 +42,7 @@ class RunningBundle:
     verdict: Mapping[str, object] = field(default_factory=dict)
 
     def body(self, omit_details: bool) -> dict[str, Any]:
-        """Return the entry of a heartbeat. If `omit_details` is true, leave out what comes from the program."""
+        """Return the entry for a heartbeat. If `omit_details` is true, omit the data that comes from the program."""
         body: dict[str, Any] = {
             "version": self.release.version,
             "manifest_sha256": self.release.manifest_sha256,
@@ -81,10 +81,10 @@ class RunningBundles:
             "running_bundles": {product: bundle.body(omit_details) for product, bundle in running.items()},
         }
 
-    def has_news(self) -> bool:
+    def has_changes(self) -> bool:
         """Return whether a bundle's health has changed, or its program has restarted, since the last heartbeat.
 
-        The first heartbeat has its own delay. A new bundle is only news if it is not healthy.
+        False before the first heartbeat, which has its own delay. A new bundle counts only if it is not healthy.
         """
         described = self._described
         if described is None:
@@ -98,8 +98,8 @@ class RunningBundles:
     def save(self) -> None:
         """Write the health of all bundles for `kernex-agent status`. Raises `OSError`.
 
-        It is written when a bundle becomes healthy or unhealthy, and at most every few seconds for other changes.
-        The file is not synced, because it is only valid while this process runs.
+        A bundle that becomes healthy or unhealthy is written immediately; other changes wait a few seconds. The file is
+        not synced, because it is valid only while this process runs.
         """
         health = {product: bundle.health for product, bundle in self._running().items()}
         saved = self._saved
@@ -117,7 +117,7 @@ class RunningBundles:
         self._saved = health
 
     def remove_file(self) -> None:
-        """Remove the file, because the health of the bundles is not known any more."""
+        """Remove the file when this process stops monitoring the bundles."""
         with suppress(OSError):
             self.file.unlink(missing_ok=True)
 
@@ -149,7 +149,7 @@ def stopped_health(message: str, restarts: int = 0) -> BundleHealth:
 
 
 def read_saved(state_dir: Path) -> dict[str, BundleHealth]:
-    """Return the health of the bundles that the running agent has written, or an empty dictionary if none runs."""
+    """Return the health of the bundles as the running agent saved it, or an empty dictionary if no agent runs."""
     try:
         saved = read_json(state_dir / FILE, MAX_FILE_SIZE)
         is_current = saved["boot_id"] == boot_id() and is_alive(int(saved["pid"]), int(saved["started"]))

@@ -1,4 +1,4 @@
-"""The state directory: created once, used by one agent at a time."""
+"""The state directory, which only one agent at a time uses."""
 
 import fcntl
 import os
@@ -12,11 +12,12 @@ LOCK = "lock"
 
 
 def prepare(path: Path) -> None:
-    """Create the directory, readable by its owner only.
+    """Create the directory, readable only by its owner.
+
+    A read-only directory that an agent has used before is accepted, so that the device can still send heartbeats.
 
     Raises:
-        BrokenState: The directory cannot be created or read. A read-only directory is accepted if an agent has used it
-            before, so that the device can still send heartbeats.
+        BrokenState: The directory cannot be created, read or written.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -32,13 +33,13 @@ def is_writable(path: Path) -> bool:
 
 
 def was_used(path: Path) -> bool:
-    """Return whether an agent has used the directory before, and this process may read its lock."""
+    """Return whether an agent has used the directory before and this process may read its lock."""
     return os.access(path / LOCK, os.R_OK)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock that only one agent can hold. The kernel releases it when the process exits.
+    """Hold the directory's lock, which only one process can hold. The kernel releases it when the process exits.
 
     Raises:
         AlreadyRunning: Another agent holds the lock.

@@ -1,4 +1,4 @@
-"""The status of the agent, read from its files only. It can be read while the agent runs, and changes nothing."""
+"""The status of the agent, read from its files. Reading it changes nothing and is possible while the agent runs."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -85,7 +85,7 @@ def read(state_dir: Path) -> Status:
 
 
 def as_text(status: Status) -> str:
-    """Return the status for people."""
+    """Return the status as text for people."""
     server = f" at {status.server}" if status.server else ""
     lines = [f"Device {status.device_id or '-'}: {status.state}{server}"]
     for name, product in status.products.items():
@@ -115,7 +115,7 @@ def _health_text(health: BundleHealth) -> str:
 
 
 def as_json(status: Status) -> str:
-    """Return the status for programs."""
+    """Return the status as JSON for programs."""
     return json.dumps(asdict(status), indent=2)
 
 

@@ -1,4 +1,4 @@
-"""The objects that the parts of an installation share."""
+"""The objects that all modules of an installation use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from agent.releases.releases import Releases
 
 @dataclass(frozen=True, slots=True)
 class InstallContext:
-    """The device on which bundles are installed. `on_end` is called with each job that has ended."""
+    """The device on which bundles are installed. `on_end` is called for each job that has ended."""
 
     config: Config
     journal: Journal

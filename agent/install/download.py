@@ -1,4 +1,4 @@
-"""The download of a release: its manifest and its blobs, from the server or from another release on this device."""
+"""The download of a release: its manifest and its blobs. Blobs are copied from other releases if possible."""
 
 import hashlib
 import time
@@ -16,8 +16,8 @@ from agent.server.api import ControlPlane
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """The control plane, with the callbacks `check` and `pause`, which raise if the download has to stop."""
+class DownloadSource:
+    """The control plane as the source of a download. `check` and `pause` raise if the download has to stop."""
 
     config: Config
     control: ControlPlane
@@ -28,7 +28,7 @@ class Source:
         return RetryPolicy(self.config, self.pause)
 
 
-def download_manifest(source: Source, job: Job) -> bytes:
+def download_manifest(source: DownloadSource, job: Job) -> bytes:
     """Return the manifest that a job names.
 
     Raises:
@@ -50,10 +50,13 @@ def download_manifest(source: Source, job: Job) -> bytes:
 
 
 class BlobDownload:
-    """Adds the blobs of one manifest to the store. `report` is called regularly with the done and the total bytes."""
+    """Adds the blobs of one manifest to the store.
+
+    `report` is called at intervals with the number of completed bytes and the total number of bytes.
+    """
 
     def __init__(
-        self, source: Source, store: BlobStore, manifest: Manifest, report: Callable[[int, int], None]
+        self, source: DownloadSource, store: BlobStore, manifest: Manifest, report: Callable[[int, int], None]
     ) -> None:
         self.source = source
         self.store = store
@@ -66,12 +69,12 @@ class BlobDownload:
         self._reported_at = time.monotonic()
         self._observer = Observer(source.check, self._progress)
 
-    def missing(self) -> set[str]:
+    def missing_blobs(self) -> set[str]:
         """Return the sha256s of the blobs that are not complete in the store."""
         return {blob.sha256 for blob in self.blobs if not self.store.has(blob.sha256)}
 
     def run(self, local_files: dict[str, list[Path]]) -> None:
-        """Copy or download the missing blobs. `local_files` lists files on this device that should contain a blob.
+        """Copy or download the missing blobs. `local_files` lists, by sha256, files that should contain a blob.
 
         Raises:
             InstallationFailed: `bad_blob`, `download_failed`.
@@ -84,7 +87,7 @@ class BlobDownload:
 
     def _copy(self, blob: Blob, files: list[Path]) -> bool:
         if self.store.part(blob.sha256).exists():
-            return False  # resume the download instead
+            return False  # the download is resumed instead
         return any(self.store.copy(blob, file, self._observer) for file in files)
 
     def _download(self, blob: Blob) -> None:
@@ -92,18 +95,18 @@ class BlobDownload:
         policy = self.source.retry_policy()
         while True:
             self.source.check()
-            missing_before = self.store.missing(blob)
+            missing_before = self.store.missing_size(blob)
             try:
                 self.store.download(blob, lambda offset: self.source.control.blob(blob.sha256, offset), self._observer)
             except WrongBytes as error:
                 if blob.size == 0:
-                    # An empty file needs no download, so a retry cannot help.
+                    # An empty blob needs no download, so a retry cannot help.
                     raise InstallationFailed("bad_blob", str(error)) from None
                 policy.wrong_bytes(error)
             except Refused as error:
                 policy.refused(name, error)
             except TryLater as error:
-                if self.store.missing(blob) < missing_before:
+                if self.store.missing_size(blob) < missing_before:
                     policy.progressed()
                 policy.unreachable(name, error)
             else:

@@ -1,4 +1,4 @@
-"""The checks before an installation changes anything."""
+"""The checks that precede an installation. They change nothing."""
 
 import shutil
 from pathlib import Path
@@ -26,28 +26,28 @@ def check(config: Config, manifest: Manifest, store: BlobStore) -> None:
     memory = memory_size()
     if 0 < memory < manifest.memory:
         raise _refusal("no_memory", f"This device has {memory} bytes of memory; the bundle requires {manifest.memory}.")
-    needed = max(missing(manifest, store), manifest.disk) + config.disk_margin
+    needed = max(required_space(manifest, store), manifest.disk) + config.disk_margin
     free = free_space(store.directory)
     if free < needed:
         raise _refusal("no_space", f"{free} bytes of disk are free; {needed} are needed.")
 
 
-def missing(manifest: Manifest, store: BlobStore) -> int:
+def required_space(manifest: Manifest, store: BlobStore) -> int:
     """Return the disk space in bytes that a release needs in addition to the blobs in the store.
 
     The first path of a blob is a hard link, and further paths are copies.
     """
-    seen: set[str] = set()
+    linked: set[str] = set()
     total = 0
     for file in manifest.files:
-        size = file.size if file.sha256 in seen else store.missing(Blob(file.sha256, file.size))
+        size = file.size if file.sha256 in linked else store.missing_size(Blob(file.sha256, file.size))
         total += -(-size // BLOCK_SIZE) * BLOCK_SIZE
-        seen.add(file.sha256)
+        linked.add(file.sha256)
     return total
 
 
 def free_space(path: Path) -> int:
-    """Return how many bytes this process can write to the file system of `path`."""
+    """Return how many bytes are free for this process on the file system of `path`."""
     return shutil.disk_usage(path).free
 
 

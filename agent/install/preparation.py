@@ -1,4 +1,4 @@
-"""The preparation of a release: complete on disk, but not in use yet. It can be dropped at any time."""
+"""The preparation of a release: it completes the release on disk, but does not use it yet."""
 
 import time
 from pathlib import Path
@@ -7,7 +7,7 @@ from agent.atomic_files import is_disk_full
 from agent.errors import InstallationFailed
 from agent.install import preflight
 from agent.install.context import InstallContext
-from agent.install.download import BlobDownload, Source, download_manifest
+from agent.install.download import BlobDownload, DownloadSource, download_manifest
 from agent.jobs.progress import enter_stage, record_timing, report_download
 from agent.jobs.state import Job, Stage
 from agent.manifest import Manifest, parse
@@ -17,7 +17,7 @@ from agent.paths import BadManifest
 class Preparation:
     """Completes the release of one job on disk."""
 
-    def __init__(self, context: InstallContext, source: Source, job: Job) -> None:
+    def __init__(self, context: InstallContext, source: DownloadSource, job: Job) -> None:
         self.context = context
         self.journal = context.journal
         self.releases = context.releases
@@ -29,7 +29,7 @@ class Preparation:
 
         Raises:
             InstallationFailed: The release cannot be downloaded, or is not for this device.
-            Unwanted, Stopping: Raised by the check of the source.
+            JobDropped, JobPostponed: The job is no longer wanted, or has to wait.
         """
         started_at = time.monotonic()
         enter_stage(self.journal, self.job, Stage.FETCHING, "downloading")
@@ -49,11 +49,11 @@ class Preparation:
     def _build(self, manifest: Manifest) -> None:
         job, store = self.job, self.context.blobs
         if self.journal.state.installed(job.product).is_at(job.manifest_sha256):
-            # A release that is in use is never replaced.
+            # Never replace the files of a release that is in use.
             raise InstallationFailed("internal", "The installed release is damaged; deploy another version.")
         preflight.check(self.source.config, manifest, store)
         download = BlobDownload(self.source, store, manifest, lambda *sizes: report_download(self.journal, job, *sizes))
-        download.run(self._local_files(download.missing()))
+        download.run(self._local_files(download.missing_blobs()))
         enter_stage(self.journal, job, Stage.STAGING)
         self.releases.stage(job.product, job.manifest_sha256, manifest, store, self.source.check)
 

@@ -1,4 +1,4 @@
-"""The retry policy of downloads: when to retry, and when to give up."""
+"""The retry policy of downloads: when to retry, and when to fail."""
 
 import logging
 from collections.abc import Callable
@@ -17,8 +17,8 @@ Pause = Callable[[float], None]
 class RetryPolicy:
     """The attempts to download one file.
 
-    If the server cannot be reached or is busy, there is no limit on attempts. Refusals and wrong bytes are counted, and
-    `blob_tries` of them end the installation.
+    While the server cannot be reached or is busy, the number of attempts is unlimited. `blob_tries` refusals or
+    responses with wrong bytes end the installation.
     """
 
     def __init__(self, config: Config, pause: Pause) -> None:
@@ -28,13 +28,13 @@ class RetryPolicy:
         self._pause = pause
 
     def progressed(self) -> None:
-        """Start again with the first delay, because bytes have arrived."""
-        self._backoff.success()
+        """Reset the delay, because bytes have arrived."""
+        self._backoff.reset()
 
     def unreachable(self, name: str, error: TryLater) -> None:
-        """Wait before the next attempt, at least as long as the server asks."""
+        """Wait before the next attempt, at least as long as the server requests."""
         logger.warning("Downloading the %s: %s", name, error)
-        self._pause(self._backoff.failure(error.retry_after_seconds))
+        self._pause(self._backoff.next_delay(error.retry_after_seconds))
 
     def refused(self, name: str, error: Refused) -> None:
         """Wait before the next attempt. Raises `InstallationFailed` with `download_failed` after the last attempt."""
@@ -54,4 +54,4 @@ class RetryPolicy:
         logger.warning("%s", failure)
         if self._failures >= self._max_failures:
             raise failure
-        self._pause(self._backoff.failure())
+        self._pause(self._backoff.next_delay())

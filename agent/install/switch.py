@@ -1,10 +1,10 @@
-"""The part of an installation after the point of no return, up to the commit or the rollback.
+"""An installation after the point of no return, up to the commit or the rollback.
 
 1. Run the pre-install hook, stop the old program, switch `current`, run the post-install hook, start the new program,
    and wait for the health gate.
-2. One write commits: the new release becomes current, the old one previous, and the last report waits to be sent.
+2. Commit with one write: the new release becomes current, the old one previous, and the last report is queued.
 3. If step 1 fails, point `current` to the committed release again and restart its program. This rollback needs no
-   network and is idempotent. If a power cut interrupts it, it is repeated.
+   network and is idempotent: after a power cut, it is repeated.
 """
 
 import logging
@@ -17,11 +17,11 @@ from agent.errors import InstallationFailed
 from agent.install.context import InstallContext
 from agent.jobs import reports
 from agent.jobs.progress import enter_stage, record_timing, require_job
-from agent.jobs.state import Job, JobResult, Kind, Release, Stage
+from agent.jobs.state import Job, JobKind, JobResult, Release, Stage
 from agent.manifest import Manifest
 from agent.manifest_parts import Hook
 from agent.paths import BadManifest
-from agent.programs.crash_loops import allow_again, stop
+from agent.programs.crash_loops import clear_stop, record_stop
 from agent.programs.execution import run
 from agent.programs.health import HealthGate
 from agent.programs.health_reports import HealthReport
@@ -55,12 +55,12 @@ class ReleaseSwitch:
         self._attempt(job, manifest, lambda: self._install(job, manifest, started_at))
 
     def go_back(self, job: Job, manifest: Manifest) -> None:
-        """Make the job's release, which was installed before, current again."""
+        """Make the job's release current again. It was installed before."""
         started_at = time.monotonic()
         self._attempt(job, manifest, lambda: self._go_back(job, manifest, started_at))
 
     def check_again(self, job: Job, manifest: Manifest) -> None:
-        """Check the health of a release that is already installed. If it was stopped, start it first."""
+        """Check the health of a release that is already installed. If it was stopped, start it before that."""
         enter_stage(self.journal, job, Stage.STAGING, "checking")
         self.launcher.health.suspend(job.product)  # the gate checks the release instead
         current = self.journal.state.installed(job.product).current
@@ -77,7 +77,7 @@ class ReleaseSwitch:
         else:
             result = JobResult("succeeded", "", f"The release was already installed. {health}".strip())
             if was_stopped:
-                self._allow_again(job)
+                self._record_restart(job)
         if not (was_stopped and result.state == "failed") and (program is not None or manifest.run is None):
             self.launcher.monitor(job.product, _release(job, manifest), manifest, program, health)
         self.end(job, result)
@@ -93,7 +93,7 @@ class ReleaseSwitch:
                 self._start(program)
             return program
         if self.supervisor.find(job.product) is None:
-            self.launcher.bring_up(job.product, current)  # the release was damaged, and is complete again
+            self.launcher.activate(job.product, current)  # the release was damaged, and is complete again
             self.launcher.health.suspend(job.product)
         program = self.supervisor.find(job.product)
         if program is None:
@@ -126,12 +126,12 @@ class ReleaseSwitch:
         except (OSError, BadManifest):
             return None
 
-    def _allow_again(self, job: Job) -> None:
-        """Record that a stopped release runs again. The deployment that started it is observed from now on."""
+    def _record_restart(self, job: Job) -> None:
+        """Record that a stopped release runs again. From now on, it belongs to the deployment that started it."""
         with self.journal.change() as state:
             current = state.product(job.product).current
             if current is not None:
-                allow_again(current)
+                clear_stop(current)
                 if job.deployment_id:
                     current.deployment_id, current.attempt, current.report = job.deployment_id, job.attempt, 0
 
@@ -141,27 +141,27 @@ class ReleaseSwitch:
         with self.journal.change() as state:
             current = state.product(job.product).current
             if current is not None:
-                stop(current, message)
+                record_stop(current, message)
 
     def roll_back(self, job: Job, result: JobResult) -> None:
-        """Return to the committed release. Nothing here may depend on the progress of the installation."""
+        """Return to the committed release. This must work at any stage of the installation."""
         with self.journal.change() as state:
             recorded = require_job(state, job.key)
             recorded.stage, recorded.result = Stage.ROLLING_BACK, result
         committed = self.journal.state.installed(job.product).current
         self.launcher.health.suspend(job.product)
         self.supervisor.stop(job.product)
-        self.supervisor.end_leftovers(self.launcher.mark(job.product))
+        self.supervisor.terminate_leftovers(self.launcher.mark(job.product))
         self.launcher.logs.keep_failed(job.product, Release(job.version, job.manifest_sha256))
         self._point_current_to(job.product, committed.manifest_sha256 if committed else "")
         if committed is not None:
-            self.launcher.bring_up(job.product, committed)
+            self.launcher.activate(job.product, committed)
         elif result.state == "rolled_back":
             result = JobResult("failed", result.reason_code, _without_previous(result.message))
         self.end(job, result)
 
     def end(self, job: Job, result: JobResult) -> None:
-        """Record the result of a job. Files that it left on disk are collected later, even after a power cut."""
+        """Record the result of a job. `Installer.collect` deletes the files that the job left on disk."""
         with self.journal.change() as state:
             recorded, current = require_job(state, job.key), state.installed(job.product).current
             reports.end_job(state, recorded, result)
@@ -191,10 +191,10 @@ class ReleaseSwitch:
 
     def _go_back(self, job: Job, manifest: Manifest, started_at: float) -> HealthReport:
         program = self._replace(job, manifest)
-        if job.kind is not Kind.CRASH_LOOP:
+        if job.kind is not JobKind.CRASH_LOOP:
             return self._start_and_check(job, manifest, program, started_at)
         if program is not None:
-            self.supervisor.keep(program)
+            self.supervisor.start_or_retry(program)
         return HealthReport(True)
 
     def _replace(self, job: Job, manifest: Manifest) -> Program | None:
@@ -242,7 +242,7 @@ class ReleaseSwitch:
     def _commit(self, job: Job, manifest: Manifest, health: HealthReport) -> None:
         """Commit the new release, and monitor its health from now on."""
         result = JobResult("succeeded", "", str(health))
-        is_checked = job.kind is not Kind.CRASH_LOOP
+        is_checked = job.kind is not JobKind.CRASH_LOOP
         release, program = _release(job, manifest), self.supervisor.find(job.product)
         with self.journal.changed:  # no heartbeat may describe the new release before it is monitored
             failed = self._record_commit(job, release, result)
@@ -253,8 +253,8 @@ class ReleaseSwitch:
         self.context.on_end(job, result)
 
     def _record_commit(self, job: Job, release: Release, result: JobResult) -> Release | None:
-        """Commit with a single write. Return the release that was left because of a crash loop, if any."""
-        is_crash_loop = job.kind is Kind.CRASH_LOOP
+        """Commit with a single write. Return the release that crash-looped, if this rollback replaces one."""
+        is_crash_loop = job.kind is JobKind.CRASH_LOOP
         with self.journal.change() as state:
             recorded, product = require_job(state, job.key), state.product(job.product)
             failed = product.current if is_crash_loop else None
@@ -262,9 +262,9 @@ class ReleaseSwitch:
                 message = "The program crashed repeatedly within the observation time."
                 reports.queue_late(state, failed, "rolled_back", message)
             reports.end_job(state, recorded, result)
-            # A waiting rollback because of a crash loop is for the old release. It would now return to that release.
+            # Drop a queued rollback of the old release: after this commit, it would return to that crashing release.
             state.jobs = [
-                other for other in state.jobs if (other.kind, other.product) != (Kind.CRASH_LOOP, job.product)
+                other for other in state.jobs if (other.kind, other.product) != (JobKind.CRASH_LOOP, job.product)
             ]
             product.previous = None if is_crash_loop else product.current
             product.current = replace(release, report=recorded.report)
@@ -276,11 +276,11 @@ def _release(job: Job, manifest: Manifest) -> Release:
     has_program = manifest.run is not None
     return Release(
         job.version, job.manifest_sha256, job.deployment_id, job.attempt,
-        is_observed=job.kind is Kind.DEPLOY and has_program, has_program=has_program,
+        is_observed=job.kind is JobKind.DEPLOY and has_program, has_program=has_program,
     )  # fmt: skip
 
 
 def _without_previous(message: str) -> str:
-    """Add to the first line of a message, which is the reason of the failure, that there is no previous release."""
+    """Add that there is no previous release to the first line of a message, which says why the installation failed."""
     reason, newline, output = message.partition("\n")
     return f"{reason} There is no previous release.{newline}{output}"

@@ -1,7 +1,7 @@
-"""Commands from the server. Each is accepted once and ends with an outcome. Nothing here does I/O.
+"""Commands from the server. Each is accepted once and ends with an outcome. This module does no I/O.
 
 `HANDLERS` maps each kind of command to its handler. A handler reads the payload and changes the journal's state. It
-returns the outcome of the command, or None if the outcome follows later. To add a command, add a handler and an entry.
+returns the outcome of the command, or None if the outcome follows later.
 """
 
 import logging
@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from agent.jobs import reports
-from agent.jobs.state import DROPPABLE, CommandOutcome, CommandResult, Job, JobResult, Kind, LogRequest, State
+from agent.jobs.state import DROPPABLE, CommandOutcome, Job, JobKind, JobResult, LogRequest, Outcome, State
 from agent.log import sanitize
 from agent.manifest import MAX_SIZE, NAME, SHA256
 
@@ -21,7 +21,7 @@ MAX_ACKNOWLEDGED = 1000
 MAX_OUTCOMES = 100
 MAX_OUTCOME_MESSAGE = 500
 KEPT_COMMANDS = 2000
-# Limits on waiting entries, each of which takes space in the journal. Beyond them, commands are not accepted, and the
+# Limits on waiting entries, which take up space in the journal. Over a limit, new commands are not accepted, and the
 # server sends them again.
 MAX_WAITING = 100
 MAX_WAITING_OUTCOMES = 200
@@ -44,9 +44,8 @@ class TooManyWaiting(Exception):
 def accept(state: State, commands: object) -> None:
     """Accept the commands of a heartbeat response, in order.
 
-    Every command is acknowledged. A command that was accepted before has no further effect. A command with an invalid
-    payload ends with the outcome `failed`, and a command of an unknown kind with `unknown_command`, so the server does
-    not send them again.
+    Accepting a command is idempotent. Invalid and unknown commands are acknowledged as well, so that the server does
+    not send them again: they end with the outcome `failed` or `unknown_command`.
     """
     for command in commands if isinstance(commands, list) else []:
         command_id = command.get("id") if isinstance(command, dict) else None
@@ -69,7 +68,7 @@ def confirm(state: State, acknowledged: Collection[int], outcome_ids: Collection
     state.command_outcomes = [outcome for outcome in state.command_outcomes if outcome.id not in outcome_ids]
 
 
-def finish(state: State, command_id: int, result: CommandResult, message: str = "") -> None:
+def finish(state: State, command_id: int, result: Outcome, message: str = "") -> None:
     """Record the outcome of a command. Heartbeats repeat it until one of them is accepted."""
     text = sanitize(message)[:MAX_OUTCOME_MESSAGE]
     state.command_outcomes.append(CommandOutcome(command_id, result, text))
@@ -83,23 +82,23 @@ def _accept_new(state: State, command_id: int, kind: object, payload: Any) -> No
     if handler is None:
         shown = kind if isinstance(kind, str) and _KIND.fullmatch(kind) else "?"
         log.warning("Command %d has the kind %s, which this agent does not support.", command_id, shown)
-        finish(state, command_id, CommandResult.UNKNOWN_COMMAND, f"This agent does not support the command {shown}.")
+        finish(state, command_id, Outcome.UNKNOWN_COMMAND, f"This agent does not support the command {shown}.")
         return
     try:
         result = handler(state, command_id, payload)
     except MalformedCommand as error:
         log.error("Command %d is not valid: %s", command_id, error)
-        finish(state, command_id, CommandResult.FAILED, f"The command is not valid: {error}")
+        finish(state, command_id, Outcome.FAILED, f"The command is not valid: {error}")
         return
     if result is not None:
         finish(state, command_id, result)
 
 
-def _deploy(state: State, _: int, payload: Any) -> CommandResult:
-    """Queue the job that installs a bundle. The command is done once the journal contains the job or its end."""
+def _deploy(state: State, _: int, payload: Any) -> Outcome:
+    """Queue the job that installs a bundle. The command is done when the journal contains the job or its end."""
     bundle = _field(payload, "bundle")
     job = Job(
-        Kind.DEPLOY,
+        JobKind.DEPLOY,
         product=_match(bundle, "name", NAME),
         version=_match(bundle, "version", NAME),
         manifest_sha256=_match(bundle, "manifest_sha256", SHA256),
@@ -112,22 +111,22 @@ def _deploy(state: State, _: int, payload: Any) -> CommandResult:
         state.jobs.append(job)
         reports.queue(state, job, "accepted")
         log.info("Deployment %s: %s@%s will be installed.", job.key, job.product, job.version)
-    return CommandResult.DONE
+    return Outcome.DONE
 
 
-def _cancel(state: State, _: int, payload: Any) -> CommandResult:
-    """Cancel a job before the point of no return. After that point, the installation continues and is reported."""
+def _cancel(state: State, _: int, payload: Any) -> Outcome:
+    """Cancel a job that has not passed the point of no return. Otherwise, the installation continues."""
     deployment_id = _uuid(payload, "deployment_id")
     attempt = _integer(payload, "attempt", MAX_ATTEMPT)
     job = state.job(f"{deployment_id}/{attempt}")
     if job is not None:
         job.is_cancelled = job.is_cancelled or job.stage in DROPPABLE
-        return CommandResult.DONE
-    unknown = Job(Kind.DEPLOY, product="", deployment_id=deployment_id, attempt=attempt)
+        return Outcome.DONE
+    unknown = Job(JobKind.DEPLOY, product="", deployment_id=deployment_id, attempt=attempt)
     if unknown.key not in state.ended:
         _check_waiting(state)
         reports.end_job(state, unknown, JobResult("cancelled", "cancelled", "This device had not started."))
-    return CommandResult.DONE
+    return Outcome.DONE
 
 
 def _send_logs(state: State, command_id: int, payload: Any) -> None:
@@ -141,7 +140,7 @@ def _send_logs(state: State, command_id: int, payload: Any) -> None:
 
 
 # Returns the outcome of a command, or None if it follows later.
-Handler = Callable[[State, int, Any], CommandResult | None]
+Handler = Callable[[State, int, Any], Outcome | None]
 HANDLERS: dict[str, Handler] = {"deploy": _deploy, "cancel": _cancel, "send_logs": _send_logs}
 
 

@@ -1,7 +1,7 @@
 """The journal's file format: one JSON object with a checksum over all other fields.
 
 Agents of different versions read each other's journals: unknown fields are ignored, and missing fields get their
-default. An entry that cannot be read is left out, so that the other entries can still be used.
+default. An entry that cannot be read is omitted, and the others are used.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _SEPARATORS = (",", ":")
 
 @dataclass(slots=True)
 class Decoded:
-    """The state of a journal, and the reasons why entries were left out, such as "jobs: not a valid Stage"."""
+    """The state of a journal, and why entries were omitted, such as "jobs: not a valid Stage"."""
 
     state: State
     left_out: list[str] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Decoded:
 
 
 def encode(state: State) -> bytes:
-    """Return the bytes of the journal that holds `state`."""
+    """Return the bytes of a journal that contains `state`."""
     text = json.dumps({"schema": SCHEMA, **asdict(state)}, separators=_SEPARATORS)
     checksum = hashlib.sha256(text.encode("ascii")).hexdigest()
     return f'{{"{CHECKSUM}":"{checksum}",{text[1:]}'.encode("ascii")
@@ -44,7 +44,7 @@ def encode(state: State) -> bytes:
 def decode(data: bytes) -> Decoded:
     """Return the contents of a journal. Raises `ValueError` if the journal as a whole is damaged.
 
-    A journal without a checksum is accepted, because a person must have removed it on purpose.
+    A journal without a checksum is accepted: a person edited it and removed the checksum.
     """
     try:
         return _decode(json.loads(data))

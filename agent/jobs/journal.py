@@ -1,7 +1,7 @@
-"""The journal: one small file, replaced atomically before the work that it describes begins.
+"""The journal: one small file that is replaced atomically before the work that it describes begins.
 
-Each decision is one write, so a power cut happens either before or after the decision. In particular, a commit (the new
-release is current, the job is removed, its last report waits to be sent) is a single write.
+Each decision is one write, so a power cut happens either before or after it. A commit is one write too: the new release
+becomes current, the job is removed, and its last report is queued.
 """
 
 import copy
@@ -28,7 +28,7 @@ class Journal:
     """The state on disk and in memory. Thread-safe.
 
     `changed` is notified after each change. `needs_rebuild` means that the journal does not list all installed
-    releases, so they have to be found on disk.
+    releases, so the launcher has to find them on disk.
     """
 
     def __init__(self, state_dir: Path) -> None:
@@ -61,7 +61,7 @@ class Journal:
             self.changed.notify_all()
 
     def refill_ballast(self) -> None:
-        """Reserve a little disk space, so that the result of a job can be written even if the disk is full."""
+        """Reserve some disk space, so that the result of a job can be written even if the disk is full."""
         if not self.ballast.exists():
             try:
                 write_atomically(self.ballast, bytes(BALLAST_SIZE))

@@ -1,4 +1,4 @@
-"""Reports to the server about a device deployment. The functions change the journal's state and do no I/O."""
+"""Reports to the server about a device deployment. The functions only change the journal's state."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def queue(state: State, job: Job, report_state: str, progress: tuple[int, int] |
 
 
 def end_job(state: State, job: Job, result: JobResult) -> None:
-    """Remove a job and queue its last report, unless the server accepts no further reports about it."""
+    """Remove a job and queue its last report, unless the server accepts no more reports about it."""
     if job.deployment_id and not job.is_ended:
         report = _report(state, job, result.state)
         state.outbox.append(replace(report, reason_code=result.reason_code, message=tail(result.message)))

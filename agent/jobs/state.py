@@ -5,8 +5,8 @@ A job goes through these stages:
     accepted ─► fetching ─► staging ─┊─► installing ─► checking ─► (gone: committed)
         └───────────┴──────────┴──► (gone)      └──────────┴──► rolling_back ─► (gone)
 
-┊ is the point of no return. Before it, a job can be dropped, because nothing has changed. After it, an interrupted job
-is rolled back.
+┊ is the point of no return. Before it, nothing has changed, so a job can be dropped. After it, an interrupted job is
+rolled back.
 """
 
 from dataclasses import dataclass, field, replace
@@ -16,11 +16,8 @@ from typing import Any
 KEPT_ENDED = 500
 
 
-class Kind(StrEnum):
-    """The type of a job.
-
-    It installs a release, returns to the previous one on request or because of a crash loop, or restarts a program.
-    """
+class JobKind(StrEnum):
+    """The type of a job: install a release, roll back on request or after a crash loop, or restart a program."""
 
     DEPLOY = "deploy"
     ROLL_BACK = "roll_back"
@@ -42,7 +39,7 @@ class Stage(StrEnum):
 DROPPABLE = {Stage.ACCEPTED, Stage.FETCHING, Stage.STAGING}
 
 
-class CommandResult(StrEnum):
+class Outcome(StrEnum):
     """The outcome of a command."""
 
     DONE = "done"
@@ -63,13 +60,12 @@ class JobResult:
 class Job:
     """An installation, a rollback or a restart.
 
-    A job from the server has a `deployment_id` and an `attempt`. A job of this device has a `request_id` instead.
-    `starts` is how many times the job was started, `downloaded` is the number of bytes in the blob store at the last
-    start, and `report` is the number of its last report. `is_ended` means that the server accepts no further reports
-    about it.
+    A job from the server has a `deployment_id` and an `attempt`. A local job has a `request_id` instead. `starts`
+    counts its starts, `downloaded` is the number of bytes in the blob store at the last start, and `report` is the
+    number of its last report. `is_ended` means that the server accepts no more reports about it.
     """
 
-    kind: Kind
+    kind: JobKind
     product: str
     version: str = ""
     manifest_sha256: str = ""
@@ -97,7 +93,7 @@ class Release:
     """An installed release and the deployment that installed it.
 
     While `is_observed` is true, `crashes` are counted. `observed_seconds` is how long an agent has watched the release.
-    If its program crash-looped and there was nothing to return to, `stopped` says so, and the program is not started.
+    If its program crash-looped without a previous release, `stopped` says why the program is not started any more.
     """
 
     version: str
@@ -126,7 +122,7 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report that waits to be sent. `number` is unique within one attempt and increases."""
+    """A queued report. `number` increases with each report of an attempt."""
 
     deployment_id: str
     attempt: int
@@ -163,7 +159,7 @@ class CommandOutcome:
     """The outcome of a command from the server. It is kept until a heartbeat has delivered it."""
 
     id: int
-    outcome: CommandResult
+    outcome: Outcome
     message: str = ""
 
 
@@ -181,7 +177,7 @@ class LogRequest:
 class State:
     """The complete state of the journal.
 
-    `commands` lists the ids of accepted commands, and `acknowledge` those that a heartbeat still has to acknowledge.
+    `commands` lists the ids of accepted commands, and `acknowledge` those that no heartbeat has acknowledged yet.
     `ended` lists the keys of jobs that have ended. Report numbers start above `report_floor`.
     """
 
@@ -208,13 +204,13 @@ class State:
         return self.products.get(name) or Product()
 
     def add_urgent(self, job: Job) -> None:
-        """Add a job before all others except one past the point of no return. Does nothing if the key exists."""
+        """Add a job before all others except one past the point of no return. Idempotent."""
         if self.job(job.key) is None:
-            is_first_bound = bool(self.jobs) and self.jobs[0].stage not in DROPPABLE
-            self.jobs.insert(1 if is_first_bound else 0, job)
+            is_first_irreversible = bool(self.jobs) and self.jobs[0].stage not in DROPPABLE
+            self.jobs.insert(1 if is_first_irreversible else 0, job)
 
     def end(self, key: str) -> None:
-        """Remove a job and remember its key, so that the job never starts again."""
+        """Remove a job and record its key, so that the job never starts again."""
         self.jobs = [job for job in self.jobs if job.key != key]
         self.ended = [*(ended for ended in self.ended if ended != key), key][-KEPT_ENDED:]
 

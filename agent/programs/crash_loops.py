@@ -2,7 +2,7 @@
 
 A crash is an exit of the program that the agent did not cause. Starts after a boot, a restart of the agent or the
 failure of another version are not counted. The observation time is the time during which an agent watched the release.
-The journal adds it up, so a device that is only switched on for short periods also completes it, just later.
+The journal stores the total, so a device that is switched on only for short periods also completes it eventually.
 """
 
 import logging
@@ -12,11 +12,11 @@ from agent.config import Config
 from agent.jobs import reports
 from agent.jobs.journal import Journal
 from agent.jobs.reports import tail
-from agent.jobs.state import Job, Kind, Release, State
+from agent.jobs.state import Job, JobKind, Release, State
 from agent.programs.logs import failure_message
 from agent.programs.program import Program
 
-# How much observation time a power cut may lose.
+# The largest part of the observation time that a power cut may lose.
 SAVE_SECONDS = 15.0
 OUTPUT_SIZE = 4096
 STOPPED = (
@@ -55,8 +55,8 @@ class CrashLoopWatch:
             logger.error("A crash of %s cannot be counted: %s.", product, error)
             return True
 
-    def poll(self) -> None:
-        """Add up the observation time, and end the observation of releases that have completed it."""
+    def update_observation(self) -> None:
+        """Add the time since the last call to each observed release. Stop observing those that have completed it."""
         now = time.monotonic()
         for product, installed in self.journal.state.products.items():
             current = installed.current
@@ -79,10 +79,10 @@ class CrashLoopWatch:
                 return True
             can_go_back = previous is not None and not previous.stopped
             if can_go_back:
-                state.add_urgent(Job(Kind.CRASH_LOOP, product, request_id=product))
+                state.add_urgent(Job(JobKind.CRASH_LOOP, product, request_id=product))
             else:
                 message = failure_message(STOPPED, program.log.last_output(OUTPUT_SIZE))
-                stop(current, message)
+                record_stop(current, message)
                 reports.queue_late(state, current, "failed", message)
         logger.error(
             "%s crashes repeatedly; %s.", product,
@@ -100,16 +100,16 @@ class CrashLoopWatch:
                 current.is_observed, current.crashes = False, 0
 
 
-def stop(release: Release, message: str) -> None:
-    """Record that the program of a release is not started any more, and why."""
+def record_stop(release: Release, message: str) -> None:
+    """Record that the program of a release must not be started again, and why."""
     release.stopped, release.is_observed = tail(message), False
 
 
-def allow_again(release: Release) -> None:
-    """Let a stopped program be started, and observe it from the beginning."""
+def clear_stop(release: Release) -> None:
+    """Allow a stopped program to be started again, and restart its observation."""
     release.stopped, release.is_observed, release.observed_seconds, release.crashes = "", True, 0.0, 0
 
 
 def is_rollback_waiting(state: State, product: str) -> bool:
-    """Return whether a product waits for a rollback because of a crash loop. Until then, it is not started."""
-    return any(job.kind is Kind.CRASH_LOOP and job.product == product for job in state.jobs)
+    """Return whether a rollback because of a crash loop is queued for a product. Its program is not started before."""
+    return any(job.kind is JobKind.CRASH_LOOP and job.product == product for job in state.jobs)

@@ -18,8 +18,8 @@ OUTPUT_TAIL_SIZE = 4096
 POLL_SECONDS = 0.05
 READS_AT_ONCE = 64
 SHIM_END_SECONDS = 10.0
-# The variables that commands inherit from the agent's environment. None is a secret or set by the service manager.
-PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
+# The environment variables that commands inherit from the agent: no secrets, nothing from the service manager.
+INHERITED_NAMES = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class CommandContext:
 
     def _environment(self, variables: Mapping[str, str]) -> dict[str, str]:
         """Return the complete environment of a command. Python must not write its caches into the release."""
-        inherited = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        inherited = {name: os.environ[name] for name in INHERITED_NAMES if name in os.environ}
         inherited.setdefault("PATH", os.defpath)
         own = {
             "KERNEX_STATE_DIR": str(self.state_directory),
@@ -55,9 +55,9 @@ class CommandContext:
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """The result of a command. `exit_code` is None if it was ended, and negative for a signal.
+    """The result of a command and the end of its output.
 
-    `output` is the end of the output.
+    `exit_code` is None if the agent terminated the command, and negative if a signal killed it.
     """
 
     exit_code: int | None
@@ -74,42 +74,42 @@ def run(
     timeout_seconds: float,
     is_stopped: Callable[[], bool] = _never,
 ) -> CommandResult:
-    """Run a command until it exits, or end it after the timeout, together with all processes that it started.
+    """Run a command until it exits. After the timeout, terminate it with all processes that it started.
 
-    It is also ended as soon as `is_stopped` returns True. The command has its own mark, so ending it does not affect
-    the running program of the same product.
+    The command is also terminated when `is_stopped` returns True. It has its own mark, so terminating it does not
+    affect the running program of the same product.
 
     Raises:
         CannotStart: The command does not exist or cannot be executed.
     """
     context = replace(context, mark=f"{context.mark}#{time.monotonic_ns()}")
     deadline = time.monotonic() + timeout_seconds
-    reading, writing = os.pipe()
+    reader, writer = os.pipe()
     try:
         try:
-            child = start_piped(context.launch_request(command, {}), writing)
+            child = start_piped(context.launch_request(command, {}), writer)
         finally:
-            os.close(writing)
+            os.close(writer)
         try:
-            is_ended, tail = _follow(child.shim.pid, reading, lambda: is_stopped() or time.monotonic() >= deadline)
+            has_exited, tail = _follow(child.shim.pid, reader, lambda: is_stopped() or time.monotonic() >= deadline)
         finally:
-            if not has_ended(child.shim.pid):
-                processes.end(lambda: processes.marked(context.mark) | processes.group(child.pid), 0)
+            if not is_child_dead(child.shim.pid):
+                processes.terminate(lambda: processes.marked(context.mark) | processes.group(child.pid), 0)
             exit_code = wait_for_shim(child.shim)
     finally:
-        os.close(reading)
-    return CommandResult(exit_code if is_ended else None, tail.decode("utf-8", "replace").strip())
+        os.close(reader)
+    return CommandResult(exit_code if has_exited else None, tail.decode("utf-8", "replace").strip())
 
 
 def wait_for_shim(shim: subprocess.Popen[bytes]) -> int:
-    """Return the exit code of the command under a shim, negative for a signal. The command has just exited."""
+    """Return the exit code of the command under a shim, negative for a signal. The command has already exited."""
     with suppress(subprocess.TimeoutExpired):
         return shim.wait(SHIM_END_SECONDS)
     shim.kill()
     return shim.wait()
 
 
-def has_ended(pid: int) -> bool:
+def is_child_dead(pid: int) -> bool:
     """Return whether a child of this process has exited. It is not reaped, so its pid cannot be reused."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -117,26 +117,26 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-def _follow(pid: int, reading: int, is_over: Callable[[], bool]) -> tuple[bool, bytes]:
-    """Read the output until a process exits or `is_over` returns True. Return whether it exited, and the tail."""
-    os.set_blocking(reading, False)
+def _follow(pid: int, reader: int, is_stopped: Callable[[], bool]) -> tuple[bool, bytes]:
+    """Read the output until a process exits or `is_stopped` returns True. Return whether it exited, and the tail."""
+    os.set_blocking(reader, False)
     tail = b""
     is_open = True
     with selectors.DefaultSelector() as selector:
-        selector.register(reading, selectors.EVENT_READ)
-        while not (is_ended := has_ended(pid)) and not is_over():
+        selector.register(reader, selectors.EVENT_READ)
+        while not (has_exited := is_child_dead(pid)) and not is_stopped():
             if not is_open:
                 time.sleep(POLL_SECONDS)
             elif selector.select(POLL_SECONDS):
-                tail, is_open = _read(reading, tail)
-    return is_ended, _read(reading, tail)[0]
+                tail, is_open = _read(reader, tail)
+    return has_exited, _read(reader, tail)[0]
 
 
-def _read(reading: int, tail: bytes) -> tuple[bytes, bool]:
+def _read(reader: int, tail: bytes) -> tuple[bytes, bool]:
     """Read the available output, up to a limit. Return the new tail, and whether more output may follow."""
     for _ in range(READS_AT_ONCE):
         try:
-            data = os.read(reading, 65536)
+            data = os.read(reader, 65536)
         except BlockingIOError:
             break
         if not data:

@@ -1,4 +1,4 @@
-"""The health gate of an installation: a release has to be healthy in time."""
+"""The health gate of an installation: a release has to become healthy in time."""
 
 import time
 from collections.abc import Callable
@@ -22,16 +22,16 @@ POLL_SECONDS = 0.1
 class HealthGate:
     """Waits until a release is healthy.
 
-    `program` is None for a release without a run command. `poll` is called regularly to supervise all programs.
-    `settle_seconds` is how long a program without a health check has to run.
+    `program` is None for a release without a run command. `supervise` is called at short intervals and restarts
+    programs that have exited. `settle_seconds` is how long a program without a health check has to run.
     """
 
     def __init__(
-        self, context: CommandContext, program: Program | None, poll: Callable[[], None], settle_seconds: float
+        self, context: CommandContext, program: Program | None, supervise: Callable[[], None], settle_seconds: float
     ) -> None:
         self.context = context
         self.program = program
-        self.poll = poll
+        self.supervise = supervise
         self.settle_seconds = settle_seconds
         self._exits_before = program.exits if program is not None else 0
 
@@ -56,13 +56,13 @@ class HealthGate:
 
     def _settle(self) -> HealthReport:
         while self.program is not None and self.program.uptime_seconds < self.settle_seconds:
-            self._poll()
+            self._tick()
         return HealthReport(True)
 
     def _wait_for_file(self, health: Health, deadline: float) -> HealthReport:
         path = self.context.state_directory / health.file
         while time.monotonic() < deadline:
-            self._poll()
+            self._tick()
             report = read_file(path)
             if report is not None and not report.is_healthy:
                 raise self._failure("unhealthy", f"The program reports that it is not healthy. {report}".strip())
@@ -72,10 +72,10 @@ class HealthGate:
 
     def _wait_for_command(self, health: Health, deadline: float) -> HealthReport:
         last: CommandResult | None = None
-        while (left := deadline - time.monotonic()) > 0:
-            self._poll()
+        while (remaining := deadline - time.monotonic()) > 0:
+            self._tick()
             try:
-                last = run(health.command, self.context, left)
+                last = run(health.command, self.context, remaining)
             except CannotStart as error:
                 raise InstallationFailed("start_failed", f"The health command cannot run: {error}") from None
             if last.exit_code == 0 and self._is_running:
@@ -86,9 +86,9 @@ class HealthGate:
     def _wait_for_url(self, health: Health, url: HealthURL, deadline: float) -> HealthReport:
         reason = f"The release was not healthy within {health.timeout_seconds} s."
         last: HealthReport | None = None
-        while (left := deadline - time.monotonic()) > 0:
-            self._poll()
-            last = check_url(url, left)
+        while (remaining := deadline - time.monotonic()) > 0:
+            self._tick()
+            last = check_url(url, remaining)
             if last.is_healthy and self._is_running:
                 return last
             self._pause(min(health.interval_seconds, deadline - time.monotonic()))
@@ -108,12 +108,13 @@ class HealthGate:
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            self._poll()
+            self._tick()
 
-    def _poll(self) -> None:
-        self.poll()
+    def _tick(self) -> None:
+        """Supervise all programs, then wait a moment. Raises `InstallationFailed` if this program crash-loops."""
+        self.supervise()
         program = self.program
-        if program is not None and (program.is_given_up or program.exits - self._exits_before >= MAX_EXITS):
+        if program is not None and (program.is_crash_looping or program.exits - self._exits_before >= MAX_EXITS):
             raise self._failure("crash_loop", f"The program exits repeatedly, most recently with {program.last_exit}.")
         time.sleep(POLL_SECONDS)
 

@@ -57,7 +57,7 @@ def check_url(url: HealthURL, seconds: float) -> HealthReport:
 
 
 def _body(stream: Stream, seconds: float) -> bytes:
-    """Return the body, or nothing if it is larger than a verdict may be. Raises `TryLater` if it does not end."""
+    """Return the body, or nothing if it is larger than a verdict may be. Raises `TryLater` if it takes too long."""
     deadline = time.monotonic() + seconds
     body = b""
     for chunk in stream.chunks():
@@ -89,7 +89,7 @@ def _check_command(
 def short_message(reason: str, output: str = "") -> str:
     """Return the message of an unhealthy release for heartbeats: without secrets, and of limited length.
 
-    Secrets are removed before the text is cut, because a part of a secret would not be recognised.
+    Secrets are removed before the text is cut, because a truncated secret would not be recognised.
     """
     text = failure_message(sanitize(reason), sanitize(output), MAX_MESSAGE_LENGTH)
     return text.encode("utf-8", "replace").decode()[:MAX_MESSAGE_LENGTH]

@@ -1,4 +1,4 @@
-"""The health of committed releases, checked again and again until they are replaced."""
+"""The health of committed releases, checked at intervals until they are replaced."""
 
 import logging
 import threading
@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 class HealthMonitor:
     """The health of one committed release. A thread repeats its health check, so checks never overlap.
 
-    `program` is None for a release without a run command. `first` is the result of the health gate. Without one, the
-    release is checked immediately, and is considered healthy for one interval while its program runs. After each
+    `program` is None for a release without a run command. `gate_report` is the result of the health gate. Without it,
+    the release is checked immediately, and counts as healthy for one interval while its program runs. After each
     restart of the program, the release is checked immediately, and is not healthy until it has passed.
     """
 
@@ -32,34 +32,34 @@ class HealthMonitor:
         context: CommandContext,
         health: Health | None,
         program: Program | None,
-        first: HealthReport | None = None,
+        gate_report: HealthReport | None = None,
     ) -> None:
         self.release = release
         self.context = context
         self.health = health
         self.program = program
         self._stopped = threading.Event()
-        self._last: HealthReport | None = None
+        self._final_report: HealthReport | None = None
         self._process = self._current_process()
-        self._report = first
+        self._report = gate_report
         self._interval_seconds = interval_seconds(health) if health is not None else 0
-        self._check_at = time.monotonic() + (self._interval_seconds if first is not None else 0)
+        self._check_at = time.monotonic() + (self._interval_seconds if gate_report is not None else 0)
         self._unknown_until = time.monotonic() + self._interval_seconds
         self._thread = threading.Thread(target=self._run, name=f"health of {context.product}", daemon=True)
 
     def start(self) -> None:
-        """Begin to check. Without a health check, the release is healthy while its program runs."""
+        """Start checking. Without a health check, the release is healthy while its program runs."""
         if self.health is not None:
             self._thread.start()
 
     def suspend(self) -> None:
-        """Let no further check begin, end the current one, and keep the last result."""
-        if self._last is None:
-            self._last = self.latest()
+        """Stop checking, terminate the current check, and keep the last result."""
+        if self._final_report is None:
+            self._final_report = self.latest()
         self._stopped.set()
 
     def wait(self) -> None:
-        """Wait until the current check has ended. A request that hangs is not waited for, because it leaves nothing."""
+        """Wait until the current check has ended. Do not wait for a hanging request, which leaves no process behind."""
         if self._thread.is_alive() and self.health is not None and self.health.http is None:
             self._thread.join(STOP_SECONDS)
 
@@ -70,9 +70,9 @@ class HealthMonitor:
         return not is_unknown or (self.program is not None and not self.program.is_running)
 
     def latest(self) -> HealthReport:
-        """Return the latest result. While the release is being replaced, this is the last result before."""
-        if self._last is not None:
-            return self._last
+        """Return the latest result. While the release is being replaced, return the last result before that."""
+        if self._final_report is not None:
+            return self._final_report
         if self.program is not None and not self.program.is_running:
             return HealthReport(False, _why_not_running(self.program))
         if self.health is None:
@@ -85,7 +85,7 @@ class HealthMonitor:
         return HealthReport(True) if time.monotonic() < self._unknown_until else NO_RESULT
 
     def _current_process(self) -> tuple[int, int]:
-        return (self.program.pid, self.program.started) if self.program is not None else (0, 0)
+        return (self.program.pid, self.program.start_time) if self.program is not None else (0, 0)
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -97,8 +97,8 @@ class HealthMonitor:
             if is_running and time.monotonic() >= self._check_at:
                 self._check()
                 self._check_at = time.monotonic() + self._interval_seconds
-            left = self._check_at - time.monotonic() if is_running else TICK_SECONDS
-            self._stopped.wait(max(0.0, min(TICK_SECONDS, left)))
+            remaining = self._check_at - time.monotonic() if is_running else TICK_SECONDS
+            self._stopped.wait(max(0.0, min(TICK_SECONDS, remaining)))
 
     def _check(self) -> None:
         process = self._process
@@ -108,13 +108,13 @@ class HealthMonitor:
             return
         if report is not None:
             self._report = report
-            # A file that is just being written cannot be read. Its last contents stay valid until the next check.
+            # A file that is being written cannot be read. Its last contents stay valid until the next check.
             self._unknown_until = now + 1.5 * self._interval_seconds
         elif now >= self._unknown_until:
             self._report = HealthReport(False, "The program does not write its health file.")
 
     def _attempt(self, is_stopped: Callable[[], bool]) -> HealthReport | None:
-        """Check once. A check that fails unexpectedly is a failed check, and must not end the thread."""
+        """Check once. An unexpected error is a failed check and must not end the thread."""
         assert self.health is not None  # noqa: S101
         try:
             return check(self.health, self.context, is_stopped)
@@ -143,14 +143,14 @@ class HealthMonitors:
         monitor.start()
 
     def suspend(self, product: str) -> None:
-        """End the checks of a product, before its program is stopped or another release is checked."""
+        """Stop the checks of a product before its program is stopped or another release is checked."""
         monitor = self._monitors.get(product)
         if monitor is not None:
             monitor.suspend()
             monitor.wait()
 
     def stop(self) -> None:
-        """End all checks."""
+        """Stop all checks."""
         monitors = list(self._monitors.values())
         for monitor in monitors:
             monitor.suspend()
@@ -158,13 +158,13 @@ class HealthMonitors:
             monitor.wait()
 
     def wait_for_results(self, is_stopped: Callable[[], bool]) -> None:
-        """Wait until every release was checked, or its time for the first check is over."""
+        """Wait until every release has been checked, or its time for the first check is over."""
         while not is_stopped() and not all(monitor.has_result for monitor in list(self._monitors.values())):
             time.sleep(0.05)
 
 
 def _why_not_running(program: Program) -> str:
-    """Return that a program is not running, and how it ended if that is known yet."""
-    if program.retry_at is None and not program.is_given_up:
+    """Return the message that a program is not running, with its last exit if it is already known."""
+    if program.retry_at is None and not program.is_crash_looping:
         return "The program is not running."
     return f"The program is not running: {program.last_exit.rstrip('.')}."

@@ -58,7 +58,7 @@ def _portable(verdict: object) -> Mapping[str, object]:
     """Return the verdict if every JSON reader accepts it and it is small enough, otherwise an empty one."""
     if not isinstance(verdict, dict) or not _is_plain(verdict, 1):
         return {}
-    # The size is computed like on the server, which is not the size of the heartbeat's JSON.
+    # The size is computed as on the server. It differs from the size in the heartbeat's JSON.
     return verdict if len(json.dumps(verdict)) <= MAX_VERDICT_SIZE else {}
 
 
@@ -68,7 +68,7 @@ def _is_plain(value: object, depth: int) -> bool:
     if isinstance(value, str):
         return "\x00" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
     if isinstance(value, int | float):
-        # Comparisons also refuse NaN, and integers that are too large for a float.
+        # The comparisons also refuse NaN, and integers that are too large for a float.
         return value == 0 or MIN_NUMBER <= abs(value) <= MAX_NUMBER
     if isinstance(value, list):
         return all(_is_plain(item, depth + 1) for item in value)

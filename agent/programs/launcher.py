@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class ProgramLauncher:
-    """Starts the programs of committed releases, and has their health checked."""
+    """Starts the programs of committed releases, and monitors their health."""
 
     def __init__(self, config: Config, journal: Journal, releases: Releases, supervisor: Supervisor) -> None:
         self.config = config
@@ -32,7 +32,7 @@ class ProgramLauncher:
         self.health = HealthMonitors()
 
     def recover(self) -> None:
-        """Take over from an earlier agent: point `current` to each product's committed release, and run its program.
+        """Continue the work of an earlier agent: activate the committed release of each product.
 
         A product whose installation was interrupted waits until its job is rolled back.
         """
@@ -41,21 +41,21 @@ class ProgramLauncher:
         state = self.journal.state
         interrupted = {job.product for job in state.jobs if job.stage not in DROPPABLE}
         for product, installed in state.products.items():
-            self.supervisor.end_leftover_commands(self.mark(product))
+            self.supervisor.terminate_leftover_commands(self.mark(product))
             if product not in interrupted and installed.current is not None:
-                self.bring_up(product, installed.current)
+                self.activate(product, installed.current)
 
-    def bring_up(self, product: str, release: Release) -> None:
-        """Make a committed release current, and adopt its program or start it unless it crash-looped.
+    def activate(self, product: str, release: Release) -> None:
+        """Point `current` to a committed release, and adopt or start its program unless it crash-looped.
 
         If a product is damaged, the other products and the agent are not affected.
         """
         try:
-            self._bring_up(product, release)
+            self._activate(product, release)
         except OSError as error:
             logger.error("%s %s cannot be started. %s", product, release.version, error)
 
-    def _bring_up(self, product: str, release: Release) -> None:
+    def _activate(self, product: str, release: Release) -> None:
         try:
             manifest = self.releases.manifest(product, release.manifest_sha256)
         except (OSError, BadManifest) as error:
@@ -66,13 +66,13 @@ class ProgramLauncher:
         self.health.suspend(product)
         program = self.program(product, release, manifest)
         if release.stopped:
-            self.supervisor.end_leftovers(self.mark(product))
+            self.supervisor.terminate_leftovers(self.mark(product))
             logger.warning("%s is not started, because it crashed repeatedly.", product)
             return
         if program is not None and not self.supervisor.adopt(program):
             if is_rollback_waiting(self.journal.state, product):
                 return
-            self.supervisor.keep(program)
+            self.supervisor.start_or_retry(program)
         self.monitor(product, release, manifest, program)
 
     def monitor(
@@ -81,11 +81,13 @@ class ProgramLauncher:
         release: Release,
         manifest: Manifest,
         program: Program | None,
-        first: HealthReport | None = None,
+        gate_report: HealthReport | None = None,
     ) -> None:
-        """Check a committed release from now on. `first` is the result of the health gate."""
+        """Check a committed release from now on. `gate_report` is the result of the health gate."""
         context = self.context(product, release)
-        self.health.start(product, HealthMonitor(release.manifest_sha256, context, manifest.health, program, first))
+        self.health.start(
+            product, HealthMonitor(release.manifest_sha256, context, manifest.health, program, gate_report)
+        )
 
     def program(self, product: str, release: Release, manifest: Manifest) -> Program | None:
         """Return the program of a release without starting it; None if the release has no run command."""

@@ -2,7 +2,7 @@
 
 logs/<product>/<version>@<sha256>.log          the latest output of the release's program
 logs/<product>/<version>@<sha256>.log.1        the output before that
-logs/<product>/failed/<version>@<sha256>.log   the output of a release that failed, also with .1
+logs/<product>/failed/<version>@<sha256>.log   the latest output of a release that failed; also with .1
 """
 
 import os
@@ -22,7 +22,7 @@ FAILED = "failed"
 MAX_FILE_SIZE = 512 * 1024
 FAILED_KEPT_SECONDS = 7 * 86_400.0
 EXPIRE_INTERVAL_SECONDS = 3600.0
-# Smaller than the message of a report, so that a sentence can still be added.
+# Smaller than the message of a report, so that a sentence can be added.
 MAX_MESSAGE_SIZE = MESSAGE_SIZE - 256
 _SUFFIXES = ("", ".1")
 
@@ -38,7 +38,7 @@ class ProgramLog:
         return self.path.with_name(f"{self.path.name}.1")
 
     def begin(self) -> None:
-        """Start a new file, so that `path` contains only the output from now on. Raises `OSError`."""
+        """Start a new file, so that `path` contains only later output. Raises `OSError`."""
         create_directory(self.path.parent)
         if self.path.is_symlink() or not self.path.is_file():
             remove(self.path)
@@ -57,7 +57,7 @@ class ProgramLog:
 
 
 @dataclass(frozen=True, slots=True)
-class LogSource:
+class ProgramLogSource:
     """A log that can be collected. `name` is `program:PRODUCT` or `failed:PRODUCT@VERSION`."""
 
     name: str
@@ -79,20 +79,20 @@ class ProgramLogs:
         """Return the log of a release, which need not exist yet."""
         return ProgramLog(self.directory / product / f"{release.version}@{release.manifest_sha256}.log")
 
-    def sources(self, products: Mapping[str, Product]) -> list[LogSource]:
+    def sources(self, products: Mapping[str, Product]) -> list[ProgramLogSource]:
         """Return the log of each installed program, then those of the releases that failed."""
         sources = [
-            LogSource(f"program:{name}", self.of(name, installed.current))
+            ProgramLogSource(f"program:{name}", self.of(name, installed.current))
             for name, installed in sorted(products.items())
             if installed.current is not None and installed.current.has_program
         ]
         for path in sorted(self.directory.glob(f"*/{FAILED}/*.log")):
             version = path.name.partition("@")[0]
-            sources.append(LogSource(f"failed:{path.parent.parent.name}@{version}", ProgramLog(path)))
+            sources.append(ProgramLogSource(f"failed:{path.parent.parent.name}@{version}", ProgramLog(path)))
         return sources
 
     def keep_failed(self, product: str, release: Release) -> None:
-        """Move the log of a release that failed aside. Idempotent. Disk errors are ignored."""
+        """Move the log of a release that failed to `failed/`. Idempotent. Disk errors are ignored."""
         log = self.of(product, release)
         directory = log.path.parent / FAILED
         with suppress(OSError):
@@ -105,7 +105,7 @@ class ProgramLogs:
                     os.utime(directory / path.name)
 
     def discard_failed(self, product: str) -> None:
-        """Delete the logs of a product's failed releases. This is called when its next installation begins."""
+        """Delete the logs of a product's failed releases. Called when its next installation begins."""
         with suppress(OSError):
             remove(self.directory / product / FAILED)
 
@@ -122,7 +122,7 @@ class ProgramLogs:
         self.expire()
 
     def expire_hourly(self) -> None:
-        """Call `expire`, but at most once an hour. Cheap enough to be called frequently."""
+        """Call `expire` at most once an hour. This method is cheap enough to be called often."""
         if time.monotonic() >= self._expire_at:
             self._expire_at = time.monotonic() + EXPIRE_INTERVAL_SECONDS
             self.expire()
@@ -166,7 +166,7 @@ def _end(text: str, size: int) -> str:
 
 
 def _tail(path: Path, size: int) -> bytes:
-    """Return the last bytes of a file that a program may have replaced with anything."""
+    """Return the last bytes of a file. A program may have replaced it with something else."""
     if size <= 0:
         return b""
     with suppress(OSError), open_regular(path) as file:

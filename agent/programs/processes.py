@@ -1,8 +1,8 @@
-"""Processes in /proc: to find the processes of a product, and to end them without affecting unrelated processes.
+"""Processes in /proc: find the processes of a product, and terminate them without affecting unrelated processes.
 
-A process belongs to a product if it descends from a shim that has the product's mark, if it has the mark itself, or if
-it is in the group of a program that the agent started. A pid alone does not identify a process, because pids are
-reused. It is combined with the time at which the kernel started the process, and signals are sent through a pidfd.
+A process belongs to a product if it descends from a shim with the product's mark, has the mark itself, or is in the
+process group of a program that the agent started. A pid alone does not identify a process, because pids are reused.
+The agent therefore also stores when the kernel started the process, and sends signals through a pidfd.
 """
 
 import os
@@ -16,7 +16,7 @@ PROC = Path("/proc")
 MARK = "KERNEX_MARK"
 # The variable with the mark of a shim, which itself is not part of the product.
 SHIM_MARK = "KERNEX_SHIM"
-STEP_SECONDS = 0.05
+POLL_SECONDS = 0.05
 KILL_SECONDS = 5.0
 _DEAD = {b"Z", b"X", b"x"}
 
@@ -27,9 +27,9 @@ def start_time(pid: int) -> int | None:
     return None if fields is None or fields[0] in _DEAD else int(fields[19])
 
 
-def is_alive(pid: int, started: int) -> bool:
-    """Return whether the process that was started at `started` still runs."""
-    return start_time(pid) == started
+def is_alive(pid: int, expected_start_time: int) -> bool:
+    """Return whether the process with this pid and start time still runs."""
+    return start_time(pid) == expected_start_time
 
 
 def marked(mark: str, *, with_commands: bool = False) -> set[int]:
@@ -37,18 +37,18 @@ def marked(mark: str, *, with_commands: bool = False) -> set[int]:
 
     With `with_commands`, include hooks and health commands, whose marks have a suffix after `#`.
     """
-    wanted = f"{MARK}={mark}".encode()
-    wanted_shim = f"{SHIM_MARK}={mark}".encode()
-    found, shims = set(), set()
+    process_variable = f"{MARK}={mark}".encode()
+    shim_variable = f"{SHIM_MARK}={mark}".encode()
+    pids, shims = set(), set()
     for pid in _pids():
         for variable in _environment(pid):
-            if variable == wanted or (with_commands and variable.startswith(wanted + b"#")):
-                found.add(pid)
-            if variable == wanted_shim or (with_commands and variable.startswith(wanted_shim + b"#")):
+            if variable == process_variable or (with_commands and variable.startswith(process_variable + b"#")):
+                pids.add(pid)
+            if variable == shim_variable or (with_commands and variable.startswith(shim_variable + b"#")):
                 shims.add(pid)
     if shims:
-        found |= descendants(shims)
-    return found - shims
+        pids |= descendants(shims)
+    return pids - shims
 
 
 def descendants(roots: set[int]) -> set[int]:
@@ -61,57 +61,57 @@ def descendants(roots: set[int]) -> set[int]:
             children.setdefault(int(fields[1]), []).append(pid)
             if fields[0] in _DEAD:
                 dead.add(pid)
-    found: set[int] = set()
-    waiting = list(roots)
-    while waiting:
-        new = [pid for pid in children.get(waiting.pop(), []) if pid not in found]
-        found.update(new)
-        waiting += new
-    return found - dead - roots
+    pids: set[int] = set()
+    unvisited = list(roots)
+    while unvisited:
+        new_pids = [pid for pid in children.get(unvisited.pop(), []) if pid not in pids]
+        pids.update(new_pids)
+        unvisited += new_pids
+    return pids - dead - roots
 
 
 def group(leader: int) -> set[int]:
     """Return the living processes of a process group."""
-    found = set()
+    pids = set()
     for pid in _pids():
         fields = _stat(pid)
         if fields is not None and fields[0] not in _DEAD and int(fields[2]) == leader:
-            found.add(pid)
-    return found
+            pids.add(pid)
+    return pids
 
 
-def end(find: Callable[[], set[int]], grace_seconds: float) -> bool:
-    """End all processes that `find` returns: SIGTERM, and SIGKILL after the grace period.
+def terminate(find: Callable[[], set[int]], grace_seconds: float) -> bool:
+    """Terminate all processes that `find` returns: SIGTERM, and SIGKILL after the grace period.
 
-    `find` is called repeatedly, because processes fork while they are being ended. Return False if some survive.
+    `find` is called repeatedly, because processes may fork in the meantime. Return False if some survive.
     """
     deadline = time.monotonic() + grace_seconds
     signalled: set[int] = set()
-    while (left := find()) and time.monotonic() < deadline:
-        _signal(left - signalled, signal.SIGTERM, find)
-        signalled |= left
-        time.sleep(STEP_SECONDS)
+    while (remaining := find()) and time.monotonic() < deadline:
+        _signal(remaining - signalled, signal.SIGTERM, find)
+        signalled |= remaining
+        time.sleep(POLL_SECONDS)
     deadline = time.monotonic() + KILL_SECONDS
-    while (left := find()) and time.monotonic() < deadline:
-        _signal(left, signal.SIGKILL, find)
-        time.sleep(STEP_SECONDS / 5)
-    return not left
+    while (remaining := find()) and time.monotonic() < deadline:
+        _signal(remaining, signal.SIGKILL, find)
+        time.sleep(POLL_SECONDS / 5)
+    return not remaining
 
 
 def _signal(pids: Iterable[int], number: signal.Signals, find: Callable[[], set[int]]) -> None:
     """Send a signal. Open a pidfd for each process first, then look them up again, because pids may be reused."""
-    opened: dict[int, int] = {}
+    pidfds: dict[int, int] = {}
     for pid in pids:
         with suppress(OSError):
-            opened[pid] = os.pidfd_open(pid)
+            pidfds[pid] = os.pidfd_open(pid)
     try:
-        still = find() if opened else set()
-        for pid, descriptor in opened.items():
-            if pid in still:
+        current_pids = find() if pidfds else set()
+        for pid, descriptor in pidfds.items():
+            if pid in current_pids:
                 with suppress(OSError):
                     signal.pidfd_send_signal(descriptor, number)
     finally:
-        for descriptor in opened.values():
+        for descriptor in pidfds.values():
             os.close(descriptor)
 
 

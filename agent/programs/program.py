@@ -29,9 +29,10 @@ class Program:
     """The run command of a product. `health_file` is removed before each start, so that it is never outdated.
 
     `directory` is the product's directory. Its `program.json` lets a later agent find the process. `shim` is None for a
-    program that an earlier agent started: it is not a child of this process, so its exit code stays unknown. `exits`
-    is the number of exits, and `exit_times` lists the last ones. `retry_at` is when the program is restarted. Times are
-    those of the monotonic clock.
+    program that an earlier agent started: it is not a child of this process, so its exit code remains unknown.
+    `start_time` is when the kernel started the process, in ticks since boot. `exits` is the number of exits, and
+    `exit_times` lists the last ones. `retry_at` is when the program is restarted. A program that `is_crash_looping` is
+    not restarted. Other times are those of the monotonic clock.
     """
 
     context: CommandContext
@@ -42,14 +43,14 @@ class Program:
     health_file: Path | None = None
     shim: subprocess.Popen[bytes] | None = None
     pid: int = 0
-    started: int = 0
-    since: float = 0.0
+    start_time: int = 0
+    launched_at: float = 0.0
     exits: int = 0
     exit_times: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_RESTARTS))
     last_exit: str = ""
     retry_at: float | None = None
     delay: float = FIRST_DELAY_SECONDS
-    is_given_up: bool = False
+    is_crash_looping: bool = False
 
     @property
     def product(self) -> str:
@@ -57,18 +58,18 @@ class Program:
 
     @property
     def is_running(self) -> bool:
-        return self.pid != 0 and processes.is_alive(self.pid, self.started)
+        return self.pid != 0 and processes.is_alive(self.pid, self.start_time)
 
     @property
     def uptime_seconds(self) -> float:
-        return time.monotonic() - self.since if self.is_running else 0.0
+        return time.monotonic() - self.launched_at if self.is_running else 0.0
 
     def all_processes(self) -> set[int]:
         """Return the program's processes and all their descendants, without the shim."""
-        found = processes.marked(self.context.mark)
+        pids = processes.marked(self.context.mark)
         if self.is_running:
-            found |= processes.group(self.pid)
-        return found
+            pids |= processes.group(self.pid)
+        return pids
 
     def launch(self) -> None:
         """Start the command. Raises `CannotStart`."""
@@ -82,41 +83,41 @@ class Program:
             raise CannotStart(f"{self.product} cannot be started: {error}") from None
         child = start_logged(self.context.launch_request(self.run.command, self.run.environment), self.log)
         self.shim, self.pid = child.shim, child.pid
-        self.started = processes.start_time(child.pid) or 0
-        self.since = time.monotonic()
+        self.start_time = processes.start_time(child.pid) or 0
+        self.launched_at = time.monotonic()
         self.retry_at = None
         self._record()
 
     def adopt(self) -> bool:
-        """Take over the process that an earlier agent started. Return False if it no longer runs or is another one."""
+        """Adopt the process that an earlier agent started. Return False if it no longer runs."""
         try:
             record = read_json(self.directory / "program.json", MAX_RECORD_SIZE)
-            pid, started = int(record["pid"]), int(record["started"])
+            pid, start_time = int(record["pid"]), int(record["started"])
             is_ours = record["boot_id"] == boot_id() and record["release"] == self.release
         except (OSError, ValueError, KeyError, TypeError, OverflowError):
             return False
-        if not is_ours or not processes.is_alive(pid, started):
+        if not is_ours or not processes.is_alive(pid, start_time):
             return False
-        self.pid, self.started, self.since = pid, started, time.monotonic()
+        self.pid, self.start_time, self.launched_at = pid, start_time, time.monotonic()
         return True
 
-    def end(self, grace_seconds: float) -> bool:
-        """End all processes of the program. Return False if some cannot be killed."""
-        is_ended = processes.end(self.all_processes, grace_seconds)
+    def terminate(self, grace_seconds: float) -> bool:
+        """Terminate all processes of the program. Return False if some cannot be killed."""
+        is_dead = processes.terminate(self.all_processes, grace_seconds)
         if self.shim is not None:
             wait_for_shim(self.shim)
         (self.directory / "program.json").unlink(missing_ok=True)
-        return is_ended
+        return is_dead
 
     def record_exit(self) -> None:
         """Clean up after a program that exited on its own, and record its exit code."""
-        processes.end(self.all_processes, 0)
+        processes.terminate(self.all_processes, 0)
         self.last_exit = "an unknown exit code"
         if self.shim is not None:
             code = wait_for_shim(self.shim)
             self.last_exit = f"exit code {code}" if code >= 0 else f"signal {-code}"
         self.shim, self.pid = None, 0
-        if time.monotonic() - self.since >= STABLE_SECONDS:
+        if time.monotonic() - self.launched_at >= STABLE_SECONDS:
             self.delay = FIRST_DELAY_SECONDS
         self.count_exit()
 
@@ -127,8 +128,8 @@ class Program:
 
     def recent_exits(self) -> int:
         """Return how many exits were counted in the last 600 seconds, at most `MAX_RESTARTS`."""
-        since = time.monotonic() - RESTART_WINDOW_SECONDS
-        return sum(at >= since for at in self.exit_times.copy())
+        window_start = time.monotonic() - RESTART_WINDOW_SECONDS
+        return sum(exit_time >= window_start for exit_time in self.exit_times.copy())
 
     def schedule_restart(self) -> None:
         """Set the time of the next start. The delay doubles with each exit and has jitter."""
@@ -136,7 +137,7 @@ class Program:
         self.delay = min(self.delay * 2, LONGEST_DELAY_SECONDS)
 
     def _record(self) -> None:
-        """Write `program.json`. If that fails, a later agent ends the program by its mark and starts it again."""
-        record = {"pid": self.pid, "started": self.started, "boot_id": boot_id(), "release": self.release}
+        """Write `program.json`. If that fails, a later agent terminates the program by its mark and restarts it."""
+        record = {"pid": self.pid, "started": self.start_time, "boot_id": boot_id(), "release": self.release}
         with suppress(OSError):
             write_atomically(self.directory / "program.json", json.dumps(record).encode("ascii"))

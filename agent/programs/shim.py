@@ -23,7 +23,7 @@ class CannotStart(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LaunchRequest:
-    """The command that a shim has to start. The agent uses `mark` to find the shim and its descendants again."""
+    """The command that a shim has to start. `mark` lets the agent find the shim and its descendants later."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str]

@@ -3,11 +3,11 @@
 The agent runs this file as a script and writes one JSON object to its standard input: `command`, `environment`,
 `directory`, and either `log` and `max_size` (bytes), or `output`, an inherited descriptor. The shim
 
-1. becomes the subreaper of all processes that it starts: even if a descendant changes its session, group or
-   environment, it stays a descendant of the shim,
-2. starts the command in a separate session and replies on standard output with `{"pid": …}` or `{"error": …}`,
-3. copies the command's output to a log of limited size. It continues to read if the log cannot be written, so a command
-   is never blocked by its output,
+1. becomes the subreaper of all processes that it starts, so a descendant remains its descendant even if it changes its
+   session, group or environment;
+2. starts the command in a separate session and replies on standard output with `{"pid": …}` or `{"error": …}`;
+3. copies the command's output to a log of limited size, and keeps reading if the log cannot be written, so output never
+   blocks a command;
 4. kills the remaining descendants when the command exits, and then exits with the same exit code or signal.
 
 It imports nothing from the agent, because there is one shim per running command and each should be small.
@@ -64,7 +64,7 @@ class BoundedLog:
         self.reopen_at = 0.0
 
     def _rotate(self) -> None:
-        """Start a new file. If the old file cannot be renamed, because the program blocks the name, truncate it."""
+        """Start a new file. If the program occupies the name of the older file, truncate the current one instead."""
         try:
             os.replace(self.path, f"{self.path}.1")  # noqa: PTH105
         except OSError:
@@ -86,11 +86,11 @@ def main() -> None:
     # Use handlers instead of SIG_IGN, which the command would inherit.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
-    woken, waking = os.pipe()
-    os.set_blocking(woken, False)
-    os.set_blocking(waking, False)
-    signal.set_wakeup_fd(waking)
-    reading, output = (-1, int(request["output"])) if "output" in request else os.pipe()
+    wakeup_reader, wakeup_writer = os.pipe()
+    os.set_blocking(wakeup_reader, False)
+    os.set_blocking(wakeup_writer, False)
+    signal.set_wakeup_fd(wakeup_writer)
+    output_reader, output = (-1, int(request["output"])) if "output" in request else os.pipe()
     try:
         process = subprocess.Popen(
             request["command"], stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=request["directory"],
@@ -102,10 +102,10 @@ def main() -> None:
     os.close(output)
     _reply({"pid": process.pid})
     log = BoundedLog(request.get("log", ""), int(request.get("max_size", 0)))
-    code = _follow(process.pid, reading, woken, log)
+    code = _follow(process.pid, output_reader, wakeup_reader, log)
     _kill_descendants()
-    _copy_rest(reading, log)
-    _end(code)
+    _copy_rest(output_reader, log)
+    _exit_like_command(code)
 
 
 def _reply(reply: dict[str, object]) -> None:
@@ -117,19 +117,19 @@ def _reply(reply: dict[str, object]) -> None:
         os.dup2(nothing, descriptor)
 
 
-def _follow(pid: int, reading: int, woken: int, log: BoundedLog) -> int:
+def _follow(pid: int, output_reader: int, wakeup_reader: int, log: BoundedLog) -> int:
     """Copy the output and reap children until the command exits. Return its exit code, negative for a signal."""
-    sources = [woken] if reading < 0 else [woken, reading]
+    descriptors = [wakeup_reader] if output_reader < 0 else [wakeup_reader, output_reader]
     code = None
     while code is None:
-        ready = select.select(sources, [], [])[0]
-        if reading in ready:
-            data = os.read(reading, READ_SIZE)
+        ready = select.select(descriptors, [], [])[0]
+        if output_reader in ready:
+            data = os.read(output_reader, READ_SIZE)
             log.write(data)
             if not data:
-                sources.remove(reading)
-        if woken in ready:
-            os.read(woken, READ_SIZE)
+                descriptors.remove(output_reader)
+        if wakeup_reader in ready:
+            os.read(wakeup_reader, READ_SIZE)
             code = _reap(pid)
     return code
 
@@ -139,12 +139,12 @@ def _reap(pid: int) -> int | None:
     code = None
     while True:
         try:
-            ended, status = os.waitpid(-1, os.WNOHANG)
+            reaped, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return code
-        if ended == 0:
+        if reaped == 0:
             return code
-        if ended == pid:
+        if reaped == pid:
             code = os.waitstatus_to_exitcode(status)
 
 
@@ -176,13 +176,13 @@ def _parent(pid: str) -> int:
         return 0
 
 
-def _copy_rest(reading: int, log: BoundedLog) -> None:
-    if reading < 0:
+def _copy_rest(output_reader: int, log: BoundedLog) -> None:
+    if output_reader < 0:
         return
-    os.set_blocking(reading, False)
+    os.set_blocking(output_reader, False)
     for _ in range(MAX_LAST_READS):
         try:
-            data = os.read(reading, READ_SIZE)
+            data = os.read(output_reader, READ_SIZE)
         except BlockingIOError:
             return
         log.write(data)
@@ -190,8 +190,8 @@ def _copy_rest(reading: int, log: BoundedLog) -> None:
             return
 
 
-def _end(code: int) -> None:
-    """Exit like the command, because the agent reads its exit code or signal from the shim."""
+def _exit_like_command(code: int) -> None:
+    """Exit like the command, because the agent reads the command's exit code or signal from the shim."""
     if code < 0:
         if -code not in {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(-code, signal.SIG_DFL)

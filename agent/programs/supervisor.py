@@ -35,14 +35,14 @@ class Supervisor:
             return self.programs.get(product)
 
     def start(self, program: Program) -> None:
-        """Start a program and keep it running. End leftover processes of the product first. Raises `CannotStart`."""
-        self.end_leftovers(program.context.mark)
+        """Start a program and keep it running, after terminating leftovers of its product. Raises `CannotStart`."""
+        self.terminate_leftovers(program.context.mark)
         with self.lock:
             self._launch(program)
             self.programs[program.product] = program
 
-    def keep(self, program: Program) -> None:
-        """Start a program, and retry later if it cannot be started now."""
+    def start_or_retry(self, program: Program) -> None:
+        """Start a program. If it cannot be started now, retry later."""
         try:
             self.start(program)
         except CannotStart as error:
@@ -53,7 +53,7 @@ class Supervisor:
                 self.programs[program.product] = program
 
     def adopt(self, program: Program) -> bool:
-        """Take over a program that an earlier agent started. Return False if it no longer runs."""
+        """Adopt a program that an earlier agent started. Return False if it no longer runs."""
         if not program.adopt():
             return False
         with self.lock:
@@ -65,11 +65,11 @@ class Supervisor:
         """Stop a program and all processes that it started. Does nothing if the program does not run."""
         with self.lock:
             program = self.programs.pop(product, None)
-        if program is not None and not program.end(self.stop_grace_seconds):
+        if program is not None and not program.terminate(self.stop_grace_seconds):
             logger.error("Processes of %s cannot be killed.", product)
 
     def stop_all(self) -> None:
-        """Stop all programs at once, so that their grace periods run in parallel."""
+        """Stop all programs in parallel, so that their grace periods do not add up."""
         with self.lock:
             names = list(self.programs)
         threads = [threading.Thread(target=self.stop, args=(name,)) for name in names]
@@ -78,19 +78,19 @@ class Supervisor:
         for thread in threads:
             thread.join()
 
-    def end_leftovers(self, mark: str) -> None:
-        """End programs, hooks and health commands with this mark that a killed agent left behind."""
-        processes.end(lambda: processes.marked(mark, with_commands=True), self.stop_grace_seconds)
+    def terminate_leftovers(self, mark: str) -> None:
+        """Terminate the programs, hooks and health commands with this mark that a killed agent left running."""
+        processes.terminate(lambda: processes.marked(mark, with_commands=True), self.stop_grace_seconds)
 
-    def end_leftover_commands(self, mark: str) -> None:
-        """End hooks and health commands that outlived their agent."""
-        processes.end(lambda: processes.marked(mark, with_commands=True) - processes.marked(mark), 0)
+    def terminate_leftover_commands(self, mark: str) -> None:
+        """Terminate the hooks and health commands with this mark that a killed agent left running."""
+        processes.terminate(lambda: processes.marked(mark, with_commands=True) - processes.marked(mark), 0)
 
     def poll(self) -> None:
-        """Detect programs that exited, and restart those that are due. Call this about twice a second."""
+        """Detect programs that have exited, and restart those that are due. Call this about twice a second."""
         with self.lock:
             for program in list(self.programs.values()):
-                if program.is_given_up:
+                if program.is_crash_looping:
                     continue
                 if program.retry_at is None and not program.is_running:
                     program.record_exit()
@@ -110,7 +110,7 @@ class Supervisor:
     def _schedule_restart(self, program: Program) -> None:
         """Schedule the restart of a program, unless it crashed too often."""
         program.schedule_restart()
-        program.is_given_up = not self.on_crash(program)
+        program.is_crash_looping = not self.on_crash(program)
 
     def _launch(self, program: Program) -> None:
         program.launch()

@@ -1,10 +1,9 @@
-"""The store of blobs that are being downloaded: named by their sha256, complete or as a `.part` that is resumed.
+"""The store of the blobs of the current download. Files are named by their sha256; `.part` files are incomplete.
 
     <sha256>.part ──all bytes, right digest, fsync──► <sha256> ──linked into a release──► (deleted)
         └── wrong digest ──► deleted
 
-The store contains only the blobs of the current download. A complete release never shares a file with the store, so a
-running program cannot change a blob.
+A complete release never shares a file with the store, so a running program cannot change a blob.
 """
 
 import hashlib
@@ -42,7 +41,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """Callbacks of a transfer: `check` before each block, and `progress` after it with the number of stored bytes."""
+    """Callbacks of a transfer: `check` before each block, `progress` after it with the number of stored bytes."""
 
     check: StopCheck
     progress: Callable[[int], None]
@@ -64,7 +63,7 @@ class BlobStore:
     def has(self, sha256: str) -> bool:
         return self.path(sha256).exists()
 
-    def missing(self, blob: Blob) -> int:
+    def missing_size(self, blob: Blob) -> int:
         """Return how many bytes of a blob are missing."""
         if self.has(blob.sha256):
             return 0
@@ -96,14 +95,14 @@ class BlobStore:
             self._finish(part)
 
     def copy(self, blob: Blob, source: Path, observer: Observer) -> bool:
-        """Copy a blob from a file on this device. If the file has other contents, return False and store nothing."""
+        """Copy a blob from a file on this device. If the file's contents differ, return False and store nothing."""
         try:
             original = open_regular(source)
         except OSError:
             return False
         with original:
             if os.fstat(original.fileno()).st_size != blob.size:
-                return False  # a program may have changed the file, even to one larger than the free disk space
+                return False  # a program changed the file, and it may be larger than the free disk space
             with suppress(WrongBytes), self.part(blob.sha256).open("wb", buffering=0) as file:
                 part = _Part(file, blob, observer)
                 part.append(_blocks(original.read))
@@ -120,7 +119,7 @@ class BlobStore:
     def _finish(self, part: "_Part") -> None:
         sha256 = part.blob.sha256
         path = self.part(sha256)
-        if not part.is_right:
+        if not part.is_valid:
             path.unlink()
             raise WrongBytes(f"The received bytes do not have the sha256 {sha256}.")
         os.fsync(part.file.fileno())
@@ -139,11 +138,11 @@ class _Part:
         self._digest = hashlib.sha256()
 
     @property
-    def is_right(self) -> bool:
+    def is_valid(self) -> bool:
         return self.size == self.blob.size and self._digest.hexdigest() == self.blob.sha256
 
     def load(self) -> None:
-        """Hash the existing bytes. A saved state of the hash could not be trusted after a power cut."""
+        """Hash the existing bytes. After a power cut, a saved hash state could not be trusted."""
         if os.fstat(self.file.fileno()).st_size > self.blob.size:
             self.file.truncate(0)
         for block in _blocks(self.file.read):
@@ -190,9 +189,9 @@ def _receive(part: _Part, stream: Stream) -> None:
 
 
 def _declares_other_size(stream: Stream, size: int) -> bool:
-    """Return whether the response declares a size that cannot be the file's, so that retrying would never succeed.
+    """Return whether the response declares another size than the file's, so that no retry can succeed.
 
-    A text response is ignored: it may come from the login page of a network, which is temporary.
+    Ignore text responses: they may come from the login page of a network and are temporary.
     """
     if stream.status == 206:
         total = stream.headers.get("Content-Range", "").rpartition("/")[2]
@@ -213,7 +212,7 @@ def _blocks(read: Callable[[int], bytes | None]) -> Iterator[bytes]:
 
 
 def _write(file: io.FileIO, data: bytes) -> None:
-    """Write all bytes. An unbuffered file may write only some of them at once."""
+    """Write all bytes. One call of an unbuffered file's `write` may write only some of them."""
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]

@@ -1,11 +1,11 @@
-"""Installed releases: directories that are complete or do not exist, and the link `current`, switched by one rename.
+"""Installed releases: each directory is complete or does not exist, and one rename switches the link `current`.
 
 products/<product>/current                 -> releases/<sha256>
 products/<product>/releases/<sha256>/      the bundle's files, named by the sha256 of their manifest
 products/<product>/releases/<sha256>.json  their manifest
 products/<product>/state/<sha256>/         the directory where the release may write (KERNEX_STATE_DIR)
 products/<product>/staging/                a release that is being built
-products/<product>/program.json            the process of the running program
+products/<product>/program.json            the process id and the start time of the running program
 """
 
 import hashlib
@@ -63,7 +63,7 @@ class Releases:
         return sorted(name for name in names if SHA256.fullmatch(name) and self.is_complete(product, name))
 
     def current(self, product: str) -> str:
-        """Return the sha256 of the release that `current` points to; empty if it does not point to a release."""
+        """Return the sha256 of the release that `current` points to, or an empty string if it points to none."""
         try:
             target = (self.product(product) / "current").readlink()
         except OSError:
@@ -101,21 +101,21 @@ class Releases:
         return parse(body)
 
     def stage(self, product: str, sha256: str, manifest: Manifest, store: BlobStore, check: StopCheck) -> None:
-        """Build a release from blobs in the store, and give it its name by one rename.
+        """Build a release from blobs in the store, and rename it to its final name when it is complete.
 
-        The first path of a blob is a hard link, and further paths are copies. The caller then empties the store, so
-        that the release shares no file with the store before it runs.
+        The first path of a blob is a hard link, and further paths are copies. The caller empties the store before the
+        release runs, so that they share no file.
         """
         staging = self.product(product) / "staging"
         remove(staging)
         create_directory(staging)
-        placed: set[str] = set()
+        linked: set[str] = set()
         for file in manifest.files:
             check()
             path = staging / file.path
             path.parent.mkdir(parents=True, exist_ok=True)
-            _place(store.path(file.sha256), path, is_copy=file.sha256 in placed)
-            placed.add(file.sha256)
+            _add_file(store.path(file.sha256), path, is_copy=file.sha256 in linked)
+            linked.add(file.sha256)
             if file.mode == EXECUTABLE_MODE or path.stat().st_mode & 0o777 != REGULAR_MODE:
                 path.chmod(file.mode)
                 sync_file(path)
@@ -135,12 +135,12 @@ class Releases:
         path = self.state_path(product, sha256)
         for directory in (path.parent, path):
             if not directory.is_dir():
-                self.discard(directory)  # a program may have put anything here
+                self.discard(directory)  # a program may have replaced the directory with something else
         create_directory(path)
         return path
 
     def discard(self, path: Path) -> None:
-        """Delete a file or directory. Rename it first, so that no reader sees it partially deleted."""
+        """Delete a file or directory. Rename it first, so that it never exists in part."""
         if os.path.lexists(path):
             trashed = self.trash / uuid4().hex
             path.replace(trashed)
@@ -166,14 +166,14 @@ class Releases:
 
 
 def _try_to_remove(path: Path) -> None:
-    """Delete a file or directory. If that fails, for example because another user owns it, log it and retry later."""
+    """Delete a file or directory. If that fails, for example because another user owns it, only log it."""
     try:
         remove(path)
     except (OSError, RecursionError) as error:
         logger.warning("%s cannot be deleted: %s", path, error)
 
 
-def _place(blob: Path, path: Path, *, is_copy: bool) -> None:
+def _add_file(blob: Path, path: Path, *, is_copy: bool) -> None:
     if not is_copy:
         os.link(blob, path)
         return

@@ -20,10 +20,10 @@ _CODE = re.compile(r"[a-z0-9_]{1,64}")
 
 
 class ControlPlane:
-    """The control plane, as seen by one thread.
+    """The client of one thread.
 
-    Every method raises `Refused` if the server refused the request, and `TryLater` for temporary failures. If the
-    server refuses a request because of the clock, it is retried once with the server's time.
+    Every method raises `Refused` if the server refused the request, and `TryLater` for temporary failures. A request
+    that the server refuses because of the clock is retried once with the server's time.
     """
 
     def __init__(self, config: Config, identity: Identity, clock: Clock) -> None:
@@ -95,7 +95,7 @@ class ControlPlane:
                     yield stream
                     return
                 error = read_error(stream.status, stream.headers, stream.read(MAX_ERROR_SIZE, ERROR_SECONDS))
-                if is_last or not self._learn_clock(error):
+                if is_last or not self._apply_server_time(error):
                     raise error
         with self._open_storage(request.url, location, headers) as stream:
             yield stream
@@ -104,15 +104,15 @@ class ControlPlane:
     def _open_storage(self, url: str, location: str, headers: Mapping[str, str]) -> Iterator[Stream]:
         """Follow a redirect to storage.
 
-        Storage has its own ETags. `If-Range` would make it send all bytes each time, so only `Range` is kept. If the
-        bytes are from another file, their digest shows it.
+        Storage has its own ETags, so `If-Range` would make it send all bytes each time. Only `Range` is kept. If the
+        bytes are from another file, the digest check fails.
         """
         kept = {name: value for name, value in headers.items() if name == "Range"}
         with self.transport.open_redirect(url, location, kept) as stream:
             if stream.status == 404:
                 raise Refused(404, "not_in_storage", "The file is missing from storage.")
             if stream.status not in {200, 206, 416}:
-                # 403 means that the URL has expired or that storage has another clock. The next attempt gets a new URL.
+                # 403 means that the URL has expired or that the clocks differ. The next attempt gets a new URL.
                 raise TryLater(f"The storage responds with {stream.status}.", retry_after_seconds(stream.headers))
             yield stream
 
@@ -121,16 +121,16 @@ class ControlPlane:
         try:
             return self.send(self._sign(method, path, encoded))
         except Refused as refusal:
-            if not self._learn_clock(refusal):
+            if not self._apply_server_time(refusal):
                 raise
         return self.send(self._sign(method, path, encoded))
 
-    def _learn_clock(self, error: AgentError) -> bool:
+    def _apply_server_time(self, error: AgentError) -> bool:
         """Apply the server's time from a `clock_skew` error. Return whether a retry can succeed."""
         return (
             isinstance(error, Refused)
             and error.code == "clock_skew"
-            and self.clock.learn(error.details.get("server_time"))
+            and self.clock.synchronize(error.details.get("server_time"))
         )
 
     def _sign(self, method: str, path: str, body: bytes, sequence: int | None = None) -> SignedRequest:
@@ -141,8 +141,8 @@ class ControlPlane:
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> AgentError:
     """Return the error that a response describes.
 
-    A 4xx status with one of our codes is a refusal. Any other response is a temporary failure, or comes from something
-    between this device and the server.
+    A 4xx status with an error code of Kernex is a refusal. Any other response is a temporary failure, or comes from a
+    proxy or network between this device and the server.
     """
     details = (_decode(body) or {}).get("error")
     code = details.get("code") if isinstance(details, dict) else None

@@ -1,4 +1,4 @@
-"""Increasing delays between attempts, with jitter so that the devices of a fleet do not all retry at once."""
+"""Exponential backoff with jitter, so that the devices of a fleet do not all retry at once."""
 
 import random
 
@@ -11,12 +11,12 @@ class Backoff:
         self.limit = limit
         self.failures = 0
 
-    def success(self) -> None:
+    def reset(self) -> None:
         """Start again with the first delay."""
         self.failures = 0
 
-    def failure(self, at_least: float = 0.0) -> float:
-        """Return how many seconds to wait: what the server asked for, plus the next delay with its jitter."""
+    def next_delay(self, at_least: float = 0.0) -> float:
+        """Return the seconds to wait: those that the server requested, plus the next delay with jitter."""
         delay = min(self.limit, self.first * 2.0 ** min(self.failures, 30))
         self.failures += 1
         return at_least + delay * random.uniform(0.5, 1.0)  # noqa: S311

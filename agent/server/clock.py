@@ -20,7 +20,7 @@ class Clock:
         with self._lock:
             return max(1, int(time.time() + self._offset))
 
-    def learn(self, server_time: object) -> bool:
+    def synchronize(self, server_time: object) -> bool:
         """Set the offset from the server's time in ISO 8601. If it is not valid, return False and change nothing."""
         try:
             moment = datetime.fromisoformat(str(server_time))

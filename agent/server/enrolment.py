@@ -1,4 +1,4 @@
-"""The enrolment of this device at a server. Enrolling again is idempotent, because the server recognises the key."""
+"""The enrolment of this device at a server. It is idempotent, because the server recognises the device's key."""
 
 import json
 import re
@@ -18,7 +18,7 @@ FILE = "device.json"
 MAX_SIZE = 64 * 1024
 DEFAULT_INTERVAL_SECONDS = 60
 MAX_INTERVAL_SECONDS = 86_400
-# Sent to a server where this key is already registered: it accepts any token.
+# Sent if this key is already registered at the server, which then ignores the token.
 NO_TOKEN = "kxe_none"  # noqa: S105
 _TOKEN = re.compile(r"kxe_[A-Za-z0-9_-]{1,160}")
 
@@ -38,7 +38,7 @@ class Enrolment:
 def load_enrolment(state_dir: Path, server: str = "") -> Enrolment | None:
     """Return the saved enrolment at `server`, or at any server if it is empty.
 
-    None if there is none, or if the file is damaged: the device then enrols again.
+    Return None if the device is not enrolled there or the file is damaged; the device then enrols again.
     """
     try:
         value = read_json(state_dir / FILE, MAX_SIZE)
@@ -62,7 +62,7 @@ def valid_interval_seconds(value: object) -> int:
 
 
 def enrol(config: Config, control: ControlPlane) -> Enrolment:
-    """Register this device's key, which is idempotent, and save the response.
+    """Register this device's key and save the response. Idempotent.
 
     Raises:
         NotEnrolled: This device is not enrolled, and no token is configured.

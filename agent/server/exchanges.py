@@ -14,15 +14,15 @@ from agent.server.retry_schedule import Schedule
 from agent.server.session import Session
 
 FIRST_WAIT_SHARE, FIRST_WAIT_SECONDS = 0.25, 15.0
-# A program that flaps must not flood the server with heartbeats.
-HASTENED_SECONDS = 5.0
+# The minimum time between early heartbeats, so that a flapping program does not flood the server.
+EARLY_INTERVAL_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One type of request. `send` sends one and returns how many seconds later the next one is due.
+    """One type of request. `send` sends one and returns the number of seconds until the next one is due.
 
     `is_wanted` returns whether there is anything to send.
     """
@@ -38,7 +38,7 @@ class Exchange:
 
 
 class ServerExchanges:
-    """All exchanges of one thread. Reports go first, so that the server gets a result before the next heartbeat."""
+    """All exchanges of one thread. Reports are sent first, so that results arrive before the next heartbeat."""
 
     def __init__(self, config: Config, session: Session, journal: Journal, logs: LogDelivery) -> None:
         self.config = config
@@ -49,23 +49,23 @@ class ServerExchanges:
         self.heartbeat = Exchange(self._schedule(), lambda: True, self._send_heartbeat)
         self.attributes = Exchange(self._schedule(), lambda: session.has_new_attributes, self._send_attributes)
         self.log_batches = Exchange(self._schedule(), lambda: logs.is_wanted, self._send_log_batch)
-        self._hasten_at = 0.0
+        self._early_allowed_at = 0.0
         self.exchanges = (self.reports, self.heartbeat, self.attributes, self.log_batches)
 
     def delay_first_heartbeat(self) -> None:
-        """Delay the first heartbeat by a random part of the interval: after a power cut, all devices start at once."""
+        """Delay the first heartbeat by a random part of the interval, because a power cut may restart a whole fleet."""
         share = self.session.interval_seconds * FIRST_WAIT_SHARE
         self.heartbeat.schedule.succeeded(random.uniform(0, min(share, FIRST_WAIT_SECONDS)))  # noqa: S311
 
-    def hasten_heartbeat(self) -> None:
-        """Send the next heartbeat immediately, but at most one such heartbeat every `HASTENED_SECONDS`.
+    def send_heartbeat_early(self) -> None:
+        """Send the next heartbeat immediately, but at most one such heartbeat every `EARLY_INTERVAL_SECONDS`.
 
-        After a failure or a refusal, including 429, the retry is not hastened. May be called by any thread.
+        After a failure or a refusal, including 429, the delay stays as it is. Thread-safe.
         """
         schedule = self.heartbeat.schedule
-        if schedule.is_backing_off or schedule.remaining_seconds == 0 or time.monotonic() < self._hasten_at:
+        if schedule.is_backing_off or schedule.remaining_seconds == 0 or time.monotonic() < self._early_allowed_at:
             return
-        self._hasten_at = time.monotonic() + HASTENED_SECONDS
+        self._early_allowed_at = time.monotonic() + EARLY_INTERVAL_SECONDS
         with self.journal.changed:
             schedule.make_due()
             self.journal.changed.notify_all()
@@ -91,19 +91,19 @@ class ServerExchanges:
         return None
 
     def is_final(self, failure: AgentError) -> bool:
-        """Return whether continuing is pointless, because this device is not enrolled and cannot enrol."""
+        """Return whether a retry cannot help, because this device is not enrolled and cannot enrol."""
         return self.session.enrolment is None and isinstance(failure, Refused | NotEnrolled | BadConfiguration)
 
     def wait(self, is_over: Callable[[], bool]) -> None:
         """Wait until a request is due, the journal changes, or `is_over` returns True."""
         with self.journal.changed:
-            left = [exchange.remaining_seconds for exchange in self.exchanges]
-            seconds = min(wait for wait in left if wait is not None)
+            waits = [exchange.remaining_seconds for exchange in self.exchanges]
+            seconds = min(wait for wait in waits if wait is not None)
             if seconds > 0 and not is_over():
                 self.journal.changed.wait(seconds)
 
     def _schedule(self) -> Schedule:
-        """Return a schedule. A fleet with a short interval is small, so its devices can retry soon after a failure."""
+        """Return a schedule. A fleet with a short interval is small, so its devices may retry sooner."""
         limit = min(self.config.backoff_limit_seconds, max(30.0, 5 * self.session.interval_seconds))
         return Schedule(self.config.backoff_seconds, limit)
 

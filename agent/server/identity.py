@@ -17,7 +17,7 @@ MAX_SIZE = 4096
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The key pair of this device. The `repr` of the private key shows no secret."""
+    """The key pair of this device. The `repr` of the private key does not reveal it."""
 
     private_key: Ed25519PrivateKey
     public_key: str
@@ -64,7 +64,7 @@ def _damaged(path: Path) -> BrokenState:
 
 
 def _create(path: Path) -> None:
-    """Write a new key. It is complete on disk before it gets its name, and `link` never replaces an existing key."""
+    """Write a new key completely before it gets its name. `link` never replaces an existing key."""
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")

@@ -7,7 +7,7 @@ from typing import Protocol
 from agent.log import sanitize
 
 MAX_BATCH_SIZE = 64 * 1024
-# More is read than is sent, so that a secret at the cut is still recognised.
+# More bytes are read than sent, so that a secret at the beginning of the sent part is still recognised.
 MARGIN = 64 * 1024
 
 
@@ -52,7 +52,7 @@ def _clean_tail(source: LogSource, max_size: int) -> bytes:
 
 
 def _shares(sizes: dict[str, int], total: int) -> dict[str, int]:
-    """Divide `total` bytes equally. Bytes that a small source does not need are divided among the larger ones."""
+    """Divide `total` bytes equally. The larger sources share the bytes that a small source does not need."""
     shares: dict[str, int] = {}
     for count, name in zip(range(len(sizes), 0, -1), sorted(sizes, key=lambda name: sizes[name]), strict=True):
         shares[name] = min(sizes[name], total // count)

@@ -4,7 +4,7 @@
 2. After each accepted batch, `next_batch` in the journal is increased.
 3. One write to the journal removes the request and records the outcome of its command. Then the file is deleted.
 
-If the agent is killed at any point, the last step is repeated. The server ignores batches that it already has.
+If the agent is killed, it repeats the last step. The server ignores batches that it already has.
 """
 
 import json
@@ -18,7 +18,7 @@ from agent.atomic_files import create_directory, read_json, remove, write_atomic
 from agent.errors import Refused
 from agent.jobs import commands
 from agent.jobs.journal import Journal
-from agent.jobs.state import CommandResult, LogRequest
+from agent.jobs.state import LogRequest, Outcome
 from agent.server.api import ControlPlane
 from agent.server.log_batches import LogBatch
 
@@ -76,12 +76,12 @@ class LogDelivery:
         else:
             self._gaps = 0
             if is_last:
-                self._finish(request, CommandResult.DONE)
+                self._finish(request, Outcome.DONE)
             else:
                 self._continue_at(request, number + 1)
 
     def _handle(self, refusal: Refused, request: LogRequest) -> None:
-        """Continue where the server says, or end the log request. Raises the refusal if it may be temporary."""
+        """Continue with the batch that the server requests, or end the log request. Raise a temporary refusal."""
         if refusal.status in {401, 403}:
             raise refusal
         wanted = refusal.details.get("next_batch")
@@ -89,10 +89,10 @@ class LogDelivery:
             self._gaps += 1
             self._continue_at(request, wanted)
         else:
-            self._finish(request, CommandResult.FAILED, str(refusal))
+            self._finish(request, Outcome.FAILED, str(refusal))
 
     def _collected(self, request: LogRequest) -> list[LogBatch]:
-        """Return the batches of a request, collected now or before a restart."""
+        """Return the batches of a request. Collect them, or load those that were collected before a restart."""
         if request.request_id not in self._batches:
             batches = self._load(request) or self.collect(request.max_size)
             self._batches = {request.request_id: batches}
@@ -106,7 +106,7 @@ class LogDelivery:
         return []
 
     def _save(self, request: LogRequest, batches: list[LogBatch]) -> None:
-        """Save the batches. If the disk is full, they stay in memory, and are collected again after a restart."""
+        """Save the batches. If the disk is full, keep them in memory; they are collected again after a restart."""
         path = self._path(request)
         if path.exists():
             return
@@ -125,7 +125,7 @@ class LogDelivery:
                 if recorded.command_id == request.command_id:
                     recorded.next_batch = number
 
-    def _finish(self, request: LogRequest, result: CommandResult, message: str = "") -> None:
+    def _finish(self, request: LogRequest, result: Outcome, message: str = "") -> None:
         with self.journal.change() as state:
             state.log_requests = [waiting for waiting in state.log_requests if waiting.command_id != request.command_id]
             commands.finish(state, request.command_id, result, message)

@@ -25,7 +25,7 @@ class Schedule:
 
     @property
     def is_backing_off(self) -> bool:
-        """Whether the last attempt failed and the delay after it is not over."""
+        """Whether the last attempt failed and its delay is not over."""
         return self.backoff.failures > 0 and self.remaining_seconds > 0
 
     def make_due(self) -> None:
@@ -34,7 +34,7 @@ class Schedule:
 
     def succeeded(self, interval_seconds: float) -> None:
         """Set the next due time after a success."""
-        self.backoff.success()
+        self.backoff.reset()
         self.due_at = time.monotonic() + interval_seconds
 
     def failed(self, error: AgentError) -> None:
@@ -42,6 +42,6 @@ class Schedule:
         at_least = error.retry_after_seconds if isinstance(error, TryLater) else 0.0
         if isinstance(error, Refused) and error.code == "decommissioned":
             at_least = DECOMMISSIONED_SECONDS
-        wait = self.backoff.failure(at_least)
+        wait = self.backoff.next_delay(at_least)
         self.due_at = time.monotonic() + wait
         log.warning("%s Trying again in %.0f s.", error, wait)

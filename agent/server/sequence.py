@@ -10,8 +10,8 @@ from agent.errors import SequenceExhausted
 FILE = "sequence.json"
 BLOCK = 1000
 MAX_NUMBER = 2**53 - 1
-# The largest jump that the server may request, so that a malicious server cannot use up the numbers. With one heartbeat
-# per second, a device needs 34,000 years to use this many numbers.
+# The largest jump that the server may request, so that a malicious server cannot use up the numbers. At one heartbeat
+# per second, this many numbers last 34,000 years.
 MAX_JUMP = 2**40
 # One less than the highest number that the server accepts.
 MAX_JUMP_TARGET = MAX_NUMBER - 2**20
@@ -20,10 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class Sequence:
-    """Numbers that are reserved on disk in blocks. The rest of a block is skipped when the agent stops.
+    """Sequence numbers, reserved on disk in blocks. A restart skips the rest of a block.
 
-    If the file is lost or damaged, the sequence starts from zero and the server's `next_sequence` corrects it. The same
-    happens after a restart if a reservation could not be written, so a device with a full disk stays reachable.
+    If the file is lost, damaged or outdated because the disk was full, the sequence continues too low and the server's
+    `next_sequence` corrects it.
     """
 
     def __init__(self, state_dir: Path) -> None:
@@ -52,7 +52,7 @@ class Sequence:
         """Continue at the number that the server sent. If it is not plausible, return False and change nothing.
 
         Raises:
-            SequenceExhausted: The server has stored so high a number that hardly any are left.
+            SequenceExhausted: The server has stored such a high number that hardly any are left.
         """
         if type(number) is not int or number <= self.last:
             return False

@@ -1,7 +1,7 @@
 """The session with the control plane: enrolment, heartbeats, attributes and reports of this device.
 
-A heartbeat without a response may have reached the server, so the same heartbeat is sent again unchanged. The server
-recognises the retry. When it has become too old for a retry, the next heartbeat gets a new sequence number.
+A heartbeat without a response may have reached the server, so it is sent again unchanged, and the server recognises the
+retry. When it is too old for a retry, a new heartbeat with a new sequence number replaces it.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ FINAL_STATES = frozenset({"succeeded", "failed", "rolled_back", "rejected", "tim
 
 log = logging.getLogger(__name__)
 
-# Returns `status` and `running_bundles` for a heartbeat. The argument True leaves out the data of programs.
+# Returns `status` and `running_bundles` for a heartbeat. With the argument True, without the data of programs.
 Describe = Callable[[bool], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A signed heartbeat with the commands that it acknowledges, its outcomes, and the last ended job it covers."""
+    """A signed heartbeat: the commands that it acknowledges, its outcomes, and the last ended job that it describes."""
 
     request: SignedRequest
     acknowledged: list[int]
@@ -55,7 +55,7 @@ class Heartbeat:
 class Session:
     """The session of one thread with the server. `enrolment` is None until this device is enrolled.
 
-    `cannot_accept` says why the commands of the last heartbeat could not be accepted, or is empty.
+    `acceptance_error` says why the commands of the last response could not be accepted, or is empty.
     """
 
     def __init__(self, control: ControlPlane, journal: Journal, sequence: Sequence, describe: Describe) -> None:
@@ -71,7 +71,7 @@ class Session:
         self.unanswered: Heartbeat | None = None
         self.last_accepted: Heartbeat | None = None
         self.omit_details = False
-        self.cannot_accept = ""
+        self.acceptance_error = ""
 
     @property
     def has_unreported_end(self) -> bool:
@@ -80,7 +80,7 @@ class Session:
 
     @property
     def has_new_attributes(self) -> bool:
-        """Whether the attributes have changed since the server received them, and it accepts attributes."""
+        """Whether the attributes have changed since they were sent, and the server accepts them from this device."""
         enrolment = self.enrolment
         is_accepted = enrolment is not None and enrolment.state == "accepted"
         return is_accepted and enrolment is not None and enrolment.attributes_sha256 != self.attributes_sha256
@@ -121,7 +121,7 @@ class Session:
             # The server has a newer version than this state directory. The next attempt uses a higher version.
             self.enrolment = replace(enrolment, attributes_version=kept)
             return
-        self._remember(replace(enrolment, attributes_version=version, attributes_sha256=self.attributes_sha256))
+        self._update_enrolment(replace(enrolment, attributes_version=version, attributes_sha256=self.attributes_sha256))
 
     def send_report(self) -> None:
         """Send the oldest report in the outbox, if any. Raises `TryLater`, or `Refused` if it may be temporary."""
@@ -156,14 +156,14 @@ class Session:
                 return heartbeat, self.control.send(heartbeat.request)
             except Refused as refusal:
                 self.unanswered = None
-                if not self._learn_from(refusal, enrolment) or attempts == MAX_ATTEMPTS:
+                if not self._apply_refusal(refusal, enrolment) or attempts == MAX_ATTEMPTS:
                     raise
 
     def _next_heartbeat(self, enrolment: Enrolment) -> Heartbeat:
         """Return the heartbeat that has no response yet, or sign a new one."""
         if self.unanswered is not None and self.unanswered.can_be_repeated:
             return self.unanswered
-        # The state is read before the device is described: a job that ends meanwhile is left to the next heartbeat.
+        # Read the state before describing the device: the next heartbeat covers a job that ends in between.
         state = self.journal.state
         acknowledged = state.acknowledge[: commands.MAX_ACKNOWLEDGED]
         outcomes = state.command_outcomes[: commands.MAX_OUTCOMES]
@@ -184,23 +184,22 @@ class Session:
         message = "" if self.omit_details else outcome.message
         return {"id": outcome.id, "outcome": outcome.outcome, "message": message}
 
-    def _learn_from(self, refusal: Refused, enrolment: Enrolment) -> bool:
+    def _apply_refusal(self, refusal: Refused, enrolment: Enrolment) -> bool:
         """Apply the information in a refusal. Return whether another heartbeat can succeed now."""
         if refusal.code == "sequence_used":
             return self.sequence.continue_at(refusal.details.get("next_sequence"))
         if refusal.code == "sequence_jump":
-            # Another or a malicious server moved our numbers too far. After a low number, this server sends
-            # `next_sequence`.
+            # Another server made the numbers jump too far. This server corrects a low number with `next_sequence`.
             self.sequence.start_over()
             return True
         if refusal.code == "clock_skew":
-            return self.control.clock.learn(refusal.details.get("server_time"))
+            return self.control.clock.synchronize(refusal.details.get("server_time"))
         if refusal.status == 400 and not self.omit_details:
             # The data that a program reports must not make the device unreachable.
             self.omit_details = True
             return True
         if refusal.code == "decommissioned":
-            self._remember(replace(enrolment, state="decommissioned"))
+            self._update_enrolment(replace(enrolment, state="decommissioned"))
         if refusal.code == "unknown_device":
             # The server may have been restored from a backup, so this device registers its key again.
             self.enrolment = enrol(self.config, self.control)
@@ -211,10 +210,10 @@ class Session:
         state = str(response.get("state", ""))[:32]
         if state != enrolment.state or self.interval_seconds != enrolment.interval_seconds:
             log.info("This device is %s and sends a heartbeat every %.0f s.", state, self.interval_seconds)
-            self._remember(replace(enrolment, state=state, interval_seconds=int(self.interval_seconds)))
+            self._update_enrolment(replace(enrolment, state=state, interval_seconds=int(self.interval_seconds)))
 
     def _apply_commands(self, offered: object, heartbeat: Heartbeat) -> None:
-        """Write the commands to the journal, and remove the acknowledgements and outcomes that were delivered.
+        """Write the commands to the journal, and remove the delivered acknowledgements and outcomes.
 
         If the journal cannot be written, nothing changes and the server sends the commands again.
         """
@@ -225,13 +224,13 @@ class Session:
                 commands.confirm(state, heartbeat.acknowledged, heartbeat.outcome_ids)
                 commands.accept(state, offered)
         except OSError as error:
-            self.cannot_accept = f"Commands cannot be accepted, because the journal cannot be written: {error}."
-            log.error("%s", self.cannot_accept)
+            self.acceptance_error = f"Commands cannot be accepted, because the journal cannot be written: {error}."
+            log.error("%s", self.acceptance_error)
         else:
-            self.cannot_accept = ""
+            self.acceptance_error = ""
 
-    def _remember(self, enrolment: Enrolment) -> None:
-        """Save the enrolment. If it cannot be written, keep it in memory; the server sends the same data again."""
+    def _update_enrolment(self, enrolment: Enrolment) -> None:
+        """Save the enrolment. If it cannot be written, keep it in memory, because the server sends the data again."""
         if enrolment != self.enrolment:
             self.enrolment = enrolment
             try:
@@ -241,7 +240,7 @@ class Session:
 
 
 def _end_reports(state: State, key: str) -> None:
-    """Drop all reports about an attempt, and let its job end without further reports."""
+    """Drop all reports about an attempt. Its job ends without further reports."""
     state.outbox = [report for report in state.outbox if report.key != key]
     job = state.job(key)
     if job is not None:
@@ -249,9 +248,9 @@ def _end_reports(state: State, key: str) -> None:
 
 
 def _end_progress(state: State, key: str) -> None:
-    """Drop the reports of stages of an attempt, and its job if nothing has changed on the device yet.
+    """Drop the progress reports of an attempt, and its job if nothing has changed on the device yet.
 
-    The server still records how a job ends that has begun to change the device.
+    The server still records the result of a job that has changed the device.
     """
     state.outbox = [report for report in state.outbox if report.key != key or report.state in FINAL_STATES]
     job = state.job(key)

@@ -1,4 +1,4 @@
-"""Signed requests: HTTP Message Signatures (RFC 9421) with Ed25519, in the one form that the control plane accepts.
+"""Signed requests: HTTP Message Signatures (RFC 9421) with Ed25519, in the only form that the control plane accepts.
 
 The signature covers the method, the authority, path and query, the digest of the body (RFC 9530) and, on heartbeats,
 the sequence number. `keyid` is the public key itself.

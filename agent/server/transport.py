@@ -108,9 +108,9 @@ class Transport:
 
     @contextmanager
     def open_redirect(self, base: str, location: str, headers: Mapping[str, str]) -> Iterator[Stream]:
-        """Follow one redirect, to https or to http on the same host, on a separate connection.
+        """Follow one redirect on a separate connection. The target must use https or be on the same host.
 
-        `headers` must not contain a signature, because this device's credentials are for the control plane only. Raises
+        `headers` must not contain a signature, because this device's credentials are only for the control plane. Raises
         `TryLater`, including for a second redirect.
         """
         try:
@@ -162,13 +162,13 @@ class _Adapter(HTTPAdapter):
 
 
 def _shut_down(connection: socket.socket) -> None:
-    """Close a connection, so that a blocked read returns. The shutdown of TLS would wait for the server."""
+    """Shut down the TCP connection, so that a blocked read returns. A TLS shutdown would wait for the server."""
     with suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float:
-    """Return how many seconds the server asks us to wait, at most one hour; 0 without a valid `Retry-After`."""
+    """Return the seconds in `Retry-After`, at most one hour, or 0 without a valid header."""
     return float(min(whole_number(headers.get("Retry-After", "")) or 0, MAX_RETRY_AFTER_SECONDS))
 
 
@@ -193,7 +193,7 @@ def _session(config: Config) -> requests.Session:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the innermost cause as a short text. The full text of an error from requests would repeat the URL."""
+    """Return the innermost cause as a short text, without the URL that an error from requests repeats."""
     while error.args and isinstance(error.args[0], BaseException):
         error = error.args[0]
     reason = getattr(error, "reason", None)

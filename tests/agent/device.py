@@ -102,7 +102,7 @@ class Device:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
         for product in self.products():
-            processes.end(partial(processes.marked, str(product), with_commands=True), 0)
+            processes.terminate(partial(processes.marked, str(product), with_commands=True), 0)
 
     @property
     def state(self) -> State:

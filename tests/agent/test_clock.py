@@ -26,7 +26,7 @@ def test_durations_use_the_monotonic_clock() -> None:
 def test_a_date_without_a_time_zone_is_ignored(text: object) -> None:
     clock = Clock()
     before = clock.now()
-    assert not clock.learn(text)
+    assert not clock.synchronize(text)
     assert clock.now() - before in {0, 1}
 
 

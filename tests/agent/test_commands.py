@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from agent.jobs import commands
-from agent.jobs.state import CommandOutcome, CommandResult, State
+from agent.jobs.state import CommandOutcome, Outcome, State
 from tests.agent import bundle, faults
 from tests.agent.device import Device, wait_for
 from tests.agent.server import FakeServer
@@ -40,7 +40,7 @@ def test_deploy_and_cancel_are_done_at_once_and_send_logs_later() -> None:
     assert outcomes(state) == [(1, "done"), (2, "done")]
     assert state.jobs[0].is_cancelled
     assert state.log_requests[0].command_id == 3
-    commands.finish(state, 3, CommandResult.DONE)
+    commands.finish(state, 3, Outcome.DONE)
     assert outcomes(state)[2] == (3, "done")
 
 
@@ -82,7 +82,7 @@ def test_too_many_log_requests_are_offered_again() -> None:
 
 
 def test_outcomes_are_forgotten_only_when_their_heartbeat_is_accepted() -> None:
-    state = State(command_outcomes=[CommandOutcome(number, CommandResult.DONE) for number in (1, 2, 3)])
+    state = State(command_outcomes=[CommandOutcome(number, Outcome.DONE) for number in (1, 2, 3)])
     commands.confirm(state, [], [1, 3])
     assert outcomes(state) == [(2, "done")]
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from agent.config import OPTIONS, PREFIX
-from agent.errors import Exit
+from agent.errors import ExitCode
 from agent.jobs.commands import HANDLERS
 from agent.main import EXAMPLES, INTERRUPTED
 
@@ -18,14 +18,14 @@ def test_every_option_is_in_the_table_with_its_default() -> None:
     assert [(name, variable) for name, variable, _, _ in rows] == [(name, PREFIX + name.upper()) for name in OPTIONS]
     for name, _, sentence, default in rows:
         option = OPTIONS[name]
-        assert sentence == option.metadata["sentence"]
+        assert sentence == option.metadata["description"]
         shown = str(option.default).lower() if isinstance(option.default, bool) else str(option.default) or "none"
         assert default.split()[0] == shown.split()[0]
 
 
 def test_every_exit_code_is_in_the_page_and_in_the_help() -> None:
     codes = {int(code) for code in re.findall(r"^\| (\d+) \| ", PAGE, re.MULTILINE)}
-    assert codes == {*Exit, INTERRUPTED}
+    assert codes == {*ExitCode, INTERRUPTED}
     assert {int(code) for code in re.findall(r"(?:^|\s)(\d+)  \w", EXAMPLES)} == codes
 
 

@@ -10,11 +10,11 @@ from agent.jobs.encoding import decode, encode
 from agent.jobs.journal import Journal
 from agent.jobs.state import (
     CommandOutcome,
-    CommandResult,
     Job,
+    JobKind,
     JobResult,
-    Kind,
     LogRequest,
+    Outcome,
     Product,
     Release,
     Report,
@@ -32,11 +32,11 @@ ONE, TWO, THREE = bundle.program("1"), bundle.program("2"), bundle.program("3")
 FULL = State(
     commands=[1, 2],
     acknowledge=[2],
-    command_outcomes=[CommandOutcome(2, CommandResult.FAILED, "why")],
+    command_outcomes=[CommandOutcome(2, Outcome.FAILED, "why")],
     log_requests=[LogRequest(3, DEPLOYMENT, 1024, 2)],
     jobs=[
-        Job(Kind.DEPLOY, "vad", "2", SHA, 10, DEPLOYMENT, 1, stage=Stage.CHECKING, timings={"fetch": 0.25}),
-        Job(Kind.ROLL_BACK, "zap", request_id="here-zap", result=JobResult("failed", "no_previous", "…")),
+        Job(JobKind.DEPLOY, "vad", "2", SHA, 10, DEPLOYMENT, 1, stage=Stage.CHECKING, timings={"fetch": 0.25}),
+        Job(JobKind.ROLL_BACK, "zap", request_id="here-zap", result=JobResult("failed", "no_previous", "…")),
     ],
     products={"vad": Product(Release("1", SHA, has_program=True), None)},
     outbox=[Report(DEPLOYMENT, 1, 3, "downloading", bytes_done=1, bytes_total=2)],

@@ -219,9 +219,9 @@ def test_the_observation_time_adds_up_over_restarts(tmp_path: Path, monkeypatch:
     for is_observed in (True, True, False):
         journal = Journal(tmp_path)
         watch = CrashLoopWatch(config, journal)
-        watch.poll()
+        watch.update_observation()
         now += 20
-        watch.poll()
+        watch.update_observation()
         current = Journal(tmp_path).state.installed("vad").current
         assert current is not None
         assert current.is_observed is is_observed
@@ -399,7 +399,7 @@ def test_restart_delays_grow_up_to_a_limit(supervisor: Supervisor, tmp_path: Pat
 
 def test_a_program_that_cannot_start_is_retried(supervisor: Supervisor, tmp_path: Path) -> None:
     restarted = program(tmp_path, "./missing")
-    supervisor.keep(restarted)
+    supervisor.start_or_retry(restarted)
     assert "missing" in restarted.last_exit
     script = tmp_path / "missing"
     script.write_text("#!/bin/sh\nexec sleep 60\n")

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from agent.jobs.state import Kind
-from agent.local_requests import DIRECT, LocalRequests
+from agent.jobs.state import JobKind
+from agent.local_requests import DIRECT_PREFIX, LocalRequests
 from tests.agent import bundle, faults
 from tests.agent.device import ROOT, Device, wait_for
 from tests.agent.server import FakeServer
@@ -48,7 +48,7 @@ def test_an_interrupted_rollback_of_another_product_is_finished_too(server: Fake
     installed(server, device, *releases)
     device.stop()
     # As `rollback vad` leaves it when it is killed at once.
-    LocalRequests(device.state_dir).queue(device.journal(), Kind.ROLL_BACK, "vad", f"{DIRECT}vad")
+    LocalRequests(device.state_dir).queue(device.journal(), JobKind.ROLL_BACK, "vad", f"{DIRECT_PREFIX}vad")
     done = device.run("rollback", "zap")
     assert done.returncode == 0, done.stderr
     assert device.current("zap") == releases[2].sha256
