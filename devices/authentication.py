@@ -61,7 +61,7 @@ def unknown_device() -> NotSigned:
 def refusal(state: str) -> ApiError:
     """Return the error for a device in `state`, which is not accepted."""
     if state == DeviceState.DECOMMISSIONED:
-        return Forbidden("decommissioned", "This device was decommissioned; an operator must enrol a new key.")
+        return Forbidden("decommissioned", "This device was decommissioned; enrol it again with a new key.")
     return Forbidden("pending", "This device is waiting for an operator's approval; continue to send heartbeats.")
 
 

@@ -13,11 +13,11 @@ from rest_framework.views import APIView
 from devices.group_removal import remove_group
 from devices.models import EnrolmentToken, Group
 from devices.serializers import (
-    EnrolmentTokenAnswer,
     EnrolmentTokenRequest,
-    GroupAnswer,
+    EnrolmentTokenResponse,
     GroupDetail,
     GroupRequest,
+    GroupResponse,
     NewEnrolmentToken,
 )
 from foundation.accounts.authentication import token_of
@@ -37,16 +37,16 @@ class Groups(ListView[Group]):
     """All groups by name."""
 
     queryset = Group.objects.all()
-    serializer_class = GroupAnswer
+    serializer_class = GroupResponse
     pagination_class = ByName
 
-    @extend_schema(request=GroupRequest, responses={201: GroupAnswer, 400: BAD_QUERY, 409: GROUP_EXISTS})
+    @extend_schema(request=GroupRequest, responses={201: GroupResponse, 400: BAD_QUERY, 409: GROUP_EXISTS})
     def post(self, request: Request) -> Response:
         """Create a group: a static one, which sets how often its devices report, or a dynamic one with a query."""
         serializer = GroupRequest(data=request.data)
         serializer.is_valid(raise_exception=True)
         group = Group.create(token_of(request).actor, **serializer.validated_data)
-        return Response(GroupAnswer(group).data, status=201)
+        return Response(GroupResponse(group).data, status=201)
 
 
 class OneGroup(APIView):
@@ -56,7 +56,7 @@ class OneGroup(APIView):
         return Response(GroupDetail(get_object_or_404(Group, name=name)).data)
 
     @extend_schema(
-        request=GroupRequest(partial=True), responses={200: GroupAnswer, 400: BAD_QUERY, 409: GROUP_CONFLICT}
+        request=GroupRequest(partial=True), responses={200: GroupResponse, 400: BAD_QUERY, 409: GROUP_CONFLICT}
     )
     def patch(self, request: Request, name: str) -> Response:
         """Change a group's name, description, interval, or the query of a dynamic group."""
@@ -64,7 +64,7 @@ class OneGroup(APIView):
         serializer = GroupRequest(group, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
         group.edit(token_of(request).actor, **serializer.validated_data)
-        return Response(GroupAnswer(group).data)
+        return Response(GroupResponse(group).data)
 
     @extend_schema(responses={204: None, 409: OpenApiResponse(description="group_in_use")})
     def delete(self, request: Request, name: str) -> Response:
@@ -73,12 +73,12 @@ class OneGroup(APIView):
         return Response(status=204)
 
 
-@extend_schema_view(get=extend_schema(responses=EnrolmentTokenAnswer))
+@extend_schema_view(get=extend_schema(responses=EnrolmentTokenResponse))
 class EnrolmentTokens(ListView[EnrolmentToken]):
     """All enrolment tokens, newest first, without their secrets."""
 
     queryset = EnrolmentToken.objects.select_related("group")
-    serializer_class = EnrolmentTokenAnswer
+    serializer_class = EnrolmentTokenResponse
     pagination_class = NewestFirst
 
     @extend_schema(request=EnrolmentTokenRequest, responses={201: NewEnrolmentToken})
@@ -92,14 +92,14 @@ class EnrolmentTokens(ListView[EnrolmentToken]):
         token, secret = EnrolmentToken.issue(
             **values, expires_at=expires_at, created_by=api_token.user, actor=api_token.actor
         )
-        return Response(EnrolmentTokenAnswer(token).data | {"token": secret}, status=201)
+        return Response(EnrolmentTokenResponse(token).data | {"token": secret}, status=201)
 
 
 class RevokeEnrolmentToken(APIView):
-    @extend_schema(request=None, responses=EnrolmentTokenAnswer)
+    @extend_schema(request=None, responses=EnrolmentTokenResponse)
     def post(self, request: Request, token_id: UUID) -> Response:
         """Revoke a token. Devices that registered with it stay registered."""
         token = get_object_or_404(EnrolmentToken.objects.select_related("group"), pk=token_id)
         token.revoke(token_of(request).actor)
         token.refresh_from_db()
-        return Response(EnrolmentTokenAnswer(token).data)
+        return Response(EnrolmentTokenResponse(token).data)

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from devices.models import LogRequest
-from devices.serializers import LogRequestAnswer, LogRequestRequest
+from devices.serializers import LogRequestRequest, LogRequestResponse
 from devices.views import WRONG_STATE, DevicePart, get_device
 from foundation.accounts.authentication import token_of
 from foundation.api.pagination import NewestFirst
@@ -35,14 +35,14 @@ class DeviceLogRequests(DevicePart[LogRequest]):
     """The log requests of one device, newest first."""
 
     model = LogRequest
-    serializer_class = LogRequestAnswer
+    serializer_class = LogRequestResponse
     pagination_class = NewestFirst
 
     @extend_schema(
         request=LogRequestRequest,
         responses={
-            202: LogRequestAnswer,
-            200: OpenApiResponse(LogRequestAnswer, description="the device has an unfinished log request: this one"),
+            202: LogRequestResponse,
+            200: OpenApiResponse(LogRequestResponse, description="the device has an unfinished log request: this one"),
             409: WRONG_STATE,
         },
     )
@@ -52,14 +52,14 @@ class DeviceLogRequests(DevicePart[LogRequest]):
         serializer = LogRequestRequest(data=request.data)
         serializer.is_valid(raise_exception=True)
         opened = LogRequest.open_for(device, actor=token_of(request).actor, **serializer.validated_data)
-        return Response(LogRequestAnswer(opened.log_request).data, status=202 if opened.is_new else 200)
+        return Response(LogRequestResponse(opened.log_request).data, status=202 if opened.is_new else 200)
 
 
 class OneLogRequest(APIView):
-    @extend_schema(responses=LogRequestAnswer)
+    @extend_schema(responses=LogRequestResponse)
     def get(self, request: Request, request_id: UUID) -> Response:
         """One log request and its progress."""
-        return Response(LogRequestAnswer(get_log_request(request_id)).data)
+        return Response(LogRequestResponse(get_log_request(request_id)).data)
 
 
 class LogRequestText(APIView):

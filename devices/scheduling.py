@@ -148,7 +148,7 @@ def _deletion(rows: QuerySet[HeartbeatSample] | QuerySet[Command]) -> Callable[[
 
 
 def end_log_requests() -> int:
-    """Expire log requests that the device did not answer in time, and fail those whose command failed."""
+    """Expire log requests that the device did not complete in time, and fail those whose command failed."""
     is_decommissioned = Q(device__state=DeviceState.DECOMMISSIONED)
     is_over = Q(expires_at__lte=Now()) | Q(command__ended_at__isnull=False) | is_decommissioned
     unfinished = LogRequest.objects.unfinished().select_related("command", "device")

@@ -30,7 +30,7 @@ MAX_TAGS = 32
 NO_GROUP: dict[str, Any] = {"does_not_exist": "The static group `{value}` does not exist: create it first."}
 
 
-class GroupAnswer(serializers.ModelSerializer[Group]):
+class GroupResponse(serializers.ModelSerializer[Group]):
     """`query` is empty for a static group. `interval_seconds` is null for a dynamic one."""
 
     interval_seconds = serializers.SerializerMethodField()
@@ -45,13 +45,13 @@ class GroupAnswer(serializers.ModelSerializer[Group]):
         return None if group.is_dynamic else group.interval_seconds
 
 
-class GroupDetail(GroupAnswer):
+class GroupDetail(GroupResponse):
     """One group with the number of its pending and accepted devices."""
 
     device_count = serializers.SerializerMethodField()
 
-    class Meta(GroupAnswer.Meta):
-        fields = [*GroupAnswer.Meta.fields, "device_count"]
+    class Meta(GroupResponse.Meta):
+        fields = [*GroupResponse.Meta.fields, "device_count"]
         read_only_fields = fields
 
     @extend_schema_field(
@@ -104,7 +104,7 @@ class DeviceExportFilter(DeviceFilter):
     format = serializers.ChoiceField(ExportFormat.choices)
 
 
-class DeviceAnswer(serializers.ModelSerializer[Device]):
+class DeviceResponse(serializers.ModelSerializer[Device]):
     """One device in a list."""
 
     group = serializers.CharField(source="group.name")
@@ -136,7 +136,7 @@ class DeviceAnswer(serializers.ModelSerializer[Device]):
         read_only_fields = fields
 
 
-class ExportedDevice(DeviceAnswer):
+class ExportedDevice(DeviceResponse):
     """One device in an export, as it is at the time `now` of the context."""
 
     def to_representation(self, instance: Device) -> dict[str, object]:
@@ -145,15 +145,15 @@ class ExportedDevice(DeviceAnswer):
         return {**super().to_representation(instance), **current}
 
 
-class DeviceDetail(DeviceAnswer):
+class DeviceDetail(DeviceResponse):
     """`cloned`: two machines seem to use the device's key."""
 
     interval_seconds = serializers.IntegerField(source="group.interval_seconds")
     cloned = serializers.BooleanField(source="is_cloned")
 
-    class Meta(DeviceAnswer.Meta):
+    class Meta(DeviceResponse.Meta):
         fields = [
-            *DeviceAnswer.Meta.fields,
+            *DeviceResponse.Meta.fields,
             "public_key",
             "interval_seconds",
             "accepted_at",
@@ -184,14 +184,14 @@ class DevicePatch(StrictSerializer):
         return sorted(set(tags))
 
 
-class SampleAnswer(serializers.ModelSerializer[HeartbeatSample]):
+class HeartbeatSampleResponse(serializers.ModelSerializer[HeartbeatSample]):
     class Meta:
         model = HeartbeatSample
         fields = ["at", "status", "metrics"]
         read_only_fields = fields
 
 
-class CommandAnswer(serializers.ModelSerializer[Command]):
+class CommandResponse(serializers.ModelSerializer[Command]):
     """A command and how it ended. `outcome` is empty until the device reports one."""
 
     state = serializers.ChoiceField(CommandState.choices, read_only=True)
@@ -219,7 +219,7 @@ class LogRequestRequest(StrictSerializer):
     max_size = serializers.IntegerField(min_value=MIN_LOG_SIZE, max_value=MAX_LOG_SIZE, required=False)
 
 
-class LogRequestAnswer(serializers.ModelSerializer[LogRequest]):
+class LogRequestResponse(serializers.ModelSerializer[LogRequest]):
     """`size` counts the bytes that have arrived. `reason` says why the request failed or expired."""
 
     device_id = serializers.UUIDField(read_only=True)
@@ -242,7 +242,7 @@ class LogRequestAnswer(serializers.ModelSerializer[LogRequest]):
         read_only_fields = fields
 
 
-class EnrolmentTokenAnswer(serializers.ModelSerializer[EnrolmentToken]):
+class EnrolmentTokenResponse(serializers.ModelSerializer[EnrolmentToken]):
     group = serializers.CharField(source="group.name")
 
     class Meta:
@@ -261,13 +261,13 @@ class EnrolmentTokenAnswer(serializers.ModelSerializer[EnrolmentToken]):
         read_only_fields = fields
 
 
-class NewEnrolmentToken(EnrolmentTokenAnswer):
+class NewEnrolmentToken(EnrolmentTokenResponse):
     """`token` is only in this response."""
 
     token = serializers.CharField()
 
-    class Meta(EnrolmentTokenAnswer.Meta):
-        fields = [*EnrolmentTokenAnswer.Meta.fields, "token"]
+    class Meta(EnrolmentTokenResponse.Meta):
+        fields = [*EnrolmentTokenResponse.Meta.fields, "token"]
         read_only_fields = fields
 
 

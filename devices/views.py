@@ -16,14 +16,14 @@ from devices.export import export
 from devices.models import Command, Decision, Device, DeviceQuerySet, HeartbeatSample
 from devices.queries.filtering import filter_devices, limited_time
 from devices.serializers import (
-    CommandAnswer,
-    DeviceAnswer,
+    CommandResponse,
     DeviceDetail,
     DeviceExportFilter,
     DeviceFilter,
     DevicePatch,
+    DeviceResponse,
     ExportFormat,
-    SampleAnswer,
+    HeartbeatSampleResponse,
 )
 from foundation.accounts.authentication import token_of
 from foundation.api.pagination import Pages
@@ -54,7 +54,7 @@ def get_device(device_id: UUID) -> Device:
 
 
 class Devices(ListView[Device]):
-    serializer_class = DeviceAnswer
+    serializer_class = DeviceResponse
     pagination_class: type[Pages] | None = LastRegisteredFirst
     filter_class = DeviceFilter
 
@@ -152,7 +152,7 @@ class History(DevicePart[HeartbeatSample]):
     """The sampled heartbeats of one device, newest first."""
 
     model = HeartbeatSample
-    serializer_class = SampleAnswer
+    serializer_class = HeartbeatSampleResponse
     pagination_class = LatestFirst
 
 
@@ -160,5 +160,5 @@ class Commands(DevicePart[Command]):
     """The commands of one device with their outcomes, newest first."""
 
     model = Command
-    serializer_class = CommandAnswer
+    serializer_class = CommandResponse
     pagination_class = HighestIdFirst

@@ -166,7 +166,7 @@ class BundleFigures(serializers.Serializer[Any]):
     ready = serializers.IntegerField()
 
 
-class StatusAnswer(serializers.Serializer[Any]):
+class StatusResponse(serializers.Serializer[Any]):
     devices = DeviceFigures()
     health = HealthFigures()
     deployments = DeploymentFigures()
@@ -175,7 +175,7 @@ class StatusAnswer(serializers.Serializer[Any]):
 
 
 class Status(APIView):
-    @extend_schema(responses=StatusAnswer)
+    @extend_schema(responses=StatusResponse)
     def get(self, request: Request) -> Response:
         """Return the state of the fleet in a few numbers."""
         return Response(asdict(FleetStatus.now()))
