@@ -32,6 +32,13 @@ CHANGE = Help(
 )
 SHOW = Help("show a group and the number of its devices", examples="  kernex group show lab\n")
 
+EXAMPLES = """\
+examples:
+  kernex group create lab --every 10s
+  kernex group change lab --description "the desk in room 4"
+  kernex group show lab
+"""
+
 
 def add_to(commands: "Commands[Parser]") -> None:
     add_command(commands, "groups", show_groups, LIST)
@@ -39,6 +46,7 @@ def add_to(commands: "Commands[Parser]") -> None:
         "group",
         help="create, change and show groups of devices",
         description="A static group decides how often its devices report. A dynamic group is a saved query.",
+        epilog=EXAMPLES,
     )
     verbs = group.add_subparsers(title="commands", metavar="VERB", required=True)
     create = add_command(verbs, "create", create_group, CREATE)

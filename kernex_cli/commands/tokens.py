@@ -19,7 +19,10 @@ CREATE = Help(
 
 def add_to(commands: "Commands[Parser]") -> None:
     token = commands.add_parser(
-        "token", help="create enrolment tokens for devices", description="Devices register with an enrolment token."
+        "token",
+        help="create enrolment tokens for devices",
+        description="Devices register with an enrolment token.",
+        epilog=f"examples:\n{CREATE.examples.rstrip()}",
     )
     verbs = token.add_subparsers(title="commands", metavar="VERB", required=True)
     create = add_command(verbs, "create", create_token, CREATE)

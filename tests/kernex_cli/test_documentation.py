@@ -60,6 +60,13 @@ def test_the_help_gives_examples(command: str) -> None:
     assert f"  kernex {command}" in COMMANDS[command].format_help()
 
 
+@pytest.mark.parametrize("group", sorted({command.split()[0] for command in COMMANDS if " " in command}))
+def test_the_help_of_a_command_group_gives_examples(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        build_parser().parse_args([group, "--help"])
+    assert f"  kernex {group} " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_command_is_tested(command: str) -> None:
     arguments = ", ".join(f'"{name}"' for name in command.split())
