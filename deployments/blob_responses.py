@@ -153,7 +153,7 @@ def _range_header(request: HttpRequest, etag: str) -> str:
 
 def _streamed(request: HttpRequest, file: BinaryIO, start: int, length: int, device_id: UUID) -> FileResponse:
     if not SLOTS.acquire(device_id):
-        raise Unavailable("busy", "Too many downloads at the moment; try again.", RETRY_AFTER_SECONDS)
+        raise Unavailable("busy", "Too many downloads are running; try again later.", RETRY_AFTER_SECONDS)
     transfer = Transfer(file, start, length, device_id)
     connection = request.META.get("gunicorn.socket")
     if isinstance(connection, socket.socket):
