@@ -1,4 +1,4 @@
-# What the chosen sizes cost a month, item by item.
+# The monthly cost of the chosen sizes, by item.
 
 locals {
   cost_items = {
@@ -15,7 +15,7 @@ locals {
     kubernetes     = var.kubernetes == null ? 0 : local.kubernetes_cost
   }
   kubernetes_cost = try(
-    local.prices.node[var.kubernetes.node_size] * var.kubernetes.least_nodes + local.prices.load_balancer
+    local.prices.node[var.kubernetes.node_size] * var.kubernetes.min_nodes + local.prices.load_balancer
     + (var.kubernetes.ha ? local.prices.kubernetes_ha : 0)
     + (var.kubernetes.registry == null ? 0 : local.prices.container_registry),
     0,
@@ -25,14 +25,14 @@ locals {
 }
 
 output "monthly_cost" {
-  description = "US dollars a month at list prices, without traffic and tax. `most` counts everything that scales by itself at its maximum."
+  description = "US dollars per month at list prices, without traffic and tax. `maximum` counts all automatically scaled parts at their maximum."
   value = {
     items = { for item, dollars in local.cost_items : item => dollars if dollars > 0 }
     total = local.cost_total
-    most = local.cost_total + (
-      local.has_app ? local.prices.app[var.web_size] * (local.most_web - var.web_instances) : 0
+    maximum = local.cost_total + (
+      local.has_app ? local.prices.app[var.web_size] * (local.max_web_instances - var.web_instances) : 0
       ) + (
-      var.kubernetes == null ? 0 : try(local.prices.node[var.kubernetes.node_size] * (var.kubernetes.most_nodes - var.kubernetes.least_nodes), 0)
+      var.kubernetes == null ? 0 : try(local.prices.node[var.kubernetes.node_size] * (var.kubernetes.max_nodes - var.kubernetes.min_nodes), 0)
     )
     seed_budget            = merge(local.seed_budget, { total = local.seed_total })
     above_seed             = local.cost_total - local.seed_total

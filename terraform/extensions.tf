@@ -1,14 +1,14 @@
-# What the variables in growth.tf add.
+# The resources of the optional parts in growth.tf.
 
-# Kernex uses none of these parts yet. Each plan says so, because each part can cost money.
+# Kernex does not use these parts yet. Every plan warns about it, because they cost money.
 check "parts_that_kernex_does_not_use_yet" {
   assert {
     condition     = var.read_replica_size == null
-    error_message = "read_replica_size is on, but Kernex does not use the replica yet: it reads and writes on the primary only. You can promote the replica by hand, or read reports from it."
+    error_message = "read_replica_size is on, but Kernex does not use the replica yet: it uses only the primary. You can promote the replica by hand, or run your own reports on it."
   }
   assert {
     condition     = var.valkey_size == null
-    error_message = "valkey_size is on, but Kernex does not use Valkey yet: nothing reads it, except your own programs."
+    error_message = "valkey_size is on, but Kernex does not use Valkey yet: only your own programs can use it."
   }
   assert {
     condition     = !var.cdn
@@ -25,12 +25,12 @@ resource "digitalocean_database_cluster" "valkey" {
   node_count           = 1
   region               = var.region
   private_network_uuid = digitalocean_vpc.this.id
-  # A full cache evicts the entries that were not used for the longest time.
+  # A full cache evicts the least recently used entries.
   eviction_policy = "allkeys_lru"
   tags            = local.tags
 }
 
-# Both have a firewall of their own, which the primary's rules do not change.
+# The primary's firewall rules do not apply to the replica and Valkey, so each gets its own firewall.
 resource "digitalocean_database_firewall" "extension" {
   for_each = merge(
     var.read_replica_size == null ? {} : { read_replica = module.database.replica_id },
@@ -65,16 +65,16 @@ module "kubernetes" {
   source = "./modules/kubernetes"
   count  = var.kubernetes == null ? 0 : 1
 
-  name   = local.name
-  region = var.region
-  vpc_id = digitalocean_vpc.this.id
-  shape  = var.kubernetes
-  tags   = local.tags
+  name    = local.name
+  region  = var.region
+  vpc_id  = digitalocean_vpc.this.id
+  cluster = var.kubernetes
+  tags    = local.tags
 }
 
 locals {
   has_failed_over = nonsensitive(var.failover_database_url != null)
-  serves_twice    = try(var.second_region.serve, false) && local.has_app
+  has_second_app  = try(var.second_region.serve, false) && local.has_app
 }
 
 module "second_region" {
@@ -94,7 +94,7 @@ module "second_region" {
 # After a failover they get a scheduler and a migration, and use the replica and the bucket of the second region.
 module "app_second" {
   source = "./modules/app"
-  count  = local.serves_twice ? 1 : 0
+  count  = local.has_second_app ? 1 : 0
 
   name         = "${local.name}-${var.second_region.region}"
   region       = local.app_regions[var.second_region.region]
@@ -121,11 +121,11 @@ module "app_second" {
     local.has_failed_over ? { STORAGE_SECRET_KEY = module.second_region[0].bucket_secret_key } : {},
   )
 
-  web = { size = var.web_size, instances = var.web_instances, most = var.web_instances, cpu_percent = 70 }
+  web = { size = var.web_size, instances = var.web_instances, max_instances = var.web_instances, cpu_percent = 70 }
 }
 
 resource "digitalocean_spaces_bucket_cors_configuration" "second" {
-  count  = local.serves_twice ? 1 : 0
+  count  = local.has_second_app ? 1 : 0
   bucket = module.second_region[0].bucket.STORAGE_BUCKET
   region = var.second_region.region
 

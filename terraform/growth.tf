@@ -1,7 +1,7 @@
-# Optional parts that the original project plan leaves for later. Each is off until its variable is set.
+# Optional parts, which the original project plan postpones. Each is off until its variable is set.
 
 variable "connection_pool" {
-  description = "Put PgBouncer between the web instances and the database, with this many server connections. Null: no PgBouncer."
+  description = "The number of connections of PgBouncer, which then runs between the web instances and the database. Null: no PgBouncer."
   type        = number
   default     = null
 
@@ -13,9 +13,9 @@ variable "connection_pool" {
 
 variable "read_replica_size" {
   description = <<-EOT
-    A read replica in the same region, at least as large as database_size. Kernex does not use it yet: it reads and writes
-    on the primary only. Switch it on for a spare to promote by hand, or for reports by hand that would load the primary.
-    A standby (database_nodes) takes over automatically instead. Null: no replica.
+    The size of a read replica in the same region, at least as large as database_size. Kernex does not use it yet: it
+    uses only the primary. You can promote the replica by hand, or run your own reports on it. A standby node
+    (database_nodes), by contrast, takes over automatically. Null: no replica.
   EOT
   type        = string
   default     = null
@@ -33,8 +33,8 @@ variable "read_replica_size" {
 
 variable "valkey_size" {
   description = <<-EOT
-    A managed Valkey, which DigitalOcean offers instead of Redis. Kernex does not use it yet: it keeps no cache outside
-    PostgreSQL, and nothing reads this one. Switch it on only for programs of your own beside Kernex. Null: no Valkey.
+    The size of a managed Valkey, which DigitalOcean offers instead of Redis. Kernex does not use it yet: it has no cache
+    outside PostgreSQL. Enable it only for your own programs. Null: no Valkey.
   EOT
   type        = string
   default     = null
@@ -48,7 +48,7 @@ variable "valkey_size" {
 variable "cdn" {
   description = <<-EOT
     Whether a CDN endpoint serves the bundles bucket. Kernex does not use it yet: devices download from presigned URLs,
-    which name the bucket itself. Switch it on only for public files of your own in the bucket.
+    of the bucket itself. Enable it only for your own public files in the bucket.
   EOT
   type        = bool
   default     = false
@@ -60,23 +60,23 @@ variable "cdn" {
 }
 
 variable "app_platform" {
-  description = "Whether App Platform serves Kernex. Set it to false once Kubernetes serves."
+  description = "Whether Kernex runs on App Platform. Set it to false when Kernex runs on Kubernetes."
   type        = bool
   default     = true
 
   validation {
     condition     = var.app_platform || var.kubernetes != null
-    error_message = "app_platform can be false only with kubernetes: one of the two must serve."
+    error_message = "app_platform can be false only if kubernetes is set: Kernex must run on one of the two."
   }
 }
 
 variable "kubernetes" {
-  description = "A Kubernetes cluster (DOKS) for the manifests in kubernetes/. Null: no cluster."
+  description = "The Kubernetes cluster (DOKS) for the manifests in kubernetes/. Null: no cluster."
   type = object({
     version_prefix = optional(string, "1.35.")
     node_size      = optional(string, "s-2vcpu-4gb")
-    least_nodes    = optional(number, 2)
-    most_nodes     = optional(number, 4)
+    min_nodes      = optional(number, 2)
+    max_nodes      = optional(number, 4)
     ha             = optional(bool, false)
     registry       = optional(string)
   })
@@ -87,8 +87,8 @@ variable "kubernetes" {
     error_message = "kubernetes.node_size must be one of ${join(", ", keys(local.prices.node))}."
   }
   validation {
-    condition     = var.kubernetes == null || (try(var.kubernetes.least_nodes, 0) >= 2 && try(var.kubernetes.most_nodes, 0) >= try(var.kubernetes.least_nodes, 0))
-    error_message = "kubernetes.least_nodes must be 2 or more, and most_nodes at least as large: a single node is unavailable each time it is replaced."
+    condition     = var.kubernetes == null || (try(var.kubernetes.min_nodes, 0) >= 2 && try(var.kubernetes.max_nodes, 0) >= try(var.kubernetes.min_nodes, 0))
+    error_message = "kubernetes.min_nodes must be 2 or more, and max_nodes at least as large: a single node is unavailable each time it is replaced."
   }
   validation {
     condition     = var.kubernetes == null || can(regex("^1\\.[0-9]+\\.$", try(var.kubernetes.version_prefix, "-")))
@@ -98,8 +98,8 @@ variable "kubernetes" {
 
 variable "second_region" {
   description = <<-EOT
-    A second data centre: its own network, a replica of the database and a bucket for copies. With `serve`, also web
-    instances that write to the database of the first region. Null: no second region.
+    A second DigitalOcean region with its own network, a replica of the database and a bucket with copies of the bundles.
+    With `serve`, it also runs web instances, which write to the database of the first region. Null: no second region.
   EOT
   type        = object({ region = optional(string, "nyc3"), replica_size = optional(string, "db-s-2vcpu-4gb"), serve = optional(bool, false) })
   default     = null
@@ -110,7 +110,7 @@ variable "second_region" {
   }
   validation {
     condition     = var.second_region == null || try(var.second_region.region, "-") != var.region
-    error_message = "second_region.region must be a data centre other than region."
+    error_message = "second_region.region must differ from region."
   }
   validation {
     condition     = var.second_region == null || contains(keys(local.prices.database), try(var.second_region.replica_size, "-"))
@@ -118,14 +118,14 @@ variable "second_region" {
   }
   validation {
     condition     = var.second_region == null || var.spaces_enabled
-    error_message = "second_region needs spaces_enabled = true: its bucket of copies is in Spaces."
+    error_message = "second_region needs spaces_enabled = true: its bucket is in Spaces."
   }
 }
 
 variable "failover_database_url" {
   description = <<-EOT
-    DATABASE_URL of the promoted replica, by TF_VAR_failover_database_url, once the first region is lost. The second
-    region then migrates, schedules and serves alone, with its bucket of copies. Null: the first region works.
+    DATABASE_URL of the promoted replica, after the first region has failed. Pass it in TF_VAR_failover_database_url. The
+    second region then runs all of Kernex, with its own bucket. Null: the first region is in use.
   EOT
   type        = string
   sensitive   = true
@@ -133,7 +133,7 @@ variable "failover_database_url" {
 
   validation {
     condition     = var.failover_database_url == null || try(var.second_region.serve, false)
-    error_message = "failover_database_url needs second_region with serve = true: nothing else could take over."
+    error_message = "failover_database_url needs second_region with serve = true: otherwise, no web instances can take over."
   }
   validation {
     condition     = var.failover_database_url == null || can(regex("^postgres(ql)?://[^:]+:[^@]+@[^/]+/.+", coalesce(var.failover_database_url, "-")))

@@ -1,24 +1,24 @@
 # The installation of the original project plan: network, database, buckets, app, and access rules.
 
 locals {
-  name        = "kernex-${var.environment}"
-  tags        = ["kernex", "kernex-${var.environment}"]
-  has_app     = var.app_platform && var.stage != "base"
-  bucket_name = coalesce(var.bucket_name, var.environment == "production" ? "kernex-bundles" : "kernex-bundles-${var.environment}")
-  most_web    = var.web_autoscaling == null ? var.web_instances : var.web_autoscaling.most
+  name              = "kernex-${var.environment}"
+  tags              = ["kernex", "kernex-${var.environment}"]
+  has_app           = var.app_platform && var.stage != "base"
+  bucket_name       = coalesce(var.bucket_name, var.environment == "production" ? "kernex-bundles" : "kernex-bundles-${var.environment}")
+  max_web_instances = var.web_autoscaling == null ? var.web_instances : var.web_autoscaling.max_instances
 
   # App Platform replaces $${APP_URL} and $${APP_DOMAIN} when it starts a process.
   public_url = var.domain == null ? "$${APP_URL}" : "https://${var.domain}"
   host       = var.domain == null ? "$${APP_DOMAIN}" : var.domain
 
-  # Without Spaces, var.settings and var.secrets name the storage.
+  # Without Spaces, var.settings and var.secrets contain the settings of the storage.
   settings = merge(one(module.spaces[*].settings), {
     PUBLIC_URL             = local.public_url
     ALLOWED_HOSTS          = local.host
     TRUSTED_PROXY          = "true"
     KERNEX_ON_APP_PLATFORM = "true"
-    KERNEX_INSTANCES       = tostring(local.most_web)
-    DATABASE_POOL          = tostring(var.worker_connections)
+    KERNEX_INSTANCES       = tostring(local.max_web_instances)
+    DATABASE_POOL          = tostring(var.connections_per_worker)
     LOG_FORMAT             = "json"
   }, var.settings)
 
@@ -38,12 +38,11 @@ locals {
     var.secrets,
   )
 
-  # A deployment runs old and new instances side by side. The scheduler has one connection for its lock and one for its
-  # work; so has the migration, which ends before the new scheduler starts. The backup has one for its lock, one for
-  # Django and one for pg_dump.
+  # During a deployment, old and new instances run side by side. The scheduler and the migration need two connections
+  # each: one for the lock and one for the work. The backup needs three: for the lock, for Django and for pg_dump.
   connections = {
     limit  = local.connection_limits[var.database_size]
-    web    = 2 * local.most_web * var.web_workers * var.worker_connections
+    web    = 2 * local.max_web_instances * var.web_workers * var.connections_per_worker
     direct = 4 + (var.backup_size == null ? 0 : 3)
   }
   connections_needed = local.connections.direct + (var.connection_pool == null ? local.connections.web : var.connection_pool)
@@ -97,12 +96,12 @@ module "app" {
   secrets      = local.secrets
   web_secrets  = nonsensitive(var.connection_pool == null) ? {} : { DATABASE_URL = module.database.pool_url }
 
-  # The key of the backups bucket replaces the key of the bundles bucket, which this worker does not get.
+  # This worker gets the key of the backups bucket instead of the key of the bundles bucket.
   backup = var.backup_size == null ? null : {
-    size  = var.backup_size
-    time  = var.backup_time
-    place = one(module.spaces[*].backups.place)
-    keep  = var.backup_days
+    size        = var.backup_size
+    time        = var.backup_time
+    destination = one(module.spaces[*].backups.destination)
+    keep        = var.backup_days
   }
   backup_settings = var.backup_size == null ? {} : merge(
     local.settings, { STORAGE_ACCESS_KEY = one(module.spaces[*].backups.STORAGE_ACCESS_KEY) },
@@ -114,14 +113,14 @@ module "app" {
   }
 
   web = {
-    size        = var.web_size
-    instances   = var.web_instances
-    most        = local.most_web
-    cpu_percent = try(var.web_autoscaling.cpu_percent, 70)
+    size          = var.web_size
+    instances     = var.web_instances
+    max_instances = local.max_web_instances
+    cpu_percent   = try(var.web_autoscaling.cpu_percent, 70)
   }
 }
 
-# Without this resource, the database accepts every address with a valid password; with it, only the listed sources.
+# Without this resource, the database accepts connections from every IP address; with it, only from the listed sources.
 resource "digitalocean_database_firewall" "this" {
   count      = var.stage == "open" ? 0 : 1
   cluster_id = module.database.id
@@ -169,7 +168,7 @@ resource "digitalocean_spaces_bucket_cors_configuration" "bundles" {
   }
 }
 
-# Checked from outside, as devices see it: App Platform's own health check is not enough.
+# Check the app from outside, like a device. App Platform's own health check is not sufficient.
 resource "digitalocean_uptime_check" "health" {
   count  = local.has_app || var.domain != null ? 1 : 0
   name   = "${local.name} health"

@@ -55,7 +55,7 @@ locals {
     "db-s-6vcpu-16gb" = 395
   }
 
-  # App Platform's regions are named without the number of the data centre.
+  # The names of App Platform's regions omit the number.
   app_regions = {
     ams3 = "ams"
     fra1 = "fra"

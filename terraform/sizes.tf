@@ -1,7 +1,7 @@
-# The size of each part. The validations name the sizes that exist; prices.tf has their prices.
+# The size of each part. prices.tf lists the available sizes and their prices.
 
 variable "web_size" {
-  description = "The size of a web instance. The original project plan has 512 MB on a shared processor."
+  description = "The size of a web instance. The original project plan uses 512 MB on a shared CPU."
   type        = string
   default     = "apps-s-1vcpu-0.5gb"
 
@@ -12,7 +12,7 @@ variable "web_size" {
 }
 
 variable "web_instances" {
-  description = "How many web instances run; with web_autoscaling, the minimum."
+  description = "The number of web instances. With web_autoscaling, the minimum number."
   type        = number
   default     = 2
 
@@ -22,22 +22,22 @@ variable "web_instances" {
   }
   validation {
     condition     = var.environment != "production" || var.web_instances >= 2
-    error_message = "web_instances must be 2 or more in production: a single one is unavailable each time it restarts."
+    error_message = "web_instances must be 2 or more in production: a single instance is unavailable each time it restarts."
   }
 }
 
 variable "web_autoscaling" {
-  description = "Scale from web_instances up to `most` when processors are busier than `cpu_percent`. Dedicated processors (apps-d-...) only."
-  type        = object({ most = number, cpu_percent = optional(number, 70) })
+  description = "Scale from web_instances to `max_instances` when the CPU usage exceeds `cpu_percent`. Requires dedicated CPUs (apps-d-...)."
+  type        = object({ max_instances = number, cpu_percent = optional(number, 70) })
   default     = null
 
   validation {
     condition     = var.web_autoscaling == null || startswith(var.web_size, "apps-d-")
-    error_message = "web_autoscaling needs a web_size with dedicated processors (apps-d-...): App Platform does not scale shared ones."
+    error_message = "web_autoscaling needs a web_size with dedicated CPUs (apps-d-...): App Platform does not scale instances with shared CPUs."
   }
   validation {
-    condition     = var.web_autoscaling == null || (try(var.web_autoscaling.most, 0) > var.web_instances && try(var.web_autoscaling.most, 99) <= 64)
-    error_message = "web_autoscaling.most must be greater than web_instances and at most 64."
+    condition     = var.web_autoscaling == null || (try(var.web_autoscaling.max_instances, 0) > var.web_instances && try(var.web_autoscaling.max_instances, 99) <= 64)
+    error_message = "web_autoscaling.max_instances must be greater than web_instances and at most 64."
   }
   validation {
     condition     = var.web_autoscaling == null || (try(var.web_autoscaling.cpu_percent, 0) >= 20 && try(var.web_autoscaling.cpu_percent, 0) <= 95)
@@ -46,7 +46,7 @@ variable "web_autoscaling" {
 }
 
 variable "web_workers" {
-  description = "WEB_WORKERS: processes in each web instance."
+  description = "WEB_WORKERS: the number of processes in each web instance."
   type        = number
   default     = 2
 
@@ -56,19 +56,19 @@ variable "web_workers" {
   }
 }
 
-variable "worker_connections" {
-  description = "DATABASE_POOL: connections that each process keeps to the database."
+variable "connections_per_worker" {
+  description = "DATABASE_POOL: the number of database connections of each process."
   type        = number
   default     = 4
 
   validation {
-    condition     = var.worker_connections >= 1 && var.worker_connections <= 64
-    error_message = "worker_connections must be from 1 to 64."
+    condition     = var.connections_per_worker >= 1 && var.connections_per_worker <= 64
+    error_message = "connections_per_worker must be from 1 to 64."
   }
 }
 
 variable "scheduler_size" {
-  description = "The size of the scheduler's instance and of the migration job."
+  description = "The size of the scheduler and the migration job."
   type        = string
   default     = "apps-s-1vcpu-0.5gb"
 
@@ -79,7 +79,7 @@ variable "scheduler_size" {
 }
 
 variable "backup_size" {
-  description = "The size of the worker that backs up every night. Null: no nightly backup on App Platform."
+  description = "The size of the worker for the nightly backup. Null: no nightly backup on App Platform."
   type        = string
   default     = "apps-s-1vcpu-0.5gb"
 
@@ -94,7 +94,7 @@ variable "backup_size" {
 }
 
 variable "backup_time" {
-  description = "When the nightly backup starts, HH:MM in UTC."
+  description = "The time at which the nightly backup starts: HH:MM in UTC."
   type        = string
   default     = "03:17"
 
@@ -105,7 +105,7 @@ variable "backup_time" {
 }
 
 variable "backup_days" {
-  description = "For how many days a nightly backup is kept."
+  description = "The number of days for which a nightly backup is kept."
   type        = number
   default     = 35
 
@@ -116,7 +116,7 @@ variable "backup_days" {
 }
 
 variable "database_size" {
-  description = "The size of each PostgreSQL node. The original project plan has 2 processors and 4 GB."
+  description = "The size of each PostgreSQL node. The original project plan uses 2 CPUs and 4 GB."
   type        = string
   default     = "db-s-2vcpu-4gb"
 
@@ -127,7 +127,7 @@ variable "database_size" {
 }
 
 variable "database_nodes" {
-  description = "1, or 2 or 3 with standby nodes that take over automatically."
+  description = "The number of PostgreSQL nodes: 1, or 2 or 3 with standby nodes that take over automatically."
   type        = number
   default     = 1
 

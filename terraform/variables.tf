@@ -1,7 +1,7 @@
-# What is built and where. Sizes are in sizes.tf; growth.tf has what is added as the fleet grows.
+# What is built and where. sizes.tf contains the sizes, growth.tf the optional parts for a larger fleet.
 
 variable "environment" {
-  description = "Which installation this is. Every name contains it, so that both fit into one account."
+  description = "The installation: production or staging. All names contain it, so that both can exist in one account."
   type        = string
 
   validation {
@@ -12,9 +12,10 @@ variable "environment" {
 
 variable "stage" {
   description = <<-EOT
-    How far the first installation is. `base` builds everything except the app. `open` adds the app while the database
-    admits every address: the firewall rule needs the app's id, which exists only after a first deployment, and that
-    deployment needs the database. `complete` closes the database to all but the app and the named addresses; stay there.
+    The stage of the first installation. `base` builds everything except the app. `open` adds the app, while the database
+    accepts connections from every IP address: the firewall rule needs the app's id, which exists only after the first
+    deployment, and that deployment needs the database. `complete` restricts the database to the app and
+    database_addresses, and is the final stage.
   EOT
   type        = string
   default     = "complete"
@@ -25,23 +26,23 @@ variable "stage" {
   }
   validation {
     condition     = var.stage != "base" || length(var.database_addresses) > 0
-    error_message = "stage base needs database_addresses: the machine from which the database role is granted."
+    error_message = "stage base needs database_addresses: the IP address of the machine that runs grant_perms."
   }
 }
 
 variable "region" {
-  description = "The data centre of database, network and buckets."
+  description = "The DigitalOcean region of the database, the network and the buckets."
   type        = string
   default     = "sfo3"
 
   validation {
     condition     = contains(keys(local.app_regions), var.region)
-    error_message = "region must be a data centre with App Platform, databases and Spaces: ${join(", ", keys(local.app_regions))}."
+    error_message = "region must be a DigitalOcean region with App Platform, databases and Spaces: ${join(", ", keys(local.app_regions))}."
   }
 }
 
 variable "github_repo" {
-  description = "The repository whose Dockerfile App Platform builds, owner/name."
+  description = "The GitHub repository (owner/name) whose Dockerfile App Platform builds."
   type        = string
 
   validation {
@@ -63,7 +64,7 @@ variable "deploy_on_push" {
 }
 
 variable "domain" {
-  description = "The name that browsers and devices use. Null: App Platform's own name."
+  description = "The domain name that browsers and devices use. Null: App Platform's default domain."
   type        = string
   default     = null
 
@@ -74,7 +75,7 @@ variable "domain" {
 }
 
 variable "dns_zone" {
-  description = "The zone of `domain`, if DigitalOcean serves it. App Platform then keeps its DNS record."
+  description = "The DNS zone of `domain`, if DigitalOcean serves it. App Platform then manages the DNS record."
   type        = string
   default     = null
 
@@ -85,7 +86,7 @@ variable "dns_zone" {
 }
 
 variable "alert_emails" {
-  description = "Who gets an e-mail when a deployment, the app, the database or the uptime check fails. Only members of the team can."
+  description = "The e-mail addresses that get a message when a deployment, the app, the database or the uptime check fails. They must belong to members of the team."
   type        = list(string)
 
   validation {
@@ -95,7 +96,7 @@ variable "alert_emails" {
 }
 
 variable "database_addresses" {
-  description = "Addresses besides the app that may reach the database, such as the machine that runs grant_perms."
+  description = "The IP addresses, besides the app, that may reach the database, such as that of the machine that runs grant_perms."
   type        = list(string)
   default     = []
 
@@ -110,15 +111,15 @@ variable "database_addresses" {
 }
 
 variable "restore_from" {
-  description = "Create the database from another cluster's backup. `at` is the moment, such as 2026-01-31T03:00:00Z; null: the latest backup."
+  description = "The cluster whose backup is restored into the new database. `at` is the time of the backup, such as 2026-01-31T03:00:00Z; null: the latest one."
   type        = object({ cluster = string, at = optional(string) })
   default     = null
 }
 
 variable "spaces_enabled" {
   description = <<-EOT
-    Whether DigitalOcean Spaces keeps bundles and backups. False: bring another S3-compatible storage, with STORAGE_BUCKET
-    and STORAGE_ENDPOINT_URL in `settings`, and STORAGE_ACCESS_KEY and STORAGE_SECRET_KEY in `secrets`.
+    Whether DigitalOcean Spaces stores bundles and backups. If false, provide another S3-compatible storage: set
+    STORAGE_BUCKET and STORAGE_ENDPOINT_URL in `settings`, and STORAGE_ACCESS_KEY and STORAGE_SECRET_KEY in `secrets`.
   EOT
   type        = bool
   default     = true
@@ -133,7 +134,7 @@ variable "spaces_enabled" {
 }
 
 variable "bucket_name" {
-  description = "The bundles bucket. Null: kernex-bundles, or kernex-bundles-staging. All customers of a region share its names."
+  description = "The name of the bundles bucket. It must be unique among all customers of the region. Null: kernex-bundles, or kernex-bundles-staging."
   type        = string
   default     = null
 
@@ -144,7 +145,7 @@ variable "bucket_name" {
 }
 
 variable "bundle_recovery_days" {
-  description = "For how many days a deleted or overwritten object of a bucket can be recovered."
+  description = "The number of days for which a deleted or overwritten object of a bucket can be recovered."
   type        = number
   default     = 30
 
@@ -155,7 +156,7 @@ variable "bundle_recovery_days" {
 }
 
 variable "settings" {
-  description = "Further settings of the control plane, as named in docs/configuration.md. Secret ones go into `secrets`."
+  description = "Additional settings of the control plane (docs/configuration.md). Put secret settings into `secrets`."
   type        = map(string)
   default     = {}
 
@@ -166,7 +167,7 @@ variable "settings" {
 }
 
 variable "secret_key" {
-  description = "SECRET_KEY, 50 or more random characters. Pass it by TF_VAR_secret_key, never in a file."
+  description = "SECRET_KEY: 50 or more random characters. Pass it in TF_VAR_secret_key, never in a file."
   type        = string
   sensitive   = true
 
@@ -177,7 +178,7 @@ variable "secret_key" {
 }
 
 variable "metrics_token" {
-  description = "METRICS_TOKEN, 20 or more random characters. Pass it by TF_VAR_metrics_token. Null: only API tokens read /metrics."
+  description = "METRICS_TOKEN: 20 or more random characters. Pass it in TF_VAR_metrics_token. Null: only API tokens can read /metrics."
   type        = string
   sensitive   = true
   default     = null
@@ -189,7 +190,7 @@ variable "metrics_token" {
 }
 
 variable "secrets" {
-  description = "Further secret settings, such as SECRET_KEY_FALLBACKS while SECRET_KEY changes. Pass them by TF_VAR_secrets (JSON)."
+  description = "Additional secret settings, such as SECRET_KEY_FALLBACKS while SECRET_KEY changes. Pass them in TF_VAR_secrets (JSON)."
   type        = map(string)
   sensitive   = true
   default     = {}

@@ -31,7 +31,7 @@ run "production_has_the_seeds_sizes" {
   }
   assert {
     condition     = length([for rule in digitalocean_database_firewall.this[0].rule : rule if rule.type == "ip_addr"]) == 1
-    error_message = "one named address is admitted"
+    error_message = "one listed address is allowed"
   }
 }
 
@@ -39,12 +39,12 @@ run "staging_is_smaller" {
   command = plan
 
   variables {
-    environment        = "staging"
-    web_instances      = 1
-    web_workers        = 1
-    worker_connections = 2
-    database_size      = "db-s-1vcpu-1gb"
-    backup_size        = null
+    environment            = "staging"
+    web_instances          = 1
+    web_workers            = 1
+    connections_per_worker = 2
+    database_size          = "db-s-1vcpu-1gb"
+    backup_size            = null
   }
 
   assert {
@@ -77,7 +77,7 @@ run "everything_at_once" {
   variables {
     environment       = "production"
     web_size          = "apps-d-1vcpu-1gb"
-    web_autoscaling   = { most = 6 }
+    web_autoscaling   = { max_instances = 6 }
     database_size     = "db-s-4vcpu-8gb"
     database_nodes    = 2
     connection_pool   = 100
@@ -96,8 +96,8 @@ run "everything_at_once" {
     error_message = "every part is added up"
   }
   assert {
-    condition     = output.monthly_cost.most == output.monthly_cost.total + 4 * 34 + 2 * 24
-    error_message = "`most` counts what scales by itself at its maximum"
+    condition     = output.monthly_cost.maximum == output.monthly_cost.total + 4 * 34 + 2 * 24
+    error_message = "`maximum` counts all automatically scaled parts at their maximum"
   }
 }
 
@@ -106,7 +106,7 @@ run "a_shared_processor_is_not_scaled" {
 
   variables {
     environment     = "production"
-    web_autoscaling = { most = 6 }
+    web_autoscaling = { max_instances = 6 }
   }
 
   expect_failures = [var.web_autoscaling]

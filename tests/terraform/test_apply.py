@@ -63,9 +63,9 @@ def test_installation_is_complete_and_stays_as_it_is(applied: Project) -> None:
     state = resources(applied)
     app = state["module.app[0].digitalocean_app.this"]
     firewall = state["digitalocean_database_firewall.this[0]"]
-    admitted = {(rule["type"], rule["value"]) for rule in firewall["rule"]}
+    allowed = {(rule["type"], rule["value"]) for rule in firewall["rule"]}
     second = state["module.app_second[0].digitalocean_app.this"]
-    assert admitted == {("app", app["id"]), ("app", second["id"]), ("ip_addr", "203.0.113.7")}
+    assert allowed == {("app", app["id"]), ("app", second["id"]), ("ip_addr", "203.0.113.7")}
     for extension, cluster in (
         ("read_replica", state["module.database.digitalocean_database_replica.read[0]"]["uuid"]),
         ("valkey", state["digitalocean_database_cluster.valkey[0]"]["id"]),

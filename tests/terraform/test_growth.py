@@ -36,7 +36,7 @@ def test_only_the_web_server_uses_the_pool(planned: Plan) -> None:
 
 
 def extension_rules(plan: dict[str, dict[str, Any]], extension: str) -> list[str]:
-    """The types of the sources that the firewall of an extension admits."""
+    """Return the types of the sources that the firewall of an optional part allows."""
     return sorted(rule["type"] for rule in plan[f'digitalocean_database_firewall.extension["{extension}"]']["rule"])
 
 
@@ -115,8 +115,8 @@ def test_larger_sizes_and_standby(planned: Plan) -> None:
     }  # fmt: skip
 
 
-def test_web_scales_by_itself_on_dedicated_processors(planned: Plan) -> None:
-    plan = planned(web_size="apps-d-1vcpu-1gb", web_autoscaling={"most": 4}, connection_pool=40)
+def test_web_instances_scale_automatically_on_dedicated_cpus(planned: Plan) -> None:
+    plan = planned(web_size="apps-d-1vcpu-1gb", web_autoscaling={"max_instances": 4}, connection_pool=40)
     (web,) = spec(plan)["service"]
     assert web["instance_count"] is None
     assert web["autoscaling"] == [

@@ -232,14 +232,14 @@ def test_settings_exist_and_are_not_secret() -> None:
 
 
 def test_pods_fit_into_the_seeds_database() -> None:
-    most = manifest_object("HorizontalPodAutoscaler", "kernex-web")["spec"]["maxReplicas"]
+    max_replicas = manifest_object("HorizontalPodAutoscaler", "kernex-web")["spec"]["maxReplicas"]
     values = settings()
-    assert int(values["KERNEX_INSTANCES"]) == most
+    assert int(values["KERNEX_INSTANCES"]) == max_replicas
     pool = int(values["DATABASE_POOL"])
     schedulers = manifest_object("Deployment", "kernex-scheduler")["spec"]["replicas"]
     # A rolling update adds one pod of each (maxSurge). A scheduler has two connections, for its lock and its work; so
     # has the migration. The backup has three.
-    web = (most + 1) * int(values["WEB_WORKERS"]) * pool
+    web = (max_replicas + 1) * int(values["WEB_WORKERS"]) * pool
     assert web + (schedulers + 1) * 2 + 2 + 3 <= 95
 
 

@@ -155,7 +155,7 @@ def rules(plan: dict[str, dict[str, Any]]) -> list[tuple[str, str | None]]:
     return sorted(((rule["type"], rule.get("value")) for rule in plan[FIREWALL]["rule"]), key=str)
 
 
-def test_database_admits_the_app_by_id_and_named_addresses(planned: Plan) -> None:
+def test_the_database_accepts_only_the_app_and_the_listed_addresses(planned: Plan) -> None:
     # The app's id is known only after the apply.
     assert rules(planned()) == [("app", None), ("ip_addr", "203.0.113.7")]
 
@@ -228,9 +228,9 @@ def test_cost_is_added_up_beside_the_seeds_budget(planned: Plan) -> None:
     cost = planned()["output.monthly_cost"]
     assert cost["items"] == {"web": 10, "scheduler": 5, "backup": 5, "database": 60, "spaces": 5}
     assert (cost["total"], cost["seed_budget"]["total"], cost["above_seed"]) == (85, 42, 43)
-    larger = planned(web_size="apps-d-1vcpu-1gb", web_autoscaling={"most": 4}, connection_pool=40)
+    larger = planned(web_size="apps-d-1vcpu-1gb", web_autoscaling={"max_instances": 4}, connection_pool=40)
     assert larger["output.monthly_cost"]["total"] == 2 * 34 + 5 + 5 + 60 + 5
-    assert larger["output.monthly_cost"]["most"] == 4 * 34 + 5 + 5 + 60 + 5
+    assert larger["output.monthly_cost"]["maximum"] == 4 * 34 + 5 + 5 + 60 + 5
 
 
 def test_the_seeds_example_stays_within_its_budget(planned: Plan) -> None:

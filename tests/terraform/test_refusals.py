@@ -14,7 +14,7 @@ VALUES: dict[str, tuple[str, dict[str, object], str]] = {
     "a base without an address that may grant": (
         "production", {"stage": "base", "database_addresses": []}, "stage base needs database_addresses",
     ),
-    "a region without the services": ("production", {"region": "nyc1"}, "region must be a data centre"),
+    "a region without the services": ("production", {"region": "nyc1"}, "region must be a DigitalOcean region"),
     "an address as repository": (
         "production", {"github_repo": "https://github.com/a/b"}, "github_repo must be owner/name",
     ),
@@ -32,11 +32,12 @@ VALUES: dict[str, tuple[str, dict[str, object], str]] = {
     "an unknown web size": ("production", {"web_size": "basic-xxs"}, "web_size must be one of"),
     "one instance in production": ("production", {"web_instances": 1}, "must be 2 or more in production"),
     "half an instance": ("production", {"web_instances": 2.5}, "must be a whole number"),
-    "scaling shared processors": (
-        "production", {"web_autoscaling": {"most": 4}}, "needs a web_size with dedicated processors",
+    "scaling on shared CPUs": (
+        "production", {"web_autoscaling": {"max_instances": 4}}, "needs a web_size with dedicated CPUs",
     ),
     "a maximum that is not above the minimum": (
-        "production", {"web_size": "apps-d-1vcpu-1gb", "web_autoscaling": {"most": 2}}, "greater than web_instances",
+        "production", {"web_size": "apps-d-1vcpu-1gb", "web_autoscaling": {"max_instances": 2}},
+        "greater than web_instances",
     ),
     "production's processes with the smallest database": (
         "production", {"database_size": "db-s-1vcpu-1gb"}, "accepts 20 connections from the role",
@@ -76,12 +77,12 @@ VALUES: dict[str, tuple[str, dict[str, object], str]] = {
         "cdn needs spaces_enabled",
     ),
     "nothing that serves": ("production", {"app_platform": False}, "one of the two must serve"),
-    "a cluster of one node": ("production", {"kubernetes": {"least_nodes": 1}}, "must be 2 or more"),
+    "a cluster of one node": ("production", {"kubernetes": {"min_nodes": 1}}, "must be 2 or more"),
     "a failover to nowhere": (
         "production", {"failover_database_url": "postgresql://a:b@c:1/d"}, "needs second_region with serve = true",
     ),
     "the first region as second": (
-        "production", {"second_region": {"region": "sfo3"}}, "a data centre other than region",
+        "production", {"second_region": {"region": "sfo3"}}, "must differ from region",
     ),
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 # The control plane on App Platform: one image, started as web server, scheduler, migration and nightly backup.
 
 locals {
-  is_scaled = var.web.most > var.web.instances
+  is_scaled = var.web.max_instances > var.web.instances
 
   # The settings and secrets of each process. The backup has only the secrets that it needs.
   settings = {
@@ -31,7 +31,7 @@ locals {
       scheduler = { process = "background", size = var.background, run_command = "scheduler", grace_seconds = 30 }
     },
     var.backup == null ? {} : {
-      backup = { process = "backup", size = var.backup.size, run_command = "nightly ${var.backup.time} backup ${var.backup.place} --keep ${var.backup.keep}", grace_seconds = 120 }
+      backup = { process = "backup", size = var.backup.size, run_command = "nightly ${var.backup.time} backup ${var.backup.destination} --keep ${var.backup.keep}", grace_seconds = 120 }
     },
   )
 }
@@ -127,7 +127,7 @@ resource "digitalocean_app" "this" {
         for_each = local.is_scaled ? [var.web] : []
         content {
           min_instance_count = autoscaling.value.instances
-          max_instance_count = autoscaling.value.most
+          max_instance_count = autoscaling.value.max_instances
           metrics {
             cpu {
               percent = autoscaling.value.cpu_percent

@@ -1,5 +1,5 @@
 output "id" {
-  description = "The app's id, for the rules of the database's firewall."
+  description = "The app's id, for the database's firewall."
   value       = digitalocean_app.this.id
 }
 

@@ -9,7 +9,7 @@ variable "region" {
 }
 
 variable "vpc_id" {
-  description = "The network in which the app reaches the database."
+  description = "The id of the network through which the app reaches the database."
   type        = string
 }
 
@@ -19,59 +19,59 @@ variable "source_code" {
 }
 
 variable "web" {
-  description = "Size and number of the web instances. `most` above `instances` scales them, on dedicated processors."
-  type        = object({ size = string, instances = number, most = number, cpu_percent = number })
+  description = "Size and number of the web instances. If `max_instances` is higher than `instances`, they scale automatically, which requires dedicated CPUs."
+  type        = object({ size = string, instances = number, max_instances = number, cpu_percent = number })
 }
 
 variable "background" {
-  description = "The size of scheduler and migration. Null: another app of this database runs both."
+  description = "The size of the scheduler and the migration job. Null: another app with the same database runs both."
   type        = string
 }
 
 variable "backup" {
   description = "The nightly backup: instance size, time of day (HH:MM, UTC), destination, and how many backups are kept. Null: no nightly backup."
-  type        = object({ size = string, time = string, place = string, keep = number })
+  type        = object({ size = string, time = string, destination = string, keep = number })
 }
 
 variable "backup_settings" {
-  description = "All settings of the nightly backup that are not secret."
+  description = "The non-secret settings of the nightly backup."
   type        = map(string)
 }
 
 variable "backup_secrets" {
-  description = "All secret settings of the nightly backup."
+  description = "The secret settings of the nightly backup."
   type        = map(string)
   sensitive   = true
 }
 
 variable "domain" {
-  description = "The public name, and its zone if DigitalOcean serves it. Null: App Platform's own name."
+  description = "The public domain name, and its DNS zone if DigitalOcean serves it. Null: App Platform's default domain."
   type        = object({ name = string, zone = optional(string) })
 }
 
 variable "alert_emails" {
-  description = "Who gets alerts."
+  description = "The e-mail addresses that get alerts."
   type        = list(string)
 }
 
 variable "settings" {
-  description = "Settings of all processes but the backup."
+  description = "The settings of all processes except the backup."
   type        = map(string)
 }
 
 variable "web_settings" {
-  description = "Settings of the web instances only."
+  description = "Additional settings of the web instances."
   type        = map(string)
 }
 
 variable "secrets" {
-  description = "Secret settings of all processes but the backup. web_secrets override them for the web instances."
+  description = "The secret settings of all processes except the backup."
   type        = map(string)
   sensitive   = true
 }
 
 variable "web_secrets" {
-  description = "Secret settings of the web instances only."
+  description = "Additional secret settings of the web instances. They override `secrets`."
   type        = map(string)
   sensitive   = true
 }

@@ -3,7 +3,7 @@
 locals {
   database = "kernex_db"
   role     = "kernex_app"
-  # A cluster made from a backup already has both.
+  # A cluster that is created from a backup already has both.
   is_restored = var.restore_from != null
   password    = local.is_restored ? one(data.digitalocean_database_user.restored[*].password) : one(digitalocean_database_user.app[*].password)
 }
@@ -18,7 +18,7 @@ resource "digitalocean_database_cluster" "this" {
   private_network_uuid = var.vpc_id
   tags                 = var.tags
 
-  # Choose the hour with the fewest devices at work. A minor release takes seconds; devices repeat missed heartbeats.
+  # Choose the hour with the lowest load. A minor release takes seconds, and devices repeat missed heartbeats.
   maintenance_window {
     day  = "sunday"
     hour = "10:00:00"
@@ -34,7 +34,7 @@ resource "digitalocean_database_cluster" "this" {
 
   lifecycle {
     prevent_destroy = true
-    # Only read when the cluster is created.
+    # Used only when the cluster is created.
     ignore_changes = [backup_restore]
   }
 }

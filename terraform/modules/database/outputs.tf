@@ -14,28 +14,28 @@ output "name" {
 }
 
 output "host" {
-  description = "The public host, for admitted addresses and with TLS."
+  description = "The public host. It requires TLS and an allowed IP address."
   value       = digitalocean_database_cluster.this.host
 }
 
 output "port" {
-  description = "The port."
+  description = "The database's port."
   value       = digitalocean_database_cluster.this.port
 }
 
 output "user" {
-  description = "The control plane's role."
+  description = "The database role of the control plane."
   value       = local.role
 }
 
 output "password" {
-  description = "That role's password."
+  description = "The password of the control plane's role."
   value       = local.password
   sensitive   = true
 }
 
 output "admin_url" {
-  description = "The owner's URL from outside the network. Only `manage.py grant_perms` needs it."
+  description = "ADMIN_DATABASE_URL from outside the network. Only `manage.py grant_perms` needs it."
   value = format(
     "postgresql://%s:%s@%s:%s/%s?sslmode=require",
     digitalocean_database_cluster.this.user, urlencode(digitalocean_database_cluster.this.password),
@@ -65,7 +65,7 @@ output "public_url" {
 }
 
 output "pool_url" {
-  description = "DATABASE_URL inside the network, through PgBouncer; null without PgBouncer."
+  description = "DATABASE_URL inside the network, through PgBouncer. Null without PgBouncer."
   value = var.pool_size == null ? null : format(
     "postgresql://%s:%s@%s:%s/%s?sslmode=require", local.role, urlencode(local.password),
     digitalocean_database_connection_pool.web[0].private_host, digitalocean_database_connection_pool.web[0].port,
@@ -75,17 +75,17 @@ output "pool_url" {
 }
 
 output "replica_id" {
-  description = "The read replica's id, for its firewall; null without a replica."
+  description = "The read replica's id, for its firewall. Null without a replica."
   value       = one(digitalocean_database_replica.read[*].uuid)
 }
 
 output "replica_host" {
-  description = "The read replica's public host; null without a replica."
+  description = "The read replica's public host. Null without a replica."
   value       = one(digitalocean_database_replica.read[*].host)
 }
 
 output "replica_url" {
-  description = "The read replica's URL from outside the network, for the control plane's role; null without a replica."
+  description = "The read replica's URL from outside the network, with the control plane's role. Null without a replica."
   value = one([for replica in digitalocean_database_replica.read : format(
     "postgresql://%s:%s@%s:%s/%s?sslmode=require", local.role, urlencode(local.password),
     replica.host, replica.port, local.database,

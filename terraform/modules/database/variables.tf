@@ -4,12 +4,12 @@ variable "name" {
 }
 
 variable "region" {
-  description = "The data centre."
+  description = "The DigitalOcean region."
   type        = string
 }
 
 variable "vpc_id" {
-  description = "The network of the cluster."
+  description = "The id of the cluster's network."
   type        = string
 }
 
@@ -19,17 +19,17 @@ variable "size" {
 }
 
 variable "nodes" {
-  description = "The number of nodes: one, and its standby nodes."
+  description = "The number of nodes: the primary and its standby nodes."
   type        = number
 }
 
 variable "restore_from" {
-  description = "The cluster whose backup this one starts with, and the moment. Null: an empty database."
+  description = "The cluster whose backup is restored, and the time of that backup. Null: an empty database."
   type        = object({ cluster = string, at = optional(string) })
 }
 
 variable "pool_size" {
-  description = "PgBouncer's server connections. Null: no PgBouncer."
+  description = "The number of PgBouncer's connections to the database. Null: no PgBouncer."
   type        = number
 }
 
@@ -44,6 +44,6 @@ variable "tags" {
 }
 
 variable "alert_emails" {
-  description = "Who gets alerts."
+  description = "The e-mail addresses that get alerts."
   type        = list(string)
 }

@@ -1,7 +1,7 @@
-# A cluster for the manifests in terraform/kubernetes/, which run the same image and scale by themselves.
+# A cluster for the manifests in terraform/kubernetes/, which run the same image and scale automatically.
 
 data "digitalocean_kubernetes_versions" "offered" {
-  version_prefix = var.shape.version_prefix
+  version_prefix = var.cluster.version_prefix
 }
 
 resource "digitalocean_kubernetes_cluster" "this" {
@@ -9,10 +9,10 @@ resource "digitalocean_kubernetes_cluster" "this" {
   region               = var.region
   vpc_uuid             = var.vpc_id
   version              = data.digitalocean_kubernetes_versions.offered.latest_version
-  ha                   = var.shape.ha
+  ha                   = var.cluster.ha
   auto_upgrade         = true
   surge_upgrade        = true
-  registry_integration = var.shape.registry != null
+  registry_integration = var.cluster.registry != null
   tags                 = var.tags
 
   maintenance_policy {
@@ -22,10 +22,10 @@ resource "digitalocean_kubernetes_cluster" "this" {
 
   node_pool {
     name       = "kernex"
-    size       = var.shape.node_size
+    size       = var.cluster.node_size
     auto_scale = true
-    min_nodes  = var.shape.least_nodes
-    max_nodes  = var.shape.most_nodes
+    min_nodes  = var.cluster.min_nodes
+    max_nodes  = var.cluster.max_nodes
     tags       = var.tags
     labels     = { "kernex/pool" = "kernex" }
   }
@@ -39,8 +39,8 @@ resource "digitalocean_kubernetes_cluster" "this" {
 }
 
 resource "digitalocean_container_registry" "this" {
-  count                  = var.shape.registry == null ? 0 : 1
-  name                   = var.shape.registry
+  count                  = var.cluster.registry == null ? 0 : 1
+  name                   = var.cluster.registry
   subscription_tier_slug = "professional"
   region                 = var.region
 }

@@ -1,5 +1,5 @@
 output "id" {
-  description = "The cluster's id, for the rules of the database's firewall."
+  description = "The cluster's id, for the database's firewall."
   value       = digitalocean_kubernetes_cluster.this.id
 }
 

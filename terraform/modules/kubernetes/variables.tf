@@ -4,28 +4,28 @@ variable "name" {
 }
 
 variable "region" {
-  description = "The data centre."
+  description = "The DigitalOcean region."
   type        = string
 }
 
 variable "vpc_id" {
-  description = "The network of the nodes."
+  description = "The id of the nodes' network."
   type        = string
 }
 
-variable "shape" {
-  description = "Version, nodes and registry of the cluster."
+variable "cluster" {
+  description = "The version, the nodes and the registry of the cluster."
   type = object({
     version_prefix = string
     node_size      = string
-    least_nodes    = number
-    most_nodes     = number
+    min_nodes      = number
+    max_nodes      = number
     ha             = bool
     registry       = optional(string)
   })
 }
 
 variable "tags" {
-  description = "The tags of cluster and nodes."
+  description = "The tags of the cluster and its nodes."
   type        = list(string)
 }

@@ -1,4 +1,4 @@
-# A second data centre: a database replica that can be promoted, and a bucket that survives the loss of the first one.
+# A second region: a database replica that can be promoted, and a bucket that survives the loss of the first one.
 
 resource "digitalocean_vpc" "this" {
   name        = "${var.name}-${var.region}"

@@ -1,15 +1,15 @@
 output "vpc_id" {
-  description = "The network of the second region."
+  description = "The id of the second region's network."
   value       = digitalocean_vpc.this.id
 }
 
 output "replica_host" {
-  description = "The replica's public host; null once it is promoted."
+  description = "The replica's public host. Null after its promotion."
   value       = one(digitalocean_database_replica.standby[*].host)
 }
 
 output "bucket" {
-  description = "The settings of the bucket of copies, without its secret."
+  description = "The settings for the bucket with copies of the bundles, without the secret key."
   value = {
     STORAGE_BUCKET       = digitalocean_spaces_bucket.copies.name
     STORAGE_ENDPOINT_URL = "https://${var.region}.digitaloceanspaces.com"
@@ -19,7 +19,7 @@ output "bucket" {
 }
 
 output "bucket_secret_key" {
-  description = "The secret of that bucket's key."
+  description = "STORAGE_SECRET_KEY for that bucket."
   value       = digitalocean_spaces_key.copies.secret_key
   sensitive   = true
 }

@@ -4,7 +4,7 @@ variable "name" {
 }
 
 variable "region" {
-  description = "The second data centre."
+  description = "The second DigitalOcean region."
   type        = string
 }
 
@@ -14,12 +14,12 @@ variable "cluster_id" {
 }
 
 variable "replica_size" {
-  description = "The replica's size. To take over, it needs the primary's size."
+  description = "The replica's size. To take over, it must be as large as the primary."
   type        = string
 }
 
 variable "bucket_name" {
-  description = "The name of the bucket of copies."
+  description = "The name of the bucket with copies of the bundles."
   type        = string
 }
 
@@ -29,6 +29,6 @@ variable "tags" {
 }
 
 variable "is_promoted" {
-  description = "Whether the replica was promoted. It is then a database of its own, which Terraform no longer manages."
+  description = "Whether the replica was promoted. It is then an independent database, which Terraform no longer manages."
   type        = bool
 }

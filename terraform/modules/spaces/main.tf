@@ -1,17 +1,17 @@
-# Two private buckets in Spaces, one for bundles and one for backups, each with a key of its own.
+# Two private buckets in Spaces, one for bundles and one for backups, each with its own key.
 
 resource "digitalocean_spaces_bucket" "this" {
   name   = var.name
   region = var.region
   acl    = "private"
 
-  # A stolen key can delete objects, but their old versions stay for recovery_days.
+  # A stolen key can delete objects, but their old versions remain for recovery_days.
   versioning {
     enabled = true
   }
 
-  # The rules that `manage.py prepare_bucket` checks; it finds nothing missing here. Parts of an abandoned upload are
-  # billed but never listed. Uploads that never became a blob are removed, too.
+  # The rules that `manage.py prepare_bucket` requires. Parts of an abandoned upload are billed but never listed. Uploads
+  # that never became a blob are deleted too.
   lifecycle_rule {
     id                                     = "kernex-abandoned-parts"
     enabled                                = true
@@ -45,7 +45,7 @@ resource "digitalocean_spaces_bucket" "this" {
 
   lifecycle {
     prevent_destroy = true
-    # The CORS rules are a resource of their own: they name the app, whose settings name this bucket.
+    # The CORS rules are a separate resource: they need the app's URL, and the app needs this bucket's name.
     ignore_changes = [cors_rule]
   }
 }
@@ -79,7 +79,7 @@ resource "digitalocean_spaces_bucket" "backups" {
     enabled                                = true
     abort_incomplete_multipart_upload_days = 7
   }
-  # The nightly dumps and lists of blobs. Blobs, which several backups share, have another prefix and stay.
+  # The nightly dumps and lists of blobs. Blobs have another prefix and remain, because several backups share them.
   lifecycle_rule {
     id      = "old-backups"
     prefix  = "${local.backup_prefix}/kernex-"
@@ -123,7 +123,7 @@ resource "digitalocean_spaces_key" "backups" {
 resource "digitalocean_cdn" "this" {
   count  = var.cdn ? 1 : 0
   origin = digitalocean_spaces_bucket.this.bucket_domain_name
-  # A week. The name of a blob contains its digest, so cached content is never out of date.
+  # A week. The name of a blob contains its digest, so cached content is never outdated.
   ttl = 604800
 }
 

@@ -9,7 +9,7 @@ output "urn" {
 }
 
 output "settings" {
-  description = "The control plane's settings for the bundles bucket, without the secret."
+  description = "The settings for the bundles bucket, without the secret key."
   value = {
     STORAGE_BUCKET       = digitalocean_spaces_bucket.this.name
     STORAGE_ENDPOINT_URL = "https://${var.region}.digitaloceanspaces.com"
@@ -19,26 +19,26 @@ output "settings" {
 }
 
 output "secret_key" {
-  description = "The secret of the control plane's key."
+  description = "STORAGE_SECRET_KEY for the bundles bucket."
   value       = digitalocean_spaces_key.app.secret_key
   sensitive   = true
 }
 
 output "cdn_endpoint" {
-  description = "The CDN's host; null without a CDN."
+  description = "The CDN's host. Null without a CDN."
   value       = one(digitalocean_cdn.this[*].endpoint)
 }
 
 output "backups" {
-  description = "The destination that `manage.py backup` writes to, and the access key for it."
+  description = "The destination of `manage.py backup`, and its access key."
   value = {
-    place              = "s3://${digitalocean_spaces_bucket.backups.name}/${local.backup_prefix}"
+    destination        = "s3://${digitalocean_spaces_bucket.backups.name}/${local.backup_prefix}"
     STORAGE_ACCESS_KEY = digitalocean_spaces_key.backups.access_key
   }
 }
 
 output "backups_secret_key" {
-  description = "The secret of the backups key."
+  description = "STORAGE_SECRET_KEY for the backups bucket."
   value       = digitalocean_spaces_key.backups.secret_key
   sensitive   = true
 }

@@ -1,20 +1,20 @@
 variable "name" {
-  description = "The name of the bundles bucket. The backups bucket is NAME-backups."
+  description = "The name of the bundles bucket. The backups bucket is named NAME-backups."
   type        = string
 }
 
 variable "region" {
-  description = "The data centre."
+  description = "The DigitalOcean region."
   type        = string
 }
 
 variable "recovery_days" {
-  description = "For how many days a deleted or overwritten object can be recovered."
+  description = "The number of days for which a deleted or overwritten object can be recovered."
   type        = number
 }
 
 variable "backup_days" {
-  description = "For how many days a nightly backup is kept."
+  description = "The number of days for which a nightly backup is kept."
   type        = number
 }
 
