@@ -76,7 +76,7 @@ VALUES: dict[str, tuple[str, dict[str, object], str]] = {
         "production", {"spaces_enabled": False, "backup_size": None, "cdn": True, **OTHER_STORAGE},
         "cdn needs spaces_enabled",
     ),
-    "nothing that serves": ("production", {"app_platform": False}, "one of the two must serve"),
+    "neither App Platform nor Kubernetes": ("production", {"app_platform": False}, "must run on one of the two"),
     "a cluster of one node": ("production", {"kubernetes": {"min_nodes": 1}}, "must be 2 or more"),
     "a failover to nowhere": (
         "production", {"failover_database_url": "postgresql://a:b@c:1/d"}, "needs second_region with serve = true",
