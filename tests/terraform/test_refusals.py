@@ -120,7 +120,7 @@ CODE: dict[str, tuple[str, str, str, str]] = {
         "modules/spaces/main.tf", '"readwrite"', '"write"', "expected grant.permission to be one of",
     ),
     "a name that is too long": (
-        "main.tf", 'name        = "kernex-${', 'name        = "kernex-of-the-whole-wide-world-${',
+        "main.tf", '= "kernex-${var.environment}"\n', '= "kernex-of-the-whole-wide-world-${var.environment}"\n',
         "spec.name to be in the range (2 - 32)",
     ),
     "a module that lacks an input": ("main.tf", "  pool_size    = var.connection_pool\n", "", "is required"),
