@@ -19,6 +19,7 @@ from deployments.models import (
     Phase,
     PhaseState,
 )
+from deployments.rollback import other_successes
 from devices.models import BundleReference, Command, DeployPayload, DeviceState
 from foundation.api.times import format_time
 from foundation.batches import run_in_batches
@@ -59,9 +60,9 @@ def offering_phases() -> list[int]:
 def free_to_offer(phases: Collection[int]) -> DeviceDeploymentQuerySet:
     """Waiting rows of these phases whose device has no active or earlier waiting row of the same product.
 
-    Rollbacks come first, then older deployments.
+    Rollbacks come first, then older deployments. A device that got another bundle meanwhile is not rolled back.
 
-    Both conditions are scalar subqueries. They stay index look-ups for each row, even right after a hundred thousand
+    The conditions are scalar subqueries. They stay index look-ups for each row, even right after a hundred thousand
     rows were added and before PostgreSQL's statistics include them. As EXISTS they become joins that take minutes.
     """
     same = DeviceDeployment.objects.filter(device=OuterRef("device"), product=OuterRef("product"))
@@ -70,8 +71,11 @@ def free_to_offer(phases: Collection[int]) -> DeviceDeploymentQuerySet:
     return (
         DeviceDeployment.objects.waiting()
         .filter(phase__in=phases, device__state=DeviceState.ACCEPTED, pk=Subquery(oldest))
-        .alias(active=Subquery(same.active().order_by().values("pk")[:1]))
-        .filter(active__isnull=True)
+        .alias(
+            active=Subquery(same.active().order_by().values("pk")[:1]),
+            other=Subquery(other_successes().values("pk")[:1]),
+        )
+        .filter(Q(bundle=None) | Q(other__isnull=True), active__isnull=True)
     )
 
 

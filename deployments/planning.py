@@ -151,6 +151,7 @@ def _plan_rollback(deployment: Deployment, phase: Phase) -> Batch:
         "deployment": deployment.pk,
         "phase": phase.pk,
         "product": deployment.bundle.name,
+        "bundle": deployment.bundle_id,
         "manifest_sha256": deployment.bundle.manifest_sha256,
         "reverted": list(REVERTED_STATES),
         "unanswered": CANCEL_UNANSWERED,

@@ -5,15 +5,26 @@
    that ran when the device accepted the first deployment. The agent downloads nothing if it still has that release.
 3. It includes the devices that run the bundle, or may come to run it because they are at work. A device at work is
    offered the rollback when its part in the first deployment has ended.
-4. Rollbacks take precedence over other deployments of the product, and continue if the bundle is withdrawn. If too many
+4. A device that gets another bundle of the product meanwhile, such as a newer one, keeps that one.
+5. Rollbacks take precedence over other deployments of the product, and continue if the bundle is withdrawn. If too many
    devices fail, a rollback pauses; it is never rolled back itself.
-5. When the rollback has finished, the first deployment finishes with the outcome `rolled_back`.
+6. When the rollback has finished, the first deployment finishes with the outcome `rolled_back`.
 """
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import OuterRef
+from django.db.models.functions import Coalesce
 
-from deployments.models import Deployment, DeploymentState, DeviceDeploymentState, Phase, Selection
+from deployments.models import (
+    Deployment,
+    DeploymentState,
+    DeviceDeployment,
+    DeviceDeploymentQuerySet,
+    DeviceDeploymentState,
+    Phase,
+    Selection,
+)
 from deployments.states import ACTIVE_STATES, FailureAction
 from foundation.errors import Conflict, IllegalTransition
 from foundation.events.models import record_event
@@ -40,6 +51,15 @@ judged AS (
             WHEN visited.finished_at IS NOT NULL AND device.last_heartbeat_at > visited.finished_at
                 AND device.running_bundles -> %(product)s ->> 'manifest_sha256'
                     IS DISTINCT FROM %(manifest_sha256)s THEN 'not_running'
+            -- The device has installed another bundle, and no heartbeat says so yet.
+            WHEN EXISTS (
+                SELECT FROM deployments_devicedeployment AS newer
+                JOIN deployments_deployment AS its_deployment ON its_deployment.id = newer.deployment_id
+                WHERE newer.device_id = visited.device_id AND newer.product = %(product)s
+                    AND newer.state = 'succeeded' AND newer.late_at IS NULL
+                    AND newer.finished_at > greatest(visited.finished_at, device.last_heartbeat_at)
+                    AND coalesce(newer.bundle_id, its_deployment.bundle_id) <> %(bundle)s
+            ) AND visited.finished_at IS NOT NULL THEN 'not_running'
             WHEN previous.id IS NULL THEN 'nothing_to_return_to'
             ELSE ''
         END AS reason
@@ -68,6 +88,15 @@ SELECT (SELECT count(*) FROM visited), (SELECT device_id FROM visited ORDER BY d
     (SELECT coalesce(json_object_agg(reason, devices), '{}')::text
         FROM (SELECT reason, count(*) AS devices FROM judged GROUP BY reason) AS reasons)
 """
+
+
+def other_successes() -> DeviceDeploymentQuerySet:
+    """For a subquery of a rollback's rows: successes of other bundles of the product since the rollback began."""
+    successes = DeviceDeployment.objects.in_states(DeviceDeploymentState.SUCCEEDED).filter(
+        device=OuterRef("device"), product=OuterRef("product"), late_at=None, finished_at__gt=OuterRef("created_at")
+    )
+    installed = Coalesce("bundle", "deployment__bundle")
+    return successes.alias(installed=installed).exclude(installed=OuterRef("deployment__bundle")).order_by()
 
 
 def roll_back(deployment: Deployment, *, reason: str, actor: str, created_by: User | None = None) -> Deployment:

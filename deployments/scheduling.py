@@ -9,6 +9,7 @@ from deployments.previews.counting import compute_previews, delete_old_previews
 from deployments.termination import (
     carry_out_cancels,
     end_decommissioned,
+    end_superseded_rollbacks,
     end_withdrawn,
     enforce_deadlines,
     finish,
@@ -26,6 +27,7 @@ TASKS = [
     Task("enforce deadlines", enforce_deadlines, every_seconds=1),
     Task("end decommissioned devices", end_decommissioned, every_seconds=5),
     Task("end withdrawn bundles", end_withdrawn, every_seconds=5),
+    Task("end superseded rollbacks", end_superseded_rollbacks, every_seconds=5),
     Task("finish", finish, every_seconds=1),
     Task("observe successes", observe, every_seconds=2),
     Task("compare devices", compare, every_seconds=5),

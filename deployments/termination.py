@@ -7,7 +7,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import DurationField, Exists, F, Func, OuterRef, Q, Value
+from django.db.models import DurationField, Exists, F, Func, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
@@ -21,7 +21,8 @@ from deployments.models import (
     Phase,
     PhaseState,
 )
-from deployments.states import CANCEL_UNANSWERED, OPEN_PHASE_STATES, STAGES
+from deployments.rollback import other_successes
+from deployments.states import CANCEL_UNANSWERED, OPEN_PHASE_STATES, STAGES, SkipReason
 from devices.models import CancelPayload, Command, DeviceState
 from foundation.batches import run_in_batches
 from foundation.events.models import Event, record_event
@@ -73,6 +74,13 @@ def end_withdrawn() -> int:
         Q(bundle__state=BundleState.WITHDRAWN) | Q(bundle=None, deployment__bundle__state=BundleState.WITHDRAWN)
     )
     return _in_batches(withdrawn, lambda rows: _end(rows, DeviceDeploymentState.CANCELLED, "bundle_withdrawn"))
+
+
+def end_superseded_rollbacks() -> int:
+    """End rows that wait to roll back a device that got another bundle of the product meanwhile. Return how many."""
+    waiting = DeviceDeployment.objects.waiting().filter(deployment__reverts__isnull=False, deployment__finished_at=None)
+    superseded = waiting.alias(other=Subquery(other_successes().values("pk")[:1])).filter(other__isnull=False)
+    return _in_batches(superseded, lambda rows: _end(rows, DeviceDeploymentState.CANCELLED, SkipReason.NOT_RUNNING))
 
 
 def finish() -> int:

@@ -1,0 +1,128 @@
+"""Rollbacks among other deployments of the product, and while devices are at work."""
+
+import pytest
+from django.utils import timezone
+
+from bundles.models import Bundle
+from deployments.models import Deployment, DeviceDeployment
+from deployments.offers import offer
+from deployments.planning import plan
+from deployments.reports import Report, accept_report
+from deployments.rollback import roll_back
+from deployments.termination import carry_out_cancels, end_superseded_rollbacks
+from devices.models import Device
+from tests.factories import complete, make_bundle, make_deployment, make_device
+
+pytestmark = pytest.mark.django_db
+ALICE = "operator:alice"
+
+
+@pytest.fixture
+def old(db: None) -> Bundle:
+    return make_bundle("vad@1.0.0")
+
+
+@pytest.fixture
+def bad(db: None) -> Bundle:
+    return make_bundle("vad@2.0.0")
+
+
+@pytest.fixture
+def fixed(db: None) -> Bundle:
+    return make_bundle("vad@3.0.0")
+
+
+@pytest.fixture
+def device(old: Bundle) -> Device:
+    """A device that runs vad@1.0.0."""
+    device = make_device()
+    runs(device, old)
+    return device
+
+
+def runs(device: Device, bundle: Bundle) -> None:
+    """Let the device's last heartbeat say that it runs a bundle."""
+    running = {bundle.name: {"version": bundle.version, "manifest_sha256": bundle.manifest_sha256}}
+    Device.objects.filter(pk=device.pk).update(running_bundles=running, last_heartbeat_at=timezone.now())
+
+
+def row_of(deployment: Deployment) -> DeviceDeployment:
+    return DeviceDeployment.objects.get(deployment=deployment)
+
+
+def report(deployment: Deployment, state: str) -> str:
+    row = row_of(deployment)
+    return accept_report(row.device_id, deployment.pk, Report(row.attempt, row.report + 1, state))
+
+
+def result_of(deployment: Deployment) -> tuple[str, str]:
+    row = row_of(deployment)
+    return row.state, row.reason_code
+
+
+def deployed(bundle: Bundle, device: Device) -> Deployment:
+    """Return a deployment that has succeeded on the device."""
+    deployment = make_deployment(bundle, device)
+    assert offer() == 1
+    report(deployment, "accepted")
+    report(deployment, "succeeded")
+    runs(device, bundle)
+    return deployment
+
+
+def roll_back_now(deployment: Deployment) -> Deployment:
+    rollback = roll_back(Deployment.objects.get(pk=deployment.pk), reason="", actor=ALICE)
+    carry_out_cancels()
+    plan()
+    rollback.refresh_from_db()
+    return rollback
+
+
+def test_a_device_that_is_getting_a_newer_bundle_keeps_it(device: Device, bad: Bundle, fixed: Bundle) -> None:
+    first = deployed(bad, device)
+    newer = make_deployment(fixed, device)
+    offer()
+    rollback = roll_back_now(first)
+    assert result_of(rollback) == ("waiting", "")
+    report(newer, "accepted")
+    report(newer, "succeeded")
+    assert (end_superseded_rollbacks(), end_superseded_rollbacks()) == (1, 0)
+    assert offer() == 0
+    assert result_of(rollback) == ("cancelled", "not_running")
+    complete()
+    complete()
+    first.refresh_from_db()
+    assert first.finished_at is not None
+
+
+def test_a_rollback_is_not_offered_before_the_scheduler_has_looked(device: Device, bad: Bundle, fixed: Bundle) -> None:
+    first = deployed(bad, device)
+    newer = make_deployment(fixed, device)
+    offer()
+    roll_back_now(first)
+    report(newer, "accepted")
+    report(newer, "succeeded")
+    assert offer() == 0
+
+
+def test_a_newer_bundle_that_failed_is_no_reason_to_stay(device: Device, bad: Bundle, fixed: Bundle) -> None:
+    first = deployed(bad, device)
+    newer = make_deployment(fixed, device)
+    offer()
+    rollback = roll_back_now(first)
+    report(newer, "failed")
+    assert end_superseded_rollbacks() == 0
+    assert offer() == 1
+    assert result_of(rollback) == ("offered", "")
+
+
+def test_a_device_that_installed_a_newer_bundle_since_its_last_heartbeat(
+    device: Device, bad: Bundle, fixed: Bundle
+) -> None:
+    first = deployed(bad, device)
+    newer = make_deployment(fixed, device)
+    offer()
+    report(newer, "accepted")
+    report(newer, "succeeded")
+    rollback = roll_back_now(first)
+    assert result_of(rollback) == ("skipped", "not_running")
