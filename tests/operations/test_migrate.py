@@ -112,12 +112,31 @@ def test_waiting_for_a_locked_table_is_limited(newest_database: Database) -> Non
     assert manage(newest_database.environment(), "migrate").code == 0
     assert manage(newest_database.environment(), "migrate", "tokens", "zero").code == 0
     with psycopg.connect(newest_database.url) as session:
+        session.execute("SET idle_in_transaction_session_timeout = 0")
         session.execute("LOCK TABLE auth_user IN ACCESS EXCLUSIVE MODE")
         result = manage(newest_database.environment(), "migrate")
     assert result.code == 1
-    assert "is in use" in result.err
+    assert result.err.count("is in use; trying again") == 4
+    assert "Migrations that ran stay applied; run migrate again." in result.err
     assert "Traceback" not in result.err
     assert manage(newest_database.environment(), "migrate").code == 0
+
+
+def test_a_table_that_is_in_use_for_a_moment_is_waited_for(newest_database: Database) -> None:
+    assert newest_database.grant().code == 0
+    assert manage(newest_database.environment(), "migrate").code == 0
+    assert manage(newest_database.environment(), "migrate", "tokens", "zero").code == 0
+    results: list[CommandResult] = []
+    migrating = threading.Thread(target=lambda: results.append(manage(newest_database.environment(), "migrate")))
+    with psycopg.connect(newest_database.url) as session:
+        session.execute("LOCK TABLE auth_user IN ACCESS EXCLUSIVE MODE")
+        migrating.start()
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        wait_for(lambda: newest_database.run(newest_database.url, waiting))
+        time.sleep(3.5)  # longer than migrate waits for a table
+    migrating.join()
+    assert [result.code for result in results] == [0], results
+    assert "is in use; trying again" in results[0].err
 
 
 @pytest.mark.long

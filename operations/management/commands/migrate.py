@@ -1,5 +1,6 @@
 """Django's migrate with a lock against concurrent runs, and with a clear error if a privilege is missing."""
 
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +16,10 @@ from operations.database.grants import explanation
 from operations.database.postgres_errors import ungranted
 
 CONNECT_SECONDS = 5
+# What PostgreSQL raises if another session uses the table, or if both would wait for each other.
+IN_USE = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
+TRIES = 5
+PAUSE_SECONDS = 1
 
 
 class Command(Migrate):
@@ -37,7 +42,7 @@ class Command(Migrate):
                 raise CommandError(explanation(role, denied)) from None
             if isinstance(error, MigrationSchemaMissing):
                 raise
-            if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+            if isinstance(error.__cause__, IN_USE):
                 raise CommandError(
                     "A table that a migration changes is in use. Migrations that ran stay applied; run migrate again."
                 ) from None
@@ -48,7 +53,22 @@ class Command(Migrate):
             raise CommandError(explanation(role, str(error.__cause__.diag.message_primary))) from None
 
     def handle(self, *args: Any, **options: Any) -> str | None:
-        """Migrate while holding the lock."""
+        """Migrate while holding the lock. If a table is in use, try again: migrations that ran stay applied."""
+        for _ in range(TRIES - 1):
+            try:
+                return self._migrate(*args, **options)
+            except OperationalError as error:
+                if not isinstance(error.__cause__, IN_USE):
+                    raise
+            self.stderr.write("A table that a migration changes is in use; trying again.")
+            # Django leaves the session in the failed transaction.
+            alias = options.get("database") or DEFAULT_DB_ALIAS
+            connections[alias].close()
+            del connections[alias]
+            time.sleep(PAUSE_SECONDS)
+        return self._migrate(*args, **options)
+
+    def _migrate(self, *args: Any, **options: Any) -> str | None:
         connection = connections[options.get("database") or DEFAULT_DB_ALIAS]
         try:
             migration_locks.begin(connection)
