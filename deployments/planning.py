@@ -26,7 +26,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import DataError, connection, transaction
-from django.db.models import Count
+from django.db.models import Count, Exists, OuterRef
 from django.utils import timezone
 
 from bundles.models import BundleState
@@ -35,6 +35,7 @@ from deployments.models import (
     Deployment,
     DeploymentState,
     DeviceDeployment,
+    DeviceDeploymentState,
     Phase,
     PhaseState,
     Selection,
@@ -43,7 +44,7 @@ from deployments.models import (
 from deployments.models.phase import device_counts
 from deployments.phases.strata import MAX_MIXED_STRATA
 from deployments.rollback import PLAN_ROLLBACK, REVERTED_STATES
-from deployments.states import CANCEL_UNANSWERED
+from deployments.states import CANCEL_UNANSWERED, STAGES
 from foundation.batches import RUN_SECONDS, run_in_batches
 from foundation.errors import BadRequest
 from foundation.events.models import record_event
@@ -105,7 +106,10 @@ def plan() -> int:
 
 def _plan_next() -> int:
     """Plan one batch of the oldest deployment that no other scheduler plans. Return 0 if there is none."""
-    deployments = Deployment.objects.planning().order_by("created_at").select_related("bundle")
+    # A rollback waits until its deployment has stopped: what another scheduler offers meanwhile has to be rolled back.
+    goes_on = DeviceDeployment.objects.in_states(DeviceDeploymentState.WAITING, *STAGES)
+    ready = Deployment.objects.planning().exclude(Exists(goes_on.filter(deployment=OuterRef("reverts"))))
+    deployments = ready.order_by("created_at").select_related("bundle")
     deployment = deployments.select_for_update(skip_locked=True, of=("self",), no_key=True).first()
     if deployment is None:
         return 0

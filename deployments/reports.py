@@ -32,6 +32,8 @@ from foundation.events.models import record_event
 TRIES = 5
 # Reports after a success that make it fail late.
 LATE_FAILURES = (DeviceDeploymentState.FAILED, DeviceDeploymentState.ROLLED_BACK)
+# A device may accept an offer after it was asked to cancel.
+BEFORE_ACCEPTANCE = (DeviceDeploymentState.OFFERED, DeviceDeploymentState.CANCELLING)
 # What a device may measure, in seconds: fetching the blobs, installing, and the health check.
 TIMINGS = ("fetch", "install", "check")
 # How many events the late reports of one device deployment may write.
@@ -112,7 +114,7 @@ def _changes(row: DeviceDeployment, report: Report, target: str) -> dict[str, An
         changes["bytes_done"] = report.bytes_done
     if report.bytes_total is not None:
         changes["bytes_total"] = report.bytes_total
-    if row.state == DeviceDeploymentState.OFFERED and target != row.state:
+    if row.state in BEFORE_ACCEPTANCE and not row.previous_manifest_sha256:
         changes["previous_manifest_sha256"] = _running_manifest(row)
     if target == DeviceDeploymentState.SUCCEEDED:
         seconds = Deployment.objects.values_list("observation_seconds", flat=True).get(pk=row.deployment_id)

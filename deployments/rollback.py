@@ -1,8 +1,9 @@
 """Rolling back a deployment: a second deployment brings each device back to what it ran before.
 
 1. The first deployment is `rolling_back`: what waits is cancelled, and devices at work are asked to stop.
-2. The rollback is a deployment that `reverts` it. Each of its device deployments names the bundle to return to: the one
-   that ran when the device accepted the first deployment. The agent downloads nothing if it still has that release.
+2. The rollback is a deployment that `reverts` it. It is planned when the first deployment has stopped. Each of its
+   device deployments names the bundle to return to: the one that ran when the device accepted the first deployment, or
+   runs now if it has not accepted yet. The agent downloads nothing if it still has that release.
 3. It includes the devices that run the bundle, or may come to run it because they are at work. A device at work is
    offered the rollback when its part in the first deployment has ended.
 4. A device that gets another bundle of the product meanwhile, such as a newer one, keeps that one.
@@ -37,7 +38,8 @@ REVERTED_STATES = (DeviceDeploymentState.SUCCEEDED, DeviceDeploymentState.TIMED_
 # got it last.
 PLAN_ROLLBACK = """
 WITH visited AS MATERIALIZED (
-    SELECT device_id, state, reason_code, previous_manifest_sha256, finished_at FROM deployments_devicedeployment
+    SELECT device_id, state, attempt, report, reason_code, previous_manifest_sha256, offered_at, finished_at
+    FROM deployments_devicedeployment
     WHERE deployment_id = %(reverts)s AND device_id > coalesce(%(after)s::uuid, '00000000-0000-0000-0000-000000000000')
     ORDER BY device_id LIMIT %(size)s
 ),
@@ -48,6 +50,9 @@ judged AS (
         CASE
             WHEN device.state = 'decommissioned' THEN 'decommissioned'
             WHEN device.state <> 'accepted' THEN 'not_accepted'
+            -- The device has not been heard from since its first offer, so it cannot have received the command.
+            WHEN visited.attempt = 1 AND visited.report = 0
+                AND coalesce(device.last_heartbeat_at, '-infinity') < visited.offered_at THEN 'not_running'
             WHEN visited.finished_at IS NOT NULL AND device.last_heartbeat_at > visited.finished_at
                 AND device.running_bundles -> %(product)s ->> 'manifest_sha256'
                     IS DISTINCT FROM %(manifest_sha256)s THEN 'not_running'
@@ -66,7 +71,9 @@ judged AS (
     FROM visited
     JOIN devices_device AS device ON device.id = visited.device_id
     LEFT JOIN bundles_bundle AS previous ON previous.name = %(product)s AND previous.state = 'ready'
-        AND previous.manifest_sha256 = visited.previous_manifest_sha256
+        AND previous.manifest_sha256 = coalesce(
+            nullif(visited.previous_manifest_sha256, ''), device.running_bundles -> %(product)s ->> 'manifest_sha256'
+        )
         AND previous.manifest_sha256 <> %(manifest_sha256)s
     WHERE visited.state = ANY(%(reverted)s) OR (visited.state = 'cancelled' AND visited.reason_code = %(unanswered)s)
 ),

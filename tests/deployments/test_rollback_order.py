@@ -10,8 +10,8 @@ from deployments.planning import plan
 from deployments.reports import Report, accept_report
 from deployments.rollback import roll_back
 from deployments.termination import carry_out_cancels, end_superseded_rollbacks
-from devices.models import Device
-from tests.factories import complete, make_bundle, make_deployment, make_device
+from devices.models import Command, Device
+from tests.factories import complete, make_bundle, make_deployment, make_device, make_planning_deployment
 
 pytestmark = pytest.mark.django_db
 ALICE = "operator:alice"
@@ -126,3 +126,63 @@ def test_a_device_that_installed_a_newer_bundle_since_its_last_heartbeat(
     report(newer, "succeeded")
     rollback = roll_back_now(first)
     assert result_of(rollback) == ("skipped", "not_running")
+
+
+def acknowledged(bundle: Bundle, device: Device) -> Deployment:
+    """Return a deployment whose command the device has received, without having accepted it yet."""
+    deployment = make_deployment(bundle, device)
+    offer()
+    Command.objects.open().update(acknowledged_at=timezone.now())
+    Device.objects.filter(pk=device.pk).update(last_heartbeat_at=timezone.now())
+    return deployment
+
+
+def test_a_device_that_accepts_after_the_rollback_began_returns_as_well(
+    device: Device, old: Bundle, bad: Bundle
+) -> None:
+    first = acknowledged(bad, device)
+    rollback = roll_back_now(first)
+    assert result_of(rollback) == ("waiting", "")
+    report(first, "accepted")
+    report(first, "succeeded")
+    runs(device, bad)
+    assert offer() == 1
+    assert row_of(rollback).target == old
+
+
+def test_a_device_that_accepts_after_a_cancel_can_be_rolled_back_later(
+    device: Device, old: Bundle, bad: Bundle
+) -> None:
+    first = acknowledged(bad, device)
+    first.cancel(ALICE)
+    carry_out_cancels()
+    report(first, "accepted")
+    runs(device, bad)
+    report(first, "succeeded")
+    complete()
+    rollback = roll_back_now(first)
+    assert row_of(rollback).target == old
+
+
+def test_a_device_that_cannot_have_received_the_offer_is_not_rolled_back(device: Device, bad: Bundle) -> None:
+    """Otherwise the rollback would wait for offline devices that have nothing to return from."""
+    first = make_deployment(bad, device)
+    offer()
+    rollback = roll_back_now(first)
+    assert result_of(rollback) == ("skipped", "not_running")
+
+
+def test_a_rollback_is_planned_after_the_first_deployment_has_stopped(device: Device, bad: Bundle) -> None:
+    """Another scheduler may just be offering the bundle to devices that wait."""
+    first = make_deployment(bad, device)
+    rollback = roll_back(first, reason="", actor=ALICE)
+    other = make_planning_deployment(make_bundle("asr@1.0.0"), device)
+    plan()
+    assert {each.pk: each.state for each in Deployment.objects.exclude(pk=first.pk)} == {
+        rollback.pk: "planning",
+        other.pk: "running",
+    }
+    carry_out_cancels()
+    plan()
+    rollback.refresh_from_db()
+    assert rollback.state == "finished"
