@@ -105,7 +105,7 @@ class ResumeDeployment(APIView):
         responses={
             200: DeploymentResponse,
             400: OpenApiResponse(description="reason_required"),
-            409: OpenApiResponse(description="wrong_state, decision_required"),
+            409: OpenApiResponse(description="wrong_state, decision_required, last_phase"),
         },
     )
     def post(self, request: Request, deployment_id: UUID) -> Response:

@@ -25,7 +25,8 @@ class Resumption:
     """How a deployment goes on, and why.
 
     After a trip, one of these is required: raise a threshold (`error_threshold_percent`, `success_threshold_percent`),
-    `accept_failures`, so that those so far no longer count, or `skip_phase`, so that the next one begins.
+    `accept_failures`, so that those so far no longer count, or `skip_phase`, so that the next one begins. The last
+    phase cannot be skipped.
     """
 
     reason: str = ""
@@ -55,7 +56,8 @@ def resume_deployment(deployment: Deployment, resumption: Resumption, *, actor: 
 
     Raises:
         IllegalTransition: `wrong_state`.
-        Conflict: `decision_required` after a trip, unless the resumption says what changes.
+        Conflict: `decision_required` after a trip, unless the resumption says what changes; `last_phase` if it skips
+            the last phase.
         BadRequest: `reason_required` for such a decision without a reason.
     """
     with transaction.atomic():
@@ -112,6 +114,9 @@ def _resume(each: Survey, resumption: Resumption) -> None:
     tripped = next((phase for phase in each.phases if phase.state == PhaseState.TRIPPED), None)
     if tripped is not None and each.deployment.pause_reason in TRIPPED_REASONS:
         _require_decision(each.deployment, resumption)
+        if resumption.skip_phase and tripped.is_last:
+            message = "The last phase cannot be skipped: accept its failures, or cancel the deployment."
+            raise Conflict("last_phase", message)
         _change(each, tripped, resumption)
         if resumption.skip_phase:
             tripped.transition_to(PhaseState.SKIPPED)

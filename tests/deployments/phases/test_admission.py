@@ -12,7 +12,7 @@ from deployments.models import Deployment, DeviceDeployment, Phase
 from deployments.offers import offer
 from deployments.phases.admission import admit
 from deployments.phases.advance import advance
-from deployments.phases.control import Resumption, resume_deployment
+from deployments.phases.control import Resumption, promote_deployment, resume_deployment
 from deployments.phases.definition import PhaseDefinition
 from deployments.reports import Report, accept_report
 from devices.models import Command, Device
@@ -20,6 +20,7 @@ from foundation.errors import Conflict
 from tests.factories import complete, make_deployment, make_device
 
 pytestmark = pytest.mark.django_db
+ALICE = "operator:alice"
 CANARY = (PhaseDefinition(percent=10), PhaseDefinition())
 
 
@@ -162,7 +163,7 @@ def test_a_place_that_nobody_can_fill_pauses_the_deployment(bundle: Bundle) -> N
     advance()
     deployment.refresh_from_db()
     assert (deployment.state, deployment.pause_reason) == ("paused", "not_enough_devices")
-    resume_deployment(deployment, Resumption(), actor="operator:alice")
+    resume_deployment(deployment, Resumption(), actor=ALICE)
     assert advance() == 0
     Device.objects.filter(pk=silent.device_id).update(last_heartbeat_at=timezone.now())
     advance()
@@ -181,7 +182,7 @@ def test_a_place_that_nobody_can_fill_may_be_given_up(bundle: Bundle) -> None:
     advance()
     Phase.objects.filter(state="settling").update(fill_ends_at=timezone.now())
     advance()
-    resume_deployment(deployment, Resumption(skip_phase=True), actor="operator:alice")
+    resume_deployment(deployment, Resumption(skip_phase=True), actor=ALICE)
     advance()
     assert [phase.state for phase in deployment.phases.all()] == ["skipped", "settling"]
 
@@ -195,3 +196,27 @@ def test_a_late_phase_admits_reachable_devices_before_it_pauses(deployment: Depl
     deployment.refresh_from_db()
     assert deployment.state == "running"
     assert len(rows(deployment, phase__number=1)) == 2
+
+
+def test_the_last_phase_is_not_skipped_because_devices_wait_for_it(bundle: Bundle) -> None:
+    """No other phase would admit them, and the deployment would never end."""
+    gate = (PhaseDefinition(percent=10, manual_gate=True), PhaseDefinition())
+    deployment = make_deployment(bundle, *online(20), phases=gate)
+    advance()
+    offer()
+    for row in rows(deployment, state="offered"):
+        report(row, "succeeded")
+    advance()
+    report(rows(deployment, state="succeeded")[0], "rolled_back")
+    promote_deployment(deployment, actor=ALICE)
+    advance()
+    assert [phase.state for phase in deployment.phases.all()] == ["passed", "tripped"]
+    with pytest.raises(Conflict) as caught:
+        resume_deployment(deployment, Resumption("go on", skip_phase=True), actor=ALICE)
+    assert caught.value.code == "last_phase"
+    resume_deployment(deployment, Resumption("go on", accept_failures=True), actor=ALICE)
+    advance()
+    offer()
+    for row in rows(deployment, state="offered"):
+        report(row, "succeeded")
+    assert complete() == 1
