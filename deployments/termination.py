@@ -98,7 +98,9 @@ def finish() -> int:
             ~Exists(unfinished), ~Exists(rollback), ~Q(state=DeploymentState.RUNNING) | ~Exists(to_complete)
         )
         ended = ended.order_by().select_related("bundle").defer("bundle__manifest")
-        deployments = list(ended.select_for_update(skip_locked=True, of=("self",))[:BATCH])
+        locked = [each.pk for each in ended.select_for_update(skip_locked=True, of=("self",))[:BATCH]]
+        # Read again: just before the lock, another process may have begun to roll one back.
+        deployments = list(ended.filter(pk__in=locked))
         counts = DeviceDeployment.objects.filter(deployment__in=deployments).counts()
         for deployment in deployments:
             _finish(deployment, counts.get(deployment.pk, {}))
