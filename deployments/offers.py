@@ -75,7 +75,7 @@ def free_to_offer(phases: Collection[int]) -> DeviceDeploymentQuerySet:
             active=Subquery(same.active().order_by().values("pk")[:1]),
             other=Subquery(other_successes().values("pk")[:1]),
         )
-        .filter(Q(bundle=None) | Q(other__isnull=True), active__isnull=True)
+        .filter(Q(bundle=None) | Q(bundle__state=BundleState.READY, other__isnull=True), active__isnull=True)
     )
 
 

@@ -9,7 +9,7 @@ from deployments.offers import offer
 from deployments.planning import plan
 from deployments.reports import Report, accept_report
 from deployments.rollback import roll_back
-from deployments.termination import carry_out_cancels, end_superseded_rollbacks
+from deployments.termination import carry_out_cancels, end_superseded_rollbacks, end_withdrawn
 from devices.models import Command, Device
 from tests.factories import complete, make_bundle, make_deployment, make_device, make_planning_deployment
 
@@ -186,3 +186,13 @@ def test_a_rollback_is_planned_after_the_first_deployment_has_stopped(device: De
     plan()
     rollback.refresh_from_db()
     assert rollback.state == "finished"
+
+
+def test_a_bundle_that_was_withdrawn_a_moment_ago_is_not_offered_again(
+    device: Device, old: Bundle, bad: Bundle
+) -> None:
+    rollback = roll_back_now(deployed(bad, device))
+    old.withdraw(actor=ALICE)
+    assert offer() == 0
+    assert end_withdrawn() == 1
+    assert result_of(rollback) == ("cancelled", "bundle_withdrawn")
