@@ -196,3 +196,18 @@ def test_a_bundle_that_was_withdrawn_a_moment_ago_is_not_offered_again(
     assert offer() == 0
     assert end_withdrawn() == 1
     assert result_of(rollback) == ("cancelled", "bundle_withdrawn")
+
+
+def test_a_device_whose_report_came_after_its_heartbeat_returns_to_its_last_success(
+    old: Bundle, bad: Bundle, fixed: Bundle
+) -> None:
+    """The heartbeat said already that the bundle runs, so what ran before has to be looked up."""
+    device = make_device()
+    deployed(old, device)
+    first = make_deployment(bad, device)
+    offer()
+    runs(device, bad)
+    report(first, "accepted")
+    report(first, "succeeded")
+    rollback = roll_back_now(first)
+    assert row_of(rollback).target == old
