@@ -30,7 +30,7 @@ class Decoded:
     """The state of a journal, and why entries were omitted, such as "jobs: not a valid Stage"."""
 
     state: State
-    left_out: list[str] = field(default_factory=list)
+    omitted: list[str] = field(default_factory=list)
     has_lost_products: bool = False
 
 
@@ -59,15 +59,15 @@ def _decode(value: Any) -> Decoded:
     if value["schema"] != SCHEMA:
         raise ValueError("it has another schema")
     decoded = Decoded(State(report_floor=_convert(int, value.get("report_floor", 0))))
-    state, left_out = decoded.state, decoded.left_out
-    state.commands = _entries("commands", value["commands"], _integer, left_out)
-    state.acknowledge = _entries("acknowledge", value["acknowledge"], _integer, left_out)
-    state.command_outcomes = _entries("command_outcomes", value.get("command_outcomes", []), _outcome, left_out)
-    state.log_requests = _entries("log_requests", value.get("log_requests", []), _log_request, left_out)
-    state.jobs = _entries("jobs", value["jobs"], _job, left_out)
-    state.outbox = _entries("outbox", value["outbox"], _report, left_out)
-    state.ended = _entries("ended", value["ended"], _text, left_out)
-    products = _entries("products", list(value["products"].items()), _product, left_out)
+    state, omitted = decoded.state, decoded.omitted
+    state.commands = _entries("commands", value["commands"], _integer, omitted)
+    state.acknowledge = _entries("acknowledge", value["acknowledge"], _integer, omitted)
+    state.command_outcomes = _entries("command_outcomes", value.get("command_outcomes", []), _outcome, omitted)
+    state.log_requests = _entries("log_requests", value.get("log_requests", []), _log_request, omitted)
+    state.jobs = _entries("jobs", value["jobs"], _job, omitted)
+    state.outbox = _entries("outbox", value["outbox"], _report, omitted)
+    state.ended = _entries("ended", value["ended"], _text, omitted)
+    products = _entries("products", list(value["products"].items()), _product, omitted)
     state.products = dict(products)
     decoded.has_lost_products = len(products) < len(value["products"])
     return decoded
@@ -77,8 +77,8 @@ def _checksum(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, separators=_SEPARATORS).encode("ascii")).hexdigest()
 
 
-def _entries(name: str, values: Any, read: Callable[[Any], T], left_out: list[str]) -> list[T]:
-    """Return the entries that can be read. Add the reasons for the others to `left_out`."""
+def _entries(name: str, values: Any, read: Callable[[Any], T], omitted: list[str]) -> list[T]:
+    """Return the entries that can be read. Add the reasons for the others to `omitted`."""
     if not isinstance(values, list):
         raise TypeError(f"{name} is not a list")
     entries: list[T] = []
@@ -86,7 +86,7 @@ def _entries(name: str, values: Any, read: Callable[[Any], T], left_out: list[st
         try:
             entries.append(read(value))
         except ENTRY_ERRORS as error:
-            left_out.append(f"{name}: {error}")
+            omitted.append(f"{name}: {error}")
     return entries
 
 

@@ -86,8 +86,8 @@ class Journal:
             return State()
         except (OSError, ValueError) as error:
             return self._start_over(error)
-        for entry in decoded.left_out:
-            log.error("An entry of the journal cannot be read and is left out: %s.", entry)
+        for entry in decoded.omitted:
+            log.error("An entry of the journal cannot be read and is omitted: %s.", entry)
         self.needs_rebuild = decoded.has_lost_products
         return decoded.state
 

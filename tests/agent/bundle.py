@@ -5,12 +5,12 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-# Writes a health file and keeps running.
+# Writes a health file, then sleeps.
 PROGRAM = """
 import json, os, sys, time
 path = os.path.join(os.environ["KERNEX_STATE_DIR"], "health.json")
 with open(path + ".new", "w") as file:
-    json.dump({"healthy": %s, "message": "as told", "verdict": {"version": os.environ["KERNEX_VERSION"]}}, file)
+    json.dump({"healthy": %s, "message": "a message", "verdict": {"version": os.environ["KERNEX_VERSION"]}}, file)
 os.replace(path + ".new", path)
 time.sleep(600)
 """
@@ -45,8 +45,8 @@ class Bundle:
         return str(self.manifest["version"])
 
 
-def make(version: str, files: dict[str, bytes | str], name: str = "vad", **members: Any) -> Bundle:
-    """Return a bundle of `files`. Those whose path starts with `bin/` or `hook` are executable."""
+def make(version: str, files: dict[str, bytes | str], name: str = "vad", **fields: Any) -> Bundle:
+    """Return a bundle with `files`. Files whose path starts with `bin/` or `hook` are executable."""
     blobs: dict[str, bytes] = {}
     entries = []
     for path, content in sorted(files.items()):
@@ -54,18 +54,18 @@ def make(version: str, files: dict[str, bytes | str], name: str = "vad", **membe
         blobs[sha256(data)] = data
         mode = 0o755 if path.startswith(("bin/", "hook")) else 0o644
         entries.append({"path": path, "sha256": sha256(data), "size": len(data), "mode": mode})
-    return Bundle({"schema": 1, "name": name, "version": version, "files": entries, **members}, blobs)
+    return Bundle({"schema": 1, "name": name, "version": version, "files": entries, **fields}, blobs)
 
 
 def program(
-    version: str, text: str = GOOD, *, timeout: int = 20, more: dict[str, bytes | str] | None = None, **members: Any
+    version: str, text: str = GOOD, *, timeout: int = 20, more: dict[str, bytes | str] | None = None, **fields: Any
 ) -> Bundle:
-    """Return a bundle that runs `text` with Python and is checked by a health file."""
-    members.setdefault("run", {"command": ["python3", "run.py"]})
-    members.setdefault("health", {"file": "health.json", "timeout_seconds": timeout})
-    return make(version, {"run.py": text, **(more or {})}, **members)
+    """Return a bundle that runs `text` with Python and has a health file."""
+    fields.setdefault("run", {"command": ["python3", "run.py"]})
+    fields.setdefault("health", {"file": "health.json", "timeout_seconds": timeout})
+    return make(version, {"run.py": text, **(more or {})}, **fields)
 
 
-def data(version: str, files: dict[str, bytes | str] | None = None, **members: Any) -> Bundle:
+def data(version: str, files: dict[str, bytes | str] | None = None, **fields: Any) -> Bundle:
     """Return a bundle without a run command."""
-    return make(version, files or {"data": f"data of {version}"}, **members)
+    return make(version, files or {"data": f"data of {version}"}, **fields)

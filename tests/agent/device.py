@@ -26,16 +26,17 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 FAST = {"BACKOFF_SECONDS": "1", "BACKOFF_LIMIT_SECONDS": "1", "STOP_GRACE_SECONDS": "2", "SETTLE_SECONDS": "1"}
 
 
-def wait_for(what: Callable[[], object], seconds: float = 30, why: Callable[[], object] = lambda: "") -> None:
-    gives_up_at = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < gives_up_at, why()
+def wait_for(condition: Callable[[], object], seconds: float = 30, explain: Callable[[], object] = lambda: "") -> None:
+    """Wait until `condition` returns a true value. On a timeout, fail with the text that `explain` returns."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, explain()
         time.sleep(0.02)
 
 
 @dataclass
 class Device:
-    """One machine: a state directory and, between `start` and `stop`, an agent."""
+    """One machine: a state directory and, after `start`, a running agent."""
 
     server: FakeServer
     state_dir: Path
@@ -54,19 +55,20 @@ class Device:
     def log(self) -> Path:
         return self.state_dir.with_suffix(".log")
 
-    def run(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        """Run one command of the agent and wait for its end."""
-        command = [sys.executable, "-m", "agent", *words]
-        done = subprocess.run(
+    def run(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run one command of the agent until it exits."""
+        command = [sys.executable, "-m", "agent", *arguments]
+        completed = subprocess.run(
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
         )
         with self.log.open("a") as log:
-            log.write(done.stderr)
-        return done
+            log.write(completed.stderr)
+        return completed
 
     def once(self, exit_code: int = 0) -> None:
-        done = self.run("once")
-        assert done.returncode == exit_code, done.stderr
+        """Run `kernex-agent once` and check its exit code."""
+        completed = self.run("once")
+        assert completed.returncode == exit_code, completed.stderr
 
     def start(self) -> None:
         with self.log.open("ab") as log:
@@ -83,14 +85,14 @@ class Device:
         return code
 
     def kill(self) -> None:
-        """Kill the agent; its programs run on."""
+        """Kill the agent. Its programs continue to run."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
         self.process = None
 
-    def finish(self, deployment: DeviceDeployment, seconds: float = 40) -> dict[str, Any]:
-        """Wait until a deployment is finished, and return its last report."""
+    def wait_for_end(self, deployment: DeviceDeployment, seconds: float = 40) -> dict[str, Any]:
+        """Wait until a deployment has ended, and return its last report."""
         wait_for(lambda: deployment.is_finished, seconds, self.log_text)
         return deployment.last
 
@@ -116,33 +118,33 @@ class Device:
         return sorted(directory.iterdir()) if directory.is_dir() else []
 
     def current(self, product: str = "vad") -> str:
-        """Return the sha256 that `current` names, or an empty text."""
+        """Return the sha256 of the release that `current` points to, or an empty string."""
         link = self.state_dir / "products" / product / "current"
         return link.readlink().name if link.is_symlink() else ""
 
-    def running(self, product: str = "vad") -> set[int]:
+    def pids(self, product: str = "vad") -> set[int]:
         """Return the processes of a product."""
         return processes.marked(str(self.state_dir / "products" / product))
 
-    def runs(self, bundle: Bundle) -> bool:
-        """Return whether the processes of a bundle's product run in the directory of this release."""
+    def is_running(self, bundle: Bundle) -> bool:
+        """Return whether all processes of a product run in the directory of this bundle's release."""
         directories = set()
-        for pid in self.running(bundle.name):
-            with suppress(FileNotFoundError):  # the process has ended
+        for pid in self.pids(bundle.name):
+            with suppress(FileNotFoundError):  # the process has exited
                 directories.add(str(Path(f"/proc/{pid}/cwd").readlink()))
         return directories == {str(self.state_dir / "products" / bundle.name / "releases" / bundle.sha256)}
 
     def size(self) -> int:
-        """Return the bytes in use, without logs."""
+        """Return the size of the state directory in bytes, without logs."""
         files = [path for path in self.state_dir.rglob("*") if path.is_file() and not path.is_symlink()]
         return sum(path.stat().st_size for path in files if path.suffix not in {".log", ".1"})
 
-    def check(self) -> None:
-        """Assert what is always true of a device at rest."""
+    def assert_consistent(self) -> None:
+        """Assert that the state directory of an idle device is consistent."""
         for product in self.products():
             current = self.current(product.name)
             if current:
-                assert_whole(product / "releases" / current)
+                assert_complete(product / "releases" / current)
             committed = self.state.installed(product.name)
             assert current == (committed.current.manifest_sha256 if committed.current else "")
             wanted = {release.manifest_sha256 for release in (committed.current, committed.previous) if release}
@@ -152,13 +154,13 @@ class Device:
         assert list((self.state_dir / "blobs").iterdir()) == []
         assert list((self.state_dir / "trash").iterdir()) == []
         assert self.state.jobs == []
-        left = [str(path.relative_to(self.state_dir)) for path in self.state_dir.rglob("*.new")]
-        left = [path for path in left if "/state/" not in path]  # written by programs
-        assert left == [], left
+        unfinished = [str(path.relative_to(self.state_dir)) for path in self.state_dir.rglob("*.new")]
+        unfinished = [path for path in unfinished if "/state/" not in path]  # those are files of programs
+        assert unfinished == [], unfinished
 
 
-def assert_whole(release: Path) -> None:
-    """Assert that a release has exactly the files of its manifest."""
+def assert_complete(release: Path) -> None:
+    """Assert that a release has exactly the files that its manifest lists."""
     body = release.with_name(release.name + ".json").read_bytes()
     assert hashlib.sha256(body).hexdigest() == release.name
     manifest = parse(body)
@@ -168,7 +170,7 @@ def assert_whole(release: Path) -> None:
         path = release / file.path
         assert hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
         assert path.stat().st_mode & 0o777 == file.mode
-        assert path.stat().st_nlink == 1, "a file of a release has a second name"
+        assert path.stat().st_nlink == 1, "another file is a hard link to a file of the release"
 
 
 def as_json(text: str) -> Any:

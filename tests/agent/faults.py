@@ -1,4 +1,4 @@
-"""Faults of networks, proxies and servers, for `FakeServer.faults`."""
+"""Faults of networks, proxies and servers for `FakeServer.faults`. A fault returns True if it handled the request."""
 
 import json
 import re
@@ -11,25 +11,25 @@ from io import BytesIO
 from tests.agent.server import Fault, Request
 
 
-def on(pattern: str, do: Fault, times: int = 10**9) -> Fault:
+def on(pattern: str, fault: Fault, times: int = 10**9) -> Fault:
     """Apply a fault to the first `times` requests whose `METHOD /path` matches."""
-    left = [times]
+    remaining = [times]
     lock = threading.Lock()
 
-    def fault(request: Request) -> bool:
+    def limited_fault(request: Request) -> bool:
         if not re.search(pattern, f"{request.method} {request.path}"):
             return False
         with lock:
-            if left[0] <= 0:
+            if remaining[0] <= 0:
                 return False
-            left[0] -= 1
-        return do(request)
+            remaining[0] -= 1
+        return fault(request)
 
-    return fault
+    return limited_fault
 
 
 def drop(request: Request) -> bool:
-    """Close the connection without an answer."""
+    """Close the connection without a response."""
     request.drop()
     return True
 
@@ -43,8 +43,8 @@ def reset(request: Request) -> bool:
     return True
 
 
-def lose_the_answer(request: Request) -> bool:
-    """Process the request, and lose the answer."""
+def lose_response(request: Request) -> bool:
+    """Process the request, but do not send the response."""
     handler = request.handler
     real, handler.wfile = handler.wfile, BytesIO()
     handler.serve(request)
@@ -55,22 +55,22 @@ def lose_the_answer(request: Request) -> bool:
 
 def status(code: int, body: bytes = b"<html>oops</html>", **headers: str) -> Fault:
     def fault(request: Request) -> bool:
-        request.answer(code, body, **headers)
+        request.respond(code, body, **headers)
         return True
 
     return fault
 
 
-def refuse(code: int, word: str, **more: object) -> Fault:
-    """Refuse with an error as the control plane formats it."""
-    return status(code, json.dumps({"error": {"code": word, "message": "No.", **more}}).encode())
+def refuse(status_code: int, code: str, **details: object) -> Fault:
+    """Refuse the request with an error in the format of the control plane."""
+    return status(status_code, json.dumps({"error": {"code": code, "message": "No.", **details}}).encode())
 
 
 def cut_after(size: int) -> Fault:
-    """End a file after `size` bytes, although more were announced."""
+    """Close the connection after `size` bytes of a file, although the headers declare more."""
 
     def fault(request: Request) -> bool:
-        data = request.handler.fake.handle(request)
+        data = request.handler.control_plane.handle(request)
         assert isinstance(data, bytes)
         match = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
         start = int(match[1]) if match else 0
@@ -87,13 +87,13 @@ def cut_after(size: int) -> Fault:
     return fault
 
 
-def change(how: Callable[[bytes], bytes]) -> Fault:
+def change(transform: Callable[[bytes], bytes]) -> Fault:
     """Change the bytes of a file."""
 
     def fault(request: Request) -> bool:
-        data = request.handler.fake.handle(request)
+        data = request.handler.control_plane.handle(request)
         assert isinstance(data, bytes)
-        request.answer(200, how(data))
+        request.respond(200, transform(data))
         return True
 
     return fault
@@ -101,15 +101,15 @@ def change(how: Callable[[bytes], bytes]) -> Fault:
 
 def flip(data: bytes) -> bytes:
     """Flip one bit in the middle."""
-    place = len(data) // 2
-    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
 
-def hang(until: threading.Event) -> Fault:
-    """Answer nothing until the test sets `until`."""
+def hang(released: threading.Event) -> Fault:
+    """Send no response until the test sets `released`."""
 
     def fault(request: Request) -> bool:
-        until.wait(60)
+        released.wait(60)
         request.drop()
         return True
 

@@ -1,7 +1,7 @@
-"""A control plane in memory, over real HTTP: it implements docs/device-api.md and records the requests.
+"""A control plane in memory, with a real HTTP server: it implements docs/device-api.md and records the requests.
 
-It has its own code to check signatures. Each of its `faults` may answer a request instead, as a network, a proxy or a
-broken server would.
+It verifies signatures with its own code. Before it handles a request, each of its `faults` may respond instead, like a
+network, a proxy or a broken server.
 """
 
 import json
@@ -25,20 +25,20 @@ from tests.agent.bundle import Bundle
 
 TOKEN = "kxe_" + "t" * 43
 TERMINAL_STATES = {"succeeded", "failed", "rolled_back", "rejected", "cancelled"}
-ORDER = ["offered", "accepted", "downloading", "installing", "checking"]
+PROGRESS_STATES = ["offered", "accepted", "downloading", "installing", "checking"]
 _PARAMETERS = re.compile(r'kernex=(\(([^)]*)\);created=(\d+);keyid="([A-Za-z0-9_-]{43})";alg="ed25519")')
 
 
 class Refusal(Exception):
-    def __init__(self, status: int, code: str, **more: object) -> None:
+    def __init__(self, status: int, code: str, **details: object) -> None:
         super().__init__(code)
         self.status = status
-        self.error = {"code": code, "message": f"This is {code}.", **more}
+        self.error = {"code": code, "message": f"This is {code}.", **details}
 
 
 @dataclass
 class Request:
-    """One request as it arrived. Faults call `answer` and `drop`."""
+    """A received request. Faults call `respond` and `drop`."""
 
     handler: "Handler"
     method: str
@@ -51,7 +51,7 @@ class Request:
     def json(self) -> Any:
         return json.loads(self.body)
 
-    def answer(self, status: int, body: bytes, **headers: str) -> None:
+    def respond(self, status: int, body: bytes, **headers: str) -> None:
         self.handler.respond(status, body, headers)
 
     def drop(self) -> None:
@@ -59,30 +59,30 @@ class Request:
         self.handler.close_connection = True
 
 
-# Returns True if it answered the request.
+# Returns True if it handled the request.
 Fault = Callable[[Request], bool]
 
 
 @dataclass
 class DeviceDeployment:
-    """One device deployment. `taken` are the reports that were accepted, `late` those after the end."""
+    """One device deployment. `reports` are the accepted reports, `late_reports` those after the end."""
 
     bundle: Bundle
     id: str = field(default_factory=lambda: str(uuid4()))
     attempt: int = 1
     state: str = "offered"
-    report: int = 0
-    taken: list[dict[str, Any]] = field(default_factory=list)
-    late: list[dict[str, Any]] = field(default_factory=list)
+    last_number: int = 0
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    late_reports: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def last(self) -> dict[str, Any]:
-        return self.taken[-1]
+        return self.reports[-1]
 
     @property
     def states(self) -> list[str]:
         """The reported states in order, each once."""
-        return list(dict.fromkeys(report["state"] for report in self.taken))
+        return list(dict.fromkeys(report["state"] for report in self.reports))
 
     @property
     def is_finished(self) -> bool:
@@ -91,7 +91,7 @@ class DeviceDeployment:
 
 @dataclass
 class LogRequest:
-    """What an operator asked for with `send_logs`. `batches` are the accepted bodies in order."""
+    """A log request of an operator. `batches` are the bodies that were accepted, in order."""
 
     max_size: int
     state: str = "requested"
@@ -106,7 +106,7 @@ class LogRequest:
 
 
 class FakeServer:
-    """One device's control plane."""
+    """A control plane for one device."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -129,7 +129,7 @@ class FakeServer:
         self.deployments: dict[str, DeviceDeployment] = {}
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"fake": self}))
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"control_plane": self}))
         self.http.daemon_threads = True
         self.port = self.http.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -178,7 +178,7 @@ class FakeServer:
             self.command("send_logs", {"request_id": request_id, "max_size": max_size})
         return log_request
 
-    def asked_for(self, pattern: str) -> list[Request]:
+    def requests_to(self, pattern: str) -> list[Request]:
         """Return the requests whose `METHOD /path` matches a pattern."""
         return [request for request in self.requests if re.search(pattern, f"{request.method} {request.path}")]
 
@@ -263,8 +263,8 @@ class FakeServer:
             if is_new and body["token"] not in self.tokens:
                 raise Refusal(403, "bad_token")
             self.devices.setdefault(key, str(uuid4()))
-        answer = {"device_id": self.devices[key], "state": self.state, "interval_seconds": self.interval_seconds}
-        return (201 if is_new else 200), answer
+        response = {"device_id": self.devices[key], "state": self.state, "interval_seconds": self.interval_seconds}
+        return (201 if is_new else 200), response
 
     def _heartbeat(self, key: str, device_id: str, request: Request) -> tuple[int, dict[str, Any]]:
         sequence, signature = int(request.headers["Kernex-Sequence"]), request.headers["Signature"]
@@ -295,7 +295,7 @@ class FakeServer:
                 raise Refusal(404, "not_found")
             count = len(log_request.batches)
             if body["batch"] <= count:
-                assert body == log_request.batches[body["batch"] - 1], "one number, two batches"
+                assert body == log_request.batches[body["batch"] - 1], "two batches have the same number"
                 return 200, {"next_batch": body["batch"] + 1}
             if log_request.state in {"complete", "failed", "expired"}:
                 raise Refusal(409, "log_request_ended")
@@ -314,28 +314,28 @@ class FakeServer:
                 raise Refusal(404, "not_found")
             if body["attempt"] < deployment.attempt:
                 raise Refusal(409, "old_attempt", state=deployment.state)
-            if body["report"] == deployment.report:
-                assert body == deployment.last, "one number, two reports"
+            if body["report"] == deployment.last_number:
+                assert body == deployment.last, "two reports have the same number"
                 return 200, {"state": deployment.state}
             if deployment.is_finished or deployment.state == "timed_out":
-                if body not in deployment.late:
-                    deployment.late.append(body)
+                if body not in deployment.late_reports:
+                    deployment.late_reports.append(body)
                 if self.records_late_reports:
                     return 200, {"state": deployment.state}
                 raise Refusal(409, "ended", state=deployment.state)
-            if body["report"] > deployment.report:
-                deployment.report = body["report"]
-                deployment.taken.append(body)
-                is_forward = body["state"] in TERMINAL_STATES or ORDER.index(body["state"]) > ORDER.index(
-                    deployment.state
-                )
+            if body["report"] > deployment.last_number:
+                deployment.last_number = body["report"]
+                deployment.reports.append(body)
+                is_forward = body["state"] in TERMINAL_STATES or PROGRESS_STATES.index(
+                    body["state"]
+                ) > PROGRESS_STATES.index(deployment.state)
                 deployment.state = body["state"] if is_forward else deployment.state
         return 200, {"state": deployment.state}
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    fake: FakeServer
+    control_plane: FakeServer
 
     def do_GET(self) -> None:
         self._serve()
@@ -349,9 +349,9 @@ class Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         request = Request(self, self.command, self.path, body, self.headers)
-        with self.fake.lock:
-            self.fake.requests.append(request)
-            faults = list(self.fake.faults)
+        with self.control_plane.lock:
+            self.control_plane.requests.append(request)
+            faults = list(self.control_plane.faults)
         try:
             if not any(fault(request) for fault in faults):
                 self.serve(request)
@@ -359,16 +359,16 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def serve(self, request: Request) -> None:
-        """Answer without a fault."""
+        """Respond without a fault."""
         try:
-            answer = self.fake.handle(request)
+            response = self.control_plane.handle(request)
         except Refusal as refusal:
             self.respond(refusal.status, json.dumps({"error": refusal.error}).encode(), {})
             return
-        if isinstance(answer, bytes):
-            self.respond_with_file(answer)
+        if isinstance(response, bytes):
+            self.respond_with_file(response)
         else:
-            self.respond(answer[0], json.dumps(answer[1]).encode(), {"Content-Type": "application/json"})
+            self.respond(response[0], json.dumps(response[1]).encode(), {"Content-Type": "application/json"})
 
     def respond_with_file(self, data: bytes) -> None:
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))

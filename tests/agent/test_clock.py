@@ -1,4 +1,4 @@
-"""Clocks that jump: signatures follow the server's time, and durations do not depend on the time of day."""
+"""Clocks that jump: signatures use the server's time, and durations use the monotonic clock."""
 
 import re
 from pathlib import Path
@@ -11,15 +11,15 @@ from tests.agent.device import Device, wait_for
 from tests.agent.server import FakeServer
 
 AGENT = Path(__file__).resolve().parent.parent.parent / "agent"
-# Where the time of day is right: signatures, the name of a file that was moved aside, and the age of files. Everything
-# else is a duration, also the observation time after an installation, and uses the monotonic clock.
-USERS_OF_THE_TIME_OF_DAY = {"server/clock.py", "jobs/journal.py", "local_requests.py", "programs/logs.py"}
+# The modules that may use the time of day: for signatures, for the name of a damaged journal, and for the age of files.
+# All other times are durations, including the observation time, and use the monotonic clock.
+USERS_OF_WALL_CLOCK = {"server/clock.py", "jobs/journal.py", "local_requests.py", "programs/logs.py"}
 
 
 def test_durations_use_the_monotonic_clock() -> None:
     pattern = re.compile(r"\btime\.time\(|datetime\.now\(")
     users = {str(path.relative_to(AGENT)) for path in AGENT.rglob("*.py") if pattern.search(path.read_text())}
-    assert users <= USERS_OF_THE_TIME_OF_DAY
+    assert users <= USERS_OF_WALL_CLOCK
 
 
 @pytest.mark.parametrize("text", ["2026-01-01T00:00:00", "yesterday", "", None, 7])
@@ -37,5 +37,5 @@ def test_a_clock_that_jumps_while_the_agent_runs_is_corrected(server: FakeServer
         count = len(server.heartbeats)
         wait_for(lambda count=count: len(server.heartbeats) > count + 1, 30, device.log_text)  # type: ignore[misc]
     deployment = server.deploy(bundle.data("1"))
-    device.finish(deployment)
+    device.wait_for_end(deployment)
     assert deployment.state == "succeeded"

@@ -1,4 +1,4 @@
-"""The device API's examples: the agent sends no other members, and reads every response as the contract means it."""
+"""The examples of the device API: the agent sends no undocumented fields, and understands every refusal."""
 
 import json
 from collections import defaultdict
@@ -25,26 +25,26 @@ PATHS = {
 }
 
 
-def documented_members() -> dict[str, set[str]]:
-    members: dict[str, set[str]] = defaultdict(set)
+def documented_fields() -> dict[str, set[str]]:
+    fields: dict[str, set[str]] = defaultdict(set)
     for example in EXAMPLES:
         if example["response"]["status"] < 300:
-            members[example["call"]] |= (example["request"].get("body") or {}).keys()
-    return members
+            fields[example["call"]] |= (example["request"].get("body") or {}).keys()
+    return fields
 
 
-def test_the_agent_sends_the_members_of_the_contract(server: FakeServer, device: Device) -> None:
+def test_the_agent_sends_only_documented_fields(server: FakeServer, device: Device) -> None:
     device.start()
-    device.finish(server.deploy(bundle.program("1")))
+    device.wait_for_end(server.deploy(bundle.program("1")))
     log_request = server.request_logs()
     wait_for(lambda: log_request.state == "complete", 30, device.log_text)
     wait_for(lambda: server.outcomes.get(2), 30, device.log_text)
     for call, path in PATHS.items():
-        requests = server.asked_for(path)
+        requests = server.requests_to(path)
         assert requests, call
         sent = {name for request in requests for name in request.json}
-        assert sent - documented_members()[call] == set(), call
-    sent_fields = running_bundle_fields(request.json for request in server.asked_for(PATHS["heartbeat"]))
+        assert sent - documented_fields()[call] == set(), call
+    sent_fields = running_bundle_fields(request.json for request in server.requests_to(PATHS["heartbeat"]))
     documented = running_bundle_fields(e["request"]["body"] for e in EXAMPLES if e["call"] == "heartbeat")
     assert {"version", "healthy", "restarts"} <= sent_fields <= documented
 
@@ -54,7 +54,7 @@ def running_bundle_fields(heartbeats: Iterable[dict[str, Any]]) -> set[str]:
 
 
 @pytest.mark.parametrize("example", REFUSALS, ids=[example["why"] for example in REFUSALS])
-def test_every_refusal_of_the_contract_is_read_as_one(example: dict[str, Any]) -> None:
+def test_every_refusal_of_the_contract_is_a_refused_error(example: dict[str, Any]) -> None:
     response = example["response"]
     error = read_error(response["status"], {}, json.dumps(response["body"]).encode())
     assert isinstance(error, Refused)

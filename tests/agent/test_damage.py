@@ -1,4 +1,4 @@
-"""Damaged state directories: the device continues, and `current` names a complete release."""
+"""Damaged state directories: the agent continues, and `current` points to a complete release."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import pytest
 from tests.agent import bundle
 from tests.agent.device import Device, wait_for
 from tests.agent.server import FakeServer
-from tests.agent.test_programs import installed
+from tests.agent.test_programs import install
 
 ONE, TWO, THREE = bundle.program("1"), bundle.program("2"), bundle.program("3")
 
@@ -26,16 +26,16 @@ def no_manifest(device: Device) -> None:
 
 def directory_as_current(device: Device) -> None:
     link = device.state_dir / "products/vad/current"
-    whole = link.resolve()
+    release = link.resolve()
     link.unlink()
-    shutil.copytree(whole, link)
+    shutil.copytree(release, link)
 
 
 def no_current(device: Device) -> None:
     (device.state_dir / "products/vad/current").unlink()
 
 
-def current_elsewhere(device: Device) -> None:
+def current_outside_the_product(device: Device) -> None:
     link = device.state_dir / "products/vad/current"
     elsewhere = device.state_dir.with_name("elsewhere") / TWO.sha256
     elsewhere.mkdir(parents=True)
@@ -53,11 +53,11 @@ def file_as_state(device: Device) -> None:
 
 
 def foreign_files(device: Device) -> None:
-    for place in ("blobs", "asked", "trash"):
-        for name in ("directory", "directory.json", "lost+found"):
-            (device.state_dir / place / name / "within").mkdir(parents=True)
-        (device.state_dir / place / "nowhere.json").symlink_to("nowhere")
-        os.mkfifo(device.state_dir / place / "fifo.json")
+    for directory in ("blobs", "asked", "trash"):
+        for name in ("subdirectory", "subdirectory.json", "lost+found"):
+            (device.state_dir / directory / name / "within").mkdir(parents=True)
+        (device.state_dir / directory / "nowhere.json").symlink_to("nowhere")
+        os.mkfifo(device.state_dir / directory / "fifo.json")
     (device.state_dir / "asked/deep.json").write_text("[" * 10_000)
     (device.state_dir / "products/vad/program.json").write_text('{"pid": 1e999, "started": 1, "boot_id": 1}')
 
@@ -68,7 +68,7 @@ def damaged_others(device: Device) -> None:
 
 
 DAMAGES = [
-    no_manifest, directory_as_current, no_current, current_elsewhere, directory_as_new_current, file_as_state,
+    no_manifest, directory_as_current, no_current, current_outside_the_product, directory_as_new_current, file_as_state,
     foreign_files, damaged_others,
 ]  # fmt: skip
 
@@ -79,7 +79,7 @@ def test_a_damaged_device_continues(
     server: FakeServer, device: Device, damage: Callable[[Device], None], is_redeployed: bool
 ) -> None:
     device.start()
-    installed(server, device, ONE, TWO)
+    install(server, device, ONE, TWO)
     assert device.stop() == 0
     damage(device)
     assert_continues(server, device, TWO if is_redeployed else THREE)
@@ -88,21 +88,21 @@ def test_a_damaged_device_continues(
 @pytest.mark.parametrize("content", JOURNALS.values(), ids=JOURNALS.keys())
 def test_a_damaged_journal_is_replaced_by_an_empty_one(server: FakeServer, device: Device, content: bytes) -> None:
     device.start()
-    installed(server, device, ONE, TWO)
+    install(server, device, ONE, TWO)
     assert device.stop() == 0
     (device.state_dir / "journal.json").write_bytes(content)
     assert_continues(server, device, TWO)
 
 
 def test_a_device_without_its_products_continues_with_another_version(server: FakeServer, device: Device) -> None:
-    """The lost version cannot be installed again, because what it had changed is unknown."""
+    """The lost version cannot be installed again, because the journal still lists it as installed."""
     device.start()
-    installed(server, device, ONE, TWO)
+    install(server, device, ONE, TWO)
     assert device.stop() == 0
     shutil.rmtree(device.state_dir / "products")
     device.start()
     deployment = server.deploy(TWO)
-    device.finish(deployment)
+    device.wait_for_end(deployment)
     assert deployment.state == "failed"
     assert "damaged; deploy another version" in deployment.last["message"]
     assert device.stop() == 0
@@ -115,10 +115,10 @@ def assert_continues(server: FakeServer, device: Device, wanted: bundle.Bundle) 
     count = len(server.heartbeats)
     wait_for(lambda: len(server.heartbeats) > count, 30, device.log_text)
     deployment = server.deploy(wanted)
-    device.finish(deployment)
+    device.wait_for_end(deployment)
     assert deployment.state == "succeeded", device.log_text()
-    assert device.runs(wanted), device.log_text()
+    assert device.is_running(wanted), device.log_text()
     product = device.state_dir / "products/vad"
     assert (product / "current").resolve() == product / "releases" / wanted.sha256
     assert device.stop() == 0
-    device.check()
+    device.assert_consistent()

@@ -1,4 +1,4 @@
-"""docs/agent.md is complete: every option, every exit code, every reason code, every command."""
+"""docs/agent.md documents every option, exit code, reason code and command."""
 
 import ast
 import re
@@ -16,9 +16,9 @@ PAGE = (ROOT / "docs/agent.md").read_text()
 def test_every_option_is_in_the_table_with_its_default() -> None:
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (.+) \| (.+) \|$", PAGE, re.MULTILINE)
     assert [(name, variable) for name, variable, _, _ in rows] == [(name, PREFIX + name.upper()) for name in OPTIONS]
-    for name, _, sentence, default in rows:
+    for name, _, description, default in rows:
         option = OPTIONS[name]
-        assert sentence == option.metadata["description"]
+        assert description == option.metadata["description"]
         shown = str(option.default).lower() if isinstance(option.default, bool) else str(option.default) or "none"
         assert default.split()[0] == shown.split()[0]
 

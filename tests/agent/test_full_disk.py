@@ -1,4 +1,4 @@
-"""A disk that others filled to the last byte: the device keeps reporting, and continues when there is space."""
+"""A full disk: the device continues to send heartbeats, and to install when there is space again."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +9,14 @@ from tests.agent import bundle, faults
 from tests.agent.device import Device, wait_for
 from tests.agent.server import FakeServer
 from tests.agent.test_downloads import BIG, slowly
-from tests.agent.test_programs import installed
+from tests.agent.test_programs import install
 
 ONE, TWO, THREE = bundle.program("1"), bundle.program("2"), bundle.program("3")
 
 
 @pytest.fixture
 def device(server: FakeServer, small_disk: Path) -> Iterator[Device]:
-    """A device whose state has a small disk to itself; the log is elsewhere."""
+    """A device with its state directory on a separate small disk. The log is on another disk."""
     small_disk.chmod(0o700)
     device = Device(server, small_disk)
     yield device
@@ -35,33 +35,33 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def beats(server: FakeServer, device: Device) -> None:
+def wait_for_heartbeats(server: FakeServer, device: Device) -> None:
     count = len(server.heartbeats)
     wait_for(lambda: len(server.heartbeats) > count + 2, 30, device.log_text)
 
 
 def test_a_restart_on_a_full_disk(server: FakeServer, device: Device, small_disk: Path) -> None:
     device.start()
-    installed(server, device, ONE, TWO)
-    beats(server, device)
+    install(server, device, ONE, TWO)
+    wait_for_heartbeats(server, device)
     device.kill()
-    (device.state_dir / "ballast").unlink()  # it was needed before
+    (device.state_dir / "ballast").unlink()  # an earlier write has used it
     filler = fill(small_disk)
     server.interval_seconds = 2
     for _ in range(2):
         device.start()
-        beats(server, device)
-        assert device.runs(TWO), device.log_text()
+        wait_for_heartbeats(server, device)
+        assert device.is_running(TWO), device.log_text()
         device.kill()
     assert "Trying again" not in device.log_text()
     device.start()
-    device_deployment = server.deploy(THREE)
-    beats(server, device)
+    deployment = server.deploy(THREE)
+    wait_for_heartbeats(server, device)
     filler.unlink()
-    device.finish(device_deployment)
-    assert device_deployment.state == "succeeded", device.log_text()
+    device.wait_for_end(deployment)
+    assert deployment.state == "succeeded", device.log_text()
     assert device.stop() == 0
-    device.check()
+    device.assert_consistent()
 
 
 def test_a_disk_that_fills_up_during_a_download(server: FakeServer, device: Device, small_disk: Path) -> None:
@@ -70,15 +70,15 @@ def test_a_disk_that_fills_up_during_a_download(server: FakeServer, device: Devi
     big = bundle.data("1", {"big": BIG}, name="zap")
     server.faults.append(faults.on(f"/blobs/{bundle.sha256(BIG)}", slowly(BIG, seconds=6), times=1))
     device.start()
-    installed(server, device, ONE)
-    device_deployment = server.deploy(big)
+    install(server, device, ONE)
+    deployment = server.deploy(big)
     wait_for(lambda: [*(device.state_dir / "blobs").glob("*.part")], 30, device.log_text)
     filler = fill(small_disk)
-    last = device.finish(device_deployment)
+    last = device.wait_for_end(deployment)
     assert (last["state"], last["reason_code"]) == ("failed", "no_space")
-    beats(server, device)
-    assert device.runs(ONE), device.log_text()
+    wait_for_heartbeats(server, device)
+    assert device.is_running(ONE), device.log_text()
     filler.unlink()
-    installed(server, device, bundle.data("2", {"big": BIG}, name="zap"))
+    install(server, device, bundle.data("2", {"big": BIG}, name="zap"))
     assert device.stop() == 0
-    device.check()
+    device.assert_consistent()

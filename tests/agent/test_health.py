@@ -1,4 +1,4 @@
-"""The health of a release is checked during its whole life, and heartbeats report each change immediately."""
+"""The health of a release is checked as long as it is installed, and heartbeats report each change immediately."""
 
 import os
 import signal
@@ -17,10 +17,10 @@ from tests.agent.test_health_url import responding
 from tests.agent.test_programs import FRAGILE, processes_named
 
 ROOT_OF_STATE = '"$KERNEX_STATE_DIR/../../../.."'
-# How long a stuck check sleeps. Each process that runs tests has its own number, by which it finds its checks.
+# How long a stuck check sleeps. The number is different in each test process, so that it finds only its own checks.
 STUCK_SECONDS = str(10**6 + os.getpid())
-# Fails while the file `sick` exists in the state directory of the agent, and hangs while `stuck` exists. It records
-# when it begins and ends.
+# Fails while the file `sick` exists in the agent's state directory, and hangs while `stuck` exists. It records its
+# beginning and its end.
 CHECK = f"""#!/bin/sh
 cd {ROOT_OF_STATE}
 exec 9>checks.lock
@@ -32,8 +32,8 @@ echo end >>checks
 if test -e sick; then echo "token=abcdef"; echo "The camera is dark."; exit 7; fi
 """
 SLEEP = "import time\ntime.sleep(600)\n"
-# Writes its health file again and again: not healthy while `sick` exists.
-OBSERVING = """
+# Writes its health file continuously. It is not healthy while `sick` exists.
+WRITING = """
 import json, os, time
 state = os.environ["KERNEX_STATE_DIR"]
 path, root = os.path.join(state, "health.json"), os.path.join(state, "../../../..")
@@ -57,11 +57,11 @@ def checked(version: str = "1", *, timeout: int = 20, interval: int = 1, text: s
 
 
 def install(server: FakeServer, device: Device, deployed: bundle.Bundle, interval_seconds: int = 60) -> None:
-    """Install a bundle with the first heartbeat of a device. Further heartbeats are due after the interval."""
+    """Install a bundle with the first heartbeat of a device. The next regular heartbeat follows after the interval."""
     server.interval_seconds = interval_seconds
     deployment = server.deploy(deployed)
     device.start()
-    device.finish(deployment)
+    device.wait_for_end(deployment)
     assert deployment.state == "succeeded", device.log_text()
 
 
@@ -78,7 +78,7 @@ def wait_until_reported(server: FakeServer, device: Device, seconds: float = 15,
 
 
 def report_health_of(server: FakeServer, device: Device) -> None:
-    """Let a heartbeat report the installed bundle. Later ones are only sent because of a change."""
+    """Restart the agent, so that a heartbeat reports the installed bundle. Later ones are sent only after a change."""
     server.request_logs()
     count = len(server.heartbeats)
     assert device.stop() == 0
@@ -88,7 +88,7 @@ def report_health_of(server: FakeServer, device: Device) -> None:
 
 BUNDLES: dict[str, Callable[[], bundle.Bundle]] = {
     "command": checked,
-    "file": lambda: bundle.program("1", OBSERVING),
+    "file": lambda: bundle.program("1", WRITING),
     "http": lambda: responding("1", RESPONDS),
 }
 
@@ -111,14 +111,14 @@ def test_a_change_of_health_is_reported_immediately(server: FakeServer, device: 
     assert "message" not in wait_until_reported(server, device, healthy=True)
 
 
-def test_a_check_that_hangs_is_ended_and_failed(server: FakeServer, device: Device) -> None:
-    """Meanwhile, the program is supervised, and no other check begins. The time limit is the shorter of the two."""
+def test_a_check_that_hangs_is_killed_and_fails(server: FakeServer, device: Device) -> None:
+    """In the meantime, the program is supervised, and no other check begins. The shorter time limit applies."""
     install(server, device, checked(timeout=3))
     (device.state_dir / "stuck").touch()
     wait_for(lambda: len(processes_named("sleep", STUCK_SECONDS)) == 1, 20, device.log_text)
-    (program,) = {pid for pid in device.running() if is_python(pid)}
+    (program,) = {pid for pid in device.pids() if is_python(pid)}
     os.kill(program, signal.SIGKILL)
-    wait_for(lambda: device.running() not in (set(), {program}), 20, device.log_text)
+    wait_for(lambda: device.pids() not in (set(), {program}), 20, device.log_text)
     wait_until_reported(server, device, healthy=False, restarts=1)
     wait_for(lambda: health_in_status(device)["message"] == TOOK_TOO_LONG, 20, lambda: health_in_status(device))
     assert len(processes_named("sleep", STUCK_SECONDS)) <= 1
@@ -140,20 +140,20 @@ def is_python(pid: int) -> bool:
 
 
 def test_checks_never_overlap(server: FakeServer, device: Device) -> None:
-    """Deploying the same bundle again checks it, too, and does so instead of the repeated checks."""
+    """Deploying the same bundle again suspends the repeated checks and checks it once."""
     install(server, device, bundle_1 := checked())
     server.interval_seconds = 1
     deployment = server.deploy(bundle_1)
     report_health_of(server, device)
-    device.finish(deployment)
+    device.wait_for_end(deployment)
     lines = (device.state_dir / "checks").read_text().split()
     wait_for(lambda: len((device.state_dir / "checks").read_text().split()) > len(lines) + 8, 40)
     assert "overlap" not in (device.state_dir / "checks").read_text()
 
 
 @pytest.mark.parametrize("end", ["killed", "stopped", "replaced"])
-def test_nothing_of_a_check_survives(server: FakeServer, device: Device, end: str) -> None:
-    """A release whose check hangs can be replaced without waiting for it. A killed agent ends the check afterwards."""
+def test_no_process_of_a_check_survives(server: FakeServer, device: Device, end: str) -> None:
+    """Replacing a release does not wait for a check that hangs. After the agent was killed, the next agent kills it."""
     install(server, device, checked(timeout=60), interval_seconds=1)
     (device.state_dir / "stuck").touch()
     wait_for(lambda: len(processes_named("sleep", STUCK_SECONDS)) == 1, 20, device.log_text)
@@ -163,18 +163,18 @@ def test_nothing_of_a_check_survives(server: FakeServer, device: Device, end: st
         device.start()
         wait_for(lambda: processes_named("sleep", STUCK_SECONDS) == [], 20)
         return
-    began_at = time.monotonic()
+    started_at = time.monotonic()
     if end == "stopped":
         assert device.stop() == 0
     else:
-        device.finish(server.deploy(bundle.data("2")))
+        device.wait_for_end(server.deploy(bundle.data("2")))
     assert processes_named("sleep", STUCK_SECONDS) == []
-    assert time.monotonic() - began_at < 40
+    assert time.monotonic() - started_at < 40
 
 
 @pytest.mark.parametrize("is_once", [True, False])
-def test_an_agent_that_starts_checks_at_once(server: FakeServer, device: Device, is_once: bool) -> None:
-    """The first heartbeat after a start reports what is true then, even if the next check were due much later."""
+def test_an_agent_checks_health_when_it_starts(server: FakeServer, device: Device, is_once: bool) -> None:
+    """The first heartbeat reports the current health, even if the next check would be due much later."""
     install(server, device, checked(interval=3600))
     assert device.stop() == 0
     (device.state_dir / "sick").touch()
@@ -200,37 +200,37 @@ def test_a_release_is_healthy_after_its_gate_until_the_next_check(server: FakeSe
 
 
 def test_a_flapping_program_does_not_flood_the_server(server: FakeServer, device: Device) -> None:
-    """Each restart is news, but at most one heartbeat in 5 seconds is sent for news."""
+    """Each restart is reported early, but at most one early heartbeat is sent every 5 seconds."""
     device.options["BAKE_SECONDS"] = "0"
     install(server, device, bundle.program("1", FRAGILE))
     report_health_of(server, device)
-    count, began_at = len(server.heartbeats), time.monotonic()
+    count, started_at = len(server.heartbeats), time.monotonic()
     (device.state_dir / "broken").touch()
     entry = wait_until_reported(server, device, healthy=False)
-    assert time.monotonic() - began_at < 5
+    assert time.monotonic() - started_at < 5
     assert entry["message"] in {"The program is not running: exit code 3.", "The program is not running."}
     wait_for(lambda: reported(server)["restarts"] >= 3, 40, device.log_text)
-    arrived = [request.at for request in server.asked_for("/heartbeat$")][count:]
+    arrived = [request.at for request in server.requests_to("/heartbeat$")][count:]
     assert len(arrived) >= 2
     assert min(after - before for before, after in pairwise(arrived)) > 4
 
 
-def test_a_heartbeat_that_the_server_refuses_for_its_rate_is_not_hastened(server: FakeServer, device: Device) -> None:
-    install(server, device, bundle.program("1", OBSERVING))
+def test_a_heartbeat_that_was_throttled_is_not_sent_early(server: FakeServer, device: Device) -> None:
+    install(server, device, bundle.program("1", WRITING))
     report_health_of(server, device)
     server.faults.append(faults.on("/heartbeat$", faults.status(429, Retry_After="8"), times=1))
-    count = len(server.asked_for("/heartbeat$"))
+    count = len(server.requests_to("/heartbeat$"))
     (device.state_dir / "sick").touch()
-    wait_for(lambda: len(server.asked_for("/heartbeat$")) > count, 15, device.log_text)
-    (device.state_dir / "sick").unlink()  # differs from what the refused heartbeat said
-    wait_for(lambda: len(server.asked_for("/heartbeat$")) > count + 1, 20, device.log_text)
-    first, second = [request.at for request in server.asked_for("/heartbeat$")][count : count + 2]
+    wait_for(lambda: len(server.requests_to("/heartbeat$")) > count, 15, device.log_text)
+    (device.state_dir / "sick").unlink()  # another change since the refused heartbeat
+    wait_for(lambda: len(server.requests_to("/heartbeat$")) > count + 1, 20, device.log_text)
+    first, second = [request.at for request in server.requests_to("/heartbeat$")][count : count + 2]
     assert second - first >= 8
     wait_until_reported(server, device, healthy=True)
 
 
 def test_status_shows_the_health_of_bundles(server: FakeServer, device: Device) -> None:
-    install(server, device, bundle.program("1", OBSERVING))
+    install(server, device, bundle.program("1", WRITING))
     wait_for(lambda: "  healthy\n" in device.run("status").stdout, 20)
     (device.state_dir / "sick").touch()
     expected = "  not healthy: The camera is dark.\n"

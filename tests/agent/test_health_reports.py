@@ -1,4 +1,4 @@
-"""The verdict of a program: reported only if the server accepts it."""
+"""A program's verdict is reported only if the server accepts its numbers."""
 
 import json
 import math
@@ -15,7 +15,7 @@ def test_a_number_that_the_server_accepts_is_reported(number: float) -> None:
 
 
 @pytest.mark.parametrize("number", [1e-31, -5e-324, 2**53 + 1, -1e308, 10**400, math.inf, -math.inf, math.nan])
-def test_a_verdict_with_another_number_is_left_out(number: float) -> None:
+def test_a_verdict_with_another_number_is_omitted(number: float) -> None:
     body = json.dumps({"message": "fine", "verdict": {"n": {"m": number}}}).encode()
     report = read_body(True, body)
     assert (report.is_healthy, report.message, report.verdict) == (True, "fine", {})

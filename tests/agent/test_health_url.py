@@ -1,4 +1,4 @@
-"""Health checks by HTTP: the gate asks the program until it responds, and reads its message and its verdict."""
+"""Health checks by HTTP: the gate requests a URL until the program responds, and reads its message and verdict."""
 
 import socket
 from typing import Any
@@ -9,7 +9,7 @@ from tests.agent import bundle
 from tests.agent.device import Device
 from tests.agent.server import FakeServer
 
-# Sets `status` and `body` for GET /healthz. A redirect would lead to a healthy URL.
+# The inserted statement sets `status` and `body` for GET /healthz. A redirect would lead to a healthy URL.
 RESPONDING = """
 import http.server, os, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -22,7 +22,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-        print("asked for", self.path, self.headers["User-Agent"], flush=True)
+        print("GET", self.path, self.headers["User-Agent"], flush=True)
     def log_message(self, *_): pass
 time.sleep(1)
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
@@ -35,11 +35,11 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def responding(version: str, statement: str, timeout: int = 20, **members: Any) -> bundle.Bundle:
+def responding(version: str, statement: str, timeout: int = 20, **fields: Any) -> bundle.Bundle:
     """Return a bundle whose program responds with the `status` and `body` that a statement sets."""
     port = free_port()
     text = RESPONDING % statement
-    health = {"http": {"port": port, "path": "/healthz"}, "timeout_seconds": timeout, "interval_seconds": 1, **members}
+    health = {"http": {"port": port, "path": "/healthz"}, "timeout_seconds": timeout, "interval_seconds": 1, **fields}
     return bundle.program(version, text, run={"command": ["python3", "run.py", str(port)]}, health=health)
 
 
@@ -48,7 +48,7 @@ def test_a_release_that_responds_is_healthy(server: FakeServer, device: Device) 
     text = """status, body = 200, b'{"message": "fine", "verdict": {"frames": 3}}'"""
     device.start()
     deployment = server.deploy(responding("1", text))
-    assert device.finish(deployment)["state"] == "succeeded", device.log_text()
+    assert device.wait_for_end(deployment)["state"] == "succeeded", device.log_text()
     assert deployment.last["message"] == 'fine\n{"frames": 3}'
 
 
@@ -61,12 +61,12 @@ def test_a_release_that_responds_is_healthy(server: FakeServer, device: Device) 
         ("status, body = 200, b''; self.wfile.write(b'nonsense\\r\\n')", "cannot be reached"),
     ],
 )
-def test_a_release_that_does_not_respond_as_it_should_is_not_healthy(
+def test_a_release_with_a_wrong_response_is_not_healthy(
     server: FakeServer, device: Device, statement: str, explanation: str
 ) -> None:
     device.start()
     deployment = server.deploy(responding("1", statement, timeout=4))
-    device.finish(deployment)
+    device.wait_for_end(deployment)
     assert (deployment.state, deployment.last["reason_code"]) == ("failed", "health_timeout")
     first = deployment.last["message"].splitlines()[0]
     assert first.startswith("The release was not healthy within 4 s.")
@@ -77,5 +77,5 @@ def test_a_release_that_does_not_respond_as_it_should_is_not_healthy(
 def test_a_body_that_is_not_a_small_object_is_ignored(server: FakeServer, device: Device, body: str) -> None:
     device.start()
     deployment = server.deploy(responding("1", f"status, body = 200, {body}"))
-    assert device.finish(deployment)["state"] == "succeeded", device.log_text()
+    assert device.wait_for_end(deployment)["state"] == "succeeded", device.log_text()
     assert deployment.last["message"] == ""

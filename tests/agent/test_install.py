@@ -1,4 +1,4 @@
-"""Whole installations, from enrolment to a running program, against a server that checks every signature."""
+"""Complete installations, from enrolment to a running program, with a server that verifies every signature."""
 
 import os
 import re
@@ -11,22 +11,22 @@ from tests.agent import bundle
 from tests.agent.device import Device, wait_for
 from tests.agent.server import FakeServer
 
-STEPS = ["accepted", "downloading", "installing", "checking", "succeeded"]
+STATES = ["accepted", "downloading", "installing", "checking", "succeeded"]
 
 
-def test_a_device_enrols_installs_checks_and_reports(server: FakeServer, device: Device) -> None:
+def test_a_device_enrols_installs_and_reports(server: FakeServer, device: Device) -> None:
     wanted = bundle.program("1", more={"model/big.bin": os.urandom(300_000), "hook": "#!/bin/sh\n"})
-    device_deployment = server.deploy(wanted)
+    deployment = server.deploy(wanted)
     device.once()
-    assert device_deployment.states == STEPS
-    assert device_deployment.last["message"] == 'as told\n{"version": "1"}'
-    assert device_deployment.last["timings"].keys() == {"fetch", "install", "check"}
-    assert device.runs(wanted)
+    assert deployment.states == STATES
+    assert deployment.last["message"] == 'a message\n{"version": "1"}'
+    assert deployment.last["timings"].keys() == {"fetch", "install", "check"}
+    assert device.is_running(wanted)
     running = server.heartbeats[-1]["running_bundles"]["vad"]
     expected = {"version": "1", "manifest_sha256": wanted.sha256, "healthy": True, "restarts": 0}
     assert running == {**expected, "verdict": {"version": "1"}}
     assert server.acknowledged == [1]
-    device.check()
+    device.assert_consistent()
 
 
 def test_a_bad_version_is_rolled_back(server: FakeServer, device: Device) -> None:
@@ -35,31 +35,31 @@ def test_a_bad_version_is_rolled_back(server: FakeServer, device: Device) -> Non
     device.once(exit_code=9)
     assert first.state == "succeeded"
     assert (second.state, second.last["reason_code"]) == ("rolled_back", "unhealthy")
-    assert "as told" in second.last["message"]
-    assert device.runs(good)
-    device.check()
+    assert "a message" in second.last["message"]
+    assert device.is_running(good)
+    device.assert_consistent()
 
 
 def test_a_bad_first_version_leaves_nothing_behind(server: FakeServer, device: Device) -> None:
-    device_deployment = server.deploy(bundle.program("1", bundle.BAD))
+    deployment = server.deploy(bundle.program("1", bundle.BAD))
     device.once(exit_code=9)
-    assert (device_deployment.state, device_deployment.last["reason_code"]) == ("failed", "unhealthy")
+    assert (deployment.state, deployment.last["reason_code"]) == ("failed", "unhealthy")
     assert device.current() == ""
-    assert not device.running()
-    device.check()
+    assert not device.pids()
+    device.assert_consistent()
 
 
 def test_the_daemon_replaces_a_running_version(server: FakeServer, device: Device) -> None:
     device.start()
     bundle_1, bundle_2 = bundle.program("1"), bundle.program("2")
-    device.finish(server.deploy(bundle_1))
-    assert device.runs(bundle_1)
-    device.finish(server.deploy(bundle_2))
-    assert device.runs(bundle_2)
+    device.wait_for_end(server.deploy(bundle_1))
+    assert device.is_running(bundle_1)
+    device.wait_for_end(server.deploy(bundle_2))
+    assert device.is_running(bundle_2)
     wait_for(lambda: server.heartbeats[-1]["running_bundles"]["vad"]["version"] == "2")
     assert device.stop() == 0
-    assert not device.running()
-    device.check()
+    assert not device.pids()
+    device.assert_consistent()
 
 
 def test_the_key_is_private_and_never_replaced(server: FakeServer, device: Device) -> None:
@@ -79,22 +79,20 @@ def test_files_of_the_previous_release_are_not_downloaded_again(server: FakeServ
     bundle_2 = bundle.program("2", more={"model": model, "extra": "new"})
     server.deploy(bundle_1)
     device.once()
-    device_deployment = server.deploy(bundle_2)
+    deployment = server.deploy(bundle_2)
     device.once()
-    assert device_deployment.state == "succeeded"
-    assert len(server.asked_for(f"GET .*/blobs/{bundle.sha256(model)}")) == 1
-    device.check()
+    assert deployment.state == "succeeded"
+    assert len(server.requests_to(f"GET .*/blobs/{bundle.sha256(model)}")) == 1
+    device.assert_consistent()
 
 
 def test_only_the_current_and_the_previous_release_are_kept(server: FakeServer, device: Device) -> None:
     sizes = []
     for version in range(5):
-        device_deployment = server.deploy(
-            bundle.data(str(version), {"file": bytes([version]) * 100_000, "v": str(version)})
-        )
+        deployment = server.deploy(bundle.data(str(version), {"file": bytes([version]) * 100_000, "v": str(version)}))
         device.once()
-        assert device_deployment.state == "succeeded"
-        device.check()
+        assert deployment.state == "succeeded"
+        device.assert_consistent()
         sizes.append(device.size())
     assert max(sizes[2:]) - min(sizes[2:]) < 5000
 
@@ -103,12 +101,12 @@ def test_an_installed_bundle_is_only_checked_again(server: FakeServer, device: D
     wanted = bundle.program("1")
     server.deploy(wanted)
     device.once()
-    before = device.running()
+    before = device.pids()
     again = server.deploy(wanted)
     device.once()
     assert again.state == "succeeded"
-    assert device.running() == before
-    device.check()
+    assert device.pids() == before
+    device.assert_consistent()
 
 
 def test_the_previous_version_is_installed_from_disk(server: FakeServer, device: Device) -> None:
@@ -116,37 +114,37 @@ def test_the_previous_version_is_installed_from_disk(server: FakeServer, device:
     server.deploy(bundle_1)
     server.deploy(bundle_2)
     device.once()
-    fetched = len(server.asked_for("GET "))
-    device_deployment = server.deploy(bundle_1)
+    fetched = len(server.requests_to("GET "))
+    deployment = server.deploy(bundle_1)
     device.once()
-    assert device_deployment.state == "succeeded"
-    assert len(server.asked_for("GET ")) == fetched
-    assert device.runs(bundle_1)
-    device.check()
+    assert deployment.state == "succeeded"
+    assert len(server.requests_to("GET ")) == fetched
+    assert device.is_running(bundle_1)
+    device.assert_consistent()
 
 
 def test_the_same_bytes_at_several_paths_and_modes(server: FakeServer, device: Device) -> None:
-    device_deployment = server.deploy(
+    deployment = server.deploy(
         bundle.data("1", {"a/b": "same", "bin/c": "same", "d": "same", "empty": "", "e/f/g": ""})
     )
     device.once()
-    assert device_deployment.state == "succeeded"
-    device.check()
+    assert deployment.state == "succeeded"
+    device.assert_consistent()
 
 
-def test_two_products_live_side_by_side(server: FakeServer, device: Device) -> None:
+def test_two_products_run_side_by_side(server: FakeServer, device: Device) -> None:
     ears, eyes = bundle.program("1", name="ears"), bundle.program("7", name="eyes")
     server.deploy(ears)
     server.deploy(eyes)
     device.once()
-    assert device.runs(ears)
-    assert device.runs(eyes)
+    assert device.is_running(ears)
+    assert device.is_running(eyes)
     assert server.heartbeats[-1]["running_bundles"].keys() == {"ears", "eyes"}
-    device.check()
+    device.assert_consistent()
 
 
 @pytest.mark.parametrize(
-    ("members", "reason_code", "message"),
+    ("fields", "reason_code", "message"),
     [
         ({"device_types": ["jetson", "pi"]}, "wrong_device_type", "for jetson, pi; this device has the type edge"),
         ({"requires": {"memory": 2**50}}, "no_memory", "the bundle requires 1125899906842624"),
@@ -154,23 +152,21 @@ def test_two_products_live_side_by_side(server: FakeServer, device: Device) -> N
     ],
 )
 def test_a_device_refuses_bundles_that_it_cannot_run(
-    server: FakeServer, device: Device, members: dict[str, Any], reason_code: str, message: str
+    server: FakeServer, device: Device, fields: dict[str, Any], reason_code: str, message: str
 ) -> None:
-    """Before it downloads a byte."""
-    device_deployment = server.deploy(bundle.data("1", **members))
+    """It refuses them before it downloads a blob."""
+    deployment = server.deploy(bundle.data("1", **fields))
     device.once(exit_code=9)
-    assert (device_deployment.state, device_deployment.last["reason_code"]) == ("rejected", reason_code)
-    assert message in device_deployment.last["message"]
-    assert not server.asked_for("/blobs/")
-    device.check()
+    assert (deployment.state, deployment.last["reason_code"]) == ("rejected", reason_code)
+    assert message in deployment.last["message"]
+    assert not server.requests_to("/blobs/")
+    device.assert_consistent()
 
 
 def test_a_device_accepts_bundles_that_it_can_run(server: FakeServer, device: Device) -> None:
-    device_deployment = server.deploy(
-        bundle.data("1", device_types=["edge", "pi"], requires={"memory": 1024, "disk": 1024})
-    )
+    deployment = server.deploy(bundle.data("1", device_types=["edge", "pi"], requires={"memory": 1024, "disk": 1024}))
     device.once()
-    assert device_deployment.state == "succeeded"
+    assert deployment.state == "succeeded"
 
 
 def noisy(last_line: str) -> str:
@@ -181,21 +177,21 @@ def noisy(last_line: str) -> str:
 def test_the_message_of_a_failed_hook_ends_with_its_last_line(server: FakeServer, device: Device) -> None:
     hook = f"#!/usr/bin/env python3\n{noisy('no camera on /dev/video0')}raise SystemExit(3)\n"
     hooks = {"post_install": {"command": ["./hook"], "timeout_seconds": 20}}
-    device_deployment = server.deploy(bundle.data("1", {"hook": hook}, hooks=hooks))
+    deployment = server.deploy(bundle.data("1", {"hook": hook}, hooks=hooks))
     device.once(exit_code=9)
-    lines = device_deployment.last["message"].split("\n")
+    lines = deployment.last["message"].split("\n")
     assert lines[0] == "The hook post_install ended with exit code 3. There is no previous release."
     assert lines[-1] == "no camera on /dev/video0"
     assert re.fullmatch(r"line \d+ of the noise before the end", lines[1])
-    assert 3500 < len(device_deployment.last["message"].encode()) <= 4096
+    assert 3500 < len(deployment.last["message"].encode()) <= 4096
 
 
 def test_the_message_of_a_failed_program_ends_with_its_last_line(server: FakeServer, device: Device) -> None:
     server.deploy(bundle.program("1"))
-    device_deployment = server.deploy(bundle.program("2", noisy("no model") + "raise SystemExit(4)"))
+    deployment = server.deploy(bundle.program("2", noisy("no model") + "raise SystemExit(4)"))
     device.once(exit_code=9)
-    assert (device_deployment.state, device_deployment.last["reason_code"]) == ("rolled_back", "crash_loop")
-    lines = device_deployment.last["message"].split("\n")
+    assert (deployment.state, deployment.last["reason_code"]) == ("rolled_back", "crash_loop")
+    lines = deployment.last["message"].split("\n")
     assert lines[0] == "The program exits repeatedly, most recently with exit code 4."
     assert lines[-1] == "no model"
     assert len(lines) > 50

@@ -1,4 +1,4 @@
-"""The journal: what it holds survives, and neither an odd entry nor a flipped digit stops the device."""
+"""The journal: its contents survive, and neither an invalid entry nor a flipped bit stops the device."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ from agent.jobs.state import (
 from tests.agent import bundle
 from tests.agent.device import Device, wait_for
 from tests.agent.server import FakeServer
-from tests.agent.test_programs import installed
+from tests.agent.test_programs import install
 
 DEPLOYMENT = "1b4e28ba-2fa1-41d2-883f-0016d3cca427"
 SHA = "a" * 64
@@ -43,66 +43,66 @@ FULL = State(
     ended=[f"{DEPLOYMENT}/0"],
     report_floor=7,
 )
-ODD: list[Any] = [None, 7, True, "text", [], {}, [[]], {"deployment_id": "../../x", "attempt": 1}]
-MEMBERS = ["commands", "acknowledge", "command_outcomes", "log_requests", "jobs", "outbox", "ended"]
+INVALID: list[Any] = [None, 7, True, "text", [], {}, [[]], {"deployment_id": "../../x", "attempt": 1}]
+LISTS = ["commands", "acknowledge", "command_outcomes", "log_requests", "jobs", "outbox", "ended"]
 
 
-def with_checksum_removed(data: bytes) -> dict[str, Any]:
+def without_checksum(data: bytes) -> dict[str, Any]:
     value: dict[str, Any] = json.loads(data)
     value.pop("sha256")
     return value
 
 
-def test_the_journal_is_read_as_it_was_written() -> None:
+def test_decoding_returns_the_encoded_state() -> None:
     decoded = decode(encode(FULL))
     assert decoded.state == FULL
-    assert decoded.left_out == []
+    assert decoded.omitted == []
 
 
 def test_a_flipped_bit_never_changes_the_journal_that_is_read() -> None:
     data = encode(FULL)
-    noticed = 0
+    detected = 0
     for position in range(len(data)):
         flipped = data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
         try:
-            assert decode(flipped).state == FULL  # such as a flip in the name of the checksum
+            assert decode(flipped).state == FULL  # for example if the name of the checksum was changed
         except ValueError:
-            noticed += 1
-    assert noticed >= len(data) - len('"sha256"')
+            detected += 1
+    assert detected >= len(data) - len('"sha256"')
 
 
-@pytest.mark.parametrize("member", MEMBERS)
-def test_an_odd_entry_is_left_out_and_the_others_stay(member: str) -> None:
-    for odd in ODD:
-        value = with_checksum_removed(encode(FULL))
-        value[member].insert(0, odd)
+@pytest.mark.parametrize("list_name", LISTS)
+def test_an_invalid_entry_is_omitted_and_the_others_are_kept(list_name: str) -> None:
+    for invalid in INVALID:
+        value = without_checksum(encode(FULL))
+        value[list_name].insert(0, invalid)
         decoded = decode(json.dumps(value).encode())
-        if len(decoded.left_out) == 1:
+        if len(decoded.omitted) == 1:
             assert decoded.state == FULL
-            assert decoded.left_out[0].startswith(member)
-        else:  # the odd entry is a valid one of this member, such as a number among ids
-            assert getattr(decoded.state, member)[1:] == getattr(FULL, member)
+            assert decoded.omitted[0].startswith(list_name)
+        else:  # the value is valid in this list, such as a number among ids
+            assert getattr(decoded.state, list_name)[1:] == getattr(FULL, list_name)
 
 
-def test_an_entry_with_one_wrong_member_is_left_out() -> None:
-    for member in ("jobs", "outbox", "log_requests", "command_outcomes"):
-        entry = with_checksum_removed(encode(FULL))[member][0]
+def test_an_entry_with_one_invalid_field_is_omitted() -> None:
+    for list_name in ("jobs", "outbox", "log_requests", "command_outcomes"):
+        entry = without_checksum(encode(FULL))[list_name][0]
         for name in entry:
-            value = with_checksum_removed(encode(FULL))
-            value[member].append({**entry, name: [1.5]})
-            assert len(decode(json.dumps(value).encode()).left_out) == 1, (member, name)
+            value = without_checksum(encode(FULL))
+            value[list_name].append({**entry, name: [1.5]})
+            assert len(decode(json.dumps(value).encode()).omitted) == 1, (list_name, name)
 
 
-def test_a_newer_agents_members_are_ignored() -> None:
-    value = with_checksum_removed(encode(FULL))
+def test_fields_of_a_newer_agent_are_ignored() -> None:
+    value = without_checksum(encode(FULL))
     value["later"] = 1
     value["jobs"][0]["later"] = 1
     value["products"]["vad"]["current"]["later"] = 1
     assert decode(json.dumps(value).encode()).state == FULL
 
 
-def test_an_odd_product_is_found_again_on_disk(tmp_path: Path) -> None:
-    value = with_checksum_removed(encode(FULL))
+def test_an_invalid_product_is_found_on_disk(tmp_path: Path) -> None:
+    value = without_checksum(encode(FULL))
     value["products"]["zap"] = {"current": {"version": "1", "manifest_sha256": "../x"}}
     (tmp_path / "journal.json").write_text(json.dumps(value))
     journal = Journal(tmp_path)
@@ -110,26 +110,26 @@ def test_an_odd_product_is_found_again_on_disk(tmp_path: Path) -> None:
     assert journal.needs_rebuild
 
 
-@pytest.mark.parametrize("odd", ODD, ids=[json.dumps(odd)[:20] for odd in ODD])
-def test_new_commands_are_accepted_beside_an_odd_report(server: FakeServer, device: Device, odd: Any) -> None:
+@pytest.mark.parametrize("entry", INVALID, ids=[json.dumps(value)[:20] for value in INVALID])
+def test_new_commands_are_accepted_despite_an_invalid_report(server: FakeServer, device: Device, entry: Any) -> None:
     device.start()
-    installed(server, device, bundle.data("1"))
+    install(server, device, bundle.data("1"))
     assert device.stop() == 0
     path = device.state_dir / "journal.json"
-    value = with_checksum_removed(path.read_bytes())
-    value["outbox"].append(odd)
+    value = without_checksum(path.read_bytes())
+    value["outbox"].append(entry)
     path.write_text(json.dumps(value))
     device.start()
-    installed(server, device, bundle.data("2"))
+    install(server, device, bundle.data("2"))
     wait_for(lambda: server.outcomes.get(2) == ("done", ""))
     assert device.stop() == 0
-    device.check()
+    device.assert_consistent()
 
 
 @pytest.mark.parametrize("release", ["current", "previous"])
 def test_a_flipped_digit_in_a_digest_deletes_no_release(server: FakeServer, device: Device, release: str) -> None:
     device.start()
-    installed(server, device, ONE, TWO)
+    install(server, device, ONE, TWO)
     assert device.stop() == 0
     path = device.state_dir / "journal.json"
     text = path.read_text()
@@ -138,10 +138,10 @@ def test_a_flipped_digit_in_a_digest_deletes_no_release(server: FakeServer, devi
     count = len(server.heartbeats)
     device.start()
     wait_for(lambda: len(server.heartbeats) > count, 30, device.log_text)
-    assert device.runs(TWO)
+    assert device.is_running(TWO)
     done = device.run("rollback", "vad")
     assert done.returncode == 0, done.stderr
-    assert device.runs(ONE)
-    installed(server, device, THREE)
+    assert device.is_running(ONE)
+    install(server, device, THREE)
     assert device.stop() == 0
-    device.check()
+    device.assert_consistent()

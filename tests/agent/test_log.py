@@ -1,4 +1,4 @@
-"""Log lines: no forged lines, no secrets, whatever a server or a program writes."""
+"""Log lines: servers and programs cannot forge lines, and secrets are removed."""
 
 import json
 import logging
@@ -51,12 +51,12 @@ def test_a_traceback_cannot_forge_a_line() -> None:
 
 
 @pytest.mark.parametrize("text", SECRETS, ids=[text[:12] for text in SECRETS])
-def test_secrets_of_a_known_form_are_left_out(text: str) -> None:
+def test_secrets_of_a_known_format_are_removed(text: str) -> None:
     for cleaned in (without_secrets(text), sanitize(text), one_line(text)):
         assert "Gm5kq0Yx" not in cleaned
         assert "hunter2hunter2" not in cleaned
         assert "abcdefgh12345678" not in cleaned
 
 
-def test_a_text_of_several_lines_keeps_its_lines() -> None:
+def test_a_text_keeps_its_line_breaks() -> None:
     assert sanitize("one\n\ttwo\x1b[0m\n") == "one\n\ttwo?[0m\n"

@@ -1,4 +1,4 @@
-"""`send_logs`: what an operator receives, and that no kill and no fault of the network makes it come twice or not."""
+"""`send_logs`: the contents of the logs, and their delivery exactly once despite kills and network faults."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +27,10 @@ def finish(device: Device, log_request: LogRequest) -> None:
     wait_for(lambda: log_request.state == "complete", 40, device.log_text)
 
 
-def test_the_agents_programs_and_failures_logs_arrive(server: FakeServer, device: Device) -> None:
+def test_the_logs_of_agent_programs_and_failed_releases_arrive(server: FakeServer, device: Device) -> None:
     device.start()
-    device.finish(server.deploy(bundle.program("1", TALKING + bundle.GOOD)))
-    device.finish(server.deploy(bundle.program("2", f"print('I fail', flush=True)\n{bundle.BAD}")))
+    device.wait_for_end(server.deploy(bundle.program("1", TALKING + bundle.GOOD)))
+    device.wait_for_end(server.deploy(bundle.program("2", f"print('I fail', flush=True)\n{bundle.BAD}")))
     log_request = server.request_logs()
     finish(device, log_request)
     assert log_request.sources == ["agent", "program:vad", "failed:vad@2"]
@@ -52,13 +52,13 @@ def test_once_sends_the_logs_and_their_outcome(server: FakeServer, device: Devic
 
 @pytest.mark.parametrize(
     "fault",
-    [faults.drop, faults.reset, faults.lose_the_answer, faults.status(503, Retry_After="1"), faults.status(429)],
+    [faults.drop, faults.reset, faults.lose_response, faults.status(503, Retry_After="1"), faults.status(429)],
     ids=["drop", "reset", "lost", "503", "429"],
 )
 def test_a_batch_is_sent_until_it_is_accepted(server: FakeServer, device: Device, fault: Fault) -> None:
-    """The server asserts that a number is never used for two different batches."""
+    """The server asserts that no two batches have the same number."""
     device.start()
-    device.finish(server.deploy(bundle.program("1", TALKING + bundle.GOOD)))
+    device.wait_for_end(server.deploy(bundle.program("1", TALKING + bundle.GOOD)))
     server.faults.append(faults.on("/batches", fault, times=3))
     log_request = server.request_logs()
     finish(device, log_request)
@@ -66,13 +66,13 @@ def test_a_batch_is_sent_until_it_is_accepted(server: FakeServer, device: Device
     assert log_request.text("program:vad").count("line 2999 ") == 1
 
 
-def test_an_agent_that_is_killed_again_and_again_continues(server: FakeServer, device: Device) -> None:
+def test_an_agent_that_is_killed_repeatedly_continues(server: FakeServer, device: Device) -> None:
     device.start()
-    device.finish(server.deploy(bundle.program("1", TALKING + bundle.GOOD)))
-    server.faults.append(faults.on("/batches", faults.lose_the_answer, times=4))
+    device.wait_for_end(server.deploy(bundle.program("1", TALKING + bundle.GOOD)))
+    server.faults.append(faults.on("/batches", faults.lose_response, times=4))
     log_request = server.request_logs()
     for count in range(1, 5):
-        wait_for(lambda count=count: len(server.asked_for("/batches")) >= count, 30, device.log_text)  # type: ignore[misc]
+        wait_for(lambda count=count: len(server.requests_to("/batches")) >= count, 30, device.log_text)  # type: ignore[misc]
         device.kill()
         device.start()
     finish(device, log_request)
@@ -88,10 +88,10 @@ def test_a_refused_log_request_ends_as_failed(server: FakeServer, device: Device
     outcome, message = server.outcomes[1]
     assert outcome == "failed"
     assert code in message
-    assert len(server.asked_for("/batches")) == 1
+    assert len(server.requests_to("/batches")) == 1
 
 
-def test_a_gap_is_filled_and_endless_gaps_end(server: FakeServer, device: Device) -> None:
+def test_missing_batches_are_sent_again_a_limited_number_of_times(server: FakeServer, device: Device) -> None:
     server.faults.append(faults.on("/batches", faults.refuse(409, "batch_gap", next_batch=1), times=2))
     assert server.request_logs().state == "requested"
     device.once()
@@ -102,7 +102,7 @@ def test_a_gap_is_filled_and_endless_gaps_end(server: FakeServer, device: Device
     assert server.outcomes[2][0] == "failed"
 
 
-def test_the_newest_bytes_win() -> None:
+def test_the_newest_bytes_are_sent() -> None:
     log = Source("agent", b"".join(b"line %d\n" % number for number in range(100_000)))
     batches = collect([log, Source("program:vad", b"short\n")], 10_000)
     assert sum(len(batch.text.encode()) for batch in batches) == 10_000
@@ -110,7 +110,7 @@ def test_the_newest_bytes_win() -> None:
     assert batches[-1].text == "short\n"
 
 
-def test_batches_are_cut_between_lines_and_characters() -> None:
+def test_batches_end_between_lines_and_characters() -> None:
     lines = Source("agent", b"".join(b"line %d\n" % number for number in range(50_000)))
     unbroken = Source("program:vad", ("ä€😀" * 40_000).encode())
     batches = collect([lines, unbroken], 4 * 1024 * 1024)
@@ -120,20 +120,20 @@ def test_batches_are_cut_between_lines_and_characters() -> None:
         assert "".join(batch.text for batch in batches if batch.source == source.name).encode() == source.data
 
 
-def test_a_secret_at_the_cut_is_not_sent_in_part() -> None:
-    """Secrets become short, so that the cut beginning of what was read may be sent, too."""
+def test_a_truncated_secret_is_not_sent() -> None:
+    """Removing secrets shortens the text, so that the truncated beginning may be sent as well."""
     text = f"{TOKEN} is a secret\n".encode() * 10_000
     for size in (*range(1000, 1060), *range(200_000, 200_060)):
         sent = "".join(batch.text for batch in collect([Source("agent", text)], size))
         assert "tttttt" not in sent
 
 
-def test_there_is_always_a_batch() -> None:
+def test_an_empty_log_is_one_batch() -> None:
     sources: list[LogSource] = [Source("agent", b"")]
     assert [(batch.source, batch.text) for batch in collect(sources, 1000)] == [("agent", "")]
 
 
-def test_the_agents_own_log_is_bounded(tmp_path: Path) -> None:
+def test_the_agent_log_is_bounded(tmp_path: Path) -> None:
     own_log = AgentLogFile(tmp_path)
     for number in range(30_000):
         own_log.append(b"%06d %s\n" % (number, b"x" * 100))

@@ -1,4 +1,4 @@
-"""The agent reads manifests by the same examples as the server and the command line."""
+"""The agent's rules for manifests, tested against the same examples as the server's and the command line's."""
 
 import json
 from pathlib import Path
@@ -37,8 +37,8 @@ def test_a_bad_manifest_is_refused(example: dict[str, Any]) -> None:
     assert (refusal.value.reason_code, refusal.value.is_refusal) == ("bad_manifest", True)
 
 
-def manifest(files: list[dict[str, Any]], **members: Any) -> bytes:
-    value = {"schema": 1, "name": "vad", "version": "1", "files": files, **members}
+def manifest(files: list[dict[str, Any]], **fields: Any) -> bytes:
+    value = {"schema": 1, "name": "vad", "version": "1", "files": files, **fields}
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 

@@ -1,4 +1,4 @@
-"""Logs of programs: bounded, collected by name, and kept for a while when a release failed."""
+"""Logs of programs: limited in size, collected by name, and kept for a week if the release failed."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.agent.device import Device
 from tests.agent.server import FakeServer
 
 RELEASE = Release("1", "a" * 64)
-TALKING_BAD = f"print('first line')\nprint('the decisive line', flush=True)\n{bundle.BAD}"
+TALKING_BAD = f"print('first line')\nprint('the last line', flush=True)\n{bundle.BAD}"
 
 
 def sources(device: Device) -> dict[str, bytes]:
@@ -29,7 +29,7 @@ def test_the_tail_spans_both_files(tmp_path: Path) -> None:
     assert log.tail(100) == b"0123456789abc"
 
 
-def test_a_log_that_begins_again_keeps_the_old_lines_apart(tmp_path: Path) -> None:
+def test_a_new_log_file_keeps_the_old_lines_separate(tmp_path: Path) -> None:
     log = ProgramLog(tmp_path / "vad.log")
     log.path.write_bytes(b"old\n")
     log.begin()
@@ -37,21 +37,21 @@ def test_a_log_that_begins_again_keeps_the_old_lines_apart(tmp_path: Path) -> No
     assert log.tail(100) == b"old\n"
 
 
-def test_a_pipe_in_the_place_of_a_log_is_empty(tmp_path: Path) -> None:
+def test_a_pipe_instead_of_a_log_is_empty(tmp_path: Path) -> None:
     log = ProgramLog(tmp_path / "vad.log")
     os.mkfifo(log.path)
     assert log.tail(100) == b""
 
 
 def test_a_failed_release_keeps_its_log_until_the_next_installation(server: FakeServer, device: Device) -> None:
-    bundle_1 = bundle.program("1", f"print('all is well', flush=True)\n{bundle.GOOD}")
+    bundle_1 = bundle.program("1", f"print('it works', flush=True)\n{bundle.GOOD}")
     server.deploy(bundle_1)
     server.deploy(bundle.program("2", TALKING_BAD))
     device.once(exit_code=9)
     logs = sources(device)
-    assert b"all is well" in logs["program:vad"]
-    assert logs["failed:vad@2"].endswith(b"first line\nthe decisive line\n")
-    device.check()
+    assert b"it works" in logs["program:vad"]
+    assert logs["failed:vad@2"].endswith(b"first line\nthe last line\n")
+    device.assert_consistent()
     server.deploy(bundle.program("3"))
     device.once()
     assert sources(device).keys() == {"program:vad"}
@@ -60,8 +60,8 @@ def test_a_failed_release_keeps_its_log_until_the_next_installation(server: Fake
 def test_a_failed_first_release_keeps_its_log(server: FakeServer, device: Device) -> None:
     server.deploy(bundle.program("1", TALKING_BAD))
     device.once(exit_code=9)
-    assert sources(device) == {"failed:vad@1": b"first line\nthe decisive line\n"}
-    device.check()
+    assert sources(device) == {"failed:vad@1": b"first line\nthe last line\n"}
+    device.assert_consistent()
 
 
 def test_only_installed_and_failed_releases_have_logs(server: FakeServer, device: Device) -> None:
@@ -103,7 +103,7 @@ def test_a_failure_message_is_the_reason_and_the_output(output: str, expected: s
     assert failure_message("It failed.", output) == expected
 
 
-def test_a_failure_message_ends_with_the_last_whole_lines() -> None:
+def test_a_failure_message_ends_with_the_last_complete_lines() -> None:
     lines = [f"line {number} of the output" for number in range(1000)]
     message = failure_message("It failed.", "\n".join(lines))
     reason, *kept = message.split("\n")

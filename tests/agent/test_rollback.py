@@ -1,4 +1,4 @@
-"""`kernex-agent rollback`: with and without a running agent, killed, and with nothing to return to."""
+"""`kernex-agent rollback`: with and without a running agent, killed, and with a damaged previous release."""
 
 import subprocess
 import sys
@@ -11,10 +11,10 @@ from agent.local_requests import DIRECT_PREFIX, LocalRequests
 from tests.agent import bundle, faults
 from tests.agent.device import ROOT, Device, wait_for
 from tests.agent.server import FakeServer
-from tests.agent.test_programs import installed
+from tests.agent.test_programs import install
 
 ONE, TWO = bundle.program("1"), bundle.program("2")
-# Is healthy as long as the file `once` does not exist.
+# Healthy only as long as the file `once` does not exist.
 # It exits before it reports anything, so a slow machine does not take it for healthy.
 HEALTHY_ONCE = (
     "import os, sys\n"
@@ -27,27 +27,27 @@ def test_rolling_back_needs_no_network(server: FakeServer, device: Device) -> No
     server.deploy(ONE)
     server.deploy(TWO)
     device.once()
-    assert device.runs(TWO)
+    assert device.is_running(TWO)
     server.faults.append(faults.drop)
     done = device.run("rollback", "vad")
     assert done.returncode == 0, done.stderr
-    assert device.runs(ONE)
+    assert device.is_running(ONE)
 
 
-def test_the_running_agent_is_asked(server: FakeServer, device: Device) -> None:
+def test_a_running_agent_carries_out_the_rollback(server: FakeServer, device: Device) -> None:
     device.start()
-    installed(server, device, ONE, TWO)
+    install(server, device, ONE, TWO)
     done = device.run("rollback", "vad")
     assert done.returncode == 0, done.stderr
-    assert device.runs(ONE)
+    assert device.is_running(ONE)
 
 
 def test_an_interrupted_rollback_of_another_product_is_finished_too(server: FakeServer, device: Device) -> None:
     device.start()
     releases = [bundle.data(version, name=name) for name in ("vad", "zap") for version in ("1", "2")]
-    installed(server, device, *releases)
+    install(server, device, *releases)
     device.stop()
-    # As `rollback vad` leaves it when it is killed at once.
+    # The state after `rollback vad` was killed immediately.
     LocalRequests(device.state_dir).queue(device.journal(), JobKind.ROLL_BACK, "vad", f"{DIRECT_PREFIX}vad")
     done = device.run("rollback", "zap")
     assert done.returncode == 0, done.stderr
@@ -55,18 +55,18 @@ def test_an_interrupted_rollback_of_another_product_is_finished_too(server: Fake
     assert device.current("vad") == releases[0].sha256
 
 
-@pytest.mark.parametrize("is_running", [True, False], ids=["beside the agent", "alone"])
-@pytest.mark.parametrize("damage", ["a file is gone", "the manifest is gone", "it crashes"])
-def test_a_rollback_that_fails_is_a_sentence_and_exit_code_9(
+@pytest.mark.parametrize("is_running", [True, False], ids=["with a running agent", "without an agent"])
+@pytest.mark.parametrize("damage", ["a file is missing", "the manifest is missing", "it crashes"])
+def test_a_failed_rollback_prints_an_explanation_and_exits_with_9(
     server: FakeServer, device: Device, damage: str, is_running: bool
 ) -> None:
     bundle_1 = bundle.program("1", HEALTHY_ONCE)
     device.start()
-    installed(server, device, bundle_1, TWO)
+    install(server, device, bundle_1, TWO)
     release = device.state_dir / "products/vad/releases" / bundle_1.sha256
-    if damage == "a file is gone":
+    if damage == "a file is missing":
         (release / "run.py").unlink()
-    elif damage == "the manifest is gone":
+    elif damage == "the manifest is missing":
         release.with_name(f"{bundle_1.sha256}.json").unlink()
     else:
         (device.state_dir / "once").touch()
@@ -76,37 +76,37 @@ def test_a_rollback_that_fails_is_a_sentence_and_exit_code_9(
     assert done.returncode == 9, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("kernex-agent: vad was not rolled back")
-    assert device.runs(TWO)
+    assert device.is_running(TWO)
 
 
-def test_a_request_that_is_killed_beside_the_agent_leaves_nothing_behind(server: FakeServer, device: Device) -> None:
-    """The agent does what was asked, once; the answer and the unfinished request expire."""
+def test_a_killed_request_leaves_no_files(server: FakeServer, device: Device) -> None:
+    """The agent carries out the request once. The response and the unfinished request expire."""
     device.start()
-    installed(server, device, ONE, TWO)
+    install(server, device, ONE, TWO)
     for _ in range(3):
         process = subprocess.Popen(
             [sys.executable, "-m", "agent", "rollback", "vad"], cwd=ROOT, env=device.environment,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        asked = device.state_dir / "asked"
-        wait_for(lambda asked=asked: asked.is_dir() and list(asked.iterdir()))  # type: ignore[misc]
+        requests_dir = device.state_dir / "asked"
+        wait_for(lambda path=requests_dir: path.is_dir() and list(path.iterdir()))  # type: ignore[misc]
         process.kill()
         process.wait()
         time.sleep(0.5)
     wait_for(lambda: not device.state.jobs, 40, device.log_text)
     assert device.process is not None
     assert device.process.poll() is None
-    (asked / "unfinished.json.new").touch()
+    (requests_dir / "unfinished.json.new").touch()
     assert device.stop() == 0
-    for path in asked.iterdir():
+    for path in requests_dir.iterdir():
         assert path.name.endswith((".answer.json", ".json.new"))
-    requests = LocalRequests(device.state_dir)
-    requests.accept(device.journal())
-    assert list(asked.iterdir()), "an answer that is waited for stays"
+    local_requests = LocalRequests(device.state_dir)
+    local_requests.accept(device.journal())
+    assert list(requests_dir.iterdir()), "a new response is kept"
     make_old(device)
-    requests.accept(device.journal())
-    assert list(asked.iterdir()) == []
-    device.check()
+    local_requests.accept(device.journal())
+    assert list(requests_dir.iterdir()) == []
+    device.assert_consistent()
 
 
 def make_old(device: Device) -> None:

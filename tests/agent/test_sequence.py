@@ -1,4 +1,4 @@
-"""Sequence numbers: a server that lies cannot use them up, and a device without any says what to do."""
+"""Sequence numbers: a malicious server cannot use them up, and a device without numbers says what to do."""
 
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,14 @@ def sequence(tmp_path: Path) -> Sequence:
     return Sequence(tmp_path)
 
 
-def test_numbers_rise_also_after_a_restart(sequence: Sequence, tmp_path: Path) -> None:
+def test_numbers_increase_even_after_a_restart(sequence: Sequence, tmp_path: Path) -> None:
     numbers = [sequence.next() for _ in range(3)]
     numbers += [Sequence(tmp_path).next(), Sequence(tmp_path).next()]
     assert numbers == sorted(set(numbers))
 
 
 @pytest.mark.parametrize("number", [None, True, "9", 1.5, -1, 0, MAX_JUMP + 2, MAX_JUMP_TARGET])
-def test_a_jump_that_is_not_plausible_changes_nothing(sequence: Sequence, number: Any) -> None:
+def test_an_implausible_jump_is_refused(sequence: Sequence, number: Any) -> None:
     assert sequence.next() == 1
     assert not sequence.continue_at(number)
     assert sequence.next() == 2
@@ -37,25 +37,27 @@ def test_a_plausible_jump_is_followed(sequence: Sequence, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("number", [MAX_JUMP_TARGET + 1, MAX_NUMBER, 2**70])
-def test_the_end_of_the_numbers_is_never_approached(sequence: Sequence, number: int) -> None:
+def test_a_jump_close_to_the_last_number_is_refused(sequence: Sequence, number: int) -> None:
     with pytest.raises(SequenceExhausted):
         sequence.continue_at(number)
     assert sequence.next() == 1
 
 
-def test_the_last_number_is_followed_by_an_explanation(sequence: Sequence) -> None:
+def test_no_number_follows_the_last_one(sequence: Sequence) -> None:
     sequence.last = MAX_NUMBER - 1
     assert sequence.next() == MAX_NUMBER
     with pytest.raises(SequenceExhausted, match="enrol again"):
         sequence.next()
 
 
-def test_a_device_survives_a_server_that_lies_about_the_sequence(server: FakeServer, device: Device) -> None:
-    lies = [faults.refuse(409, "sequence_used", next_sequence=number) for number in (MAX_NUMBER, 2**50, 2**41, 2**39)]
+def test_a_device_survives_a_server_with_wrong_sequence_numbers(server: FakeServer, device: Device) -> None:
+    refusals = [
+        faults.refuse(409, "sequence_used", next_sequence=number) for number in (MAX_NUMBER, 2**50, 2**41, 2**39)
+    ]
     device.start()
     wait_for(lambda: server.sequence > 1, 30, device.log_text)
-    for lie in lies:
-        server.faults.insert(0, faults.on("/heartbeat", lie, times=1))
+    for refusal in refusals:
+        server.faults.insert(0, faults.on("/heartbeat", refusal, times=1))
     count = len(server.heartbeats)
     wait_for(lambda: len(server.heartbeats) > count + 2, 30, device.log_text)
     assert server.sequence < 10_000

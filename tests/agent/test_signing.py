@@ -1,4 +1,4 @@
-"""The agent's signatures equal the examples that the server verifies."""
+"""The agent's signatures are equal to the examples that the server verifies."""
 
 import json
 from base64 import urlsafe_b64decode
@@ -36,5 +36,5 @@ def test_the_signature_headers_equal_the_examples(example: dict[str, Any]) -> No
         ("https://[2001:DB8::1]:8443/x", "[2001:db8::1]:8443"),
     ],
 )
-def test_the_authority_is_the_host_without_the_schemes_own_port(url: str, expected: str) -> None:
+def test_the_authority_omits_the_default_port_of_the_scheme(url: str, expected: str) -> None:
     assert authority(url) == expected

@@ -1,4 +1,4 @@
-"""TLS: which servers the agent trusts, and that its limits also hold there."""
+"""TLS: the servers that the agent trusts, and its time limits on encrypted connections."""
 
 import ssl
 import time
@@ -37,14 +37,14 @@ def test_a_private_certificate_authority_works(server: FakeServer, device: Devic
     assert deployment.state == "succeeded"
 
 
-def test_a_server_without_a_trusted_certificate_learns_nothing(server: FakeServer, device: Device) -> None:
+def test_a_server_without_a_trusted_certificate_gets_no_request(server: FakeServer, device: Device) -> None:
     done = device.run("once")
     assert done.returncode == 6
     assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
     assert server.requests == []
 
 
-def test_a_head_that_never_ends_is_cut_off(server: FakeServer, device: Device, authority: Path) -> None:
+def test_endless_response_headers_are_cut_off(server: FakeServer, device: Device, authority: Path) -> None:
     device.options |= {"CA_FILE": str(authority), "ANSWER_TIMEOUT_SECONDS": "2"}
 
     def drip(request: Request) -> bool:
@@ -55,7 +55,7 @@ def test_a_head_that_never_ends_is_cut_off(server: FakeServer, device: Device, a
         except OSError:  # the agent closed the connection
             request.drop()
             return True
-        raise AssertionError("the agent read all of it")
+        raise AssertionError("the agent read all headers")
 
     server.faults = [on("heartbeat", drip, times=1)]
     device.once()
