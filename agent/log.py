@@ -63,8 +63,8 @@ class TextFormatter(logging.Formatter):
     """`2026-01-31T12:00:00Z info    message`; the lines of a traceback follow, indented and escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        lines = [f"{moment} {record.levelname.lower():7} {one_line(record.getMessage())}"]
+        timestamp = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        lines = [f"{timestamp} {record.levelname.lower():7} {one_line(record.getMessage())}"]
         if record.exc_info:
             lines += [f"    {one_line(line)}" for line in self.formatException(record.exc_info).split("\n")]
         return "\n".join(lines)

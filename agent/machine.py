@@ -55,8 +55,8 @@ def _meminfo() -> dict[str, int]:
     """Return the entries of /proc/meminfo in bytes."""
     sizes = {}
     for line in _text(MEMORY).splitlines():
-        name, _, rest = line.partition(":")
-        words = rest.split()
+        name, _, amount = line.partition(":")
+        words = amount.split()
         if words and words[0].isdecimal():
             sizes[name] = int(words[0]) * 1024
     return sizes

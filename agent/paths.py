@@ -23,26 +23,28 @@ def check_path(path: object) -> str:
     """Return `path` if it is relative, normalized and portable. Raises `BadManifest`: `bad_path` or `path_too_long`."""
     if not isinstance(path, str) or not path:
         raise BadManifest("bad_path", "A path must be a string that is not empty.")
-    shown = ascii(path[:200])
+    quoted_path = ascii(path[:200])
     try:
         size = len(path.encode("utf-8"))
     except UnicodeEncodeError:
-        raise BadManifest("bad_path", f"The path {shown} has a lone surrogate.") from None
+        raise BadManifest("bad_path", f"The path {quoted_path} has a lone surrogate.") from None
     if size > MAX_PATH_SIZE:
-        raise BadManifest("path_too_long", f"The path {shown} is longer than {MAX_PATH_SIZE} bytes.")
+        raise BadManifest("path_too_long", f"The path {quoted_path} is longer than {MAX_PATH_SIZE} bytes.")
     if "\\" in path or not INVISIBLE.isdisjoint(map(unicodedata.category, path)):
-        raise BadManifest("bad_path", f"The path {shown} has a backslash, a control or an invisible character.")
+        raise BadManifest("bad_path", f"The path {quoted_path} has a backslash, a control or an invisible character.")
     if unicodedata.normalize("NFC", path) != path:
-        raise BadManifest("bad_path", f"The path {shown} must be in Unicode normalization form C.")
+        raise BadManifest("bad_path", f"The path {quoted_path} must be in Unicode normalization form C.")
     for name in path.split("/"):
         if name in {"", ".", ".."}:
-            raise BadManifest("bad_path", f"The path {shown} is absolute, or has an empty, `.` or `..` part.")
+            raise BadManifest("bad_path", f"The path {quoted_path} is absolute, or has an empty, `.` or `..` part.")
         if name != name.strip(" ") or name.endswith("."):
             raise BadManifest(
-                "bad_path", f"The path {shown} has a name with a space at either end or a dot at the end."
+                "bad_path", f"The path {quoted_path} has a name with a space at either end or a dot at the end."
             )
         if len(name.encode("utf-8")) > MAX_NAME_SIZE:
-            raise BadManifest("path_too_long", f"A name in the path {shown} is longer than {MAX_NAME_SIZE} bytes.")
+            raise BadManifest(
+                "path_too_long", f"A name in the path {quoted_path} is longer than {MAX_NAME_SIZE} bytes."
+            )
     return path
 
 

@@ -80,9 +80,9 @@ def _accept_new(state: State, command_id: int, kind: object, payload: Any) -> No
         raise TooManyWaiting
     handler = HANDLERS.get(kind) if isinstance(kind, str) else None
     if handler is None:
-        shown = kind if isinstance(kind, str) and _KIND.fullmatch(kind) else "?"
-        log.warning("Command %d has the kind %s, which this agent does not support.", command_id, shown)
-        finish(state, command_id, Outcome.UNKNOWN_COMMAND, f"This agent does not support the command {shown}.")
+        kind_text = kind if isinstance(kind, str) and _KIND.fullmatch(kind) else "?"
+        log.warning("Command %d has the kind %s, which this agent does not support.", command_id, kind_text)
+        finish(state, command_id, Outcome.UNKNOWN_COMMAND, f"This agent does not support the command {kind_text}.")
         return
     try:
         result = handler(state, command_id, payload)

@@ -98,15 +98,15 @@ class Journal:
         Report numbers continue above all numbers used before.
         """
         self.needs_rebuild = True
-        aside = self.path.with_name(f"{FILE}.damaged-{int(time.time())}")
+        damaged_path = self.path.with_name(f"{FILE}.damaged-{int(time.time())}")
         try:
-            self.path.replace(aside)
+            self.path.replace(damaged_path)
         except OSError as refusal:
             log.error("The journal is damaged (%s) and cannot be moved aside: %s.", error, refusal.strerror)
         else:
             log.error(
                 "The journal is damaged (%s) and was moved to %s. The installed releases are not affected.",
                 error,
-                aside,
+                damaged_path,
             )
         return State(report_floor=int(time.time()) % 2**30)

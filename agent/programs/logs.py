@@ -149,12 +149,12 @@ def failure_message(reason: str, output: str, max_size: int = MAX_MESSAGE_SIZE) 
     if not lines:
         return reason
     free = max(1, max_size - _size(reason) - 1)
-    kept = [_end(lines.pop(), free)]
-    free -= _size(kept[0])
+    kept_lines = [_end(lines.pop(), free)]
+    free -= _size(kept_lines[0])
     while lines and _size(lines[-1]) < free:
         free -= _size(lines[-1]) + 1
-        kept.append(lines.pop())
-    return "\n".join([reason, *reversed(kept)])
+        kept_lines.append(lines.pop())
+    return "\n".join([reason, *reversed(kept_lines)])
 
 
 def _size(text: str) -> int:

@@ -54,11 +54,11 @@ def _start(request: LaunchRequest, destination: dict[str, object], descriptors: 
         "command": request.command, "environment": dict(request.environment), "directory": str(request.directory),
         **destination,
     }  # fmt: skip
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
+    inherited = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME") if name in os.environ}
     try:
         process = subprocess.Popen(
             [sys.executable, "-S", "-I", str(SCRIPT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/",
-            env=kept | {SHIM_MARK: request.mark}, start_new_session=True, pass_fds=descriptors,
+            env=inherited | {SHIM_MARK: request.mark}, start_new_session=True, pass_fds=descriptors,
         )  # fmt: skip
     except OSError as error:
         raise CannotStart(f"{request.command[0]} cannot be started: {error}") from None

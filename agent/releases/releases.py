@@ -140,7 +140,7 @@ class Releases:
         return path
 
     def discard(self, path: Path) -> None:
-        """Delete a file or directory. Rename it first, so that it never exists in part."""
+        """Delete a file or directory. Move it to the trash first, so that its path never contains a part of it."""
         if os.path.lexists(path):
             trashed = self.trash / uuid4().hex
             path.replace(trashed)

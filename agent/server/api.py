@@ -107,8 +107,8 @@ class ControlPlane:
         Storage has its own ETags, so `If-Range` would make it send all bytes each time. Only `Range` is kept. If the
         bytes are from another file, the digest check fails.
         """
-        kept = {name: value for name, value in headers.items() if name == "Range"}
-        with self.transport.open_redirect(url, location, kept) as stream:
+        range_header = {name: value for name, value in headers.items() if name == "Range"}
+        with self.transport.open_redirect(url, location, range_header) as stream:
             if stream.status == 404:
                 raise Refused(404, "not_in_storage", "The file is missing from storage.")
             if stream.status not in {200, 206, 416}:

@@ -23,11 +23,11 @@ class Clock:
     def synchronize(self, server_time: object) -> bool:
         """Set the offset from the server's time in ISO 8601. If it is not valid, return False and change nothing."""
         try:
-            moment = datetime.fromisoformat(str(server_time))
+            parsed_time = datetime.fromisoformat(str(server_time))
         except ValueError:
             return False
-        if moment.tzinfo is None:
+        if parsed_time.tzinfo is None:
             return False
         with self._lock:
-            self._offset = moment.timestamp() - time.time()
+            self._offset = parsed_time.timestamp() - time.time()
         return True

@@ -47,7 +47,7 @@ class Heartbeat:
     signed_at: float = field(default_factory=time.monotonic)
 
     @property
-    def can_be_repeated(self) -> bool:
+    def can_be_retried(self) -> bool:
         """Whether the server still accepts this heartbeat as a retry."""
         return time.monotonic() - self.signed_at < RETRY_SECONDS
 
@@ -68,7 +68,7 @@ class Session:
         self.attributes_sha256 = hashlib.sha256(json.dumps(self.attributes, sort_keys=True).encode("ascii")).hexdigest()
         self.enrolment = load_enrolment(self.config.state_dir, self.config.server)
         self.interval_seconds = float(self.enrolment.interval_seconds if self.enrolment else 0)
-        self.unanswered: Heartbeat | None = None
+        self.unconfirmed: Heartbeat | None = None
         self.last_accepted: Heartbeat | None = None
         self.omit_details = False
         self.acceptance_error = ""
@@ -104,7 +104,7 @@ class Session:
         """
         enrolment = self.enrol()
         heartbeat, response = self._exchange_heartbeat(enrolment)
-        self.unanswered = None
+        self.unconfirmed = None
         self.omit_details = False
         self.last_accepted = heartbeat
         self._apply_response(response, enrolment)
@@ -116,10 +116,10 @@ class Session:
         version = enrolment.attributes_version + 1
         body = {"version": version, "attributes": self.attributes}
         response = self.control.put_attributes(enrolment.device_id, body)
-        kept = response.get("version")
-        if type(kept) is int and version < kept < MAX_VERSION:
+        stored_version = response.get("version")
+        if type(stored_version) is int and version < stored_version < MAX_VERSION:
             # The server has a newer version than this state directory. The next attempt uses a higher version.
-            self.enrolment = replace(enrolment, attributes_version=kept)
+            self.enrolment = replace(enrolment, attributes_version=stored_version)
             return
         self._update_enrolment(replace(enrolment, attributes_version=version, attributes_sha256=self.attributes_sha256))
 
@@ -155,14 +155,14 @@ class Session:
             try:
                 return heartbeat, self.control.send(heartbeat.request)
             except Refused as refusal:
-                self.unanswered = None
+                self.unconfirmed = None
                 if not self._apply_refusal(refusal, enrolment) or attempts == MAX_ATTEMPTS:
                     raise
 
     def _next_heartbeat(self, enrolment: Enrolment) -> Heartbeat:
         """Return the heartbeat that has no response yet, or sign a new one."""
-        if self.unanswered is not None and self.unanswered.can_be_repeated:
-            return self.unanswered
+        if self.unconfirmed is not None and self.unconfirmed.can_be_retried:
+            return self.unconfirmed
         # Read the state before describing the device: the next heartbeat covers a job that ends in between.
         state = self.journal.state
         acknowledged = state.acknowledge[: commands.MAX_ACKNOWLEDGED]
@@ -177,8 +177,8 @@ class Session:
         }
         request = self.control.sign_heartbeat(enrolment.device_id, body, self.sequence.next())
         outcome_ids = [outcome.id for outcome in outcomes]
-        self.unanswered = Heartbeat(request, acknowledged, outcome_ids, state.ended[-1:])
-        return self.unanswered
+        self.unconfirmed = Heartbeat(request, acknowledged, outcome_ids, state.ended[-1:])
+        return self.unconfirmed
 
     def _outcome_body(self, outcome: CommandOutcome) -> dict[str, Any]:
         message = "" if self.omit_details else outcome.message
