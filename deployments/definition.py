@@ -6,6 +6,7 @@ Starting a deployment records the definition and returns, however many devices i
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
@@ -13,10 +14,13 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from bundles.models import Bundle
+from deployments.limits import check_limits
 from deployments.models import Deployment, Phase, Selection
+from deployments.models.deployment import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY
 from deployments.phases.definition import PhaseDefinition, check_phases
 from deployments.phases.strata import check_strata
 from deployments.phases.thresholds import DEFAULT_MIN_SAMPLE
+from deployments.schedule import check_times
 from deployments.states import FailureAction
 from devices.models import Device, DeviceState, Group
 from devices.queries.filtering import condition_of
@@ -42,6 +46,13 @@ class Definition:
     `accept_seconds` and `fill_seconds` limit how long a phase waits for a device, and for its devices. See
     docs/deployments.md.
 
+    Among deployments of the product, the one with the higher `priority` (0 to 100) comes first. A device that fails for
+    a reason that may pass tries up to `max_attempts` times.
+
+    Nothing is offered before `start_at`, or after `expires_at`. At most `max_in_flight` devices are at work at once,
+    `max_in_flight_per_tag` of those with the same tag that begins with `limit_tag`, and so many of each group that
+    `min_available_percent` of its devices are not. `devices_per_minute` get an offer. See `deployments.limits`.
+
     `deadline_seconds` is how long one device may take; None means the installation's default. A success is observed for
     `observation_seconds`, in which the bundle may be unhealthy for `unhealthy_seconds`.
     """
@@ -61,6 +72,15 @@ class Definition:
     accept_seconds: int = 3600
     fill_seconds: int = 86_400
     allow_downgrade: bool = False
+    priority: int = DEFAULT_PRIORITY
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    start_at: datetime | None = None
+    expires_at: datetime | None = None
+    max_in_flight: int | None = None
+    max_in_flight_per_tag: int | None = None
+    limit_tag: str = ""
+    min_available_percent: int | None = None
+    devices_per_minute: int | None = None
     deadline_seconds: int | None = None
     observation_seconds: int = 600
     unhealthy_seconds: int = 60
@@ -89,6 +109,15 @@ def start(definition: Definition, *, actor: str, created_by: User | None = None)
             accept_seconds=definition.accept_seconds,
             fill_seconds=definition.fill_seconds,
             allow_downgrade=definition.allow_downgrade,
+            priority=definition.priority,
+            max_attempts=definition.max_attempts,
+            start_at=definition.start_at,
+            expires_at=definition.expires_at,
+            max_in_flight=definition.max_in_flight,
+            max_in_flight_per_tag=definition.max_in_flight_per_tag,
+            limit_tag=definition.limit_tag,
+            min_available_percent=definition.min_available_percent,
+            devices_per_minute=definition.devices_per_minute,
             on_failure=definition.on_failure,
             min_sample=definition.min_sample,
             max_bad=definition.max_bad,
@@ -126,7 +155,7 @@ def check(definition: Definition) -> Selected:
 
     Raises:
         BadRequest: `nobody_chosen`; `too_many_devices`; `unknown_groups` or `unknown_devices`, with some of those;
-            `invalid_query`; `bad_phases`; `bad_strata`.
+            `invalid_query`; `bad_phases`; `bad_strata`; `bad_times`; `bad_limits`.
         Conflict: `bundle_not_ready`; `no_devices` if none of the selected devices is accepted.
     """
     bundle = definition.bundle
@@ -138,6 +167,8 @@ def check(definition: Definition) -> Selected:
         condition_of(text)
     check_phases(definition.phases)
     check_strata(list(definition.strata))
+    check_times(definition.start_at, definition.expires_at)
+    check_limits(definition.limit_tag, definition.max_in_flight_per_tag)
     _check_devices(definition.devices)
     _check_devices(definition.canaries)
     canaries = {*definition.canaries, *(_test_devices() if definition.test_canaries else ())}

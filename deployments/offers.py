@@ -1,14 +1,20 @@
-"""How the scheduler offers bundles to waiting devices: it queues the command and moves the row to `offered`."""
+"""How the scheduler offers bundles to waiting devices: it queues the command and moves the row to `offered`.
+
+Deployments without limits are offered together, in batches. Each deployment with limits is offered by itself.
+"""
 
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from itertools import groupby
+from uuid import UUID
 
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from django.db.models import Exists, F, OuterRef, Q, Subquery
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from bundles.models import Bundle, BundleState
+from deployments.limits import IS_LIMITED, choose, pace
 from deployments.models import (
     Deployment,
     DeploymentState,
@@ -19,10 +25,11 @@ from deployments.models import (
     Phase,
     PhaseState,
 )
+from deployments.precedence import BY_PRECEDENCE
 from deployments.rollback import other_successes
 from devices.models import BundleReference, Command, DeployPayload, DeviceState
 from foundation.api.times import format_time
-from foundation.batches import run_in_batches
+from foundation.batches import RUN_SECONDS, run_in_batches, time_boxed
 
 # How many devices are offered to in one transaction.
 BATCH = 1000
@@ -34,10 +41,13 @@ def offer() -> int:
 
     Safe to run twice at once: rows that another scheduler has locked are skipped.
     """
-    if not offering_phases():
+    phases = offering_phases()
+    if not phases:
         return 0
     try:
-        return run_in_batches(_offer_batch, size=BATCH)
+        limited = _limited(phases)
+        offered = run_in_batches(lambda: _offer_batch(limited), size=BATCH)
+        return offered + sum(map(_offer_within_limits, time_boxed(limited, RUN_SECONDS)))
     except IntegrityError as error:
         if ONE_ACTIVE not in str(error):
             raise
@@ -58,40 +68,76 @@ def offering_phases() -> list[int]:
 
 
 def free_to_offer(phases: Collection[int]) -> DeviceDeploymentQuerySet:
-    """Waiting rows of these phases whose device has no active or earlier waiting row of the same product.
+    """Waiting rows of these phases that are due, and come first on a device without an active row of the same product.
 
-    Rollbacks come first, then older deployments. A device that got another bundle meanwhile is not rolled back.
+    `deployments.precedence` says which comes first. A row is not due before its `retry_at`, or after a newer deployment
+    has succeeded on the device. A device that got another bundle meanwhile is not rolled back.
 
     The conditions are scalar subqueries. They stay index look-ups for each row, even right after a hundred thousand
     rows were added and before PostgreSQL's statistics include them. As EXISTS they become joins that take minutes.
     """
+    is_due = Q(retry_at=None) | Q(retry_at__lte=Now())
     same = DeviceDeployment.objects.filter(device=OuterRef("device"), product=OuterRef("product"))
-    by_precedence = (F("bundle").asc(nulls_last=True), "created_at", "pk")
-    oldest = same.waiting().filter(phase__in=phases).order_by(*by_precedence).values("pk")[:1]
+    first = same.waiting().filter(is_due, phase__in=phases).order_by(*BY_PRECEDENCE).values("pk")[:1]
+    newest = same.in_states(DeviceDeploymentState.SUCCEEDED).filter(late_at=None, bundle=None)
     return (
         DeviceDeployment.objects.waiting()
-        .filter(phase__in=phases, device__state=DeviceState.ACCEPTED, pk=Subquery(oldest))
+        .filter(is_due, phase__in=phases, device__state=DeviceState.ACCEPTED, pk=Subquery(first))
         .alias(
             active=Subquery(same.active().order_by().values("pk")[:1]),
             other=Subquery(other_successes().values("pk")[:1]),
+            succeeded_at=Subquery(newest.order_by("-finished_at").values("created_at")[:1]),
         )
-        .filter(Q(bundle=None) | Q(bundle__state=BundleState.READY, other__isnull=True), active__isnull=True)
+        .filter(Q(bundle=None) | Q(bundle__state=BundleState.READY, other__isnull=True), active=None)
+        .filter(Q(succeeded_at=None) | Q(succeeded_at__lt=F("created_at")) | Q(bundle__isnull=False))
     )
 
 
-def _offer_batch() -> int:
+def _offer_batch(limited: Collection[UUID]) -> int:
     Hold.objects.lock_out()
     phases, now = offering_phases(), timezone.now()
-    free = free_to_offer(phases).order_by().select_for_update(skip_locked=True, of=("self",))
-    columns = free.only("pk", "deployment", "device", "attempt", "bundle")
-    rows = sorted(columns[:BATCH], key=lambda row: row.deployment_id)
+    free = free_to_offer(phases).exclude(deployment__in=limited)
+    rows = _lock(free)
+    _offer_rows(rows, now)
+    return len(rows)
+
+
+def _offer_within_limits(deployment_id: UUID) -> int:
+    """Offer the bundle of a deployment with limits to as many devices as these allow. Return how many."""
+    with transaction.atomic():
+        Hold.objects.lock_out()
+        phases, now = offering_phases(), timezone.now()
+        locked = Deployment.objects.filter(pk=deployment_id).defer("stratum_sizes")
+        deployment = locked.select_for_update(skip_locked=True, no_key=True).first()
+        if deployment is None:
+            return 0
+        free = free_to_offer(phases).filter(deployment=deployment_id)
+        rows = _lock(DeviceDeployment.objects.waiting().filter(pk__in=choose(deployment, free, now)))
+        _offer_rows(rows, now)
+        pace(deployment, len(rows), now)
+    return len(rows)
+
+
+def _limited(phases: Collection[int]) -> list[UUID]:
+    """Return the deployments of these phases that have limits."""
+    limited = Deployment.objects.running().filter(IS_LIMITED, phases__in=phases)
+    return list(limited.order_by("created_at").distinct().values_list("pk", flat=True))
+
+
+def _lock(rows: DeviceDeploymentQuerySet) -> list[DeviceDeployment]:
+    locked = rows.order_by().select_for_update(skip_locked=True, of=("self",))
+    return list(locked.only("pk", "deployment", "device", "attempt", "bundle")[:BATCH])
+
+
+def _offer_rows(rows: list[DeviceDeployment], now: datetime) -> None:
+    """Move locked rows to `offered`, and queue their commands."""
+    rows.sort(key=lambda row: row.deployment_id)
     deployments = Deployment.objects.select_related("bundle").defer("bundle__manifest")
     deployments_by_id = deployments.in_bulk({row.deployment_id for row in rows})
     commands: list[Command] = []
     for deployment_id, group in groupby(rows, key=lambda row: row.deployment_id):
         commands += _offer(deployments_by_id[deployment_id], list(group), now)
     Command.objects.queue_many(commands)
-    return len(rows)
 
 
 def _offer(deployment: Deployment, rows: list[DeviceDeployment], now: datetime) -> Iterator[Command]:
@@ -100,6 +146,7 @@ def _offer(deployment: Deployment, rows: list[DeviceDeployment], now: datetime) 
     DeviceDeployment.objects.filter(pk__in=[row.pk for row in rows]).transition_to(
         DeviceDeploymentState.OFFERED,
         offered_at=now,
+        retry_at=None,
         deadline_at=deadline_at,
         reached_at={DeviceDeploymentState.OFFERED: format_time(now)},
     )

@@ -10,8 +10,9 @@
    final state `skipped`, with a `SkipReason`.
 4. A device that takes part gets a rank: a hash of its id and the deployment's, so that phases are admitted in a random
    order that can be computed again. Canaries come first. The stratum is a text of the properties named in `strata`.
-5. The last batch computes the size of each phase, opens the first one, and moves the deployment to `running`. Nothing
-   is offered before. The devices of a deployment of one phase are admitted while they are planned.
+5. The last batch computes the size of each phase, opens the first one, and moves the deployment to `running`, or to
+   `scheduled` until its `start_at`. Nothing is offered before. The devices of a deployment of one phase are admitted
+   while they are planned.
 6. If no device can take part, the deployment is `finished` with the reason `no_devices`. If the bundle was withdrawn
    meanwhile, it is `cancelled` with the reason `bundle_withdrawn`, and if the database refuses its query, with
    `query_failed`.
@@ -179,12 +180,17 @@ def _complete(deployment: Deployment, phases: list[Phase]) -> None:
             sizes = dict(_stratum_sizes(deployment)[: MAX_MIXED_STRATA + 1])
             if len(sizes) <= MAX_MIXED_STRATA:
                 Deployment.objects.filter(pk=deployment.pk).update(stratum_sizes=sizes)
-        phases[0].open(deployment.fill_seconds)
-        deployment.transition_to(DeploymentState.RUNNING)
+        is_early = deployment.start_at is not None and deployment.start_at > timezone.now()
+        if is_early:
+            deployment.transition_to(DeploymentState.SCHEDULED)
+        else:
+            phases[0].open(deployment.fill_seconds)
+            deployment.transition_to(DeploymentState.RUNNING)
         devices = "1 device" if deployment.device_count == 1 else f"{deployment.device_count} devices"
         within = f" in {len(phases)} phases" if len(phases) > 1 else ""
         kind = "deployment.planned"
-        message = f"{bundle} is being {'rolled back on' if deployment.reverts_id else 'deployed to'} {devices}{within}."
+        verb = "will be" if is_early else "is being"
+        message = f"{bundle} {verb} {'rolled back on' if deployment.reverts_id else 'deployed to'} {devices}{within}."
     else:
         Phase.objects.filter(deployment=deployment).transition_to(PhaseState.SKIPPED)
         deployment.transition_to(DeploymentState.FINISHED, reason_code="no_devices")

@@ -8,7 +8,8 @@ from django.db.models import Count, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 
 from deployments.models import Deployment, DeploymentState, DeviceDeployment
-from deployments.models.device_deployment import StateCounts
+from deployments.models.device_deployment_queryset import StateCounts
+from deployments.schedule import EXPIRED
 from deployments.states import (
     FAILED_LATE,
     FINAL_STATES,
@@ -89,9 +90,14 @@ def outcome_of(deployment: Deployment, counts: StateCounts) -> str:
         return DeploymentOutcome.CANCELLED
     if deployment.rolled_back_at is not None:
         return DeploymentOutcome.ROLLED_BACK
+    if deployment.reason_code == EXPIRED:
+        return DeploymentOutcome.EXPIRED
     if _has_nothing_to_do(deployment):
         return DeploymentOutcome.SUCCEEDED
     total = sum(counts.values())
+    unsuccessful = any(counts.get(result) for result in UNSUCCESSFUL_RESULTS)
+    if deployment.superseded and not unsuccessful:
+        return DeploymentOutcome.SUPERSEDED
     is_success = total > 0 and counts.get(DeviceDeploymentState.SUCCEEDED, 0) == total
     return DeploymentOutcome.SUCCEEDED if is_success else DeploymentOutcome.INCOMPLETE
 

@@ -5,7 +5,9 @@
 3. A row that has ended keeps its state. A later report is accepted and recorded, with an event for the first few that
    differ. If a device reports failure after its success, the success has failed late.
 4. A report number that was seen already changes nothing.
-5. A new report moves the row forward, or changes only its progress, by one conditional UPDATE that compares what was
+5. If a device fails for a reason that may pass, its device deployment waits for the next attempt, and the response
+   confirms the reported state.
+6. A new report moves the row forward, or changes only its progress, by one conditional UPDATE that compares what was
    read. If another process won the race, the report is checked again from the start.
 """
 
@@ -22,6 +24,7 @@ from bundles.identifiers import SHA256_LENGTH
 from deployments.models import FINAL_STATES, UNSUCCESSFUL_STATES, Deployment, DeviceDeployment, DeviceDeploymentState
 from deployments.observation import LateFailure, fail_late
 from deployments.phases.advance import trip_if_exceeded
+from deployments.retries import may_retry, next_attempt
 from deployments.states import stages_passed, state_after_report
 from deployments.termination import ended_event
 from devices.models import Command, Device
@@ -30,6 +33,7 @@ from foundation.errors import BadRequest, Conflict, NotFound, Unavailable
 from foundation.events.models import record_event
 
 TRIES = 5
+NOT_OFFERED = "This device has no such deployment."
 # Reports after a success that make it fail late.
 LATE_FAILURES = (DeviceDeploymentState.FAILED, DeviceDeploymentState.ROLLED_BACK)
 # A device may accept an offer after it was asked to cancel.
@@ -64,9 +68,10 @@ def accept_report(device_id: UUID, deployment_id: UUID, report: Report) -> str:
         Unavailable: `busy`: other processes changed the row several times.
     """
     for _ in range(TRIES):
-        row = DeviceDeployment.objects.filter(deployment_id=deployment_id, device_id=device_id).first()
-        if row is None or row.offered_at is None:
-            raise NotFound("not_found", "This device has no such deployment.")
+        rows = DeviceDeployment.objects.select_related("deployment").defer("deployment__stratum_sizes")
+        row = rows.filter(deployment_id=deployment_id, device_id=device_id).first()
+        if row is None:
+            raise NotFound("not_found", NOT_OFFERED)
         _check_attempt(row, report)
         if report.report == row.report:
             return row.state
@@ -74,6 +79,10 @@ def accept_report(device_id: UUID, deployment_id: UUID, report: Report) -> str:
             if _note_late(row, report):
                 trip_if_exceeded(deployment_id)
             return row.state
+        if report.report >= row.report and may_retry(row, report.state, report.reason_code):
+            if _retry(row, report):
+                return report.state
+            continue
         if report.report < row.report or _apply(row, report):
             if row.state in UNSUCCESSFUL_STATES:
                 trip_if_exceeded(deployment_id)
@@ -81,9 +90,31 @@ def accept_report(device_id: UUID, deployment_id: UUID, report: Report) -> str:
     raise Unavailable("busy", "The deployment is changing right now; send the same report again.")
 
 
+def _retry(row: DeviceDeployment, report: Report) -> bool:
+    """Let the device wait for its next attempt. False if another process won the race."""
+    with transaction.atomic():
+        changes = {"reason_code": report.reason_code, "message": report.message, **next_attempt(row)}
+        if not row.apply_report(DeviceDeploymentState.WAITING, **changes):
+            return False
+        Command.objects.for_device_deployments([row.pk]).withdraw()
+        record_event(
+            "deployment.attempt_failed",
+            f"Attempt {report.attempt} of the deployment of {row.product} failed ({report.reason_code}). The device"
+            " tries again later.",
+            actor="device",
+            device=row.device_id,
+            deployment=row.deployment_id,
+            state=report.state,
+            reason_code=report.reason_code,
+        )
+    return True
+
+
 def _check_attempt(row: DeviceDeployment, report: Report) -> None:
     if report.attempt < row.attempt:
         raise Conflict("old_attempt", f"Attempt {row.attempt} has begun.", attempt=row.attempt, state=row.state)
+    if row.offered_at is None:
+        raise NotFound("not_found", NOT_OFFERED)
     if report.attempt > row.attempt:
         raise BadRequest("unknown_attempt", f"The current attempt is {row.attempt}.", attempt=row.attempt)
 

@@ -7,6 +7,7 @@ from bundles.models import Bundle
 from deployments.definition import MAX_DEVICES, Definition
 from deployments.phases.definition import PhaseDefinition
 from deployments.phases.strata import MAX_STRATA
+from deployments.retries import MAX_ATTEMPTS
 from deployments.states import FailureAction
 from foundation.api.serializers import StrictSerializer
 from foundation.queries.lexer import MAX_QUERY_SIZE
@@ -22,7 +23,7 @@ MAX_COUNT = 10_000_000
 DEFINITION_ERRORS = {
     400: OpenApiResponse(
         description="nobody_chosen, too_many_devices, unknown_groups, unknown_devices, invalid_query, bad_phases,"
-        " bad_strata"
+        " bad_strata, bad_times, bad_limits"
     ),
     404: OpenApiResponse(description="unknown_bundle"),
     409: OpenApiResponse(description="bundle_not_ready, no_devices"),
@@ -82,6 +83,37 @@ class DeploymentRequest(StrictSerializer):
     accept_seconds = serializers.IntegerField(min_value=10, max_value=YEAR_SECONDS, required=False)
     fill_seconds = serializers.IntegerField(min_value=10, max_value=YEAR_SECONDS, required=False)
     allow_downgrade = serializers.BooleanField(required=False)
+    priority = serializers.IntegerField(
+        min_value=0, max_value=100, required=False,
+        help_text="Which of several deployments of the product comes first; 50 unless told.",
+    )  # fmt: skip
+    max_attempts = serializers.IntegerField(
+        min_value=1, max_value=MAX_ATTEMPTS, required=False,
+        help_text="How often a device tries, if it fails for a reason that may pass; 3 unless told.",
+    )  # fmt: skip
+    start_at = serializers.DateTimeField(
+        required=False, allow_null=True, help_text="Nothing is offered before this time."
+    )
+    expires_at = serializers.DateTimeField(
+        required=False, allow_null=True, help_text="Nothing is offered after this time."
+    )
+    max_in_flight = serializers.IntegerField(
+        min_value=1, max_value=MAX_COUNT, required=False, allow_null=True, help_text="Devices at work at once."
+    )
+    max_in_flight_per_tag = serializers.IntegerField(
+        min_value=1, max_value=MAX_COUNT, required=False, allow_null=True,
+        help_text="Devices at work at once of those with the same tag that begins with `limit_tag`.",
+    )  # fmt: skip
+    limit_tag = serializers.CharField(
+        max_length=63, required=False, allow_blank=True, help_text="The beginning of a tag, such as `site:`."
+    )
+    min_available_percent = serializers.IntegerField(
+        min_value=0, max_value=100, required=False, allow_null=True,
+        help_text="The share of each group's online devices that is not at work.",
+    )  # fmt: skip
+    devices_per_minute = serializers.IntegerField(
+        min_value=1, max_value=MAX_COUNT, required=False, allow_null=True, help_text="Offers per minute."
+    )
     deadline_seconds = serializers.IntegerField(min_value=10, max_value=YEAR_SECONDS, required=False)
     observation_seconds = serializers.IntegerField(
         min_value=0, max_value=MAX_OBSERVATION_SECONDS, required=False,
@@ -99,6 +131,30 @@ class DeploymentRequest(StrictSerializer):
         if "phases" in values:
             values["phases"] = [PhaseDefinition(**phase) for phase in values["phases"]]
         return Definition(Bundle.objects.defer("manifest").get_by_label(values.pop("bundle")), **values)
+
+
+class ChangeRequest(StrictSerializer):
+    """What changes in a deployment under way. A field that is missing stays; null removes a limit or a time."""
+
+    start_at = serializers.DateTimeField(required=False, allow_null=True)
+    expires_at = serializers.DateTimeField(required=False, allow_null=True)
+    priority = serializers.IntegerField(min_value=0, max_value=100, required=False)
+    max_attempts = serializers.IntegerField(min_value=1, max_value=MAX_ATTEMPTS, required=False)
+    max_in_flight = serializers.IntegerField(min_value=1, max_value=MAX_COUNT, required=False, allow_null=True)
+    max_in_flight_per_tag = serializers.IntegerField(min_value=1, max_value=MAX_COUNT, required=False, allow_null=True)
+    limit_tag = serializers.CharField(max_length=63, required=False, allow_blank=True)
+    min_available_percent = serializers.IntegerField(min_value=0, max_value=100, required=False, allow_null=True)
+    devices_per_minute = serializers.IntegerField(min_value=1, max_value=MAX_COUNT, required=False, allow_null=True)
+    max_bad = serializers.IntegerField(min_value=0, max_value=MAX_COUNT, required=False, allow_null=True)
+    reason = serializers.CharField(max_length=500, allow_blank=True, required=False)
+
+
+class RetryRequest(StrictSerializer):
+    """Which failures are tried again: those with these reason codes, or all."""
+
+    reason_codes = serializers.ListField(
+        child=serializers.RegexField(r"^[a-z0-9_]{1,64}\Z"), max_length=50, required=False
+    )
 
 
 class RollbackRequest(StrictSerializer):

@@ -7,8 +7,8 @@
 3. It includes the devices that run the bundle, or may come to run it because they are at work. A device at work is
    offered the rollback when its part in the first deployment has ended.
 4. A device that gets another bundle of the product meanwhile, such as a newer one, keeps that one.
-5. Rollbacks take precedence over other deployments of the product, and continue if the bundle is withdrawn. If too many
-   devices fail, a rollback pauses; it is never rolled back itself.
+5. A rollback has the same limits of devices at work at once. It takes precedence over older deployments of the product,
+   and continues if the bundle is withdrawn. If too many devices fail, it pauses; it is never rolled back itself.
 6. When the rollback has finished, the first deployment finishes with the outcome `rolled_back`.
 """
 
@@ -144,6 +144,10 @@ def roll_back(deployment: Deployment, *, reason: str, actor: str, created_by: Us
             note=reason,
             created_by=created_by,
             on_failure=FailureAction.PAUSE,
+            max_attempts=deployment.max_attempts,
+            max_in_flight=deployment.max_in_flight,
+            max_in_flight_per_tag=deployment.max_in_flight_per_tag,
+            limit_tag=deployment.limit_tag,
             deadline_seconds=deployment.deadline_seconds,
             observation_seconds=deployment.observation_seconds,
             unhealthy_seconds=deployment.unhealthy_seconds,

@@ -5,7 +5,10 @@ from deployments.observation import observe
 from deployments.offers import offer
 from deployments.phases.advance import advance, withdraw_offers_of_paused
 from deployments.planning import plan
+from deployments.precedence import supersede
 from deployments.previews.counting import compute_previews, delete_old_previews
+from deployments.schedule import expire, start_scheduled
+from deployments.stalls import notice_stalls
 from deployments.termination import (
     carry_out_cancels,
     end_decommissioned,
@@ -20,7 +23,10 @@ TASKS = [
     Task("plan", plan, every_seconds=1),
     Task("compute previews", compute_previews, every_seconds=1),
     Task("delete old previews", delete_old_previews, every_seconds=3600),
+    Task("start scheduled deployments", start_scheduled, every_seconds=1),
+    Task("expire deployments", expire, every_seconds=1),
     Task("advance", advance, every_seconds=1),
+    Task("supersede", supersede, every_seconds=1),
     Task("offer", offer, every_seconds=1),
     Task("withdraw offers of paused deployments", withdraw_offers_of_paused, every_seconds=1),
     Task("carry out cancels", carry_out_cancels, every_seconds=1),
@@ -30,5 +36,6 @@ TASKS = [
     Task("end superseded rollbacks", end_superseded_rollbacks, every_seconds=5),
     Task("finish", finish, every_seconds=1),
     Task("observe successes", observe, every_seconds=2),
+    Task("notice stalls", notice_stalls, every_seconds=60),
     Task("compare devices", compare, every_seconds=5),
 ]

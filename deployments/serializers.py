@@ -8,11 +8,13 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from deployments.models import Deployment, DeploymentState, DeviceDeployment, Phase
-from deployments.models.device_deployment import StateCounts
-from deployments.phases.survey import counts_of_phases
+from deployments.models.device_deployment_queryset import StateCounts
+from deployments.phases.narration import next_step
+from deployments.phases.survey import counts_of_phases, survey
 from deployments.phases.thresholds import PhaseCounts
 from deployments.progress import counts_of, outcome_of, refresh_observation
 from deployments.states import COUNTED_RESULTS, RESULTS, DeploymentOutcome, SkipReason
+from deployments.waiting import Wait, WaitKind, waits_of
 
 
 class DeploymentFilter(serializers.Serializer[Any]):
@@ -86,13 +88,17 @@ class DeploymentResponse(serializers.ModelSerializer[Deployment]):
     reverts = serializers.UUIDField(
         source="reverts_id", allow_null=True, help_text="The deployment that this one rolls back."
     )
+    repeats = serializers.UUIDField(allow_null=True, help_text="The deployment whose definition this one has.")
     outcome = serializers.SerializerMethodField()
     counts = serializers.SerializerMethodField()
     observing = serializers.SerializerMethodField()
     skipped = Skipped(source="skipped_counts")
     phases = PhaseResponse(many=True)
+    next_step = serializers.SerializerMethodField()
+    stalled_at = serializers.DateTimeField(allow_null=True, help_text="Since when it has made no progress.")
     reason_code = serializers.CharField(
-        help_text="Why the deployment ended before any device took part: `no_devices`, `bundle_withdrawn`, or empty."
+        help_text="Why the deployment ended before its devices: `no_devices`, `bundle_withdrawn`, `query_failed`,"
+        " `expired`, or the reason of the trip that cancelled it. Empty otherwise."
     )
 
     class Meta:
@@ -101,6 +107,7 @@ class DeploymentResponse(serializers.ModelSerializer[Deployment]):
             "id",
             "bundle",
             "reverts",
+            "repeats",
             "state",
             "reason_code",
             "outcome",
@@ -110,6 +117,8 @@ class DeploymentResponse(serializers.ModelSerializer[Deployment]):
             "device_count",
             "phases",
             "pause_reason",
+            "next_step",
+            "stalled_at",
             "strata",
             "on_failure",
             "min_sample",
@@ -117,6 +126,16 @@ class DeploymentResponse(serializers.ModelSerializer[Deployment]):
             "accept_seconds",
             "fill_seconds",
             "allow_downgrade",
+            "priority",
+            "max_attempts",
+            "superseded",
+            "start_at",
+            "expires_at",
+            "max_in_flight",
+            "max_in_flight_per_tag",
+            "limit_tag",
+            "min_available_percent",
+            "devices_per_minute",
             "note",
             "deadline_seconds",
             "observation_seconds",
@@ -139,6 +158,10 @@ class DeploymentResponse(serializers.ModelSerializer[Deployment]):
         """How the deployment ended. Empty until then. `succeeded` is final once `observing` is 0."""
         return outcome_of(deployment, self.context["counts"][deployment.pk])
 
+    def get_next_step(self, deployment: Deployment) -> str:
+        """What the deployment waits for, as a sentence. Empty after its end."""
+        return str(self.context["next_steps"].get(deployment.pk, ""))
+
     def get_observing(self, deployment: Deployment) -> int:
         """How many successes are still under observation."""
         observing: int = self.context["observing"].get(deployment.pk, 0)
@@ -157,6 +180,25 @@ class LateOutcome(serializers.Serializer[Any]):
     at = serializers.DateTimeField()
 
 
+class WaitResponse(serializers.Serializer[Any]):
+    """What a device deployment waits for."""
+
+    kind = serializers.ChoiceField(WaitKind.choices)
+    text = serializers.CharField(help_text="The same as a sentence.")
+    until = serializers.DateTimeField(allow_null=True, help_text="When it ends at the latest, if that is known.")
+    since = serializers.DateTimeField(allow_null=True, help_text="When the device was heard from last, for `offline`.")
+    deployment = serializers.UUIDField(allow_null=True, help_text="The other one, for `other_deployment`.")
+
+
+class DeviceDeploymentList(serializers.ListSerializer[Any]):
+    """A page of device deployments. It computes what all of them wait for at once."""
+
+    def to_representation(self, data: Any) -> list[Any]:
+        rows = list(data)
+        self._context["waits"] = waits_of(rows)
+        return super().to_representation(rows)
+
+
 class DeviceDeploymentResponse(serializers.ModelSerializer[DeviceDeployment]):
     """One device deployment. `message` is the end of what the device reported, at most 4 KiB."""
 
@@ -167,15 +209,20 @@ class DeviceDeploymentResponse(serializers.ModelSerializer[DeviceDeployment]):
     )
     late_state = serializers.CharField(help_text="The state that the device reported last after the end.")
     late_outcome = serializers.SerializerMethodField()
+    waiting_for = serializers.SerializerMethodField()
 
     class Meta:
         model = DeviceDeployment
+        list_serializer_class = DeviceDeploymentList
         fields = [
             "device",
             "device_name",
             "phase",
             "state",
             "attempt",
+            "failures",
+            "retry_at",
+            "waiting_for",
             "reason_code",
             "message",
             "bytes_done",
@@ -198,13 +245,21 @@ class DeviceDeploymentResponse(serializers.ModelSerializer[DeviceDeployment]):
             return None
         return LateOutcome({"reason_code": row.late_reason_code, "message": row.late_message, "at": row.late_at}).data
 
+    @extend_schema_field(WaitResponse(allow_null=True))
+    def get_waiting_for(self, row: DeviceDeployment) -> dict[str, Any] | None:
+        """What the device deployment waits for; null after its end."""
+        wait: Wait | None = self.context["waits"].get(row.pk)
+        return None if wait is None else WaitResponse(wait).data
+
 
 def deployment_responses(deployments: list[Deployment]) -> list[Any]:
-    """Return the responses for these deployments. Five queries at most, however many there are."""
+    """Return the responses for these deployments. Eight queries at most, however many there are."""
     prefetch_related_objects(deployments, "phases")
     phases = [phase for deployment in deployments for phase in deployment.phases.all()]
     observing = refresh_observation(deployments)
+    unfinished = [deployment for deployment in deployments if deployment.finished_at is None]
     context = {
+        "next_steps": {each.deployment.pk: next_step(each) for each in survey(unfinished)} if unfinished else {},
         "counts": counts_of(deployments),
         "observing": observing,
         "phase_counts": counts_of_phases(phases) if phases else {},

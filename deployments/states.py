@@ -9,6 +9,8 @@ deployment:
        │  └─────────────┼──────────────▲               │         (planning: no device can take part)
        └────────────────┴──► cancelled ◄───────────────┘
 
+    planning ──► scheduled ──► running, cancelled, finished      (until `start_at`)
+
     running, paused, cancelled, finished ──► rolling_back ──► finished
 
 phase:
@@ -30,8 +32,10 @@ device deployment:
     waiting ──► offered ──► accepted ──► downloading ──► installing ──► checking ──► succeeded | failed |
        │           │            │             │              │             │         rolled_back | rejected
        │           └────────────┴──────┬──────┴──────────────┴─────────────┘
+       │                               ├── fails for a reason that may pass ──► waiting
        │                               ├── operator cancels ──► cancelling ──► cancelled, or the final report
-       └── operator cancels ─► cancelled └── deadline ──► timed_out  (cancelling: cancelled)
+       │                               └── deadline ──► timed_out  (cancelling: cancelled)
+       └── operator cancels, or superseded ──► cancelled
 
 A success is provisional until its observation time ends: it may fail late, and then counts as failed
 (`deployments.observation`). The state stays `succeeded`.
@@ -39,7 +43,8 @@ A success is provisional until its observation time ends: it may fail late, and 
 Decommissioning a device ends all its device deployments as `cancelled`. A device that is asked to cancel and falls
 silent does not delay the end of the deployment: its device deployment ends as `cancelled` as well. A hold or a pause
 withdraws an offer that the device has not acknowledged, and an eviction one that it has not accepted: the device
-deployment waits again, as a new attempt.
+deployment waits again, as a new attempt. If a device fails for a reason that may pass, its device deployment waits for
+the next attempt as long as some remain (`deployments.retries`).
 """
 
 from django.db.models import TextChoices
@@ -49,6 +54,7 @@ from foundation.state_machine import Transitions
 
 class DeploymentState(TextChoices):
     PLANNING = "planning", "planning"
+    SCHEDULED = "scheduled", "scheduled"
     RUNNING = "running", "running"
     PAUSED = "paused", "paused"
     ROLLING_BACK = "rolling_back", "rolling back"
@@ -96,11 +102,16 @@ class DeploymentOutcome(TextChoices):
     INCOMPLETE = "incomplete", "incomplete"
     CANCELLED = "cancelled", "cancelled"
     ROLLED_BACK = "rolled_back", "rolled back"
+    SUPERSEDED = "superseded", "superseded"
+    EXPIRED = "expired", "expired"
 
 
 DEPLOYMENT_TRANSITIONS = Transitions(
     {
-        DeploymentState.PLANNING: {DeploymentState.RUNNING, DeploymentState.CANCELLED, DeploymentState.FINISHED},
+        DeploymentState.PLANNING: {
+            DeploymentState.SCHEDULED, DeploymentState.RUNNING, DeploymentState.CANCELLED, DeploymentState.FINISHED,
+        },
+        DeploymentState.SCHEDULED: {DeploymentState.RUNNING, DeploymentState.CANCELLED, DeploymentState.FINISHED},
         DeploymentState.RUNNING: {
             DeploymentState.PAUSED, DeploymentState.CANCELLED, DeploymentState.ROLLING_BACK, DeploymentState.FINISHED,
         },
@@ -216,22 +227,22 @@ RESULTS = (*(state.value for state in DeviceDeploymentState), FAILED_LATE)
 # The results of devices that take part. Skipped devices are in no total.
 COUNTED_RESULTS = tuple(result for result in RESULTS if result != DeviceDeploymentState.SKIPPED)
 
-# How the part of an active device may end.
-_ENDS = (*FINAL_REPORTS, DeviceDeploymentState.TIMED_OUT)
+# Where the part of an active device may go besides the next stage: to the next attempt, to a cancel, or to its end.
+_BREAKS = (
+    DeviceDeploymentState.WAITING,
+    DeviceDeploymentState.CANCELLING,
+    *FINAL_REPORTS,
+    DeviceDeploymentState.TIMED_OUT,
+)
 
 DEVICE_DEPLOYMENT_TRANSITIONS = Transitions(
     {
         DeviceDeploymentState.WAITING: {DeviceDeploymentState.OFFERED, DeviceDeploymentState.CANCELLED},
-        DeviceDeploymentState.OFFERED: {
-            DeviceDeploymentState.WAITING,
-            *STAGES[1:],
-            DeviceDeploymentState.CANCELLING,
-            *_ENDS,
-        },
-        DeviceDeploymentState.ACCEPTED: {*STAGES[2:], DeviceDeploymentState.CANCELLING, *_ENDS},
-        DeviceDeploymentState.DOWNLOADING: {*STAGES[3:], DeviceDeploymentState.CANCELLING, *_ENDS},
-        DeviceDeploymentState.INSTALLING: {*STAGES[4:], DeviceDeploymentState.CANCELLING, *_ENDS},
-        DeviceDeploymentState.CHECKING: {DeviceDeploymentState.CANCELLING, *_ENDS},
+        DeviceDeploymentState.OFFERED: {*STAGES[1:], *_BREAKS},
+        DeviceDeploymentState.ACCEPTED: {*STAGES[2:], *_BREAKS},
+        DeviceDeploymentState.DOWNLOADING: {*STAGES[3:], *_BREAKS},
+        DeviceDeploymentState.INSTALLING: {*STAGES[4:], *_BREAKS},
+        DeviceDeploymentState.CHECKING: {*_BREAKS},
         DeviceDeploymentState.CANCELLING: set(FINAL_REPORTS),
         **{state: set() for state in FINAL_STATES},
     }

@@ -14,7 +14,9 @@ from deployments.views import (
     OneDeployment,
     PauseDeployment,
     PromoteDeployment,
+    RepeatDeployment,
     ResumeDeployment,
+    RetryDeployment,
     RollBackDeployment,
 )
 
@@ -28,6 +30,8 @@ urlpatterns = [
     path("deployments/<uuid:deployment_id>/resume", ResumeDeployment.as_view(), name="deployment-resume"),
     path("deployments/<uuid:deployment_id>/promote", PromoteDeployment.as_view(), name="deployment-promote"),
     path("deployments/<uuid:deployment_id>/roll-back", RollBackDeployment.as_view(), name="deployment-roll-back"),
+    path("deployments/<uuid:deployment_id>/retry", RetryDeployment.as_view(), name="deployment-retry"),
+    path("deployments/<uuid:deployment_id>/repeat", RepeatDeployment.as_view(), name="deployment-repeat"),
     path("deployments/<uuid:deployment_id>/cancel", CancelDeployment.as_view(), name="deployment-cancel"),
     path("deployments/<uuid:deployment_id>/result", Result.as_view(), name="deployment-result"),
     path("bundles/<name:name>/<name:version>/running", RunningBundle.as_view(), name="bundle-running"),

@@ -11,10 +11,19 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from deployments.changes import change_deployment
 from deployments.definition import start
 from deployments.models import Deployment, DeploymentQuerySet, DeviceDeployment
 from deployments.phases.control import Resumption, pause_deployment, promote_deployment, resume_deployment
-from deployments.request_serializers import DEFINITION_ERRORS, DeploymentRequest, ResumeRequest, RollbackRequest
+from deployments.repetition import retry_failed, start_again
+from deployments.request_serializers import (
+    DEFINITION_ERRORS,
+    ChangeRequest,
+    DeploymentRequest,
+    ResumeRequest,
+    RetryRequest,
+    RollbackRequest,
+)
 from deployments.rollback import roll_back
 from deployments.serializers import (
     DeploymentFilter,
@@ -69,6 +78,24 @@ class OneDeployment(APIView):
     def get(self, request: Request, deployment_id: UUID) -> Response:
         """One deployment, with the number of device deployments in each state."""
         return Response(deployment_body(get_object_or_404(all_deployments(), pk=deployment_id)))
+
+    @extend_schema(
+        request=ChangeRequest,
+        responses={
+            200: DeploymentResponse,
+            400: OpenApiResponse(description="bad_times, bad_limits"),
+            409: OpenApiResponse(description="wrong_state"),
+        },
+    )
+    def patch(self, request: Request, deployment_id: UUID) -> Response:
+        """Change the times, limits, priority or attempts of a deployment that has not ended. Idempotent."""
+        body = ChangeRequest(data=request.data)
+        body.is_valid(raise_exception=True)
+        deployment = get_object_or_404(all_deployments(), pk=deployment_id)
+        changes = dict(body.validated_data)
+        reason = changes.pop("reason", "")
+        changed = change_deployment(deployment, changes, reason=reason, actor=token_of(request).actor)
+        return Response(deployment_body(changed))
 
 
 class DeploymentDevices(ListView[DeviceDeployment]):
@@ -150,6 +177,42 @@ class RollBackDeployment(APIView):
         reason = body.validated_data.get("reason", "")
         rollback = roll_back(deployment, reason=reason, actor=token.actor, created_by=token.user)
         return Response(deployment_body(rollback), status=201)
+
+
+class RetryDeployment(APIView):
+    @extend_schema(
+        request=RetryRequest,
+        responses={
+            201: DeploymentResponse,
+            400: OpenApiResponse(description="too_many_devices"),
+            409: OpenApiResponse(description="nothing_to_retry, bundle_not_ready, is_a_rollback"),
+        },
+    )
+    def post(self, request: Request, deployment_id: UUID) -> Response:
+        """Start a deployment to the devices that failed in this one, at once or late. Returns the new deployment."""
+        body = RetryRequest(data=request.data)
+        body.is_valid(raise_exception=True)
+        deployment = get_object_or_404(all_deployments(), pk=deployment_id)
+        token = token_of(request)
+        reason_codes = body.validated_data.get("reason_codes", ())
+        retry = retry_failed(deployment, reason_codes, actor=token.actor, created_by=token.user)
+        return Response(deployment_body(retry), status=201)
+
+
+class RepeatDeployment(APIView):
+    @extend_schema(
+        request=None,
+        responses={
+            201: DeploymentResponse,
+            409: OpenApiResponse(description="bundle_not_ready, is_a_rollback"),
+        },
+    )
+    def post(self, request: Request, deployment_id: UUID) -> Response:
+        """Start a deployment with the same definition. Returns the new deployment."""
+        deployment = get_object_or_404(all_deployments(), pk=deployment_id)
+        token = token_of(request)
+        repetition = start_again(deployment, actor=token.actor, created_by=token.user)
+        return Response(deployment_body(repetition), status=201)
 
 
 class CancelDeployment(APIView):

@@ -241,12 +241,14 @@ SPECTACULAR_SETTINGS = {
         "BundleState": "bundles.models.BundleState",
         "DeploymentState": "deployments.states.DeploymentState",
         "DeviceDeploymentState": "deployments.states.DeviceDeploymentState",
+        "CommandKind": "devices.models.CommandKind",
         "CommandOutcome": "devices.models.CommandOutcome",
         "CommandState": "devices.models.CommandState",
         "ReportedState": "deployments.states.REPORTED_CHOICES",
         "DeviceState": "devices.models.DeviceState",
         "LogRequestState": "devices.models.LogRequestState",
         "UploadState": "bundles.models.UploadState",
+        "WaitKind": "deployments.waiting.WaitKind",
     },
 }
 

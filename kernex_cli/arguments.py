@@ -4,6 +4,7 @@ import argparse
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 from kernex_cli import credentials
@@ -112,6 +113,17 @@ def duration(text: str) -> int:
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time: write 90s, 15m, 2h or 1d")
     return int(match[1]) * UNITS[match[2]]
+
+
+def moment(text: str) -> str:
+    """Return `2h` (from now) or `2026-12-24T20:00Z` as the API's text for a time."""
+    if re.fullmatch(r"[0-9]{1,9}[smhd]", text):
+        return (datetime.now(UTC) + timedelta(seconds=duration(text))).isoformat()
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time: write 2h (from now) or 2026-12-24T20:00Z") from None
+    return parsed.astimezone().isoformat()
 
 
 def byte_count(text: str) -> int:

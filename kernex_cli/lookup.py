@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from kernex_cli.client import PAGE_SIZE, Client
+from kernex_cli.deployment_resources import Deployment
 from kernex_cli.errors import BadUsage, CommandFailed, Refused
 from kernex_cli.formatting import absolute_time, short_id_length
-from kernex_cli.resources import Deployment, Device
+from kernex_cli.resources import Device
 from kernex_cli.suggestions import did_you_mean
 
 ID_PREFIX = re.compile(r"[0-9a-f]{4,32}")

@@ -20,6 +20,7 @@ from kernex_cli.commands import (
     session,
     status,
     tokens,
+    watch,
 )
 from kernex_cli.errors import CommandFailed, Exit
 from kernex_cli.parser import Parser
@@ -27,8 +28,8 @@ from kernex_cli.screen import Screen
 
 # In the order of the help.
 SUBJECTS = (
-    session, push, deploy, deployments, deployment_control, bundles, devices, device, logs, groups, tokens, events,
-    status,
+    session, push, deploy, deployments, watch, deployment_control, bundles, devices, device, logs, groups, tokens,
+    events, status,
 )  # fmt: skip
 SUMMARY = "Ships versioned bundles to fleets of edge devices and shows what runs there."
 SHORT_HELP = f"""\

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from kernex_cli.arguments import duration, positive_number
+from kernex_cli.arguments import duration, moment, positive_number
 from kernex_cli.errors import BadUsage, LocalProblem
 from kernex_cli.parser import Parser
 
@@ -26,7 +26,16 @@ DEPLOYMENT_OPTIONS = {
     "deadline": "deadline_seconds",
     "observation": "observation_seconds",
     "unhealthy": "unhealthy_seconds",
+    "priority": "priority",
+    "attempts": "max_attempts",
+    "start": "start_at",
+    "expires": "expires_at",
+    "in_flight": "max_in_flight",
+    "available": "min_available_percent",
+    "rate": "devices_per_minute",
 }
+# The options of DEPLOYMENT_OPTIONS that `kernex adjust` has as well.
+ADJUSTABLE_OPTIONS = ("priority", "attempts", "start", "expires", "in_flight", "available", "rate", "max_bad")
 
 
 def phase_sizes(text: str) -> list[dict[str, int]]:
@@ -65,9 +74,6 @@ def add_rollout_options(parser: Parser) -> None:
         "--errors", type=percentage, metavar="PERCENT", help="more failures than this trip a phase (default: 10)"
     )
     parser.add_argument(
-        "--max-bad", type=positive_number, metavar="N", help="more failures than this trip it altogether"
-    )
-    parser.add_argument(
         "--on-failure", choices=["pause", "cancel", "roll_back"], help="what happens after a trip (default: pause)"
     )
     parser.add_argument(
@@ -82,7 +88,55 @@ def add_rollout_options(parser: Parser) -> None:
     )  # fmt: skip
     parser.add_argument("--canary", action="append", default=[], metavar="DEVICE", help="admitted first (repeatable)")
     parser.add_argument("--test-canaries", action="store_true", help="admit the selected test devices first")
+    add_adjustable_options(parser)
     parser.add_argument("--allow-downgrade", action="store_true", help="include devices that run a newer release")
+
+
+def add_adjustable_options(parser: Parser) -> None:
+    """Add the options that `kernex deploy` and `kernex adjust` have in common."""
+    parser.add_argument(
+        "--max-bad", type=positive_number, metavar="N", help="more failures than this trip it altogether"
+    )
+    parser.add_argument(
+        "--attempts", type=positive_number, metavar="N",
+        help="how often a device tries, if it fails for a reason that may pass (default: 3)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--priority", type=int, choices=range(101), metavar="N",
+        help="from 0 to 100: which of several deployments of a product comes first (default: 50)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--start", type=moment, metavar="TIME", help="offer nothing before: 2h (from now), or 2026-12-24T20:00Z"
+    )
+    parser.add_argument("--expires", type=moment, metavar="TIME", help="offer nothing after: 3d, or 2026-12-31T20:00Z")
+    parser.add_argument("--in-flight", type=positive_number, metavar="N", help="how many devices are at work at once")
+    parser.add_argument(
+        "--in-flight-per", type=tag_limit, metavar="TAG=N",
+        help="of those with the same tag that begins like this, for example site:=2",
+    )  # fmt: skip
+    parser.add_argument(
+        "--available", type=percentage, metavar="PERCENT",
+        help="how many of each group's online devices are not at work",
+    )  # fmt: skip
+    parser.add_argument("--rate", type=positive_number, metavar="N", help="how many devices get an offer per minute")
+
+
+def adjustable_fields(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the API's fields that the options of `add_adjustable_options` give."""
+    fields = {
+        DEPLOYMENT_OPTIONS[option]: value
+        for option in ADJUSTABLE_OPTIONS
+        if (value := getattr(arguments, option)) is not None
+    }
+    return fields | (arguments.in_flight_per or {})
+
+
+def tag_limit(text: str) -> dict[str, Any]:
+    """Return `site:=2` as the API's fields."""
+    tag, separator, number = text.rpartition("=")
+    if not tag or not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a limit for tags: write site:=2")
+    return {"limit_tag": tag, "max_in_flight_per_tag": positive_number(number)}
 
 
 def rollout_fields(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -106,6 +160,7 @@ def rollout_fields(arguments: argparse.Namespace) -> dict[str, Any]:
     fields |= {
         name: value for option, name in DEPLOYMENT_OPTIONS.items() if (value := getattr(arguments, option)) is not None
     }
+    fields |= arguments.in_flight_per or {}
     if arguments.stratum:
         fields["strata"] = arguments.stratum
     if arguments.test_canaries:

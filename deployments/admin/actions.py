@@ -1,7 +1,8 @@
 """What operators do to deployments in the admin, each with its consequence."""
 
-from deployments.models import DeploymentState
+from deployments.models import DeploymentState, DeviceDeployment
 from deployments.phases.control import is_promotable, pause_deployment, promote_deployment
+from deployments.repetition import retry_failed, start_again
 from deployments.rollback import roll_back
 from foundation.adminsite.base import Action
 
@@ -11,7 +12,12 @@ REVERTIBLE_STATES = (
     DeploymentState.CANCELLED,
     DeploymentState.FINISHED,
 )
-CANCELLABLE_STATES = (DeploymentState.PLANNING, DeploymentState.RUNNING, DeploymentState.PAUSED)
+CANCELLABLE_STATES = (
+    DeploymentState.PLANNING,
+    DeploymentState.SCHEDULED,
+    DeploymentState.RUNNING,
+    DeploymentState.PAUSED,
+)
 PAUSE = Action(
     "pause",
     description="Pause",
@@ -43,6 +49,32 @@ ROLL_BACK = Action(
     act=lambda deployment, actor: roll_back(deployment, reason="", actor=actor),
     is_final=True,
     applies_to=lambda deployment: deployment.state in REVERTIBLE_STATES and deployment.reverts_id is None,
+)
+RETRY = Action(
+    "retry",
+    description="Retry failed devices",
+    button="Retry failed devices",
+    title="Deploy again to the devices that failed",
+    consequence="A new deployment begins, with the same phases, thresholds and limits, to the devices that failed, at"
+    " once or late.",
+    done="Retries started",
+    act=lambda deployment, actor: retry_failed(deployment, actor=actor),
+    permission="add",
+    applies_to=lambda deployment: (
+        deployment.reverts_id is None and DeviceDeployment.objects.filter(deployment=deployment).unsuccessful().exists()
+    ),
+)
+REPEAT = Action(
+    "repeat",
+    description="Start again",
+    button="Start again",
+    title="Start deployments again",
+    consequence="A new deployment begins with the same definition. Groups and queries are evaluated again, and devices"
+    " that run the bundle are skipped.",
+    done="Started again",
+    act=lambda deployment, actor: start_again(deployment, actor=actor),
+    permission="add",
+    applies_to=lambda deployment: deployment.reverts_id is None and deployment.finished_at is not None,
 )
 CANCEL = Action(
     "cancel",

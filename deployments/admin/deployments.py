@@ -1,5 +1,6 @@
 """Deployments in the admin: operators start, follow and cancel them. What happened is never edited."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,17 +11,19 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from unfold.decorators import display
 
-from deployments.admin.actions import CANCEL, PAUSE, PROMOTE, ROLL_BACK
+from deployments.admin.actions import CANCEL, PAUSE, PROMOTE, REPEAT, RETRY, ROLL_BACK
 from deployments.admin.forms import DeploymentForm, ResumeForm
 from deployments.admin.previews import preview_context
 from deployments.definition import start
+from deployments.limits import describe_limits
 from deployments.models import Deployment, DeploymentState, DeviceDeployment, DeviceDeploymentState, Preview
-from deployments.models.device_deployment import IS_UNSUCCESSFUL
+from deployments.models.device_deployment_queryset import IS_UNSUCCESSFUL
 from deployments.phases.control import resume_deployment
 from deployments.phases.narration import PhaseLine, describe
 from deployments.previews.counting import start_preview
 from deployments.progress import UNSUCCESSFUL_RESULTS, Segment, counts_of, outcome_of, refresh_observation, segments
 from deployments.states import FailureAction
+from deployments.waiting import waits_of
 from foundation.adminsite.base import OperatorAdmin, actor_of, is_confirmed
 from foundation.errors import ApiError
 from foundation.events.models import Event
@@ -28,6 +31,7 @@ from foundation.formatting import EMPTY, duration
 
 STATE_COLOURS = {
     "planning": "info",
+    "scheduled": "info",
     "running": "info",
     "paused": "warning",
     "rolling back": "warning",
@@ -35,6 +39,8 @@ STATE_COLOURS = {
     "succeeded": "success",
     "incomplete": "danger",
     "cancelled": "warning",
+    "superseded": "warning",
+    "expired": "warning",
     "no devices": "danger",
     "bundle withdrawn": "warning",
 }
@@ -50,15 +56,16 @@ class DeploymentAdmin(OperatorAdmin):
     list_select_related = ("bundle", "created_by")
     list_filter = ("state", "bundle__name")
     search_fields = ("bundle__name", "bundle__version", "note", "id")
-    actions = (PAUSE, "resume", PROMOTE, ROLL_BACK, CANCEL)
+    actions = (PAUSE, "resume", PROMOTE, RETRY, REPEAT, ROLL_BACK, CANCEL)
     readonly_fields = (
-        "bundle", "shown_state", "note", "shown_deadline", "shown_observation", "shown_failure_action", "shown_skipped",
+        "bundle", "shown_state", "note", "shown_deadline", "shown_observation", "shown_failure_action", "start_at",
+        "expires_at", "shown_limits", "priority", "max_attempts", "shown_skipped",
         "created_by", "created_at", "cancelled_at", "finished_at",
     )  # fmt: skip
     fields = readonly_fields
     add_fields = (
         "bundle", "groups", "query", "exclude", "phases", "test_canaries", "soak_minutes", "manual_gate", "on_failure",
-        "note",
+        "start_at", "expires_at", "max_in_flight", "devices_per_minute", "priority", "max_attempts", "note",
     )  # fmt: skip
     change_form_before_template = "deployments/deployment_progress.html"
     change_form_after_template = "deployments/deployment_results.html"
@@ -175,7 +182,7 @@ class DeploymentAdmin(OperatorAdmin):
             rows = DeviceDeployment.objects.filter(deployment=deployment).with_device_names()
             context |= {
                 **asdict(Progress.of(deployment)),
-                "results": rows.order_by(FAILURES_FIRST, "-state_changed_at")[:RESULTS_SHOWN],
+                "results": with_waits(rows.order_by(FAILURES_FIRST, "-state_changed_at")[:RESULTS_SHOWN]),
                 "results_shown": RESULTS_SHOWN,
                 "events": Event.objects.filter(deployment_id=deployment.pk)[:HISTORY_SHOWN],
                 "progress_url": reverse("admin:deployment-progress", args=[deployment.pk]),
@@ -221,9 +228,22 @@ class DeploymentAdmin(OperatorAdmin):
     def shown_failure_action(self, deployment: Deployment) -> str:
         return FailureAction(deployment.on_failure).label
 
+    @display(description="limits")
+    def shown_limits(self, deployment: Deployment) -> str:
+        return describe_limits(deployment) or EMPTY
+
     @display(description="skipped")
     def shown_skipped(self, deployment: Deployment) -> str:
         return str(deployment.skipped_counts) or EMPTY
+
+
+def with_waits(rows: Iterable[DeviceDeployment]) -> list[DeviceDeployment]:
+    """Return the rows, each unfinished one with the sentence `shown_wait` that says what it waits for."""
+    rows = list(rows)
+    waits = waits_of(rows)
+    for row in rows:
+        row.shown_wait = waits[row.pk].text if row.pk in waits else ""  # type: ignore[attr-defined]
+    return rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from django import forms
 from unfold.widgets import (
     UnfoldAdminSelectMultipleWidget,
     UnfoldAdminSelectWidget,
+    UnfoldAdminSplitDateTimeWidget,
     UnfoldAdminTextInputWidget,
     UnfoldBooleanSwitchWidget,
 )
@@ -14,9 +15,12 @@ from unfold.widgets import (
 from bundles.models import Bundle
 from deployments.definition import Definition
 from deployments.models import Deployment
+from deployments.models.deployment import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY
 from deployments.phases.control import Resumption
 from deployments.phases.definition import PhaseDefinition, check_phases, parse_sizes
 from deployments.phases.thresholds import DEFAULT_ERROR_PERCENT, DEFAULT_MIN_SAMPLE
+from deployments.retries import MAX_ATTEMPTS
+from deployments.schedule import check_times
 from deployments.states import FailureAction
 from devices.models import Group
 from devices.queries.filtering import condition_of, explanation
@@ -92,6 +96,42 @@ class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
         widget=UnfoldAdminSelectWidget,
         help_text=f"More than {DEFAULT_ERROR_PERCENT} % of a phase, counted from {DEFAULT_MIN_SAMPLE} devices on.",
     )
+    start_at = forms.SplitDateTimeField(
+        required=False, label="Start", widget=UnfoldAdminSplitDateTimeWidget, help_text="Empty: at once."
+    )
+    expires_at = forms.SplitDateTimeField(
+        required=False, label="End", widget=UnfoldAdminSplitDateTimeWidget, help_text="Nothing is offered afterwards."
+    )
+    max_in_flight = forms.IntegerField(
+        min_value=1,
+        required=False,
+        label="Devices at once",
+        widget=UnfoldAdminTextInputWidget,
+        help_text="How many devices are at work at the same time. Empty: no limit.",
+    )
+    devices_per_minute = forms.IntegerField(
+        min_value=1,
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="How many devices get an offer per minute. Empty: no limit.",
+    )
+    priority = forms.IntegerField(
+        min_value=0,
+        max_value=100,
+        initial=DEFAULT_PRIORITY,
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="From 0 to 100. Among deployments of a product, the higher one comes first, then the newer one.",
+    )
+    max_attempts = forms.IntegerField(
+        min_value=1,
+        max_value=MAX_ATTEMPTS,
+        initial=DEFAULT_MAX_ATTEMPTS,
+        required=False,
+        label="Attempts",
+        widget=UnfoldAdminTextInputWidget,
+        help_text="How often a device tries, if it fails for a reason that may pass, such as a broken download.",
+    )
     note = forms.CharField(max_length=500, required=False, widget=UnfoldAdminTextInputWidget)
 
     class Meta:
@@ -104,6 +144,10 @@ class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
+        try:
+            check_times(cleaned.get("start_at"), cleaned.get("expires_at"))
+        except BadRequest as error:
+            self.add_error("expires_at", error.message)
         if not cleaned.get("groups") and not cleaned.get("query") and "query" not in self.errors:
             raise forms.ValidationError("Choose at least one group, or give a query.")
         return cleaned
@@ -125,6 +169,12 @@ class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
             phases=self.phase_definitions(),
             test_canaries=self.cleaned_data["test_canaries"],
             on_failure=self.cleaned_data["on_failure"] or FailureAction.PAUSE,
+            start_at=self.cleaned_data["start_at"],
+            expires_at=self.cleaned_data["expires_at"],
+            max_in_flight=self.cleaned_data["max_in_flight"],
+            devices_per_minute=self.cleaned_data["devices_per_minute"],
+            priority=DEFAULT_PRIORITY if self.cleaned_data["priority"] is None else self.cleaned_data["priority"],
+            max_attempts=self.cleaned_data["max_attempts"] or DEFAULT_MAX_ATTEMPTS,
             note=self.cleaned_data["note"],
         )
 

@@ -2,7 +2,8 @@
 
 from deployments.models.comparison import Comparison
 from deployments.models.deployment import Deployment, DeploymentQuerySet, SkippedCounts
-from deployments.models.device_deployment import DeviceDeployment, DeviceDeploymentQuerySet
+from deployments.models.device_deployment import DeviceDeployment
+from deployments.models.device_deployment_queryset import DeviceDeploymentQuerySet
 from deployments.models.hold import Hold
 from deployments.models.phase import Phase
 from deployments.models.preview import Preview

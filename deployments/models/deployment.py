@@ -17,6 +17,9 @@ from foundation.errors import IllegalTransition
 from foundation.events.models import record_event
 from foundation.state_machine import StatefulModel, StatefulQuerySet
 
+DEFAULT_PRIORITY = 50
+DEFAULT_MAX_ATTEMPTS = 3
+
 
 class SkippedCounts(Counter[str]):
     """How many selected devices cannot take part, by `SkipReason`."""
@@ -68,7 +71,8 @@ class Deployment(StatefulModel):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     bundle = models.ForeignKey(Bundle, on_delete=models.PROTECT, related_name="+")
     state = models.CharField(max_length=16, choices=DeploymentState, default=DeploymentState.PLANNING, editable=False)
-    # Why it ended before any device took part: `no_devices` or `bundle_withdrawn`. Empty otherwise.
+    # Why it ended before its devices did: `no_devices`, `bundle_withdrawn`, `query_failed`, `expired`, or the reason of
+    # the trip that cancelled it. Empty otherwise.
     reason_code = models.CharField(max_length=64, default="", db_default="", editable=False)
     note = models.CharField(max_length=500, blank=True)
     # How long one device may take from the offer to its final report.
@@ -82,6 +86,21 @@ class Deployment(StatefulModel):
     fill_seconds = models.PositiveIntegerField(default=86_400, db_default=86_400)
     # Whether devices that run a newer release of the product take part.
     allow_downgrade = models.BooleanField(default=False, db_default=False)
+    # Which of several deployments of a product comes first, from 0 to 100; see `deployments.precedence`.
+    priority = models.PositiveSmallIntegerField(default=DEFAULT_PRIORITY, db_default=DEFAULT_PRIORITY)
+    # Nothing is offered before the one, or after the other; see `deployments.schedule`.
+    start_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)
+    # See `deployments.limits`. None: no limit.
+    max_in_flight = models.PositiveIntegerField(null=True)
+    max_in_flight_per_tag = models.PositiveIntegerField(null=True)
+    limit_tag = models.CharField(max_length=63, default="", db_default="")
+    min_available_percent = models.PositiveSmallIntegerField(null=True)
+    devices_per_minute = models.PositiveIntegerField(null=True)
+    # Up to when the offers so far have used up `devices_per_minute`.
+    paced_until = models.DateTimeField(null=True, editable=False)
+    # How often a device may try, if it fails for a reason that may pass; see `deployments.retries`.
+    max_attempts = models.PositiveSmallIntegerField(default=DEFAULT_MAX_ATTEMPTS, db_default=1)
     # What happens when a phase trips, and what trips it besides the phases' own thresholds.
     on_failure = models.CharField(
         max_length=16, choices=FailureAction, default=FailureAction.PAUSE, db_default=FailureAction.PAUSE
@@ -99,8 +118,14 @@ class Deployment(StatefulModel):
     stratum_sizes = models.JSONField(default=dict, db_default={}, editable=False)
     # A rollback: it brings the devices of this deployment back to what they ran before.
     reverts = models.ForeignKey("self", null=True, editable=False, on_delete=models.PROTECT, related_name="rollbacks")
+    # Since when it has made no progress; see `deployments.stalls`.
+    stalled_at = models.DateTimeField(null=True, editable=False)
+    # The deployment whose definition this one has; see `deployments.repetition`.
+    repeats = models.UUIDField(null=True, editable=False)
     # How many devices take part.
     device_count = models.PositiveIntegerField(default=0, db_default=0, editable=False)
+    # How many device deployments a newer deployment superseded.
+    superseded = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     # How many successes failed late. The counts by state do not know of it.
     late_failures = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     # The `SkippedCounts`; they grow while the deployment is planned.

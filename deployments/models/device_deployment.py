@@ -1,132 +1,36 @@
 """Device deployments: one device's part in one deployment."""
 
 import uuid
-from datetime import datetime
-from typing import Any, Self
+from typing import Any
 
 from django.db import models
-from django.db.models import Count, Exists, F, OuterRef, Q
+from django.db.models import Q
 from django.utils import timezone
 
 from bundles.models import Bundle
 from deployments.models.deployment import Deployment
+from deployments.models.device_deployment_queryset import IS_UNSUCCESSFUL, DeviceDeploymentQuerySet
 from deployments.models.phase import Phase
 from deployments.states import (
     ACTIVE_STATES,
     DEVICE_DEPLOYMENT_TRANSITIONS,
     FAILED_LATE,
     FINAL_STATES,
-    UNFINISHED_STATES,
-    UNSUCCESSFUL_STATES,
     DeviceDeploymentState,
 )
-from devices.models import Command, CommandKind, Device
+from devices.models import Device
 from foundation.errors import IllegalTransition
-from foundation.state_machine import StatefulModel, StatefulQuerySet
+from foundation.state_machine import StatefulModel
 
-# How many device deployments are in which state.
-StateCounts = dict[str, int]
-
-IS_UNSUCCESSFUL = Q(state__in=UNSUCCESSFUL_STATES) | Q(late_at__isnull=False)
 # How much of a long message a page shows before it is opened.
 LAST_LINES = 3
-
-
-class DeviceDeploymentQuerySet(StatefulQuerySet["DeviceDeployment"]):
-    def waiting(self) -> Self:
-        return self.in_states(DeviceDeploymentState.WAITING)
-
-    def active(self) -> Self:
-        """The device has, or may have, the command."""
-        return self.in_states(*ACTIVE_STATES)
-
-    def unfinished(self) -> Self:
-        return self.in_states(*UNFINISHED_STATES)
-
-    def candidates(self) -> Self:
-        """Wait for a phase that admits them."""
-        return self.waiting().filter(phase=None)
-
-    def unsuccessful(self) -> Self:
-        """Ended without the bundle, and no operator wanted that; or succeeded and failed late."""
-        return self.filter(IS_UNSUCCESSFUL)
-
-    def observed(self) -> Self:
-        """Succeeded, but the observation has not ended."""
-        return self.filter(observation_ends_at__isnull=False)
-
-    def with_result(self, result: str) -> Self:
-        """Rows of one result: `failed_late`, or a state. A row that failed late does not count as succeeded."""
-        if result == FAILED_LATE:
-            return self.filter(late_at__isnull=False)
-        rows = self.filter(state=result) if result else self
-        return rows.filter(late_at__isnull=True) if result == DeviceDeploymentState.SUCCEEDED else rows
-
-    def overdue(self, now: datetime) -> Self:
-        """Active after the deadline."""
-        return self.active().filter(deadline_at__lte=now)
-
-    def with_device_names(self) -> Self:
-        """Each row with its device and phase, of which only the name and the number are loaded."""
-        return self.select_related("device", "phase").only(
-            *(field.name for field in DeviceDeployment._meta.concrete_fields), "device__name", "phase__number"
-        )
-
-    def counts(self) -> dict[uuid.UUID, StateCounts]:
-        """Count the rows that take part by deployment and state."""
-        counts: dict[uuid.UUID, StateCounts] = {}
-        taking_part = self.exclude(state=DeviceDeploymentState.SKIPPED)
-        lines = taking_part.order_by().values_list("deployment_id", "state").annotate(Count("pk"))
-        for deployment_id, state, count in lines:
-            counts.setdefault(deployment_id, {})[state] = count
-        return counts
-
-    def withdraw_offers(self, **fields: Any) -> int:
-        """Put offers that no device has accepted back to `waiting`, as a new attempt. Return how many.
-
-        A device that acknowledged the command and accepts it later gets the response that a newer attempt has begun.
-        """
-        offered = self.in_states(DeviceDeploymentState.OFFERED)
-        ids = list(offered.select_for_update().values_list("pk", flat=True))
-        Command.objects.for_device_deployments(ids).withdraw()
-        return self.filter(pk__in=ids)._wait_again(**fields)
-
-    def withdraw_unacknowledged_offers(self) -> int:
-        """Put offers that no device has acknowledged back to `waiting`, as a new attempt. Return how many.
-
-        A heartbeat may acknowledge a command at the same time: only rows whose command was withdrawn change.
-        """
-        unacknowledged = Command.objects.open().filter(kind=CommandKind.DEPLOY)
-        offered = self.in_states(DeviceDeploymentState.OFFERED).filter(
-            pk__in=unacknowledged.values("device_deployment_id")
-        )
-        ids = list(offered.select_for_update().values_list("pk", flat=True))
-        unacknowledged.for_device_deployments(ids).withdraw()
-        withdrawn = Command.objects.filter(
-            kind=CommandKind.DEPLOY,
-            withdrawn_at__isnull=False,
-            device_deployment_id=OuterRef("pk"),
-            attempt=OuterRef("attempt"),
-        )
-        return self.filter(Exists(withdrawn), pk__in=ids)._wait_again()
-
-    def _wait_again(self, **fields: Any) -> int:
-        """Put offers back to `waiting`, as a new attempt. `fields` are further columns to change."""
-        return self.transition_to(
-            DeviceDeploymentState.WAITING,
-            attempt=F("attempt") + 1,
-            report=0,
-            offered_at=None,
-            deadline_at=None,
-            reached_at={},
-            **fields,
-        )
 
 
 class DeviceDeployment(StatefulModel):
     """One device's part in one deployment.
 
-    `attempt` counts how often the device was asked; `report` is the number of its last report within the attempt.
+    `attempt` counts how often the device was asked, and `failures` how often it then failed. `report` is the number of
+    its last report within the attempt.
     """
 
     transitions = DEVICE_DEPLOYMENT_TRANSITIONS
@@ -150,6 +54,9 @@ class DeviceDeployment(StatefulModel):
     previous_manifest_sha256 = models.CharField(max_length=64, default="", db_default="")
     state = models.CharField(max_length=16, choices=DeviceDeploymentState, default=DeviceDeploymentState.WAITING)
     attempt = models.PositiveSmallIntegerField(default=1)
+    # How many attempts failed for a reason that may pass, and when the next one may begin.
+    failures = models.PositiveSmallIntegerField(default=0, db_default=0)
+    retry_at = models.DateTimeField(null=True)
     report = models.PositiveIntegerField(default=0)
     reason_code = models.CharField(max_length=64, default="")
     message = models.TextField(default="")
@@ -226,6 +133,8 @@ class DeviceDeployment(StatefulModel):
             ),
             # The last failures, newest first.
             models.Index(fields=["-finished_at"], name="device_deployment_unsuccessful", condition=IS_UNSUCCESSFUL),
+            # Whether a device is cooling: its last failures.
+            models.Index(fields=["device", "finished_at"], name="device_deployment_cooling", condition=IS_UNSUCCESSFUL),
             # The metric of successes that failed late in the last hour.
             models.Index(fields=["late_at"], name="device_deployment_failed_late", condition=Q(late_at__isnull=False)),
             # The scheduler looks at successes under observation.

@@ -1,6 +1,7 @@
 """Admission: which devices a phase takes in, and which lose their place again.
 
-A phase admits devices in the order of their rank, and only those that were heard from lately, until it is full.
+A phase admits devices in the order of their rank until it is full, and only those that were heard from lately and are
+not cooling (`deployments.retries`).
 Canaries are admitted in any case. The last phase admits everybody. The caller holds the lock of the deployment, so two
 schedulers never admit to the same phase at once.
 """
@@ -14,6 +15,7 @@ from django.utils import timezone
 
 from deployments.models import Deployment, DeviceDeployment, Phase
 from deployments.phases.thresholds import quotas
+from deployments.retries import IS_COOLING
 
 # How many devices one transaction admits.
 BATCH = 5000
@@ -24,21 +26,23 @@ _EVICTED_RANK = 2**61
 
 # The devices are chosen once, before the update. As an inner query they could be chosen again for each updated row, and
 # then exceed the limit.
-_ADMIT = """
+_ADMIT = f"""
 WITH chosen AS MATERIALIZED (
     SELECT candidate.id FROM deployments_devicedeployment AS candidate
     JOIN devices_device AS device ON device.id = candidate.device_id
     JOIN devices_group AS its_group ON its_group.id = device.group_id
     WHERE candidate.deployment_id = %(deployment)s AND candidate.state = 'waiting' AND candidate.phase_id IS NULL
       AND (%(stratum)s::text IS NULL OR candidate.stratum = %(stratum)s)
-      AND (%(everybody)s OR candidate.rank < 0 OR device.last_heartbeat_at
-           >= %(now)s - make_interval(secs => greatest(3 * its_group.interval_seconds, %(reachable)s)))
+      AND (%(everybody)s OR candidate.rank < 0 OR (
+          device.last_heartbeat_at
+              >= %(now)s - make_interval(secs => greatest(3 * its_group.interval_seconds, %(reachable)s))
+          AND NOT {IS_COOLING}))
     ORDER BY candidate.rank, candidate.id LIMIT %(size)s
     FOR UPDATE OF candidate SKIP LOCKED
 )
 UPDATE deployments_devicedeployment AS admitted SET phase_id = %(phase)s, admitted_at = %(now)s
 FROM chosen WHERE admitted.id = chosen.id
-"""
+"""  # noqa: S608 — the fragment is a constant.
 
 
 def admit(deployment: Deployment, phase: Phase, missing: int) -> int:

@@ -44,6 +44,8 @@ def next_step(each: Survey) -> str:
         return ""
     if deployment.state == DeploymentState.PLANNING:
         return "The scheduler goes through the selected devices."
+    if deployment.state == DeploymentState.SCHEDULED:
+        return f"The deployment begins in {_time_left(deployment.start_at)}."
     if deployment.state == DeploymentState.CANCELLED:
         return "The deployment was cancelled. Devices at work stop, finish or roll back."
     if deployment.state == DeploymentState.ROLLING_BACK:
@@ -53,7 +55,10 @@ def next_step(each: Survey) -> str:
         phase = tripped or each.current
         return PAUSED[PauseReason(deployment.pause_reason)].format(phase=_name(each, phase) if phase else "It")
     phase = each.current
-    return _progress(each, phase) if phase else "All phases have ended; the deployment finishes."
+    step = _progress(each, phase) if phase else "All phases have ended; the deployment finishes."
+    if deployment.stalled_at is not None:
+        return f"{step} It has made no progress for {_time_since(deployment.stalled_at)}; its events say why."
+    return step
 
 
 def _progress(each: Survey, phase: Phase) -> str:
@@ -114,5 +119,10 @@ def _devices(count: int) -> str:
     return "1 device" if count == 1 else f"{count} devices"
 
 
-def _time_left(end: datetime) -> str:
-    return duration((end - timezone.now()).total_seconds())
+def _time_since(stalled_at: datetime) -> str:
+    """Return how long a deployment has made no progress. It is noticed an hour after the last."""
+    return duration((timezone.now() - stalled_at).total_seconds() + 3600)
+
+
+def _time_left(end: datetime | None) -> str:
+    return "a moment" if end is None else duration((end - timezone.now()).total_seconds())

@@ -33,9 +33,11 @@ SELECT phase_id, count(*),
     count(*) FILTER (WHERE state = 'succeeded' AND late_at IS NULL),
     count(*) FILTER (WHERE late_at IS NOT NULL OR (state = ANY(%(unsuccessful)s) AND NOT is_lost)),
     count(*) FILTER (WHERE is_lost),
-    count(*) FILTER (WHERE state = 'cancelled')
+    count(*) FILTER (WHERE state = 'cancelled' AND NOT is_lost)
 FROM (
-    SELECT phase_id, state, late_at, state = 'timed_out' AND reason_code = 'never_accepted' AS is_lost
+    SELECT phase_id, state, late_at,
+        (state = 'timed_out' AND reason_code = 'never_accepted') OR (state = 'cancelled' AND reason_code = 'expired')
+            AS is_lost
     FROM deployments_devicedeployment WHERE phase_id = ANY(%(phases)s)
 ) AS admitted
 GROUP BY phase_id

@@ -14,10 +14,10 @@ from kernex_cli.arguments import (
 from kernex_cli.commands.deployment_preview import show_preview
 from kernex_cli.commands.deployments import add_wait_options, note_skipped, show_end, wait_for_end
 from kernex_cli.commands.devices import DEVICE_HELP
+from kernex_cli.deployment_resources import Deployment
 from kernex_cli.errors import BadUsage, Exit
 from kernex_cli.lookup import find_device, suggestions_for
 from kernex_cli.parser import Parser
-from kernex_cli.resources import Deployment
 from kernex_cli.rollout_options import add_rollout_options, rollout_fields
 
 DEPLOY = Help(

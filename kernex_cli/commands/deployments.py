@@ -14,11 +14,11 @@ from kernex_cli.arguments import (
     id_prefix,
     positive_number,
 )
+from kernex_cli.deployment_resources import SUCCEEDED, UNSUCCESSFUL_STATES, Deployment, DeviceDeployment, Phase
 from kernex_cli.errors import Exit, WaitFailed
 from kernex_cli.formatting import counted
 from kernex_cli.lookup import find_deployment
 from kernex_cli.parser import Parser
-from kernex_cli.resources import SUCCEEDED, UNSUCCESSFUL_STATES, Deployment, DeviceDeployment, Phase
 from kernex_cli.screen import Screen
 from kernex_cli.tables import Column, ColumnType
 
@@ -46,7 +46,7 @@ DEVICE_COLUMNS = (
 LIST = Help("list deployments, newest first", examples="  kernex deployments\n  kernex deployments --limit 5 --json\n")
 SHOW = Help(
     "show one deployment and its devices",
-    "MESSAGE is the last line of the device's message; -v shows full messages.",
+    "MESSAGE is what a device waits for or, after its end, the last line of its message; -v shows full messages.",
     f"  kernex deployment {EXAMPLE_ID}\n  kernex deployment {EXAMPLE_ID} --state failed -v\n"
     f"  kernex deployment {EXAMPLE_ID} --wait\n",
 )
@@ -213,7 +213,7 @@ def show_deployment(context: Context) -> int:
     cells = [
         (
             row.device_name, row.device, row.result, row.attempt, row.progress, row.reason, row.state_changed_at,
-            row.last_line,
+            row.comment,
         )
         for row in rows
     ]  # fmt: skip

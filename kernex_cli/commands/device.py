@@ -4,10 +4,11 @@ from typing import Any
 
 from kernex_cli.arguments import Commands, Context, Help, add_command
 from kernex_cli.commands.devices import DEVICE_HELP
+from kernex_cli.deployment_resources import DeviceDeployment
 from kernex_cli.errors import Exit
 from kernex_cli.lookup import find_device
 from kernex_cli.parser import Parser
-from kernex_cli.resources import Command, Device, DeviceDeployment
+from kernex_cli.resources import Command, Device
 from kernex_cli.tables import Column, ColumnType
 
 SHOWN_ROWS = 5

@@ -20,7 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from deployments.models import Deployment, DeviceDeployment, Hold
-from deployments.models.device_deployment import DeviceDeploymentQuerySet
+from deployments.models.device_deployment_queryset import DeviceDeploymentQuerySet
 from devices.models import Command, Device
 from foundation.accounts.models import ApiToken
 from foundation.api.client_address import is_from_this_machine

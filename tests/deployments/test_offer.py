@@ -1,4 +1,4 @@
-"""Offers: one at a time for each device and product, and the oldest deployment first."""
+"""Offers: one at a time for each device and product, in the order of precedence."""
 
 import os
 import subprocess
@@ -56,9 +56,9 @@ def test_an_offer_queues_the_command(bundle: Bundle) -> None:
     }
 
 
-def test_a_device_gets_its_deployments_in_order_of_age(bundle: Bundle) -> None:
+def test_a_device_gets_its_deployments_one_after_the_other(bundle: Bundle) -> None:
     device = make_device()
-    first, second, third = (make_deployment(bundle, device) for _ in range(3))
+    first, second, third = (make_deployment(bundle, device, priority=priority) for priority in (70, 60, 50))
     assert offer() == 1
     assert (states(first), states(second), states(third)) == (["offered"], ["waiting"], ["waiting"])
     assert offer() == 0
@@ -126,10 +126,11 @@ def test_many_devices_need_few_statements(
 ) -> None:
     devices = [make_device() for _ in range(25)]
     make_deployment(bundle, *devices)
-    # One statement checks for an open phase. Each batch: begin, lock against holds, open phases, device deployments,
-    # deployments, update, commands, commit. The second batch is not full, so it is the last.
+    # Two statements look for open phases and for deployments with limits. Each batch: begin, lock against holds, open
+    # phases, device deployments, deployments, update, commands, commit. The second batch is not full, so it is the
+    # last.
     monkeypatch.setattr(offers, "BATCH", 20)
-    with django_assert_num_queries(1 + 2 * 8):
+    with django_assert_num_queries(2 + 2 * 8):
         assert offer() == 25
     assert Command.objects.count() == 25
 
@@ -209,7 +210,7 @@ print(total)
 def test_four_processes_offer_each_device_once(bundle: Bundle) -> None:
     devices = [make_device() for _ in range(300)]
     make_deployment(bundle, *devices)
-    second = make_deployment(bundle, *devices)
+    second = make_deployment(bundle, *devices, priority=10)
     url = "postgresql://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**connection.settings_dict)
     processes = [
         subprocess.Popen(

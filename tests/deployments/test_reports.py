@@ -55,14 +55,14 @@ def test_a_report_is_stored(send_report: SendReport, device_deployment: DeviceDe
         message="half a line\n",
     )
     assert (response.status_code, response.json()) == (200, {"state": "downloading"})
-    send_report(2, "failed", reason_code="no_space", message="no space left", timings={"check": 3})
+    send_report(2, "failed", reason_code="bad_blob", message="a wrong digest", timings={"check": 3})
     device_deployment.refresh_from_db()
     assert (
         device_deployment.state,
         device_deployment.reason_code,
         device_deployment.message,
         device_deployment.report,
-    ) == ("failed", "no_space", "no space left", 2)
+    ) == ("failed", "bad_blob", "a wrong digest", 2)
     assert (device_deployment.bytes_done, device_deployment.bytes_total) == (10, 40)
     assert device_deployment.timings == {"fetch": 0.5, "check": 3}
     assert device_deployment.finished_at is not None

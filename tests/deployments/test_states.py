@@ -34,10 +34,10 @@ ALLOWED = """
 skipped      . . . . . . . . . . . . . .
 waiting      . . x . . . . . . . . . . x
 offered      . x . x x x x x x x x x x x
-accepted     . . . . x x x x x x x x x x
-downloading  . . . . . x x x x x x x x x
-installing   . . . . . . x x x x x x x x
-checking     . . . . . . . x x x x x x x
+accepted     . x . . x x x x x x x x x x
+downloading  . x . . . x x x x x x x x x
+installing   . x . . . . x x x x x x x x
+checking     . x . . . . . x x x x x x x
 cancelling   . . . . . . . . x x x x . x
 succeeded    . . . . . . . . . . . . . .
 failed       . . . . . . . . . . . . . .
@@ -46,14 +46,15 @@ rejected     . . . . . . . . . . . . . .
 timed_out    . . . . . . . . . . . . . .
 cancelled    . . . . . . . . . . . . . .
 """
-DEPLOYMENT_ORDER = "planning running paused cancelled finished rolling_back"
+DEPLOYMENT_ORDER = "planning scheduled running paused cancelled finished rolling_back"
 DEPLOYMENT_ALLOWED = """
-planning      . x . x x .
-running       . . x x x x
-paused        . x . x x x
-cancelled     . . . . . x
-finished      . . . . . x
-rolling_back  . . . . x .
+planning      . x x . x x .
+scheduled     . . x . x x .
+running       . . . x x x x
+paused        . . x . x x x
+cancelled     . . . . . . x
+finished      . . . . . . x
+rolling_back  . . . . . x .
 """
 PHASE_ORDER = "pending filling settling soaking gate passed tripped skipped"
 PHASE_ALLOWED = """

@@ -25,3 +25,6 @@ class Person:
 
     def post(self, path: str, body: Any = None) -> Any:
         return self.call("POST", path, body)
+
+    def patch(self, path: str, body: Any) -> Any:
+        return self.call("PATCH", path, body)

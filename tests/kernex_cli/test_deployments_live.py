@@ -129,6 +129,44 @@ def test_a_deployment_is_paused_resumed_and_promoted(at_live: Kernex, live: Live
     assert (shown.code, shown.document["outcome"]) == (0, "succeeded")
 
 
+def test_a_deployment_is_scheduled_adjusted_and_retried(at_live: Kernex, live: Live, label: str) -> None:
+    machine = Machine(live).register(live.enrolment_token("later"))
+    start = ["deploy", label, "--group", "later", "--start", "2h", "--in-flight", "5", "--in-flight-per", "site:=2"]
+    deployment = at_live(*start, "--attempts", "1", "--json").document["id"]
+    while (shown := at_live("deployment", deployment, "--json").document)["state"] == "planning":
+        time.sleep(0.1)
+    assert (shown["state"], shown["devices"][0]["waiting_for"]["kind"]) == ("scheduled", "start")
+    assert "The deployment has not started." in at_live("deployment", deployment).out
+    assert at_live("adjust", deployment).code == 2
+    now = [
+        "adjust",
+        deployment,
+        "--start",
+        "0s",
+        "--no-limits",
+        "--expires",
+        "1d",
+        "--priority",
+        "0",
+        "--reason",
+        "try",
+    ]
+    adjusted = at_live(*now, "--json").document
+    assert (adjusted["max_in_flight"], adjusted["limit_tag"], adjusted["priority"]) == (None, "", 0)
+    with reporting(machine, "failed"):
+        ended = at_live("deployment", deployment, "--wait", "--timeout", "60s", "--json")
+    assert (ended.code, ended.document["outcome"]) == (6, "incomplete")
+    assert "(nothing_to_retry)" in at_live("retry", deployment, "--reason-code", "no_space").err
+    retried = at_live("retry", deployment, "--json").document
+    assert retried["repeats"] == deployment
+    with reporting(machine, "succeeded"):
+        shown = at_live("deployment", retried["id"], "--wait", "--no-observe", "--timeout", "60s", "--json")
+    assert shown.code == 0, shown.err
+    repeated = at_live("repeat", deployment, "--json").document
+    assert (repeated["repeats"], repeated["bundle"]) == (deployment, label)
+    assert at_live("cancel", repeated["id"]).code == 0
+
+
 def test_a_deployment_is_rolled_back(at_live: Kernex, live: Live, label: str) -> None:
     machine = Machine(live).register(live.enrolment_token("back"))
     with reporting(machine, "succeeded"):

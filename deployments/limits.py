@@ -1,0 +1,159 @@
+"""Limits: how many devices a deployment keeps busy at once, and how fast it offers.
+
+A phase admits devices; limits decide when an admitted device is offered the bundle. So a limited deployment reaches all
+its devices, later. Devices that come back late obey the same limits.
+
+- `max_in_flight`: devices at work at once.
+- `max_in_flight_per_tag`: of those with the same tag that begins with `limit_tag`, such as two per `site:`. Devices
+  without such a tag are not limited by it.
+- `min_available_percent`: the share of each group's online devices that no deployment keeps busy. One device of a group
+  may always be at work, so that a small group is reached at all.
+- `devices_per_minute`: offers per minute. Offers that were not made for a while are not made up for, except those of
+  one minute.
+
+A device is at work from its offer to its end. If two limits apply, both hold.
+"""
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db.models import Count, Q
+
+from deployments.models import Deployment, DeviceDeployment, DeviceDeploymentQuerySet
+from devices.models import Device
+from foundation.errors import BadRequest
+
+# At most this many devices are offered in one transaction.
+BATCH = 1000
+IS_LIMITED = (
+    Q(max_in_flight__isnull=False)
+    | Q(max_in_flight_per_tag__isnull=False)
+    | Q(min_available_percent__isnull=False)
+    | Q(devices_per_minute__isnull=False)
+)
+MINUTE = timedelta(minutes=1)
+
+
+def check_limits(limit_tag: str, max_in_flight_per_tag: int | None) -> None:
+    """Raise `BadRequest` (`bad_limits`) if only one of the two is given."""
+    if bool(limit_tag) != (max_in_flight_per_tag is not None):
+        raise BadRequest("bad_limits", "Give `limit_tag` and `max_in_flight_per_tag` together, or neither.")
+
+
+def is_limited(deployment: Deployment) -> bool:
+    numbers = (deployment.max_in_flight, deployment.max_in_flight_per_tag)
+    shares = (deployment.min_available_percent, deployment.devices_per_minute)
+    return any(limit is not None for limit in (*numbers, *shares))
+
+
+def describe_limits(deployment: Deployment) -> str:
+    """Return the limits for people: `5 devices at once, 2 for each site:`."""
+    descriptions = {
+        "{} devices at once": deployment.max_in_flight,
+        f"{{}} for each {deployment.limit_tag}": deployment.max_in_flight_per_tag,
+        "{} % of each group stay available": deployment.min_available_percent,
+        "{} offers per minute": deployment.devices_per_minute,
+    }
+    return ", ".join(text.format(limit) for text, limit in descriptions.items() if limit is not None)
+
+
+def choose(deployment: Deployment, free: DeviceDeploymentQuerySet, now: datetime) -> list[UUID]:
+    """Return the ids of the rows among `free` that may be offered now, in the order of their rank.
+
+    The caller holds the deployment's lock, and `free` are its rows that nothing else keeps from an offer.
+    """
+    size = min(_free_places(deployment), _due_offers(deployment, now))
+    if size <= 0:
+        return []
+    places = _Places.of(deployment)
+    if places.full_tags:
+        free = free.exclude(device__tags__overlap=sorted(places.full_tags))
+    if places.full_groups:
+        free = free.exclude(device__group__in=places.full_groups)
+    chosen: list[UUID] = []
+    candidates = free.order_by("rank", "pk").values_list("pk", "device__tags", "device__group_id")
+    for row_id, tags, group_id in candidates[:BATCH]:
+        if places.take(tags, group_id):
+            chosen.append(row_id)
+        if len(chosen) == size:
+            break
+    return chosen
+
+
+def pace(deployment: Deployment, offered: int, now: datetime) -> None:
+    """Record that this many devices were offered the bundle."""
+    if deployment.devices_per_minute and offered:
+        begins_at = max(filter(None, (deployment.paced_until, now)))
+        deployment.paced_until = begins_at + offered * MINUTE / deployment.devices_per_minute
+        Deployment.objects.filter(pk=deployment.pk).update(paced_until=deployment.paced_until)
+
+
+def _free_places(deployment: Deployment) -> int:
+    if deployment.max_in_flight is None:
+        return BATCH
+    return deployment.max_in_flight - DeviceDeployment.objects.filter(deployment=deployment).active().count()
+
+
+def _due_offers(deployment: Deployment, now: datetime) -> int:
+    if not deployment.devices_per_minute:
+        return BATCH
+    unused = MINUTE - (max(filter(None, (deployment.paced_until, now))) - now)
+    return int(unused * deployment.devices_per_minute / MINUTE + 1e-6)
+
+
+@dataclass(slots=True)
+class _Places:
+    """The places that are left for each tag and group. A tag or group that is not listed has no limit, or is empty."""
+
+    prefix: str
+    per_tag: int | None
+    used_by_tag: Counter[str]
+    left_in_group: dict[UUID, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> "_Places":
+        used: Counter[str] = Counter()
+        if deployment.max_in_flight_per_tag is not None:
+            active = DeviceDeployment.objects.filter(deployment=deployment).active()
+            for tags in active.values_list("device__tags", flat=True):
+                used.update(_limited_tags(deployment.limit_tag, tags))
+        groups = {} if deployment.min_available_percent is None else _places_in_groups(deployment.min_available_percent)
+        return cls(deployment.limit_tag, deployment.max_in_flight_per_tag, used, groups)
+
+    @property
+    def full_tags(self) -> set[str]:
+        return {tag for tag, count in self.used_by_tag.items() if self.per_tag is not None and count >= self.per_tag}
+
+    @property
+    def full_groups(self) -> list[UUID]:
+        return [group_id for group_id, left in self.left_in_group.items() if left <= 0]
+
+    def take(self, tags: Collection[str], group_id: UUID) -> bool:
+        """Take a place for a device if there is one."""
+        limited = _limited_tags(self.prefix, tags) if self.per_tag is not None else []
+        if any(self.used_by_tag[tag] >= (self.per_tag or 0) for tag in limited):
+            return False
+        if self.left_in_group.get(group_id, 1) <= 0:
+            return False
+        self.used_by_tag.update(limited)
+        if group_id in self.left_in_group:
+            self.left_in_group[group_id] -= 1
+        return True
+
+
+def _limited_tags(prefix: str, tags: Collection[str]) -> list[str]:
+    return [tag for tag in tags if tag.startswith(prefix)]
+
+
+def _places_in_groups(min_available_percent: int) -> dict[UUID, int]:
+    """Return how many more devices of each group may be at work. At least one of each may be."""
+    online = dict(Device.objects.online().order_by().values_list("group").annotate(Count("pk")))
+    active = DeviceDeployment.objects.active().order_by().values_list("device__group")
+    busy = dict(active.annotate(Count("device", distinct=True)))
+    return {
+        group_id: max(1, online.get(group_id, 0) * (100 - min_available_percent) // 100) - busy.get(group_id, 0)
+        for group_id in online.keys() | busy.keys()
+    }
