@@ -2,10 +2,12 @@
 PYTHON ?= python3
 PORT ?= 8000
 VAR ?= var
+DEVICES ?= 2000
+FLEET_VAR ?= $(if $(filter-out var,$(VAR)),$(VAR),var/fleet)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check check-all bench image lock format clean
+.PHONY: help run fleet test check check-all bench image lock format clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST) | \
@@ -14,6 +16,10 @@ help: ## list these targets
 run: ## run Kernex on this machine, with a device and a real model (PORT=8000 VAR=var)
 	@$(PYTHON) dev/bootstrap.py .venv dev/requirements.txt
 	@exec $(BIN)/python -m dev.run --port "$(PORT)" --var "$(VAR)"
+
+fleet: ## run Kernex on this machine with a simulated fleet (DEVICES=2000 PORT=8000 VAR=var/fleet)
+	@$(PYTHON) dev/bootstrap.py .venv dev/requirements.txt
+	@exec $(BIN)/python -m dev.run --port "$(PORT)" --var "$(FLEET_VAR)" --fleet "$(DEVICES)"
 
 test: .venv ## run the tests
 	@$(BIN)/python -m pytest -n 2 -m "not long"

@@ -9,6 +9,8 @@ import requests
 GROUP = "demo"
 INTERVAL_SECONDS = 2
 DEVICE_SECONDS = 60
+FLEET_SECONDS = 600
+DEPLOYMENT_SECONDS = 180
 FINISHED = {"succeeded", "failed", "rolled_back", "rejected", "timed_out", "cancelled"}
 
 
@@ -36,14 +38,16 @@ class ControlPlane:
             raise CallFailed(f"{method} {path}: {response.status_code} {response.text[:500]}")
         return response.json()
 
-    def create_enrolment_token(self) -> str:
-        """Create the demonstration's group if it is missing, and an enrolment token for it. Return the token."""
-        group = {"name": GROUP, "description": "The device that make run starts", "interval_seconds": INTERVAL_SECONDS}
-        self.call("POST", "/groups", group, allowed=(400, 409))
+    def create_enrolment_token(
+        self, group: str = GROUP, uses: int = 1, interval_seconds: int = INTERVAL_SECONDS
+    ) -> str:
+        """Create a group if it is missing, and an enrolment token for it. Return the token."""
+        body = {"name": group, "description": "Devices for a demonstration", "interval_seconds": interval_seconds}
+        self.call("POST", "/groups", body, allowed=(400, 409))
         token = {
-            "name": "make run",
-            "group": GROUP,
-            "uses_allowed": 1,
+            "name": f"devices of {group}",
+            "group": group,
+            "uses_allowed": uses,
             "expires_in_seconds": 86_400,
             "accepts_at_once": True,
         }
@@ -67,7 +71,36 @@ class ControlPlane:
 
     def deploy(self, label: str) -> str:
         """Deploy a bundle to the demonstration's group. Return the deployment's id."""
-        return str(self.call("POST", "/deployments", {"bundle": label, "groups": [GROUP], "devices": []})["id"])
+        # A version that fails is to be refused at once, not tried again.
+        body = {"bundle": label, "groups": [GROUP], "devices": [], "max_attempts": 1}
+        return str(self.call("POST", "/deployments", body)["id"])
+
+    def wait_for_devices(self, count: int, check: Callable[[], None]) -> None:
+        """Wait until this many devices are online, over all groups."""
+        deadline = time.monotonic() + FLEET_SECONDS
+        while self.call("GET", "/status")["devices"]["online"] < count:
+            check()
+            if time.monotonic() > deadline:
+                raise CallFailed(f"The simulated devices did not come online within {FLEET_SECONDS} seconds.")
+            time.sleep(0.5)
+
+    def start_deployment(self, **body: Any) -> str:
+        """Start a deployment with these fields of the API. Return its id."""
+        return str(self.call("POST", "/deployments", body)["id"])
+
+    def wait_for_end(
+        self, deployment_id: str, show_step: Callable[[str], None], check: Callable[[], None]
+    ) -> dict[str, Any]:
+        """Return a deployment once it has ended. Call `show_step` with what it waits for."""
+        deadline = time.monotonic() + DEPLOYMENT_SECONDS
+        while time.monotonic() < deadline:
+            check()
+            deployment: dict[str, Any] = self.call("GET", f"/deployments/{deployment_id}")
+            if deployment["finished_at"]:
+                return deployment
+            show_step(deployment["next_step"])
+            time.sleep(0.2)
+        raise CallFailed(f"The deployment {deployment_id} did not end within {DEPLOYMENT_SECONDS} seconds.")
 
     def follow(
         self, deployment_id: str, show_state: Callable[[str], None], check: Callable[[], None]

@@ -118,10 +118,12 @@ def fetch_model(cache: Path) -> Path:
     return model
 
 
-def push(control_plane: ControlPlane, environment: dict[str, str], directory: Path, version: str) -> dict[str, Any]:
+def push(
+    control_plane: ControlPlane, environment: dict[str, str], directory: Path, version: str, product: str = PRODUCT
+) -> dict[str, Any]:
     """Publish a directory with the command line. Return the bundle."""
     command = [
-        sys.executable, "-m", "kernex_cli", "push", str(directory), "--name", PRODUCT, "--version", version, "--json",
+        sys.executable, "-m", "kernex_cli", "push", str(directory), "--name", product, "--version", version, "--json",
     ]  # fmt: skip
     variables = {**environment, "KERNEX_SERVER": control_plane.url, "KERNEX_TOKEN": control_plane.token}
     pushed = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)

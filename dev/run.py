@@ -1,7 +1,10 @@
 """`make run`: run all of Kernex on this machine, with a device that runs a real model.
 
-It starts PostgreSQL, the web server, the scheduler and an agent. It shows a deployment that succeeds and one that the
-device rolls back, then runs until Ctrl-C. All data is under VAR; the next run continues with it.
+It starts PostgreSQL, the web server, the scheduler and an agent. It shows a deployment that succeeds, one that the
+device rolls back, and one in phases to a simulated fleet that trips and is rolled back. Then it runs until Ctrl-C. All
+data is under VAR; the next run continues with it.
+
+`make fleet` starts the same control plane with a simulated fleet only.
 """
 
 import argparse
@@ -16,7 +19,7 @@ from typing import NoReturn
 
 import requests
 
-from dev import bootstrap, demonstration
+from dev import bootstrap, demonstration, fleet_demonstration
 from dev.child_processes import ChildFailed, ChildProcesses
 from dev.control_plane import INTERVAL_SECONDS, CallFailed, ControlPlane
 from dev.postgres import Postgres, PostgresFailed
@@ -32,8 +35,9 @@ START_SECONDS = 60
 class Runner:
     """One run of Kernex. Its methods are in the order in which they are called."""
 
-    def __init__(self, workspace: Workspace, terminal: Terminal) -> None:
+    def __init__(self, workspace: Workspace, terminal: Terminal, fleet_size: int) -> None:
         self.workspace = workspace
+        self.fleet_size = fleet_size
         self.terminal = terminal
         self.children = ChildProcesses(workspace.directory)
         self.environment: dict[str, str] = {}
@@ -44,12 +48,15 @@ class Runner:
         if self.children.stop_leftovers():
             self.terminal.print("[dim]Stopped the processes of a run that was killed.[/]")
         self.workspace.check_port()
-        self.prepare_device_environment()
+        if not self.fleet_size:
+            self.prepare_device_environment()
         self.start_database()
         self.prepare_database()
         self.create_operator()
         self.start_servers()
-        self.start_device()
+        if not self.fleet_size:
+            self.start_device()
+        self.start_fleet()
 
     def prepare_device_environment(self) -> None:
         with self.terminal.step("The device's Python environment (onnxruntime)"):
@@ -141,8 +148,20 @@ class Runner:
             device = self.control_plane.wait_for_device(self.children.check)
             step.conclusion = f"{device['name']} is online, heartbeats every {INTERVAL_SECONDS} s"
 
+    def start_fleet(self) -> None:
+        size = self.fleet_size or fleet_demonstration.SMALL_FLEET
+        with self.terminal.step(f"A simulated fleet of {size} devices") as step:
+            command = fleet_demonstration.command(self.workspace.url, self.control_plane.token, size)
+            self.children.start("fleet", command, self.environment)
+            self.control_plane.wait_for_devices(size, self.children.check)
+            step.conclusion = f"group {fleet_demonstration.GROUP}"
+
     def demonstrate(self) -> None:
-        demonstration.show(self.terminal, self.control_plane, self.workspace, self.environment, self.children.check)
+        if not self.fleet_size:
+            demonstration.show(self.terminal, self.control_plane, self.workspace, self.environment, self.children.check)
+        fleet_demonstration.show(
+            self.terminal, self.control_plane, self.workspace, self.environment, self.children.check
+        )
 
     def manage(self, *arguments: str) -> str:
         """Run a management command and return its output. Raise `ChildFailed` if it fails."""
@@ -179,15 +198,20 @@ def ignore_signals() -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="make run", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="make run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--port", type=int, default=8000, help="port of the web server on 127.0.0.1")
     parser.add_argument("--var", type=Path, default=Path("var"), help="directory of all data")
+    parser.add_argument(
+        "--fleet", type=int, default=0, metavar="N", help="start N simulated devices instead of a real one"
+    )
     arguments = parser.parse_args()
     os.chdir(ROOT)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     terminal = Terminal()
-    runner = Runner(Workspace(arguments.var, arguments.port), terminal)
+    runner = Runner(Workspace(arguments.var, arguments.port), terminal, arguments.fleet)
     try:
         runner.start()
         runner.demonstrate()

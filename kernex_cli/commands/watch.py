@@ -47,7 +47,7 @@ def watch_deployment(context: Context) -> int:
     with _live(context.screen) as live:
         while True:
             if live is not None:
-                live.update(Group(*drawing(deployment)))
+                live.update(Group(*drawing(deployment)), refresh=True)
             elif (line := summary_line(deployment)) != last_line:
                 context.screen.note(line)
                 last_line = line
