@@ -14,7 +14,7 @@ from deployments.phases.survey import counts_of_phases, survey
 from deployments.phases.thresholds import PhaseCounts
 from deployments.progress import counts_of, outcome_of, refresh_observation
 from deployments.states import COUNTED_RESULTS, RESULTS, DeploymentOutcome, SkipReason
-from deployments.waiting import Wait, WaitKind, waits_of
+from deployments.waiting import WaitKind, waits_of
 
 
 class DeploymentFilter(serializers.Serializer[Any]):
@@ -195,7 +195,7 @@ class DeviceDeploymentList(serializers.ListSerializer[Any]):
 
     def to_representation(self, data: Any) -> list[Any]:
         rows = list(data)
-        self._context["waits"] = waits_of(rows)
+        self.waits = waits_of(rows)
         return super().to_representation(rows)
 
 
@@ -248,7 +248,7 @@ class DeviceDeploymentResponse(serializers.ModelSerializer[DeviceDeployment]):
     @extend_schema_field(WaitResponse(allow_null=True))
     def get_waiting_for(self, row: DeviceDeployment) -> dict[str, Any] | None:
         """What the device deployment waits for; null after its end."""
-        wait: Wait | None = self.context["waits"].get(row.pk)
+        wait = self.parent.waits.get(row.pk) if isinstance(self.parent, DeviceDeploymentList) else None
         return None if wait is None else WaitResponse(wait).data
 
 

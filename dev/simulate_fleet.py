@@ -65,7 +65,7 @@ class Fleet:
         with ThreadPoolExecutor(THREADS) as pool:
             while not self.stopped.is_set() and (ends_at is None or time.monotonic() < ends_at):
                 with lock:
-                    due = []
+                    due: list[int] = []
                     while queue and queue[0][0] <= time.monotonic() and len(due) < 4 * THREADS:
                         due.append(heapq.heappop(queue)[1])
                 list(pool.map(act, due))

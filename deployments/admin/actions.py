@@ -48,7 +48,9 @@ ROLL_BACK = Action(
     done="Rollbacks started",
     act=lambda deployment, actor: roll_back(deployment, reason="", actor=actor),
     is_final=True,
-    applies_to=lambda deployment: deployment.state in REVERTIBLE_STATES and deployment.reverts_id is None,
+    applies_to=lambda deployment: (
+        deployment.state in REVERTIBLE_STATES and deployment.reverts_id is None and deployment.rolled_back_at is None
+    ),
 )
 RETRY = Action(
     "retry",

@@ -7,6 +7,8 @@ from django.utils import timezone
 
 from deployments.models import Deployment, DeploymentState, Phase, PhaseState
 from deployments.phases.survey import Survey, survey
+from deployments.phases.thresholds import PhaseCounts
+from deployments.progress import Segment
 from deployments.states import OPEN_PHASE_STATES, PauseReason
 from foundation.formatting import duration
 
@@ -21,7 +23,10 @@ PAUSED = {
 
 @dataclass(frozen=True, slots=True)
 class PhaseLine:
-    """One phase as a line of a table. `style` is the name of its colour, `devices` such as `3 of 10`."""
+    """One phase as a line of a table. `style` is the name of its colour, `devices` such as `3 of 10`.
+
+    `segments` are its bar: the shares of its devices that are good, bad, lost and at work.
+    """
 
     title: str
     state: str
@@ -29,6 +34,7 @@ class PhaseLine:
     devices: str
     results: str
     rule: str
+    segments: list[Segment]
 
 
 def describe(deployment: Deployment) -> tuple[str, list[PhaseLine]]:
@@ -88,7 +94,18 @@ def _line(each: Survey, phase: Phase) -> PhaseLine:
         rule=f"needs {phase.success_threshold_percent} % good, trips above {phase.error_threshold_percent} % bad"
         + soak
         + gate,
+        segments=_segments(counts, _target(each, phase)),
     )
+
+
+def _segments(counts: PhaseCounts, target: int) -> list[Segment]:
+    parts = [("good", counts.good), ("bad", counts.bad), ("warn", counts.lost), ("busy", counts.unfinished)]
+    names = {"warn": "lost", "busy": "at work or waiting"}
+    return [
+        Segment(names.get(style, style), count, round(100 * count / max(target, 1), 1), style)
+        for style, count in parts
+        if count
+    ]
 
 
 def _target(each: Survey, phase: Phase) -> int:

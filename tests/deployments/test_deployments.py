@@ -181,8 +181,8 @@ def test_more_deployments_cost_no_more_queries(
         make_device_deployment("offered", device=make_device())
     alice.get("/deployments")
     # The token, its rate limit, the page, the phases and their counts, the counts of what runs, the successes under
-    # observation.
-    with django_assert_num_queries(7):
+    # observation, and three for what happens next.
+    with django_assert_num_queries(10):
         answer = alice.get("/deployments").json()
     counts = [(row["counts"]["offered"], row["counts"]["succeeded"]) for row in answer["results"]]
     assert counts == [(1, 0)] * 3 + [(0, 1)] * 3
@@ -210,16 +210,16 @@ def test_starting_and_cancelling_cost_the_same_for_any_number_of_devices(
     make_many_devices(devices)
     alice.get("/deployments")
     # The token, its rate limit, bundle and group; in a transaction: is the bundle ready, is a device accepted, the
-    # deployment with its phases, selection and event; the phases and all counts.
-    with django_assert_num_queries(16):
+    # deployment with its phases, selection and event; the phases, what happens next, and all counts.
+    with django_assert_num_queries(18):
         answer = alice.post("/deployments", {"bundle": "vad@1.0.0", "groups": ["lab"]})
     assert answer.json()["state"] == "planning"
     plan()
     path = f"/deployments/{answer.json()['id']}"
     assert alice.get(path).json()["counts"]["waiting"] == devices
     # The token, its rate limit, the deployment; in a transaction: its state and the event; the deployment again, its
-    # phases and all counts.
-    with django_assert_num_queries(12):
+    # phases, what happens next, and all counts.
+    with django_assert_num_queries(15):
         assert alice.post(f"{path}/cancel").json()["state"] == "cancelled"
     assert carry_out_cancels() == devices
     complete()

@@ -58,8 +58,9 @@ def push(live: Live, directory: Path, version: str, healthy: bool) -> None:
 
 
 def start_deployment(live: Live, device: str, version: str) -> str:
-    """Start a deployment of `demo@version` to a device. Return its id. The deployment is not planned yet."""
-    created = live.call("POST", "/deployments", {"bundle": f"demo@{version}", "devices": [device], "groups": []})
+    """Start a deployment of `demo@version` to a device, without retries. Return its id. It is not planned yet."""
+    body = {"bundle": f"demo@{version}", "devices": [device], "groups": [], "max_attempts": 1}
+    created = live.call("POST", "/deployments", body)
     assert created.status_code == 201, created.text
     return str(created.json()["id"])
 

@@ -1,16 +1,19 @@
 // Draws progress bars, refreshes a running deployment, and keeps a reload from creating a second token.
 "use strict";
 
-function draw(card, progress) {
-  const barElement = card.querySelector(".kx-bar");
-  const legend = card.querySelector(".kx-legend");
-  barElement.replaceChildren(...progress.segments.map((segment) => {
+function drawBar(bar, segments) {
+  bar.replaceChildren(...segments.map((segment) => {
     const part = document.createElement("span");
     part.className = `kx-part kx-${segment.style}`;
     part.style.width = `${segment.percent}%`;
     part.title = `${segment.state}: ${segment.count}`;
     return part;
   }));
+}
+
+function draw(card, progress) {
+  drawBar(card.querySelector(".kx-bar"), progress.segments);
+  const legend = card.querySelector(".kx-legend");
   legend.replaceChildren(...progress.segments.map((segment) => {
     const text = document.createElement("span");
     const count = document.createElement("strong");
@@ -27,9 +30,10 @@ function draw(card, progress) {
   next.textContent = progress.next_step;
   card.querySelectorAll(".kx-phases tr").forEach((row, index) => {
     const phase = progress.phases[index];
-    const [, state, devices, results] = row.cells;
+    const [, state, share, devices, results] = row.cells;
     state.firstElementChild.className = `kx-${phase.style}-text`;
     state.firstElementChild.textContent = phase.state;
+    drawBar(share.firstElementChild, phase.segments);
     devices.textContent = phase.devices;
     results.textContent = phase.results;
   });
