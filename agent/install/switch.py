@@ -60,7 +60,7 @@ class ReleaseSwitch:
         self._attempt(job, manifest, lambda: self._go_back(job, manifest, started_at))
 
     def check_again(self, job: Job, manifest: Manifest) -> None:
-        """Check the health of a release that is already installed. If it was stopped, start it before that."""
+        """Check the health of a release that is already installed. Start it first if it was stopped."""
         enter_stage(self.journal, job, Stage.STAGING, "checking")
         self.launcher.health.suspend(job.product)  # the gate checks the release instead
         current = self.journal.state.installed(job.product).current

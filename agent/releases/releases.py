@@ -166,7 +166,7 @@ class Releases:
 
 
 def _try_to_remove(path: Path) -> None:
-    """Delete a file or directory. If that fails, for example because another user owns it, only log it."""
+    """Delete a file or directory. If that fails, for example because another user owns it, log it."""
     try:
         remove(path)
     except (OSError, RecursionError) as error:

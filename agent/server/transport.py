@@ -108,7 +108,7 @@ class Transport:
 
     @contextmanager
     def open_redirect(self, base: str, location: str, headers: Mapping[str, str]) -> Iterator[Stream]:
-        """Follow one redirect on a separate connection. The target must use https or be on the same host.
+        """Follow one redirect on a separate connection. The target must use https, or http on the same host.
 
         `headers` must not contain a signature, because this device's credentials are only for the control plane. Raises
         `TryLater`, including for a second redirect.
