@@ -86,20 +86,20 @@ def trip_if_exceeded(deployment_id: UUID) -> bool:
     Return whether this call stopped it.
     """
     stoppable = Deployment.objects.stoppable().filter(pk=deployment_id).defer("stratum_sizes")
-    if not any(each.is_tripped for each in survey(stoppable)):
+    if not any(each.trip_reason for each in survey(stoppable)):
         return False
     with transaction.atomic():
         locked = stoppable.select_related("bundle").defer("bundle__manifest", "stratum_sizes")
         for each in survey(list(locked.select_for_update(of=("self",), no_key=True))):
-            if each.is_tripped:
+            if each.trip_reason:
                 return _take_step(each)
     return False
 
 
 def _take_step(each: Survey) -> bool:
-    """Roll back, evict, admit, or move the current phase to its next state. Return False if there is nothing to do."""
-    if each.rollback_reason is not None:
-        _trip(each, each.rollback_reason)
+    """Stop the deployment, evict, admit, or take the current phase to its next state. False: nothing to do."""
+    if each.trip_reason is not None:
+        _trip(each, each.trip_reason)
         return True
     phase = each.current
     if phase is None or each.deployment.state != DeploymentState.RUNNING:
@@ -116,9 +116,6 @@ def _take_step(each: Survey) -> bool:
 
 def _carry_out(each: Survey, phase: Phase, decision: Decision) -> None:
     deployment = each.deployment
-    if decision.state == PhaseState.TRIPPED and decision.pause_reason is not None:
-        _trip(each, decision.pause_reason)
-        return
     if decision.state == PhaseState.FILLING:
         phase.open(deployment.fill_seconds)
     elif decision.state == PhaseState.SOAKING:

@@ -111,17 +111,8 @@ def _locked(deployment: Deployment) -> Survey:
 
 
 def _resume(each: Survey, resumption: Resumption) -> None:
-    tripped = next((phase for phase in each.phases if phase.state == PhaseState.TRIPPED), None)
-    if tripped is not None and each.deployment.pause_reason in TRIPPED_REASONS:
-        _require_decision(each.deployment, resumption)
-        if resumption.skip_phase and tripped.is_last:
-            message = "The last phase cannot be skipped: accept its failures, or cancel the deployment."
-            raise Conflict("last_phase", message)
-        _change(each, tripped, resumption)
-        if resumption.skip_phase:
-            tripped.transition_to(PhaseState.SKIPPED)
-        else:
-            tripped.open(each.deployment.fill_seconds)
+    if each.deployment.pause_reason in TRIPPED_REASONS:
+        _resume_after_trip(each, resumption)
         return
     phase = each.current
     if phase is None:
@@ -135,6 +126,20 @@ def _resume(each: Survey, resumption: Resumption) -> None:
             phase.wait_for_devices(each.deployment.fill_seconds)
 
 
+def _resume_after_trip(each: Survey, resumption: Resumption) -> None:
+    """Open the tripped phase again, or skip it. None has tripped if all had passed when further devices failed."""
+    _require_decision(each.deployment, resumption)
+    tripped = [phase for phase in each.phases if phase.state == PhaseState.TRIPPED]
+    if resumption.skip_phase and any(phase.is_last for phase in tripped):
+        raise Conflict("last_phase", "The last phase cannot be skipped: accept its failures, or cancel the deployment.")
+    _change(each, tripped or each.exceeded_phases, resumption)
+    for phase in tripped:
+        if resumption.skip_phase:
+            phase.transition_to(PhaseState.SKIPPED)
+        else:
+            phase.open(each.deployment.fill_seconds)
+
+
 def _require_decision(deployment: Deployment, resumption: Resumption) -> None:
     if not resumption.is_decision:
         raise Conflict(
@@ -146,15 +151,15 @@ def _require_decision(deployment: Deployment, resumption: Resumption) -> None:
         raise BadRequest("reason_required", "Give the reason for this decision.")
 
 
-def _change(each: Survey, tripped: Phase, resumption: Resumption) -> None:
-    """Change the thresholds of the tripped phase, and forgive failures of it and of earlier ones."""
+def _change(each: Survey, tripped: list[Phase], resumption: Resumption) -> None:
+    """Change the thresholds of the tripped phases, and forgive failures of them and of earlier ones."""
     changes: dict[str, int] = {}
     if resumption.error_threshold_percent is not None:
         changes["error_threshold_percent"] = resumption.error_threshold_percent
     if resumption.success_threshold_percent is not None:
         changes["success_threshold_percent"] = resumption.success_threshold_percent
     if changes:
-        Phase.objects.filter(pk=tripped.pk).update(**changes)
+        Phase.objects.filter(pk__in=[phase.pk for phase in tripped]).update(**changes)
     if resumption.accept_failures or resumption.skip_phase:
         for phase in each.phases:
             Phase.objects.filter(pk=phase.pk).update(forgiven=each.counts_of(phase).bad)

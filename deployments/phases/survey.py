@@ -98,37 +98,39 @@ class Survey:
     @property
     def is_exceeded(self) -> bool:
         """Too many devices failed in a phase that has ended, or altogether."""
-        has_ended = self.deployment.finished_at is not None
-        for phase in self.phases:
-            counts = self.counts_of(phase).forgiving(phase.forgiven)
-            thresholds = phase.thresholds(self.deployment.min_sample)
-            # A deployment that ended while it was paused leaves the phase that was open as skipped.
-            is_judged = phase.state in JUDGED_STATES or (has_ended and phase.state == PhaseState.SKIPPED)
-            if is_judged and thresholds.is_exceeded(counts):
-                return True
         bad = sum(self.counts_of(phase).bad - phase.forgiven for phase in self.phases)
-        return self.deployment.max_bad is not None and bad > self.deployment.max_bad
+        has_too_many = self.deployment.max_bad is not None and bad > self.deployment.max_bad
+        return has_too_many or bool(self.exceeded_phases)
 
     @property
-    def rollback_reason(self) -> PauseReason | None:
-        """Why the deployment is to be rolled back now, or None. A pause does not prevent it."""
-        if self.deployment.on_failure != FailureAction.ROLL_BACK:
-            return None
-        if self.is_exceeded:
-            return PauseReason.ERROR_THRESHOLD
-        decision = self.next_decision()
-        return decision.pause_reason if decision.state == PhaseState.TRIPPED else None
+    def exceeded_phases(self) -> list[Phase]:
+        """The phases that have ended and have too many failures."""
+        # A deployment that ended while it was paused leaves the phase that was open as skipped.
+        skipped = () if self.deployment.finished_at is None else (PhaseState.SKIPPED,)
+        min_sample = self.deployment.min_sample
+        return [
+            phase
+            for phase in self.phases
+            if phase.state in (*JUDGED_STATES, *skipped)
+            and phase.thresholds(min_sample).is_exceeded(self.counts_of(phase).forgiving(phase.forgiven))
+        ]
 
     @property
-    def is_tripped(self) -> bool:
-        """Too many devices failed, so the deployment is to be stopped."""
+    def trip_reason(self) -> PauseReason | None:
+        """Why the deployment is to be stopped now, or None. A pause does not prevent a rollback."""
+        rolls_back = self.deployment.on_failure == FailureAction.ROLL_BACK
         is_running = self.deployment.state == DeploymentState.RUNNING
-        return self.rollback_reason is not None or (is_running and self.next_decision().state == PhaseState.TRIPPED)
+        decision = self.next_decision()
+        if decision.state == PhaseState.TRIPPED and (rolls_back or is_running):
+            return decision.pause_reason
+        is_last_part = is_running and self.current is None and self.unfinished
+        return PauseReason.ERROR_THRESHOLD if self.is_exceeded and (rolls_back or is_last_part) else None
 
     @property
     def is_due(self) -> bool:
-        if self.is_tripped or self.deployment.state != DeploymentState.RUNNING:
-            return self.is_tripped
+        is_tripped = self.trip_reason is not None
+        if is_tripped or self.deployment.state != DeploymentState.RUNNING:
+            return is_tripped
         return self.next_decision() != STAY or self.may_admit or bool(self.evicting_phases)
 
     @property
