@@ -71,23 +71,29 @@ judged AS (
     FROM visited
     JOIN devices_device AS device ON device.id = visited.device_id
     LEFT JOIN bundles_bundle AS previous ON previous.name = %(product)s AND previous.state = 'ready'
-        AND previous.manifest_sha256 = CASE visited.previous_manifest_sha256
-            WHEN '' THEN device.running_bundles -> %(product)s ->> 'manifest_sha256'
-            -- A heartbeat was faster than the report, or the device got the same bundle again: its last other success.
-            WHEN %(manifest_sha256)s THEN (
+        AND previous.manifest_sha256 = CASE
+            WHEN visited.previous_manifest_sha256 NOT IN ('', %(manifest_sha256)s)
+                THEN visited.previous_manifest_sha256
+            WHEN device.running_bundles -> %(product)s ->> 'manifest_sha256' <> %(manifest_sha256)s
+                THEN device.running_bundles -> %(product)s ->> 'manifest_sha256'
+            -- Nobody knows what ran before, for example because a heartbeat was faster than the report.
+            ELSE (
                 SELECT installed.manifest_sha256
                 FROM deployments_devicedeployment AS earlier
                 JOIN deployments_deployment AS its_deployment ON its_deployment.id = earlier.deployment_id
                 JOIN bundles_bundle AS installed ON installed.id = coalesce(earlier.bundle_id, its_deployment.bundle_id)
                 WHERE earlier.device_id = visited.device_id AND earlier.product = %(product)s
-                    AND earlier.state = 'succeeded' AND earlier.finished_at < visited.offered_at
+                    AND earlier.state = 'succeeded' AND earlier.finished_at < coalesce(visited.offered_at, %(now)s)
                     AND installed.manifest_sha256 <> %(manifest_sha256)s
                 ORDER BY earlier.finished_at DESC LIMIT 1
             )
-            ELSE visited.previous_manifest_sha256
         END
         AND previous.manifest_sha256 <> %(manifest_sha256)s
-    WHERE visited.state = ANY(%(reverted)s) OR (visited.state = 'cancelled' AND visited.reason_code = %(unanswered)s)
+    WHERE visited.state = ANY(%(reverted)s)
+        OR (visited.state = 'cancelled' AND visited.reason_code = %(unanswered)s)
+        -- It may have installed the bundle although its offer was taken back.
+        OR (visited.state <> 'skipped' AND (visited.attempt > 1 OR visited.offered_at IS NOT NULL)
+            AND device.running_bundles -> %(product)s ->> 'manifest_sha256' = %(manifest_sha256)s)
 ),
 inserted AS (
     INSERT INTO deployments_devicedeployment (

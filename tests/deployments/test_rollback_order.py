@@ -1,11 +1,15 @@
 """Rollbacks among other deployments of the product, and while devices are at work."""
 
+from datetime import timedelta
+
 import pytest
 from django.utils import timezone
 
 from bundles.models import Bundle
-from deployments.models import Deployment, DeviceDeployment
+from deployments.models import Deployment, DeviceDeployment, Phase
 from deployments.offers import offer
+from deployments.phases.advance import advance
+from deployments.phases.definition import PhaseDefinition
 from deployments.planning import plan
 from deployments.reports import Report, accept_report
 from deployments.rollback import roll_back
@@ -211,3 +215,27 @@ def test_a_device_whose_report_came_after_its_heartbeat_returns_to_its_last_succ
     report(first, "succeeded")
     rollback = roll_back_now(first)
     assert row_of(rollback).target == old
+
+
+def test_a_device_that_installed_after_it_lost_its_place_returns_as_well(
+    device: Device, old: Bundle, bad: Bundle
+) -> None:
+    """It had acknowledged the command, and its reports did not arrive before it was evicted."""
+    others = [make_device(last_heartbeat_at=timezone.now()) for _ in range(3)]
+    phases = (PhaseDefinition(percent=50), PhaseDefinition())
+    first = make_deployment(bad, device, *others, phases=phases, canaries=[device.pk])
+    advance()
+    offer()
+    Command.objects.open().update(acknowledged_at=timezone.now())
+    long_ago = timezone.now() - timedelta(hours=2)
+    DeviceDeployment.objects.filter(device=device).update(offered_at=long_ago)
+    Phase.objects.filter(opened_at__isnull=False).update(opened_at=long_ago)
+    advance()
+    assert DeviceDeployment.objects.get(device=device).state == "waiting"
+    deployed_before = make_deployment(old, make_device())
+    DeviceDeployment.objects.filter(deployment=deployed_before).update(
+        device=device, state="succeeded", offered_at=long_ago, finished_at=long_ago
+    )
+    runs(device, bad)
+    rollback = roll_back_now(first)
+    assert DeviceDeployment.objects.get(deployment=rollback, device=device).target == old
