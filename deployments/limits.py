@@ -11,7 +11,9 @@ its devices, later. Devices that come back late obey the same limits.
 - `devices_per_minute`: offers per minute. Offers that were not made for a while are not made up for, except those of
   one minute.
 
-A device is at work from its offer to its end. If two limits apply, both hold.
+A device is at work from its offer to its end. If two limits apply, both hold. Reachable devices come first. A device
+that has been silent for `accept_seconds` since its offer gives its place to a reachable one, and waits again: otherwise
+a few offline devices would keep all others waiting until their deadlines.
 """
 
 from collections import Counter
@@ -20,9 +22,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import Count, Q
+from django.db.models import BooleanField, Case, Count, DurationField, F, Func, Q, Value, When
+from django.db.models.functions import Greatest
 
 from deployments.models import Deployment, DeviceDeployment, DeviceDeploymentQuerySet
+from deployments.phases.admission import REACHABLE_SECONDS
 from devices.models import Device
 from foundation.errors import BadRequest
 
@@ -61,7 +65,7 @@ def describe_limits(deployment: Deployment) -> str:
 
 
 def choose(deployment: Deployment, free: DeviceDeploymentQuerySet, now: datetime) -> list[UUID]:
-    """Return the ids of the rows among `free` that may be offered now, in the order of their rank.
+    """Return the ids of the rows among `free` that may be offered now: reachable devices first, by rank.
 
     The caller holds the deployment's lock, and `free` are its rows that nothing else keeps from an offer.
     """
@@ -74,13 +78,33 @@ def choose(deployment: Deployment, free: DeviceDeploymentQuerySet, now: datetime
     if places.full_groups:
         free = free.exclude(device__group__in=places.full_groups)
     chosen: list[UUID] = []
-    candidates = free.order_by("rank", "pk").values_list("pk", "device__tags", "device__group_id")
+    candidates = free.order_by(_is_reachable(now).desc(), "rank", "pk").values_list(
+        "pk", "device__tags", "device__group_id"
+    )
     for row_id, tags, group_id in candidates[:BATCH]:
         if places.take(tags, group_id):
             chosen.append(row_id)
         if len(chosen) == size:
             break
     return chosen
+
+
+def give_way(deployment: Deployment, free: DeviceDeploymentQuerySet, now: datetime) -> int:
+    """Take back offers of silent devices if the row of a reachable one is among `free`. Return how many."""
+    if not free.alias(is_reachable=_is_reachable(now)).filter(is_reachable=True).exists():
+        return 0
+    latest = now - timedelta(seconds=deployment.accept_seconds)
+    is_silent = Q(device__last_heartbeat_at=None) | Q(device__last_heartbeat_at__lt=F("offered_at"))
+    silent = DeviceDeployment.objects.filter(is_silent, deployment=deployment, offered_at__lte=latest)
+    return DeviceDeployment.objects.filter(pk__in=list(silent.values_list("pk", flat=True))).withdraw_offers()
+
+
+def _is_reachable(now: datetime) -> Case:
+    """Return whether the device of a row was heard from lately, as in `deployments.phases.admission`."""
+    seconds = Greatest(F("device__group__interval_seconds") * 3, REACHABLE_SECONDS)
+    silence = Func(seconds, template="make_interval(secs => %(expressions)s)", output_field=DurationField())
+    is_recent = Q(device__last_heartbeat_at__gte=Value(now) - silence)
+    return Case(When(is_recent, then=True), default=False, output_field=BooleanField())
 
 
 def pace(deployment: Deployment, offered: int, now: datetime) -> None:

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from bundles.models import Bundle, BundleState
-from deployments.limits import IS_LIMITED, choose, pace
+from deployments.limits import IS_LIMITED, choose, give_way, pace
 from deployments.models import (
     Deployment,
     DeploymentState,
@@ -112,6 +112,7 @@ def _offer_within_limits(deployment_id: UUID) -> int:
         if deployment is None:
             return 0
         free = free_to_offer(phases).filter(deployment=deployment_id)
+        give_way(deployment, free, now)
         rows = _lock(DeviceDeployment.objects.waiting().filter(pk__in=choose(deployment, free, now)))
         _offer_rows(rows, now)
         pace(deployment, len(rows), now)

@@ -138,3 +138,38 @@ def test_a_limit_per_tag_needs_both_fields(bundle: Bundle, fields: dict[str, obj
     with pytest.raises(BadRequest) as refused:
         start(Definition(bundle, devices=[make_device().pk], **fields), actor="operator:alice")  # type: ignore[arg-type]
     assert refused.value.code == "bad_limits"
+
+
+def test_offline_devices_do_not_keep_the_others_waiting(bundle: Bundle) -> None:
+    offline, devices = [make_device() for _ in range(2)], online(2)
+    deployment = make_deployment(bundle, *offline, *devices, max_in_flight=2)
+    DeviceDeployment.objects.filter(device__in=offline).update(rank=-1)
+    assert offer() == 2
+    at_work = DeviceDeployment.objects.in_states("offered")
+    assert {row.device_id for row in at_work} == {device.pk for device in devices}
+    end(deployment, 2)
+    assert offer() == 2  # they return when they are online again
+
+
+def test_a_silent_device_gives_its_place_to_one_that_returns(bundle: Bundle) -> None:
+    silent, returning = make_device(), make_device()
+    deployment = make_deployment(bundle, silent, returning, max_in_flight=1)
+    DeviceDeployment.objects.filter(device=silent).update(rank=-1)
+    assert offer() == 1
+    Device.objects.filter(pk=returning.pk).update(last_heartbeat_at=timezone.now())
+    assert offer() == 0
+    DeviceDeployment.objects.filter(device=silent).update(offered_at=timezone.now() - timedelta(hours=2))
+    assert offer() == 1
+    assert DeviceDeployment.objects.in_states("offered").get().device_id == returning.pk
+    row = DeviceDeployment.objects.get(device=silent)
+    assert (row.state, row.attempt, row.phase) == ("waiting", 2, deployment.phases.get())
+    end(deployment, 1)
+    assert offer() == 1
+
+
+def test_a_device_that_was_heard_from_since_its_offer_keeps_its_place(bundle: Bundle) -> None:
+    first, second = online(2)
+    make_deployment(bundle, first, second, max_in_flight=1)
+    assert offer() == 1
+    DeviceDeployment.objects.in_states("offered").update(offered_at=timezone.now() - timedelta(hours=2))
+    assert offer() == 0
