@@ -45,9 +45,15 @@ def agent_process(live: Live, directory: Path) -> Iterator[Path]:
 
 def push(live: Live, directory: Path, version: str, healthy: bool) -> None:
     """Publish `demo@version`, whose program reports `healthy` in its health file."""
+    push_program(live, directory, version, PROGRAM.replace("HEALTHY", str(healthy)), timeout_seconds=20)
+
+
+def push_program(live: Live, directory: Path, version: str, program: str, timeout_seconds: int) -> None:
+    """Publish `demo@version` with this program, which has `timeout_seconds` to report its health."""
     directory.mkdir()
-    (directory / "run.py").write_text(PROGRAM.replace("HEALTHY", str(healthy)))
-    description = {"run": {"command": ["python3", "run.py"]}, "health": {"file": "health.json", "timeout_seconds": 20}}
+    (directory / "run.py").write_text(program)
+    health = {"file": "health.json", "timeout_seconds": timeout_seconds}
+    description = {"run": {"command": ["python3", "run.py"]}, "health": health}
     (directory / "kernex.json").write_text(json.dumps(description))
     environment = {
         "PATH": os.environ["PATH"], "HOME": str(directory), "KERNEX_SERVER": live.url, "KERNEX_TOKEN": live.token,
@@ -57,9 +63,9 @@ def push(live: Live, directory: Path, version: str, healthy: bool) -> None:
     assert completed.returncode == 0, completed.stderr
 
 
-def start_deployment(live: Live, device: str, version: str) -> str:
-    """Start a deployment of `demo@version` to a device, without retries. Return its id. It is not planned yet."""
-    body = {"bundle": f"demo@{version}", "devices": [device], "groups": [], "max_attempts": 1}
+def start_deployment(live: Live, device: str, version: str, max_attempts: int = 1) -> str:
+    """Start a deployment of `demo@version` to a device. Return its id. It is not planned yet."""
+    body = {"bundle": f"demo@{version}", "devices": [device], "groups": [], "max_attempts": max_attempts}
     created = live.call("POST", "/deployments", body)
     assert created.status_code == 201, created.text
     return str(created.json()["id"])
