@@ -16,21 +16,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
 
 from deployments.models import Deployment, DeploymentState, DeviceDeployment, DeviceDeploymentState
 from deployments.models.deployment import DeploymentQuerySet
 from deployments.states import UNFINISHED_STATES
+from deployments.termination import cancel_unaccepted
 from foundation.batches import RUN_SECONDS, time_boxed
 from foundation.events.models import record_event
 from foundation.scheduler import ACTOR
 
-# How many device deployments one transaction ends.
-BATCH = 1000
 # The order of waiting device deployments of one device and product. Only rollbacks name a bundle.
 BY_PRECEDENCE = (F("bundle").asc(nulls_last=True), "-deployment__priority", "-created_at", "pk")
-SUPERSEDABLE_STATES = (DeviceDeploymentState.WAITING, DeviceDeploymentState.OFFERED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,23 +91,8 @@ def _supersede(older: Standing, newer: Collection[Standing]) -> int:
     installed = same_device.filter(
         deployment__in=[each.id for each in newer], state=DeviceDeploymentState.SUCCEEDED, late_at=None
     )
-    superseded = DeviceDeployment.objects.filter(
-        Exists(under_way) | Exists(installed), deployment=older.id, state__in=SUPERSEDABLE_STATES
-    )
-    total = 0
-    while True:
-        with transaction.atomic():
-            due = superseded.order_by("-state").select_for_update(skip_locked=True, of=("self",))
-            rows = DeviceDeployment.objects.filter(pk__in=list(due.values_list("pk", flat=True)[:BATCH]))
-            rows.withdraw_unacknowledged_offers()
-            count = rows.transition_to(
-                DeviceDeploymentState.CANCELLED, only_from=[DeviceDeploymentState.WAITING], reason_code="superseded"
-            )
-            if count:
-                _record(older, count)
-        total += count
-        if count < BATCH:
-            return total
+    superseded = DeviceDeployment.objects.filter(Exists(under_way) | Exists(installed), deployment=older.id)
+    return cancel_unaccepted(superseded, "superseded", lambda count: _record(older, count))
 
 
 def _record(older: Standing, count: int) -> None:

@@ -13,7 +13,8 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 
-from deployments.models import Deployment, DeploymentState, DeviceDeployment, DeviceDeploymentState, Phase
+from deployments.models import Deployment, DeploymentState, DeviceDeployment, Phase
+from deployments.termination import cancel_unaccepted
 from foundation.batches import RUN_SECONDS, time_boxed
 from foundation.errors import BadRequest
 from foundation.events.models import record_event
@@ -21,8 +22,6 @@ from foundation.scheduler import ACTOR
 
 # The reason code of deployments and device deployments.
 EXPIRED = "expired"
-# How many device deployments one transaction ends.
-BATCH = 1000
 EXPIRING_STATES = (DeploymentState.SCHEDULED, DeploymentState.RUNNING, DeploymentState.PAUSED)
 
 
@@ -61,26 +60,12 @@ def expire() -> int:
     """End what devices have not accepted in deployments that have expired. Return how many device deployments."""
     expired = Deployment.objects.in_states(*EXPIRING_STATES).filter(finished_at=None, expires_at__lte=timezone.now())
     ids = list(expired.values_list("pk", flat=True))
-    return sum(_expire(deployment_id) for deployment_id in time_boxed(ids, RUN_SECONDS))
+    return sum(map(_expire, time_boxed(ids, RUN_SECONDS)))
 
 
 def _expire(deployment_id: UUID) -> int:
-    total = 0
-    states = (DeviceDeploymentState.WAITING, DeviceDeploymentState.OFFERED)
-    due = DeviceDeployment.objects.filter(deployment=deployment_id, state__in=states).order_by("-state")
-    while True:
-        with transaction.atomic():
-            locked = due.select_for_update(skip_locked=True).values_list("pk", flat=True)
-            rows = DeviceDeployment.objects.filter(pk__in=list(locked[:BATCH]))
-            rows.withdraw_unacknowledged_offers()
-            count = rows.transition_to(
-                DeviceDeploymentState.CANCELLED, only_from=[DeviceDeploymentState.WAITING], reason_code=EXPIRED
-            )
-            if count:
-                _record(deployment_id, count)
-        total += count
-        if count < BATCH:
-            return total
+    rows = DeviceDeployment.objects.filter(deployment=deployment_id)
+    return cancel_unaccepted(rows, EXPIRED, lambda count: _record(deployment_id, count))
 
 
 def _record(deployment_id: UUID, count: int) -> None:

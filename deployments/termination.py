@@ -139,6 +139,28 @@ def _in_batches(due: DeviceDeploymentQuerySet, end: Callable[[Rows], None]) -> i
     return run_in_batches(end_batch, size=BATCH)
 
 
+def cancel_unaccepted(rows: DeviceDeploymentQuerySet, reason_code: str, record: Callable[[int], None]) -> int:
+    """Cancel those of these rows that wait, or whose offer no device has acknowledged. Return how many.
+
+    `record` is called with the number of rows in each transaction that cancels some.
+    """
+    # Waiting rows come first: offers that were acknowledged stay, and must not fill the batch.
+    due = rows.in_states(DeviceDeploymentState.WAITING, DeviceDeploymentState.OFFERED).order_by("-state")
+    locked = due.select_for_update(skip_locked=True, of=("self",)).values_list("pk", flat=True)
+
+    def cancel_batch() -> int:
+        batch = DeviceDeployment.objects.filter(pk__in=list(locked[:BATCH]))
+        batch.withdraw_unacknowledged_offers()
+        cancelled = batch.transition_to(
+            DeviceDeploymentState.CANCELLED, only_from=[DeviceDeploymentState.WAITING], reason_code=reason_code
+        )
+        if cancelled:
+            record(cancelled)
+        return cancelled
+
+    return run_in_batches(cancel_batch, size=BATCH)
+
+
 def _cancel_waiting(rows: DeviceDeploymentQuerySet, reason_code: str) -> int:
     """Cancel waiting rows. Their devices were never offered the bundle, so no event is recorded for them."""
     locked = rows.waiting().order_by().select_for_update(skip_locked=True).values_list("pk", flat=True)
