@@ -24,7 +24,7 @@ from deployments.planning import plan
 from deployments.reports import Report, accept_report
 from deployments.rollback import roll_back
 from deployments.termination import carry_out_cancels, end_decommissioned, enforce_deadlines, finish
-from devices.models import Device
+from devices.models import Command, Device
 from foundation.errors import ApiError, Conflict
 from tests.factories import make_bundle, make_deployment, make_device
 
@@ -76,6 +76,25 @@ class Story:
 
     def fail_late(self, number: int) -> None:
         self.report(number, "rolled_back", "succeeded")
+
+    def acknowledge(self, number: int) -> None:
+        """Let a device acknowledge its commands, without accepting an offer."""
+        device = self.devices[number % len(self.devices)]
+        Command.objects.open().filter(device_id=device.pk).update(acknowledged_at=timezone.now())
+
+    def repeat_an_old_report(self, number: int) -> None:
+        rows = self.rows()
+        if rows:
+            row = rows[number % len(rows)]
+            state = ("accepted", "succeeded", "failed", "cancelled")[number % 4]
+            report = Report(max(1, row.attempt - number % 2), max(1, row.report - number % 3), state)
+            with suppress(ApiError):
+                accept_report(row.device_id, row.deployment_id, report)
+
+    def leave_a_cancel_unanswered(self, number: int) -> None:
+        past = timezone.now() - timedelta(hours=1)
+        DeviceDeployment.objects.filter(state="cancelling").update(state_changed_at=past)
+        self.fall_silent(number)
 
     def fall_silent(self, number: int) -> None:
         device = self.devices[number % len(self.devices)]
@@ -151,6 +170,7 @@ class Story:
 ACTIONS: list[Callable[[Story, int], None]] = [
     Story.accept, Story.succeed, Story.succeed, Story.succeed, Story.fail, Story.fail_late, Story.fall_silent,
     Story.return_online, Story.wait_for_acceptance, Story.wait_for_devices, Story.soak, Story.reach_the_deadline,
+    Story.acknowledge, Story.repeat_an_old_report, Story.leave_a_cancel_unanswered,
     Story.decommission, Story.pause, Story.resume, Story.resume, Story.promote, Story.cancel, Story.roll_back,
 ]  # fmt: skip
 SIZES = st.lists(
@@ -180,7 +200,8 @@ def check(story: Story) -> None:
             if phase.state in {"filling", "settling", "soaking", "gate", "passed"} and deployment.state == "running":
                 assert not is_tripped(admitted, phase)
         if deployment.state == "paused":
-            assert not any(row.state == "offered" for row in rows)
+            offered = [row.pk for row in rows if row.state == "offered"]
+            assert not Command.objects.open().for_device_deployments(offered).exists()
         if deployment.finished_at:
             assert not any(row.state in {"waiting", *ACTIVE} for row in rows)
             assert not open_phases
