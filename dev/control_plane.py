@@ -75,6 +75,16 @@ class ControlPlane:
         body = {"bundle": label, "groups": [GROUP], "devices": [], "max_attempts": 1}
         return str(self.call("POST", "/deployments", body)["id"])
 
+    def running_bundles(self, group: str) -> dict[str, dict[str, Any]]:
+        """Return what the devices of a group reported as running, by device id."""
+        path: str | None = f"/devices?group={group}&page_size=500"
+        running: dict[str, dict[str, Any]] = {}
+        while path:
+            page = self.call("GET", path)
+            running |= {device["id"]: device["running_bundles"] for device in page["results"]}
+            path = page["next"] and page["next"].partition("/api/v1")[2]
+        return running
+
     def wait_for_devices(self, count: int, check: Callable[[], None]) -> None:
         """Wait until this many devices are online, over all groups."""
         deadline = time.monotonic() + FLEET_SECONDS

@@ -13,7 +13,9 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -38,6 +40,11 @@ class Fleet:
     def enrol(self, token: str) -> None:
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(lambda device: device.register(token), self.devices))
+
+    def restore(self, running: Mapping[str, dict[str, Any]]) -> None:
+        """Let the devices run what they reported in an earlier run. `running` is by device id."""
+        for device in self.devices:
+            device.running = running.get(device.device_id, {})
 
     def run(self, seconds: float | None = None) -> None:
         """Let the devices act until `stopped` is set, or for this many seconds."""
@@ -141,11 +148,11 @@ def main() -> int:
     arguments = parser.parse_args()
     fleet = build(arguments.url.rstrip("/"), arguments.devices, arguments.seed, behaviour_of(arguments))
     try:
-        token = ControlPlane(arguments.url.rstrip("/"), arguments.token).create_enrolment_token(
-            arguments.group, arguments.devices, arguments.interval
-        )
+        control_plane = ControlPlane(arguments.url.rstrip("/"), arguments.token)
+        token = control_plane.create_enrolment_token(arguments.group, arguments.devices, arguments.interval)
         sys.stderr.write(f"Enrolling {arguments.devices} devices in the group {arguments.group} …\n")
         fleet.enrol(token)
+        fleet.restore(control_plane.running_bundles(arguments.group))
         threading.Thread(target=_report, args=[fleet], daemon=True).start()
         fleet.run(arguments.seconds)
     except (CallFailed, requests.RequestException) as error:

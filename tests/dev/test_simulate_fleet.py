@@ -56,7 +56,12 @@ def deploy(control_plane: ControlPlane, live: Live, tmp_path: Path) -> Deploy:
     return deploy
 
 
-def test_a_fleet_is_deployed_to_trips_and_returns(fleet: simulate_fleet.Fleet, deploy: Deploy) -> None:
+def test_a_fleet_is_deployed_to_trips_and_returns(
+    control_plane: ControlPlane, fleet: simulate_fleet.Fleet, deploy: Deploy
+) -> None:
+    def reported() -> dict[str, dict[str, Any]]:
+        return control_plane.running_bundles("fleet")
+
     def all_run(version: str) -> bool:
         return all(device.running.get("svc", {}).get("version") == version for device in fleet.devices)
 
@@ -69,6 +74,11 @@ def test_a_fleet_is_deployed_to_trips_and_returns(fleet: simulate_fleet.Fleet, d
     late = deploy("svc@3.0.0", phases=phases, on_failure="roll_back")
     assert (late["outcome"], late["phases"][1]["counts"]["admitted"]) == ("rolled_back", 0)
     wait_for(lambda: all_run("1.0.0"))
+    wait_for(lambda: all(bundles["svc"]["version"] == "1.0.0" for bundles in reported().values()))
+    again = simulate_fleet.build(fleet.devices[0].url, DEVICES, seed=7, behaviour=BEHAVIOUR)
+    again.enrol("kxe_" + "x" * 43)  # known keys need no token
+    again.restore(reported())
+    assert [device.running["svc"]["version"] for device in again.devices] == ["1.0.0"] * DEVICES
 
 
 def test_the_same_seed_gives_the_same_keys() -> None:
