@@ -47,11 +47,11 @@ class Definition:
     docs/deployments.md.
 
     Among deployments of the product, the one with the higher `priority` (0 to 100) comes first. A device that fails for
-    a reason that may pass tries up to `max_attempts` times.
+    a temporary reason has `max_attempts` attempts in all.
 
-    Nothing is offered before `start_at`, or after `expires_at`. At most `max_in_flight` devices are at work at once,
-    `max_in_flight_per_tag` of those with the same tag that begins with `limit_tag`, and so many of each group that
-    `min_available_percent` of its devices are not. `devices_per_minute` get an offer. See `deployments.limits`.
+    Nothing is offered before `start_at`, or after `expires_at`. `max_in_flight`, `max_in_flight_per_tag` with
+    `limit_tag`, `min_available_percent` and `devices_per_minute` limit how many devices are at work at once, and how
+    many get an offer per minute. See `deployments.limits`.
 
     `deadline_seconds` is how long one device may take; None means the installation's default. A success is observed for
     `observation_seconds`, in which the bundle may be unhealthy for `unhealthy_seconds`.

@@ -1,19 +1,20 @@
-"""Limits: how many devices a deployment keeps busy at once, and how fast it offers.
+"""Limits: how many devices of a deployment are at work at once, and how many offers it makes per minute.
 
-A phase admits devices; limits decide when an admitted device is offered the bundle. So a limited deployment reaches all
-its devices, later. Devices that come back late obey the same limits.
+A device is at work from the offer until its device deployment ends. A phase admits devices; limits decide when an
+admitted device is offered the bundle. A limited deployment still reaches all its devices, only later. The limits also
+apply to devices that come back online late.
 
-- `max_in_flight`: devices at work at once.
-- `max_in_flight_per_tag`: of those with the same tag that begins with `limit_tag`, such as two per `site:`. Devices
-  without such a tag are not limited by it.
-- `min_available_percent`: the share of each group's online devices that no deployment keeps busy. One device of a group
-  may always be at work, so that a small group is reached at all.
-- `devices_per_minute`: offers per minute. Offers that were not made for a while are not made up for, except those of
-  one minute.
+- `max_in_flight`: how many devices are at work at once.
+- `max_in_flight_per_tag`: how many devices with the same tag are at work at once. It applies to each tag that begins
+  with `limit_tag`: with `site:` and 2, at most two devices of each site. Devices without such a tag are not limited.
+- `min_available_percent`: the percentage of each group's online devices that must not be at work in any deployment. One
+  device of a group may always be at work, because otherwise a small group would never get the bundle.
+- `devices_per_minute`: how many devices are offered the bundle per minute. Unused offers accumulate for at most one
+  minute.
 
-A device is at work from its offer to its end. If two limits apply, both hold. Reachable devices come first. A device
-that has been silent for `accept_seconds` since its offer gives its place to a reachable one, and waits again: otherwise
-a few offline devices would keep all others waiting until their deadlines.
+If several limits are set, all of them apply. Reachable devices come first. A device that has been silent for
+`accept_seconds` since its offer gives its place to a reachable one, and waits again: otherwise a few offline devices
+would keep all others waiting until their deadlines.
 """
 
 from collections import Counter
@@ -30,7 +31,7 @@ from deployments.phases.admission import REACHABLE_SECONDS
 from devices.models import Device
 from foundation.errors import BadRequest
 
-# At most this many devices are offered in one transaction.
+# How many devices are offered the bundle in one transaction.
 BATCH = 1000
 IS_LIMITED = (
     Q(max_in_flight__isnull=False)
@@ -48,13 +49,17 @@ def check_limits(limit_tag: str, max_in_flight_per_tag: int | None) -> None:
 
 
 def is_limited(deployment: Deployment) -> bool:
-    numbers = (deployment.max_in_flight, deployment.max_in_flight_per_tag)
-    shares = (deployment.min_available_percent, deployment.devices_per_minute)
-    return any(limit is not None for limit in (*numbers, *shares))
+    limits = (
+        deployment.max_in_flight,
+        deployment.max_in_flight_per_tag,
+        deployment.min_available_percent,
+        deployment.devices_per_minute,
+    )
+    return any(limit is not None for limit in limits)
 
 
 def describe_limits(deployment: Deployment) -> str:
-    """Return the limits for people: `5 devices at once, 2 for each site:`."""
+    """Describe the limits in words, such as `5 devices at once, 2 for each site:`."""
     descriptions = {
         "{} devices at once": deployment.max_in_flight,
         f"{{}} for each {deployment.limit_tag}": deployment.max_in_flight_per_tag,
@@ -64,34 +69,35 @@ def describe_limits(deployment: Deployment) -> str:
     return ", ".join(text.format(limit) for text, limit in descriptions.items() if limit is not None)
 
 
-def choose(deployment: Deployment, free: DeviceDeploymentQuerySet, now: datetime) -> list[UUID]:
-    """Return the ids of the rows among `free` that may be offered now: reachable devices first, by rank.
+def choose(deployment: Deployment, candidates: DeviceDeploymentQuerySet, now: datetime) -> list[UUID]:
+    """Return the ids of the candidates that the limits allow to be offered now: reachable devices first, by rank.
 
-    The caller holds the deployment's lock, and `free` are its rows that nothing else keeps from an offer.
+    The candidates are the deployment's rows that only a limit can keep from being offered. The caller holds the
+    deployment's lock.
     """
-    size = min(_free_places(deployment), _due_offers(deployment, now))
+    size = min(_free_places(deployment), _unused_offers(deployment, now))
     if size <= 0:
         return []
     places = _Places.of(deployment)
     if places.full_tags:
-        free = free.exclude(device__tags__overlap=sorted(places.full_tags))
+        candidates = candidates.exclude(device__tags__overlap=sorted(places.full_tags))
     if places.full_groups:
-        free = free.exclude(device__group__in=places.full_groups)
+        candidates = candidates.exclude(device__group__in=places.full_groups)
     chosen: list[UUID] = []
-    candidates = free.order_by(_is_reachable(now).desc(), "rank", "pk").values_list(
+    ranked = candidates.order_by(_is_reachable(now).desc(), "rank", "pk").values_list(
         "pk", "device__tags", "device__group_id"
     )
-    for row_id, tags, group_id in candidates[:BATCH]:
-        if places.take(tags, group_id):
+    for row_id, tags, group_id in ranked[:BATCH]:
+        if places.reserve(tags, group_id):
             chosen.append(row_id)
         if len(chosen) == size:
             break
     return chosen
 
 
-def give_way(deployment: Deployment, free: DeviceDeploymentQuerySet, now: datetime) -> int:
-    """Take back offers of silent devices if the row of a reachable one is among `free`. Return how many."""
-    if not free.alias(is_reachable=_is_reachable(now)).filter(is_reachable=True).exists():
+def give_way(deployment: Deployment, candidates: DeviceDeploymentQuerySet, now: datetime) -> int:
+    """Take back offers of silent devices if the row of a reachable one is among the candidates. Return how many."""
+    if not candidates.alias(is_reachable=_is_reachable(now)).filter(is_reachable=True).exists():
         return 0
     latest = now - timedelta(seconds=deployment.accept_seconds)
     is_silent = Q(device__last_heartbeat_at=None) | Q(device__last_heartbeat_at__lt=F("offered_at"))
@@ -107,11 +113,11 @@ def _is_reachable(now: datetime) -> Case:
     return Case(When(is_recent, then=True), default=False, output_field=BooleanField())
 
 
-def pace(deployment: Deployment, offered: int, now: datetime) -> None:
-    """Record that this many devices were offered the bundle."""
-    if deployment.devices_per_minute and offered:
+def record_offers(deployment: Deployment, count: int, now: datetime) -> None:
+    """Record that this many devices were offered the bundle, for `devices_per_minute`."""
+    if deployment.devices_per_minute and count:
         begins_at = max(filter(None, (deployment.paced_until, now)))
-        deployment.paced_until = begins_at + offered * MINUTE / deployment.devices_per_minute
+        deployment.paced_until = begins_at + count * MINUTE / deployment.devices_per_minute
         Deployment.objects.filter(pk=deployment.pk).update(paced_until=deployment.paced_until)
 
 
@@ -121,7 +127,7 @@ def _free_places(deployment: Deployment) -> int:
     return deployment.max_in_flight - DeviceDeployment.objects.filter(deployment=deployment).active().count()
 
 
-def _due_offers(deployment: Deployment, now: datetime) -> int:
+def _unused_offers(deployment: Deployment, now: datetime) -> int:
     if not deployment.devices_per_minute:
         return BATCH
     unused = MINUTE - (max(filter(None, (deployment.paced_until, now))) - now)
@@ -130,7 +136,11 @@ def _due_offers(deployment: Deployment, now: datetime) -> int:
 
 @dataclass(slots=True)
 class _Places:
-    """The places that are left for each tag and group. A tag or group that is not listed has no limit, or is empty."""
+    """The places in use for each tag, and those left in each group.
+
+    A tag that is not listed has no device at work. A group that is not listed has no limit, or no device that is online
+    or at work.
+    """
 
     prefix: str
     per_tag: int | None
@@ -155,8 +165,8 @@ class _Places:
     def full_groups(self) -> list[UUID]:
         return [group_id for group_id, left in self.left_in_group.items() if left <= 0]
 
-    def take(self, tags: Collection[str], group_id: UUID) -> bool:
-        """Take a place for a device if there is one."""
+    def reserve(self, tags: Collection[str], group_id: UUID) -> bool:
+        """Reserve a place for a device with these tags. Return False if there is none."""
         limited = _limited_tags(self.prefix, tags) if self.per_tag is not None else []
         if any(self.used_by_tag[tag] >= (self.per_tag or 0) for tag in limited):
             return False
@@ -173,7 +183,7 @@ def _limited_tags(prefix: str, tags: Collection[str]) -> list[str]:
 
 
 def _places_in_groups(min_available_percent: int) -> dict[UUID, int]:
-    """Return how many more devices of each group may be at work. At least one of each may be."""
+    """Return how many more devices of each group may be at work. At least one device of each group may always be."""
     online = dict(Device.objects.online().order_by().values_list("group").annotate(Count("pk")))
     active = DeviceDeployment.objects.active().order_by().values_list("device__group")
     busy = dict(active.annotate(Count("device", distinct=True)))

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from bundles.models import Bundle, BundleState
-from deployments.limits import IS_LIMITED, choose, give_way, pace
+from deployments.limits import IS_LIMITED, choose, give_way, record_offers
 from deployments.models import (
     Deployment,
     DeploymentState,
@@ -115,7 +115,7 @@ def _offer_within_limits(deployment_id: UUID) -> int:
         give_way(deployment, free, now)
         rows = _lock(DeviceDeployment.objects.waiting().filter(pk__in=choose(deployment, free, now)))
         _offer_rows(rows, now)
-        pace(deployment, len(rows), now)
+        record_offers(deployment, len(rows), now)
     return len(rows)
 
 

@@ -1,14 +1,14 @@
 """Precedence: which of several deployments of a product a device gets.
 
-The database allows one active device deployment per device and product. Of those that wait, the first is offered:
-rollbacks come before other deployments, then the higher `priority` counts, then the newer deployment.
+The database allows one active device deployment per device and product. If several wait, the one to offer next is
+chosen in this order: rollbacks first, then the highest `priority`, then the newest deployment.
 
 A newer deployment of the same or a higher priority supersedes an older one on the devices that both select: the older
 one's device deployments end as `cancelled` with the reason `superseded`, unless the device has already acknowledged
 the offer. After a newer deployment has succeeded on a device, no older one is offered there, whatever its priority.
 
-A rollback is as old as the deployment that it reverts, so a fix that was started in between supersedes it. A rollback
-supersedes all older deployments.
+A rollback has the age of the deployment that it reverts, so it is superseded by a fix that was started after that
+deployment. A rollback supersedes all older deployments, whatever their priority.
 """
 
 from collections.abc import Collection
@@ -26,13 +26,13 @@ from foundation.batches import RUN_SECONDS, time_boxed
 from foundation.events.models import record_event
 from foundation.scheduler import ACTOR
 
-# The order of waiting device deployments of one device and product. Only rollbacks name a bundle.
+# The order of waiting device deployments of one device and product. `bundle` is set only for rollbacks.
 BY_PRECEDENCE = (F("bundle").asc(nulls_last=True), "-deployment__priority", "-created_at", "pk")
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What decides between two deployments. `since` is the start of the deployment, or of the one that it reverts."""
+    """What precedence depends on. `since` is when the deployment, or the one that it reverts, was created."""
 
     id: UUID
     product: str
@@ -45,13 +45,13 @@ class Standing:
         return (self.since, self.is_rollback) > (other.since, other.is_rollback)
 
     def outranks(self, other: "Standing") -> bool:
-        """Return whether it supersedes the other deployment on the devices of both."""
+        """Return whether this deployment supersedes the other one on the devices that both select."""
         has_priority = self.priority >= other.priority or self.is_rollback or other.is_rollback
         return self.product == other.product and self.is_newer_than(other) and has_priority
 
 
 def supersede() -> int:
-    """End what older deployments have not begun on devices of newer ones. Return how many device deployments."""
+    """End the device deployments that a newer deployment supersedes. Return how many were ended."""
     unfinished = _standings(Deployment.objects.in_states(DeploymentState.RUNNING, DeploymentState.PAUSED))
     if not unfinished:
         return 0
@@ -81,13 +81,13 @@ def _standings(deployments: DeploymentQuerySet) -> list[Standing]:
 
 def _supersede(older: Standing, newer: Collection[Standing]) -> int:
     """End device deployments of `older` that one of the `newer` deployments supersedes. Return how many."""
-    in_force = [
+    outranking = [
         each.id
         for each in newer
         if each.outranks(older) and each.state in (DeploymentState.RUNNING, DeploymentState.PAUSED)
     ]
     same_device = DeviceDeployment.objects.filter(device=OuterRef("device"))
-    under_way = same_device.filter(deployment__in=in_force, state__in=UNFINISHED_STATES)
+    under_way = same_device.filter(deployment__in=outranking, state__in=UNFINISHED_STATES)
     installed = same_device.filter(
         deployment__in=[each.id for each in newer], state=DeviceDeploymentState.SUCCEEDED, late_at=None
     )

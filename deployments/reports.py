@@ -5,7 +5,7 @@
 3. A row that has ended keeps its state. A later report is accepted and recorded, with an event for the first few that
    differ. If a device reports failure after its success, the success has failed late.
 4. A report number that was seen already changes nothing.
-5. If a device fails for a reason that may pass, its device deployment waits for the next attempt, and the response
+5. If a device fails for a temporary reason, its device deployment waits for the next attempt, and the response
    confirms the reported state.
 6. A new report moves the row forward, or changes only its progress, by one conditional UPDATE that compares what was
    read. If another process won the race, the report is checked again from the start.

@@ -85,11 +85,11 @@ class DeploymentRequest(StrictSerializer):
     allow_downgrade = serializers.BooleanField(required=False)
     priority = serializers.IntegerField(
         min_value=0, max_value=100, required=False,
-        help_text="Which of several deployments of the product comes first; 50 unless told.",
+        help_text="Which of several deployments of the product comes first. Default: 50.",
     )  # fmt: skip
     max_attempts = serializers.IntegerField(
         min_value=1, max_value=MAX_ATTEMPTS, required=False,
-        help_text="How often a device tries, if it fails for a reason that may pass; 3 unless told.",
+        help_text="How many attempts a device has if it fails for a temporary reason. Default: 3.",
     )  # fmt: skip
     start_at = serializers.DateTimeField(
         required=False, allow_null=True, help_text="Nothing is offered before this time."
@@ -102,14 +102,14 @@ class DeploymentRequest(StrictSerializer):
     )
     max_in_flight_per_tag = serializers.IntegerField(
         min_value=1, max_value=MAX_COUNT, required=False, allow_null=True,
-        help_text="Devices at work at once of those with the same tag that begins with `limit_tag`.",
+        help_text="Devices with the same tag at work at once, for each tag that begins with `limit_tag`.",
     )  # fmt: skip
     limit_tag = serializers.CharField(
         max_length=63, required=False, allow_blank=True, help_text="The beginning of a tag, such as `site:`."
     )
     min_available_percent = serializers.IntegerField(
         min_value=0, max_value=100, required=False, allow_null=True,
-        help_text="The share of each group's online devices that is not at work.",
+        help_text="The percentage of each group's online devices that must not be at work.",
     )  # fmt: skip
     devices_per_minute = serializers.IntegerField(
         min_value=1, max_value=MAX_COUNT, required=False, allow_null=True, help_text="Offers per minute."

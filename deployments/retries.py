@@ -1,14 +1,14 @@
-"""Retries: what happens after a device has failed for a reason that may pass.
+"""Retries: what happens after a device has failed for a temporary reason.
 
-The device deployment has not ended while attempts remain: it waits, keeps its place in its phase, and is offered again
-at `retry_at`. The pause before the next attempt is 5 minutes after the first failure, then 20, then 80, up to 6 hours,
-and up to a fifth shorter or longer, so that devices that failed together do not return together.
+While attempts remain, the device deployment does not end: it waits, keeps its place in its phase, and is offered again
+at `retry_at`. The pause is 5 minutes after the first failure, then 20, then 80, up to 6 hours. Each pause is randomly
+up to 20 % shorter or longer, so that devices that failed together do not all retry at once.
 
 Failures that the same bundle would cause again are final: a bad manifest or blob, the wrong device type, a failing
 hook, an unhealthy or crashing program.
 
-A device that ended badly three times within a day, in any deployments, is cooling for a day after the third. A phase
-does not admit it before the last phase, so it takes no place from another device.
+A device that failed three times within a day, in any deployments, cools down for a day after the third failure. In this
+time, only the last phase of a deployment admits it, so it does not take another device's place.
 """
 
 import secrets
@@ -25,11 +25,10 @@ MAX_ATTEMPTS = 20
 FIRST_PAUSE_SECONDS = 300
 PAUSE_FACTOR = 4
 MAX_PAUSE_SECONDS = 6 * 3600
-# In percent of the pause.
-JITTER = 20
+JITTER_PERCENT = 20
 
-# `device_id` is that of the candidate. `%(now)s` is a parameter.
-IS_COOLING = """
+# An SQL condition for a query with the alias `candidate` and the parameter `now`.
+IS_COOLING_DOWN = """
 EXISTS (
     SELECT FROM deployments_devicedeployment AS third
     WHERE third.device_id = candidate.device_id AND third.finished_at > %(now)s - interval '1 day'
@@ -45,7 +44,7 @@ EXISTS (
 
 
 def may_retry(row: DeviceDeployment, state: str, reason_code: str) -> bool:
-    """Return whether a device that reports this end of its attempt is to try again."""
+    """Return whether a device may try again after an attempt that ended with this state and reason."""
     if state not in FAILURES or reason_code not in RETRYABLE_REASONS:
         return False
     if row.state == DeviceDeploymentState.CANCELLING:
@@ -56,7 +55,7 @@ def may_retry(row: DeviceDeployment, state: str, reason_code: str) -> bool:
 
 
 def next_attempt(row: DeviceDeployment) -> dict[str, Any]:
-    """Return the columns of a device deployment that waits for its next attempt."""
+    """Return the new values of the columns, so that the device deployment waits for its next attempt."""
     return {
         "attempt": row.attempt + 1,
         "failures": row.failures + 1,
@@ -74,4 +73,4 @@ def pause_after(failures: int) -> timedelta:
     """Return how long a device waits after this many failures."""
     exponent = min(failures - 1, 10)
     seconds = min(FIRST_PAUSE_SECONDS * PAUSE_FACTOR**exponent, MAX_PAUSE_SECONDS)
-    return timedelta(seconds=seconds * (100 - JITTER + secrets.randbelow(2 * JITTER + 1)) / 100)
+    return timedelta(seconds=seconds * (100 - JITTER_PERCENT + secrets.randbelow(2 * JITTER_PERCENT + 1)) / 100)

@@ -2,9 +2,9 @@
 
 A deployment is planned when it is requested. It is then `scheduled` until `start_at`, and nothing is offered.
 
-At `expires_at`, devices that have not accepted an offer lose it: their device deployments end as `cancelled` with the
-reason `expired`, and count as lost in their phases. Devices that have accepted finish. The deployment then ends as
-`finished`, with the outcome `expired` if a device has lost its offer.
+At `expires_at`, device deployments that were not accepted end as `cancelled` with the reason `expired`: their offers
+are withdrawn, and their devices count as lost in the phase. Devices that have accepted the bundle finish. Then the
+deployment ends as `finished`, with the outcome `expired` if a device deployment has expired.
 """
 
 from datetime import datetime
@@ -20,7 +20,7 @@ from foundation.errors import BadRequest
 from foundation.events.models import record_event
 from foundation.scheduler import ACTOR
 
-# The reason code of deployments and device deployments.
+# The reason code of an expired deployment, and of its device deployments that were not accepted.
 EXPIRED = "expired"
 EXPIRING_STATES = (DeploymentState.SCHEDULED, DeploymentState.RUNNING, DeploymentState.PAUSED)
 
@@ -33,7 +33,7 @@ def check_times(start_at: datetime | None, expires_at: datetime | None) -> None:
 
 
 def start_scheduled() -> int:
-    """Let deployments run whose `start_at` has come. Return how many."""
+    """Start the deployments whose `start_at` has passed. Return how many were started."""
     due = Deployment.objects.in_states(DeploymentState.SCHEDULED).filter(finished_at=None)
     due = due.exclude(start_at__gt=timezone.now())
     return sum(_start(deployment_id) for deployment_id in time_boxed(due.values_list("pk", flat=True), RUN_SECONDS))
@@ -57,7 +57,7 @@ def _start(deployment_id: UUID) -> bool:
 
 
 def expire() -> int:
-    """End what devices have not accepted in deployments that have expired. Return how many device deployments."""
+    """End the device deployments of expired deployments that were not accepted. Return how many were ended."""
     expired = Deployment.objects.in_states(*EXPIRING_STATES).filter(finished_at=None, expires_at__lte=timezone.now())
     ids = list(expired.values_list("pk", flat=True))
     return sum(map(_expire, time_boxed(ids, RUN_SECONDS)))

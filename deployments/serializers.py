@@ -184,10 +184,10 @@ class WaitResponse(serializers.Serializer[Any]):
     """What a device deployment waits for."""
 
     kind = serializers.ChoiceField(WaitKind.choices)
-    text = serializers.CharField(help_text="The same as a sentence.")
-    until = serializers.DateTimeField(allow_null=True, help_text="When it ends at the latest, if that is known.")
-    since = serializers.DateTimeField(allow_null=True, help_text="When the device was heard from last, for `offline`.")
-    deployment = serializers.UUIDField(allow_null=True, help_text="The other one, for `other_deployment`.")
+    text = serializers.CharField(help_text="What it waits for, as a sentence.")
+    until = serializers.DateTimeField(allow_null=True, help_text="When the wait ends at the latest, if that is known.")
+    since = serializers.DateTimeField(allow_null=True, help_text="For `offline`: when the device was last heard from.")
+    deployment = serializers.UUIDField(allow_null=True, help_text="For `other_deployment`: the id of that deployment.")
 
 
 class DeviceDeploymentList(serializers.ListSerializer[Any]):

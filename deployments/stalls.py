@@ -56,5 +56,5 @@ def _notice(deployment: Deployment) -> None:
 
 
 def describe(counts: Counter[WaitKind]) -> str:
-    """Return how many wait for what, most frequent first: `the device is offline (3), the health check runs (1)`."""
+    """Describe the counts, highest first, such as `the device is offline (3), the health check is running (1)`."""
     return ", ".join(f"{kind.label} ({count})" for kind, count in counts.most_common())

@@ -32,7 +32,7 @@ device deployment:
     waiting ──► offered ──► accepted ──► downloading ──► installing ──► checking ──► succeeded | failed |
        │           │            │             │              │             │         rolled_back | rejected
        │           └────────────┴──────┬──────┴──────────────┴─────────────┘
-       │                               ├── fails for a reason that may pass ──► waiting
+       │                               ├── fails for a temporary reason ──► waiting
        │                               ├── operator cancels ──► cancelling ──► cancelled, or the final report
        │                               └── deadline ──► timed_out  (cancelling: cancelled)
        └── operator cancels, or superseded ──► cancelled
@@ -43,8 +43,8 @@ A success is provisional until its observation time ends: it may fail late, and 
 Decommissioning a device ends all its device deployments as `cancelled`. A device that is asked to cancel and falls
 silent does not delay the end of the deployment: its device deployment ends as `cancelled` as well. A hold or a pause
 withdraws an offer that the device has not acknowledged, and an eviction one that it has not accepted: the device
-deployment waits again, as a new attempt. If a device fails for a reason that may pass, its device deployment waits for
-the next attempt as long as some remain (`deployments.retries`).
+deployment waits again, as a new attempt. If a device fails for a temporary reason, its device deployment waits for the
+next attempt, if any remain (`deployments.retries`).
 """
 
 from django.db.models import TextChoices

@@ -1,11 +1,12 @@
 """What an unfinished device deployment waits for, as a code for programs and a sentence for people.
 
-Computed when asked, never stored. A page of device deployments costs one statement, and at most four for each
-deployment that has unfinished ones in it, whatever its length. The first of these that applies is the answer:
+The answer is computed on request, never stored. A page of device deployments of any length takes one query, and at most
+four more for each deployment with unfinished device deployments on the page. The first of these that applies is the
+answer:
 
-- for one that waits: a hold, planning, the start, a pause, a cancel, a phase, the next attempt, another deployment, a
-  limit, an offer;
-- for an active one: the device to be online again, or the device, with its progress.
+- A waiting device deployment waits for a hold, planning, the start, a pause, a cancellation, a phase, the next attempt,
+  another deployment, a limit, or an offer.
+- An active one waits for the device to come online, or else for its next report.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -37,10 +38,10 @@ class WaitKind(TextChoices):
     OFFER = "offer", "the scheduler offers the bundle next"
     OFFLINE = "offline", "the device is offline"
     ACCEPTANCE = "acceptance", "the device has not accepted the offer"
-    DOWNLOAD = "download", "the device downloads"
-    INSTALLATION = "installation", "the device installs"
-    CHECK = "check", "the health check runs"
-    CANCELLATION = "cancellation", "the device has not confirmed the cancel"
+    DOWNLOAD = "download", "the device is downloading"
+    INSTALLATION = "installation", "the device is installing"
+    CHECK = "check", "the health check is running"
+    CANCELLATION = "cancellation", "the device has not confirmed the cancellation"
 
 
 ACTIVE_KINDS = {
@@ -55,9 +56,10 @@ ACTIVE_KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What a device deployment waits for. `until` is when that ends at the latest, if it is known.
+    """What a device deployment waits for. `until` is when the wait ends at the latest, if that is known.
 
-    `since` is when the device was heard last, for `offline`. `deployment` is the other one, for `other_deployment`.
+    For `offline`, `since` is when the device was last heard from. For `other_deployment`, `deployment` is its
+    id.
     """
 
     kind: WaitKind
@@ -78,12 +80,12 @@ def waits_of(rows: Iterable[DeviceDeployment]) -> dict[UUID, Wait]:
     deployments = Deployment.objects.select_related("bundle").defer("bundle__manifest").in_bulk(by_deployment)
     waits: dict[UUID, Wait] = {}
     for deployment_id, unfinished in by_deployment.items():
-        waits |= _Circumstances(deployments[deployment_id], unfinished).waits
+        waits |= _DeploymentWaits(deployments[deployment_id], unfinished).waits
     return waits
 
 
-class _Circumstances:
-    """What a deployment and its rows have to be compared with."""
+class _DeploymentWaits:
+    """What rows of one deployment wait for, with the data that determines it."""
 
     def __init__(self, deployment: Deployment, rows: Sequence[DeviceDeployment]) -> None:
         self.now = timezone.now()
@@ -98,7 +100,7 @@ class _Circumstances:
         self.waits = {row.pk: self._wait(row) for row in rows}
 
     def _obstacle(self) -> Wait | None:
-        """Return what keeps all waiting devices of the deployment from an offer."""
+        """Return what keeps the deployment from offering anything, or None."""
         state = self.deployment.state
         if Hold.objects.active().exists():
             return Wait(WaitKind.HOLD, "Deployments are held.")
@@ -109,7 +111,7 @@ class _Circumstances:
         if state == DeploymentState.PAUSED:
             return Wait(WaitKind.PAUSE, f"The deployment is paused: {PauseReason(self.deployment.pause_reason).label}.")
         if state != DeploymentState.RUNNING:
-            return Wait(WaitKind.CANCEL, "The scheduler cancels it next.")
+            return Wait(WaitKind.CANCEL, "The scheduler is about to cancel it.")
         return None
 
     def _next_phase(self) -> Phase | None:
@@ -118,10 +120,10 @@ class _Circumstances:
         return phases.first()
 
     def _others(self, waiting: Collection[DeviceDeployment]) -> dict[UUID, DeviceDeployment]:
-        """Return the device deployment that comes before the waiting one, by device."""
+        """Return the first device deployment in the order of precedence, by device. An active one comes first."""
         if not waiting:
             return {}
-        same = DeviceDeployment.objects.filter(
+        same_product = DeviceDeployment.objects.filter(
             device__in=[row.device_id for row in waiting],
             product=self.deployment.bundle.name,
         ).filter(
@@ -129,10 +131,10 @@ class _Circumstances:
             | Q(state=DeviceDeploymentState.WAITING, phase__isnull=False, deployment__state=DeploymentState.RUNNING)
         )
         by_device: dict[UUID, DeviceDeployment] = {}
-        first = same.select_related("deployment__bundle").defer("deployment__bundle__manifest").order_by(*BY_PRECEDENCE)
-        for row in first:
-            known = by_device.get(row.device_id)
-            if known is None or (known.state == DeviceDeploymentState.WAITING != row.state):
+        rows = same_product.select_related("deployment__bundle").defer("deployment__bundle__manifest")
+        for row in rows.order_by(*BY_PRECEDENCE):
+            earlier = by_device.get(row.device_id)
+            if earlier is None or (earlier.state == DeviceDeploymentState.WAITING != row.state):
                 by_device[row.device_id] = row
         return by_device
 
@@ -178,14 +180,14 @@ class _Circumstances:
             return f"Downloads: {size(row.bytes_done)} of {size(row.bytes_total)}{self._time_left(row)}."
         return {
             WaitKind.ACCEPTANCE: "The device has not accepted the offer.",
-            WaitKind.DOWNLOAD: "The device prepares its download.",
-            WaitKind.INSTALLATION: "The device installs the bundle.",
-            WaitKind.CHECK: "The device checks the health of the bundle.",
-            WaitKind.CANCELLATION: "The device has not confirmed the cancel.",
+            WaitKind.DOWNLOAD: "The device is preparing its download.",
+            WaitKind.INSTALLATION: "The device is installing the bundle.",
+            WaitKind.CHECK: "The device is checking the health of the bundle.",
+            WaitKind.CANCELLATION: "The device has not confirmed the cancellation.",
         }[kind]
 
     def _time_left(self, row: DeviceDeployment) -> str:
-        """Return the rate and the remaining time of a download, or an empty text while they are not known."""
+        """Return the rate and the remaining time of a download, or an empty string while they are unknown."""
         began = row.reached_at.get(DeviceDeploymentState.DOWNLOADING)
         if not began or not row.bytes_done or row.state != DeviceDeploymentState.DOWNLOADING:
             return ""

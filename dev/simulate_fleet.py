@@ -1,10 +1,10 @@
-"""A simulated fleet: many devices that speak the real device API, to try Kernex and to test it.
+"""A simulated fleet: many devices that use the real device API, to try out or test Kernex.
 
     python -m dev.simulate_fleet http://127.0.0.1:8000 --token TOKEN --devices 500 --fail 1.1.0=0.3
 
-The devices enrol, send heartbeats and reports with real signatures, and pretend to install bundles. Shares of them
-fail, crash after their success, or go offline, as the options say. The same --seed gives the same keys, so a second run
-continues with the devices of the first.
+The devices enrol, send heartbeats and reports with real signatures, and pretend to install bundles. The options set
+which shares of the devices fail, crash after a successful installation, or are offline. The same --seed gives the same
+keys, so a second run continues with the devices of the first.
 """
 
 import argparse
@@ -29,7 +29,7 @@ REPORT_SECONDS = 5
 
 
 class Fleet:
-    """Devices that act when they are due, in a pool of threads."""
+    """Devices that act when they are due, in a thread pool."""
 
     def __init__(self, devices: list[SimulatedDevice]) -> None:
         self.devices = devices
@@ -95,14 +95,14 @@ def build(url: str, count: int, seed: int, behaviour: Behaviour) -> Fleet:
 
 
 def share(text: str) -> tuple[str, float]:
-    """Return `1.1.0=0.3` as a pair."""
+    """Parse `1.1.0=0.3` into a name and a share."""
     name, separator, value = text.rpartition("=")
     try:
         rate = float(value)
     except ValueError:
         rate = -1
     if not name or not separator or not 0 <= rate <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share: write 1.1.0=0.3, from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid share: write 1.1.0=0.3, with a share from 0 to 1")
     return name, rate
 
 
@@ -120,7 +120,9 @@ def add_behaviour_options(parser: argparse.ArgumentParser) -> None:
         "--crash", type=share, action="append", default=[], metavar="VERSION=SHARE",
         help="the share of devices on which this version becomes unhealthy after its success (repeatable)",
     )  # fmt: skip
-    parser.add_argument("--offline", type=float, default=0.02, help="the share of devices that are offline (0.02)")
+    parser.add_argument(
+        "--offline", type=float, default=0.02, help="the share of devices that are offline (default: 0.02)"
+    )
     parser.add_argument("--stage-seconds", type=float, default=2, help="how long each stage takes (default: 2)")
 
 
@@ -139,8 +141,10 @@ def main() -> int:
         prog="python -m dev.simulate_fleet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("url", help="the control plane, such as http://127.0.0.1:8000")
-    parser.add_argument("--token", required=True, help="an API token with the role admin; it makes an enrolment token")
-    parser.add_argument("--devices", type=int, default=100, help="how many (default: 100)")
+    parser.add_argument(
+        "--token", required=True, help="an API token with the role admin, which creates the enrolment token"
+    )
+    parser.add_argument("--devices", type=int, default=100, help="how many devices (default: 100)")
     parser.add_argument("--group", default="fleet", help="the group of the devices (default: fleet)")
     parser.add_argument("--interval", type=int, default=10, help="seconds between two heartbeats (default: 10)")
     parser.add_argument("--seconds", type=float, help="how long to run (default: until Ctrl-C)")
@@ -173,10 +177,12 @@ def _report(fleet: Fleet) -> None:
             for device in fleet.devices
             for name, entry in device.running.items()
         )
-        running = ", ".join(f"{count} run {label}" for label, count in versions.most_common(4)) or "none runs a bundle"
+        running = (
+            ", ".join(f"{count} run {label}" for label, count in versions.most_common(4)) or "no device runs a bundle"
+        )
         sys.stderr.write(f"{acts} heartbeats, {errors} errors, {working} devices at work; {running}\n")
         if fleet.last_error:
-            sys.stderr.write(f"The last error: {fleet.last_error}\n")
+            sys.stderr.write(f"Last error: {fleet.last_error}\n")
             fleet.last_error = ""
 
 

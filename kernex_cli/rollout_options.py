@@ -95,28 +95,32 @@ def add_rollout_options(parser: Parser) -> None:
 def add_adjustable_options(parser: Parser) -> None:
     """Add the options that `kernex deploy` and `kernex adjust` have in common."""
     parser.add_argument(
-        "--max-bad", type=positive_number, metavar="N", help="more failures than this trip it altogether"
-    )
+        "--max-bad", type=positive_number, metavar="N",
+        help="more failures than this, in all phases together, trip the deployment",
+    )  # fmt: skip
     parser.add_argument(
         "--attempts", type=positive_number, metavar="N",
-        help="how often a device tries, if it fails for a reason that may pass (default: 3)",
+        help="how many attempts a device has if it fails for a temporary reason (default: 3)",
     )  # fmt: skip
     parser.add_argument(
         "--priority", type=int, choices=range(101), metavar="N",
         help="from 0 to 100: which of several deployments of a product comes first (default: 50)",
     )  # fmt: skip
     parser.add_argument(
-        "--start", type=moment, metavar="TIME", help="offer nothing before: 2h (from now), or 2026-12-24T20:00Z"
+        "--start", type=moment, metavar="TIME",
+        help="offer nothing before this time: 2h (from now), or 2026-12-24T20:00Z",
+    )  # fmt: skip
+    parser.add_argument(
+        "--expires", type=moment, metavar="TIME", help="offer nothing after this time: 3d, or 2026-12-31T20:00Z"
     )
-    parser.add_argument("--expires", type=moment, metavar="TIME", help="offer nothing after: 3d, or 2026-12-31T20:00Z")
     parser.add_argument("--in-flight", type=positive_number, metavar="N", help="how many devices are at work at once")
     parser.add_argument(
         "--in-flight-per", type=tag_limit, metavar="TAG=N",
-        help="of those with the same tag that begins like this, for example site:=2",
+        help="how many devices with the same tag are at work at once: site:=2 allows two for each site: tag",
     )  # fmt: skip
     parser.add_argument(
         "--available", type=percentage, metavar="PERCENT",
-        help="how many of each group's online devices are not at work",
+        help="how many of each group's online devices must not be at work",
     )  # fmt: skip
     parser.add_argument("--rate", type=positive_number, metavar="N", help="how many devices get an offer per minute")
 
@@ -132,7 +136,7 @@ def adjustable_fields(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def tag_limit(text: str) -> dict[str, Any]:
-    """Return `site:=2` as the API's fields."""
+    """Parse `site:=2` into the API's fields."""
     tag, separator, number = text.rpartition("=")
     if not tag or not separator:
         raise argparse.ArgumentTypeError(f"{text!r} is not a limit for tags: write site:=2")

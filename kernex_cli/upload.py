@@ -1,8 +1,8 @@
 """Uploads of blobs in parts, with constant memory. An interrupted upload is resumed.
 
-The server remembers which parts it has. After a broken connection, a killed process or a restarted server, the same
-command asks which parts are stored and sends the rest. If the server keeps bundles in a bucket, parts go directly to
-that storage (`kernex_cli.presigned_uploads`).
+The server remembers which parts it has. After a broken connection, a killed process or a restarted server, run the same
+command again: it asks which parts are stored and sends the rest. If the server stores bundles in a bucket, the command
+sends the parts directly to the bucket (`kernex_cli.presigned_uploads`).
 """
 
 import base64
@@ -18,7 +18,7 @@ from kernex_cli.errors import Refused, WaitFailed
 from kernex_cli.presigned_uploads import Part, PresignedUrl, Storage
 from kernex_cli.tree import Source
 
-# Several files up to this size are sent in parallel: their round trips take longer than their bytes.
+# Files up to this size are sent in parallel, because their round trips take longer than the transfer of their bytes.
 SMALL_SIZE = 4 * 1024 * 1024
 PARALLEL_UPLOADS = 4
 MAX_TRIES = 3
@@ -83,7 +83,7 @@ class PartBody:
 
 
 class Uploader:
-    """Sends blobs. `advance` is called with the number of bytes that the server has, including those sent earlier."""
+    """Sends blobs. `advance` is called with the size of each part or blob that the server has, even if sent earlier."""
 
     def __init__(self, client: Client, advance: Callable[[int], None]) -> None:
         self.client = client

@@ -1,4 +1,4 @@
-"""The work on one job, from its command to its end.
+"""The work on one job, from its command to its result.
 
 1. A job that was interrupted after the point of no return is rolled back.
 2. Otherwise, its release is completed on disk (`preparation.py`). The job can still be cancelled, and a failure changes
@@ -30,7 +30,7 @@ from agent.releases.releases import Releases
 from agent.server.api import ControlPlane
 
 MAX_STARTS = 3
-# An interrupted start that downloaded at least this many bytes made progress and does not count.
+# A start that downloaded at least this many bytes before it was interrupted does not count towards MAX_STARTS.
 PROGRESS_SIZE = 1024 * 1024
 CANCEL_WAIT_SECONDS = 30.0
 
@@ -60,7 +60,7 @@ class Installer:
     def work(self, job: Job) -> None:
         """Work on a job until it ends. Raises `JobPostponed` if it has to wait, and `OSError` if the disk fails."""
         if job.kind is JobKind.CRASH_LOOP:
-            self._go_back(job)  # also after an interruption, because the current release crashes
+            self._go_back(job)  # even if it was interrupted, because the current release crashes
         elif job.stage not in DROPPABLE:
             interrupted = JobResult("rolled_back", "interrupted", "The installation was interrupted.")
             self.switch.roll_back(job, job.result or interrupted)

@@ -1,4 +1,4 @@
-"""The preparation of a release: it completes the release on disk, but does not use it yet."""
+"""The preparation of a release: download and build it on disk, without activating it."""
 
 import time
 from pathlib import Path
@@ -15,7 +15,7 @@ from agent.paths import BadManifest
 
 
 class Preparation:
-    """Completes the release of one job on disk."""
+    """Downloads and builds the release of one job on disk."""
 
     def __init__(self, context: InstallContext, source: DownloadSource, job: Job) -> None:
         self.context = context
@@ -25,7 +25,7 @@ class Preparation:
         self.job = job
 
     def run(self) -> Manifest:
-        """Return the manifest of the complete release.
+        """Complete the release and return its manifest.
 
         Raises:
             InstallationFailed: The release cannot be downloaded, or is not for this device.
@@ -76,7 +76,7 @@ class Preparation:
         return manifest
 
     def _local_files(self, wanted: set[str]) -> dict[str, list[Path]]:
-        """Return, by sha256, the files of installed releases that should contain the wanted bytes."""
+        """Return the files of installed releases that should have the wanted contents, by sha256."""
         files: dict[str, list[Path]] = {}
         for product, installed in self.journal.state.products.items():
             for release in (installed.current, installed.previous):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 MARK = "KERNEX_MARK"
-# The variable with the mark of a shim, which itself is not part of the product.
+# The variable with the mark of a shim. The shim itself does not belong to the product.
 SHIM_MARK = "KERNEX_SHIM"
 POLL_SECONDS = 0.05
 KILL_SECONDS = 5.0
@@ -22,7 +22,7 @@ _DEAD = {b"Z", b"X", b"x"}
 
 
 def start_time(pid: int) -> int | None:
-    """Return when the kernel started a process, in ticks since boot; None if it has exited, even if not reaped."""
+    """Return when the kernel started a process, in ticks since boot, or None if it has exited (reaped or not)."""
     fields = _stat(pid)
     return None if fields is None or fields[0] in _DEAD else int(fields[19])
 

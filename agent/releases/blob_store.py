@@ -21,9 +21,9 @@ from agent.server.transport import Stream, whole_number
 BLOCK_SIZE = 1024 * 1024
 SYNC_SIZE = 32 * 1024 * 1024
 
-# Raises if the work has to stop.
+# Raises an error if the work has to stop.
 StopCheck = Callable[[], None]
-# Requests the bytes of a blob from an offset on.
+# Requests the bytes of a blob, starting at an offset.
 OpenAt = Callable[[int], AbstractContextManager[Stream]]
 
 
@@ -179,7 +179,7 @@ def _receive(part: _Part, stream: Stream) -> None:
     """Append the received bytes. Raises `TryLater` or `WrongBytes`."""
     if stream.status == 416 or (stream.status == 206 and not _continues(stream, part.size)):
         part.restart()
-        raise TryLater("The server did not continue where the download stopped, so it starts from scratch.")
+        raise TryLater("The server did not continue where the download stopped, so the download starts from scratch.")
     if stream.status == 200 and part.size:
         part.restart()
     if _declares_other_size(stream, part.blob.size):
@@ -189,9 +189,9 @@ def _receive(part: _Part, stream: Stream) -> None:
 
 
 def _declares_other_size(stream: Stream, size: int) -> bool:
-    """Return whether the response declares another size than the file's, so that no retry can succeed.
+    """Return whether the response declares a size that differs from the blob's, so that no retry can succeed.
 
-    Ignore text responses: they may come from the login page of a network and are temporary.
+    Ignore text responses: they may come from a captive portal, and a retry can succeed.
     """
     if stream.status == 206:
         total = stream.headers.get("Content-Range", "").rpartition("/")[2]

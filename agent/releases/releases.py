@@ -104,7 +104,7 @@ class Releases:
         """Build a release from blobs in the store, and rename it to its final name when it is complete.
 
         The first path of a blob is a hard link, and further paths are copies. The caller empties the store before the
-        release runs, so that they share no file.
+        release runs, so that the two never share a file.
         """
         staging = self.product(product) / "staging"
         remove(staging)
@@ -140,7 +140,7 @@ class Releases:
         return path
 
     def discard(self, path: Path) -> None:
-        """Delete a file or directory. Move it to the trash first, so that its path never contains a part of it."""
+        """Delete a file or directory. Move it to the trash first, so that its path is never half deleted."""
         if os.path.lexists(path):
             trashed = self.trash / uuid4().hex
             path.replace(trashed)

@@ -20,7 +20,7 @@ _CODE = re.compile(r"[a-z0-9_]{1,64}")
 
 
 class ControlPlane:
-    """The client of one thread.
+    """The client that one thread uses.
 
     Every method raises `Refused` if the server refused the request, and `TryLater` for temporary failures. A request
     that the server refuses because of the clock is retried once with the server's time.

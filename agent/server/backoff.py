@@ -16,7 +16,7 @@ class Backoff:
         self.failures = 0
 
     def next_delay(self, at_least: float = 0.0) -> float:
-        """Return the seconds to wait: those that the server requested, plus the next delay with jitter."""
+        """Return how many seconds to wait: the next delay with jitter, added to the time that the server requested."""
         delay = min(self.limit, self.first * 2.0 ** min(self.failures, 30))
         self.failures += 1
         return at_least + delay * random.uniform(0.5, 1.0)  # noqa: S311

@@ -130,7 +130,7 @@ class DeploymentForm(forms.ModelForm):  # type: ignore[type-arg]
         required=False,
         label="Attempts",
         widget=UnfoldAdminTextInputWidget,
-        help_text="How often a device tries, if it fails for a reason that may pass, such as a broken download.",
+        help_text="How many attempts a device has if it fails for a temporary reason, such as a broken download.",
     )
     note = forms.CharField(max_length=500, required=False, widget=UnfoldAdminTextInputWidget)
 

@@ -99,7 +99,7 @@ class Deployment(StatefulModel):
     devices_per_minute = models.PositiveIntegerField(null=True)
     # Up to when the offers so far have used up `devices_per_minute`.
     paced_until = models.DateTimeField(null=True, editable=False)
-    # How often a device may try, if it fails for a reason that may pass; see `deployments.retries`.
+    # How many attempts a device has if it fails for a temporary reason; see `deployments.retries`.
     max_attempts = models.PositiveSmallIntegerField(default=DEFAULT_MAX_ATTEMPTS, db_default=1)
     # What happens when a phase trips, and what trips it besides the phases' own thresholds.
     on_failure = models.CharField(

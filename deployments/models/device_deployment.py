@@ -54,7 +54,7 @@ class DeviceDeployment(StatefulModel):
     previous_manifest_sha256 = models.CharField(max_length=64, default="", db_default="")
     state = models.CharField(max_length=16, choices=DeviceDeploymentState, default=DeviceDeploymentState.WAITING)
     attempt = models.PositiveSmallIntegerField(default=1)
-    # How many attempts failed for a reason that may pass, and when the next one may begin.
+    # How many attempts failed for a temporary reason, and when the next one may begin.
     failures = models.PositiveSmallIntegerField(default=0, db_default=0)
     retry_at = models.DateTimeField(null=True)
     report = models.PositiveIntegerField(default=0)
@@ -133,7 +133,7 @@ class DeviceDeployment(StatefulModel):
             ),
             # The last failures, newest first.
             models.Index(fields=["-finished_at"], name="device_deployment_unsuccessful", condition=IS_UNSUCCESSFUL),
-            # Whether a device is cooling: its last failures.
+            # Whether a device is cooling down: its last failures.
             models.Index(fields=["device", "finished_at"], name="device_deployment_cooling", condition=IS_UNSUCCESSFUL),
             # The metric of successes that failed late in the last hour.
             models.Index(fields=["late_at"], name="device_deployment_failed_late", condition=Q(late_at__isnull=False)),

@@ -1,9 +1,8 @@
-"""Admission: which devices a phase takes in, and which lose their place again.
+"""Admission: which devices a phase admits, and which lose their place again.
 
-A phase admits devices in the order of their rank until it is full, and only those that were heard from lately and are
-not cooling (`deployments.retries`).
-Canaries are admitted in any case. The last phase admits everybody. The caller holds the lock of the deployment, so two
-schedulers never admit to the same phase at once.
+A phase admits devices in the order of their rank until it is full. It admits only devices that were heard from recently
+and are not cooling down (`deployments.retries`), and all canaries. The last phase admits every device. The caller holds
+the lock of the deployment, so two schedulers never admit to the same phase at once.
 """
 
 from datetime import timedelta
@@ -15,7 +14,7 @@ from django.utils import timezone
 
 from deployments.models import Deployment, DeviceDeployment, Phase
 from deployments.phases.thresholds import quotas
-from deployments.retries import IS_COOLING
+from deployments.retries import IS_COOLING_DOWN
 
 # How many devices one transaction admits.
 BATCH = 5000
@@ -36,7 +35,7 @@ WITH chosen AS MATERIALIZED (
       AND (%(everybody)s OR candidate.rank < 0 OR (
           device.last_heartbeat_at
               >= %(now)s - make_interval(secs => greatest(3 * its_group.interval_seconds, %(reachable)s))
-          AND NOT {IS_COOLING}))
+          AND NOT {IS_COOLING_DOWN}))
     ORDER BY candidate.rank, candidate.id LIMIT %(size)s
     FOR UPDATE OF candidate SKIP LOCKED
 )

@@ -37,15 +37,15 @@ PROMOTE = Help(
 )
 ADJUST = Help(
     "change the times, limits, priority or attempts of a deployment",
-    "The deployment must not have ended. --no-limits removes all limits and --never-expires the end.",
+    "The deployment must not have ended. --no-limits removes the limits that are not given as options.",
     f"  kernex adjust {EXAMPLE_ID} --expires 3d --reason 'the site is offline until Friday'\n"
     f"  kernex adjust {EXAMPLE_ID} --in-flight 50 --in-flight-per site:=2\n",
 )
 RETRY = Help(
     "deploy again to the devices that failed",
     """\
-The retry is a new deployment with the same phases, thresholds and limits. It includes the devices that failed, at once
-or late; with --reason-code, only those that failed for this reason.""",
+The retry is a new deployment with the same phases, thresholds and limits. It includes the devices that failed, even
+if they failed late. With --reason-code, it includes only those that failed for this reason.""",
     f"  kernex retry {EXAMPLE_ID}\n  kernex retry {EXAMPLE_ID} --reason-code no_space --reason-code download_failed\n",
 )
 REPEAT = Help(
@@ -54,10 +54,10 @@ REPEAT = Help(
     f"  kernex repeat {EXAMPLE_ID}\n",
 )
 ROLLBACK = Help(
-    "bring a deployment's devices back to what they ran before",
+    "return a deployment's devices to what they ran before",
     """\
-The rollback is a deployment, too. It includes the devices that run the bundle. Devices at work are asked to stop, and
-return if they cannot.""",
+The rollback is also a deployment. It includes the devices that run the bundle. Devices at work are asked to stop; those
+that no longer can are rolled back as well.""",
     f"  kernex rollback {EXAMPLE_ID} --reason 'drops frames at night'\n",
 )
 
@@ -76,8 +76,8 @@ def add_to(commands: "Commands[Parser]") -> None:
     rollback.add_argument("--reason", default="", help="why, for other operators")
     adjust = add_command(commands, "adjust", adjust_deployment, ADJUST)
     add_adjustable_options(adjust)
-    adjust.add_argument("--no-limits", action="store_true", help="remove all limits")
-    adjust.add_argument("--never-expires", action="store_true", help="remove the end")
+    adjust.add_argument("--no-limits", action="store_true", help="remove all limits except the given ones")
+    adjust.add_argument("--never-expires", action="store_true", help="remove the time after which nothing is offered")
     adjust.add_argument("--reason", default="", help="why, for other operators")
     retry = add_command(commands, "retry", retry_deployment, RETRY)
     retry.add_argument(

@@ -22,8 +22,8 @@ WATCH = Help(
     "draw a deployment in the terminal while it runs",
     """\
 Shows each phase with its devices, and what happens next, until the deployment has ended and its successes were
-observed. Without a terminal, it prints a line at each change. The exit codes are those of `kernex deployment --wait`,
-except that a paused deployment is watched further. Ctrl-C stops only the watching.""",
+observed. Without a terminal, it prints a line for each change. The exit codes are those of `kernex deployment --wait`,
+except that the command keeps watching a paused deployment. Ctrl-C stops only the watching.""",
     f"  kernex watch {EXAMPLE_ID}\n",
 )
 ENDED_STYLES = {"good": "green", "bad": "red", "lost": "yellow", "neutral": "dim"}

@@ -1,4 +1,4 @@
-"""Retries after failures that may pass, and devices that are cooling."""
+"""Retries after temporary failures, and devices that are cooling down."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Hold deployments, as after a restore that a database provider made."""
+"""Hold deployments, for example after the database provider has restored a backup."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -11,8 +11,8 @@ from deployments.models import Hold
 class Command(BaseCommand):
     help = (
         "Hold deployments until they are released: nothing is offered, and offers that no device has acknowledged are "
-        "withdrawn. Run it after a provider's restore, before the web server and the scheduler start. `restore` does "
-        "it automatically."
+        "withdrawn. Run it after your database provider has restored a backup, before the web server and the scheduler "
+        "start. `manage.py restore` holds deployments automatically."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
