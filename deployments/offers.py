@@ -80,17 +80,19 @@ def free_to_offer(phases: Collection[int]) -> DeviceDeploymentQuerySet:
     same = DeviceDeployment.objects.filter(device=OuterRef("device"), product=OuterRef("product"))
     first = same.waiting().filter(is_due, phase__in=phases).order_by(*BY_PRECEDENCE).values("pk")[:1]
     newest = same.in_states(DeviceDeploymentState.SUCCEEDED).filter(late_at=None, bundle=None)
-    return (
+    free = (
         DeviceDeployment.objects.waiting()
         .filter(is_due, phase__in=phases, device__state=DeviceState.ACCEPTED, pk=Subquery(first))
         .alias(
             active=Subquery(same.active().order_by().values("pk")[:1]),
-            other=Subquery(other_successes().values("pk")[:1]),
             succeeded_at=Subquery(newest.order_by("-finished_at").values("created_at")[:1]),
         )
-        .filter(Q(bundle=None) | Q(bundle__state=BundleState.READY, other__isnull=True), active=None)
-        .filter(Q(succeeded_at=None) | Q(succeeded_at__lt=F("created_at")) | Q(bundle__isnull=False))
+        .filter(Q(succeeded_at=None) | Q(succeeded_at__lt=F("created_at")) | Q(bundle__isnull=False), active=None)
     )
+    if not Phase.objects.filter(pk__in=phases, deployment__reverts__isnull=False).exists():
+        return free  # the conditions of rollbacks cost time
+    is_wanted = Q(bundle__state=BundleState.READY, other__isnull=True)
+    return free.alias(other=Subquery(other_successes().values("pk")[:1])).filter(Q(bundle=None) | is_wanted)
 
 
 def _offer_batch(limited: Collection[UUID]) -> int:

@@ -127,10 +127,10 @@ def test_many_devices_need_few_statements(
     devices = [make_device() for _ in range(25)]
     make_deployment(bundle, *devices)
     # Two statements look for open phases and for deployments with limits. Each batch: begin, lock against holds, open
-    # phases, device deployments, deployments, update, commands, commit. The second batch is not full, so it is the
-    # last.
+    # phases, rollbacks, device deployments, deployments, update, commands, commit. The second batch is not full, so it
+    # is the last.
     monkeypatch.setattr(offers, "BATCH", 20)
-    with django_assert_num_queries(2 + 2 * 8):
+    with django_assert_num_queries(2 + 2 * 9):
         assert offer() == 25
     assert Command.objects.count() == 25
 
