@@ -45,6 +45,11 @@ def deployment_body(deployment: Deployment) -> Any:
     return deployment_responses([deployment])[0]
 
 
+def find(deployment_id: UUID) -> Deployment:
+    """Return one deployment with its bundle. Raises `Http404`."""
+    return get_object_or_404(all_deployments(), pk=deployment_id)
+
+
 class Deployments(ListView[Deployment]):
     filter_class = DeploymentFilter
     serializer_class = DeploymentResponse
@@ -77,7 +82,7 @@ class OneDeployment(APIView):
     @extend_schema(responses=DeploymentResponse)
     def get(self, request: Request, deployment_id: UUID) -> Response:
         """One deployment, with the number of device deployments in each state."""
-        return Response(deployment_body(get_object_or_404(all_deployments(), pk=deployment_id)))
+        return Response(deployment_body(find(deployment_id)))
 
     @extend_schema(
         request=ChangeRequest,
@@ -91,7 +96,7 @@ class OneDeployment(APIView):
         """Change the times, limits, priority or attempts of a deployment that has not ended. Idempotent."""
         body = ChangeRequest(data=request.data)
         body.is_valid(raise_exception=True)
-        deployment = get_object_or_404(all_deployments(), pk=deployment_id)
+        deployment = find(deployment_id)
         changes = dict(body.validated_data)
         reason = changes.pop("reason", "")
         changed = change_deployment(deployment, changes, reason=reason, actor=token_of(request).actor)
@@ -121,7 +126,7 @@ class PauseDeployment(APIView):
     @extend_schema(request=None, responses={200: DeploymentResponse, 409: OpenApiResponse(description="wrong_state")})
     def post(self, request: Request, deployment_id: UUID) -> Response:
         """Pause a deployment. Idempotent. Nothing more is offered; devices that have accepted an offer finish."""
-        deployment = get_object_or_404(all_deployments(), pk=deployment_id)
+        deployment = find(deployment_id)
         pause_deployment(deployment, actor=token_of(request).actor)
         return Response(deployment_body(deployment))
 
@@ -143,7 +148,7 @@ class ResumeDeployment(APIView):
         """
         body = ResumeRequest(data=request.data)
         body.is_valid(raise_exception=True)
-        deployment = get_object_or_404(all_deployments(), pk=deployment_id)
+        deployment = find(deployment_id)
         resume_deployment(deployment, Resumption(**body.validated_data), actor=token_of(request).actor)
         return Response(deployment_body(deployment))
 
@@ -155,7 +160,7 @@ class PromoteDeployment(APIView):
     )
     def post(self, request: Request, deployment_id: UUID) -> Response:
         """Begin the next phase, although the current one waits for results, soaks, or waits at its gate."""
-        deployment = get_object_or_404(all_deployments(), pk=deployment_id)
+        deployment = find(deployment_id)
         promote_deployment(deployment, actor=token_of(request).actor)
         return Response(deployment_body(deployment))
 
@@ -172,7 +177,7 @@ class RollBackDeployment(APIView):
         """
         body = RollbackRequest(data=request.data)
         body.is_valid(raise_exception=True)
-        deployment = get_object_or_404(all_deployments(), pk=deployment_id)
+        deployment = find(deployment_id)
         token = token_of(request)
         reason = body.validated_data.get("reason", "")
         rollback = roll_back(deployment, reason=reason, actor=token.actor, created_by=token.user)
@@ -192,7 +197,7 @@ class RetryDeployment(APIView):
         """Start a deployment to the devices that failed in this one, at once or late. Returns the new deployment."""
         body = RetryRequest(data=request.data)
         body.is_valid(raise_exception=True)
-        deployment = get_object_or_404(all_deployments(), pk=deployment_id)
+        deployment = find(deployment_id)
         token = token_of(request)
         reason_codes = body.validated_data.get("reason_codes", ())
         retry = retry_failed(deployment, reason_codes, actor=token.actor, created_by=token.user)
@@ -209,7 +214,7 @@ class RepeatDeployment(APIView):
     )
     def post(self, request: Request, deployment_id: UUID) -> Response:
         """Start a deployment with the same definition. Returns the new deployment."""
-        deployment = get_object_or_404(all_deployments(), pk=deployment_id)
+        deployment = find(deployment_id)
         token = token_of(request)
         repetition = start_again(deployment, actor=token.actor, created_by=token.user)
         return Response(deployment_body(repetition), status=201)
@@ -223,6 +228,6 @@ class CancelDeployment(APIView):
         The scheduler then cancels the devices that wait and asks active ones to stop. `finished_at` is set when all
         have ended.
         """
-        deployment = get_object_or_404(all_deployments(), pk=deployment_id)
+        deployment = find(deployment_id)
         deployment.cancel(token_of(request).actor)
         return Response(deployment_body(deployment))

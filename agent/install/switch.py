@@ -281,6 +281,6 @@ def _release(job: Job, manifest: Manifest) -> Release:
 
 
 def _without_previous(message: str) -> str:
-    """Add that there is no previous release to the first line of a message, which says why the installation failed."""
+    """Add to the first line of a message, which says why the installation failed, that no previous release exists."""
     reason, newline, output = message.partition("\n")
     return f"{reason} There is no previous release.{newline}{output}"

@@ -60,7 +60,7 @@ def watch_deployment(context: Context) -> int:
 
 
 class _NoLive:
-    """Takes the place of the drawing if there is no terminal."""
+    """Replaces the drawing if the output is not a terminal."""
 
     def __enter__(self) -> None:
         return None
